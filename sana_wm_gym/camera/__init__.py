@@ -1,0 +1,57 @@
+"""Cameras: actions to controls, controls to poses, poses to what the generator reads."""
+
+from sana_wm_gym.camera.controls import (
+    CONTROL_NAMES,
+    DISCRETE_ACTIONS,
+    KEY_MAPS,
+    SANA_WM_2026_05,
+    SANA_WM_2026_06,
+    TWIST_NAMES,
+    Controls,
+    KeyMap,
+    KeyState,
+    MotionLimits,
+    Smoothing,
+    discrete_to_held,
+    keys_to_controls,
+    parse_action_string,
+    pressed_to_held,
+    twist_to_controls,
+)
+from sana_wm_gym.camera.se3 import geodesic_angle, invert, relative_to_first
+from sana_wm_gym.camera.trajectory import (
+    PITCH_LIMIT,
+    CameraState,
+    CameraTrajectory,
+    integrate,
+    rollout,
+    rollout_action_string,
+)
+
+__all__ = [
+    "CONTROL_NAMES",
+    "DISCRETE_ACTIONS",
+    "KEY_MAPS",
+    "PITCH_LIMIT",
+    "SANA_WM_2026_05",
+    "SANA_WM_2026_06",
+    "TWIST_NAMES",
+    "CameraState",
+    "CameraTrajectory",
+    "Controls",
+    "KeyMap",
+    "KeyState",
+    "MotionLimits",
+    "Smoothing",
+    "discrete_to_held",
+    "geodesic_angle",
+    "integrate",
+    "invert",
+    "keys_to_controls",
+    "parse_action_string",
+    "pressed_to_held",
+    "relative_to_first",
+    "rollout",
+    "rollout_action_string",
+    "twist_to_controls",
+]
