@@ -1,0 +1,88 @@
+"""Which video frame shows which commanded pose: by time, never by index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+_SAME_RATE = 0.1  # Hz; rates closer than this are one rate written with different rounding
+
+
+@dataclass(frozen=True)
+class FrameMatch:
+    """Paired indices, int64 [m] each: `reference[k]` and `video[k]` show the same instant."""
+
+    reference: npt.NDArray[np.int64]
+    video: npt.NDArray[np.int64]
+
+
+def video_index(
+    reference_index: int, reference_fps: float, video_fps: float, video_frames: int
+) -> int:
+    """Video frame at the time of one reference index, clamped to the last frame.
+
+    Halves round to the even index. Rates that differ by less than 0.1 Hz keep the index.
+
+    Raises:
+        ValueError: A negative index, a rate that is not positive, or an empty video.
+    """
+    if reference_index < 0 or video_frames < 1:
+        raise ValueError(
+            f"expected an index of at least 0 and at least 1 video frame, "
+            f"given {reference_index} and {video_frames}"
+        )
+    return min(round(_position(reference_index, reference_fps, video_fps)), video_frames - 1)
+
+
+def match_frames(
+    reference_frames: int,
+    reference_fps: float,
+    video_frames: int,
+    video_fps: float,
+    *,
+    stride: int = 1,
+    truncate: bool = False,
+) -> FrameMatch:
+    """Pair every `stride`-th reference frame with the video frame of the same time.
+
+    Args:
+        reference_frames: Number of commanded poses.
+        reference_fps: Their rate, Hz.
+        video_frames: Number of frames in the video.
+        video_fps: Its rate, Hz.
+        stride: Take reference indices 0, stride, 2 stride, ...
+        truncate: Leave out instants that the video does not reach instead of refusing them.
+
+    Raises:
+        ValueError: The video ends more than half a frame period before a reference instant and
+            `truncate` is False; or a count or rate is not positive.
+    """
+    if min(reference_frames, video_frames, stride) < 1:
+        raise ValueError(
+            f"expected positive counts, given {reference_frames} reference frames, "
+            f"{video_frames} video frames, stride {stride}"
+        )
+    reference = np.arange(0, reference_frames, stride, dtype=np.int64)
+    positions = np.array([_position(int(i), reference_fps, video_fps) for i in reference])
+    reached = positions - (video_frames - 1) <= 0.5 + 1e-9
+    if not truncate and not reached.all():
+        missed = int(reference[np.argmin(reached)])
+        raise ValueError(
+            f"reference frame {missed} at {missed / reference_fps:.3f} s lies beyond the video, "
+            f"whose last of {video_frames} frames is at {(video_frames - 1) / video_fps:.3f} s; "
+            f"pass truncate=True to score the common part"
+        )
+    reference, positions = reference[reached], positions[reached]
+    video = np.minimum(np.round(positions).astype(np.int64), video_frames - 1)
+    return FrameMatch(reference, video)
+
+
+def _position(reference_index: int, reference_fps: float, video_fps: float) -> float:
+    """Fractional video index of a reference index."""
+    if not (0 < reference_fps < np.inf and 0 < video_fps < np.inf):
+        raise ValueError(f"expected positive rates in Hz, given {reference_fps} and {video_fps}")
+    if abs(reference_fps - video_fps) < _SAME_RATE:
+        return float(reference_index)
+    return reference_index * video_fps / reference_fps
