@@ -1,0 +1,356 @@
+"""Which frames are generated together, and through which noise levels they pass.
+
+Two kinds of value. A *chunk plan* is a tuple of frame boundaries `(0, 4, 7, 10)`: chunk `i` holds
+latent frames `plan[i] <= f < plan[i + 1]`. A *noise schedule* is a table of falling noise levels
+that ends at zero; the network reads its timesteps, the Euler step its sigmas. `StaggeredSchedule`
+joins the two for the many-step chunk-causal sampler, where later chunks start later.
+
+Noise levels are rounded to float32 where the original samplers round, because the network sees
+`floor(1000 sigma)` and one last bit can move that integer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+TRAIN_STEPS = 1000
+"""Timestep of pure noise: a timestep is `TRAIN_STEPS * sigma`."""
+
+SIGMA_GAP = 1e-6
+"""A token's next level is the largest table value more than this below its own."""
+
+
+# Frame counts -----------------------------------------------------------------------------------
+
+
+def latent_frames(pixel_frames: int, stride: int = 8) -> int:
+    """Latent frames of a clip: the first pixel frame alone, then one per `stride` frames.
+
+    Raises:
+        ValueError: `pixel_frames` is not `stride * k + 1`.
+    """
+    if pixel_frames < 1 or (pixel_frames - 1) % stride:
+        raise ValueError(
+            f"expected a pixel frame count of the form {stride}k + 1, got {pixel_frames}"
+        )
+    return (pixel_frames - 1) // stride + 1
+
+
+def pixel_frames(latents: int, stride: int = 8) -> int:
+    """Pixel frames that `latents` latent frames decode to.
+
+    Raises:
+        ValueError: `latents` is below one.
+    """
+    if latents < 1:
+        raise ValueError(f"expected at least one latent frame, got {latents}")
+    return stride * (latents - 1) + 1
+
+
+def snap_frame_count(requested: int, stride: int, available: int | None = None) -> int:
+    """The valid clip length `stride * k + 1` nearest to a requested one; ties go up.
+
+    Args:
+        requested: Wanted number of pixel frames.
+        stride: 8 for a whole clip, 24 when clips are made of three-latent chunks.
+        available: Poses at hand; the result never exceeds it.
+
+    Raises:
+        ValueError: A stride or an available count below one.
+
+    Source: SANA-WM inference scripts, frame-count snapping.
+    """
+    if stride < 1:
+        raise ValueError(f"expected a stride of at least 1, got {stride}")
+    if available is not None and available < 1:
+        raise ValueError(f"expected at least one available frame, got {available}")
+    groups = max(0, (requested - 1 + stride // 2) // stride)
+    if available is not None:
+        groups = min(groups, (available - 1) // stride)
+    return stride * groups + 1
+
+
+# Chunk plans ------------------------------------------------------------------------------------
+
+
+def first_chunk_plus_one(frames: int, chunk: int = 3) -> tuple[int, ...]:
+    """Chunk boundaries with one extra frame in the first chunk and the remainder in the last.
+
+    The plan of the chunk-causal generator: frame 0 is the clean image and rides along with the
+    first `chunk` generated frames.
+
+    Args:
+        frames: Latent frames in the clip.
+        chunk: Latent frames per chunk.
+
+    Returns:
+        Boundaries from 0 to `frames`; 11 frames in threes give (0, 4, 7, 11).
+
+    Raises:
+        ValueError: `frames` or `chunk` is below one.
+    """
+    _check_plan(frames, chunk)
+    starts = range(chunk + 1, frames - chunk + 1, chunk)
+    return (0, *starts, frames)
+
+
+def first_takes_remainder(frames: int, chunk: int = 3) -> tuple[int, ...]:
+    """Chunk boundaries with the remainder in the first chunk and equal chunks after it.
+
+    The plan of the streaming sampler: with `3m + 1` frames the first chunk has 4.
+
+    Args:
+        frames: Latent frames in the clip.
+        chunk: Latent frames per chunk.
+
+    Returns:
+        Boundaries from 0 to `frames`; 11 frames in threes give (0, 5, 8, 11).
+
+    Raises:
+        ValueError: `frames` or `chunk` is below one.
+    """
+    _check_plan(frames, chunk)
+    if frames < chunk:
+        return (0, frames)
+    return (0, *range(chunk + frames % chunk, frames + 1, chunk))
+
+
+def uniform(frames: int, chunk: int = 3) -> tuple[int, ...]:
+    """Chunk boundaries at every multiple of `chunk`; a shorter last chunk holds the remainder.
+
+    Raises:
+        ValueError: `frames` or `chunk` is below one.
+    """
+    _check_plan(frames, chunk)
+    return (*range(0, frames, chunk), frames)
+
+
+def _check_plan(frames: int, chunk: int) -> None:
+    if frames < 1 or chunk < 1:
+        raise ValueError(
+            f"expected at least one frame and a chunk of at least one, "
+            f"got {frames} frames in chunks of {chunk}"
+        )
+
+
+# Noise schedules --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """The noise levels a chunk passes through.
+
+    Attributes:
+        sigmas: Strictly falling levels in [0, 1], the last 0; one more than there are steps.
+        timesteps: `TRAIN_STEPS * sigma` before each step, as the samplers hold it in float32.
+
+    Raises:
+        ValueError: Levels outside [0, 1], not falling, not ending at 0, or of the wrong number.
+    """
+
+    sigmas: tuple[float, ...]
+    timesteps: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        levels = self.sigmas
+        if len(levels) < 2 or levels[-1] != 0.0 or not all(0.0 <= s <= 1.0 for s in levels):
+            raise ValueError(
+                f"expected noise levels in [0, 1] that end at 0, got {_shorten(levels)}"
+            )
+        if any(after >= before for before, after in pairwise(levels)):
+            raise ValueError(f"expected strictly falling noise levels, got {_shorten(levels)}")
+        if len(self.timesteps) != self.steps:
+            raise ValueError(f"expected {self.steps} timesteps, got {len(self.timesteps)}")
+
+    @property
+    def steps(self) -> int:
+        """Network calls per chunk, the clean pass not counted."""
+        return len(self.sigmas) - 1
+
+    @property
+    def network_timesteps(self) -> tuple[int, ...]:
+        """Timesteps as the network embeds them: cut to integers."""
+        return tuple(math.floor(t) for t in self.timesteps)
+
+    def next_sigma(self, sigma: float) -> float:
+        """The level a token at `sigma` moves to; a clean token stays clean.
+
+        The rule looks the level up instead of counting steps, so frames of one clip may stand at
+        different levels.
+        """
+        return max((s for s in self.sigmas if s < sigma - SIGMA_GAP), default=sigma)
+
+
+def flow_euler_ltx(steps: int = 60, shift: float = 9.8) -> NoiseSchedule:
+    """The many-step schedule of the full-sequence generator.
+
+    With f(s) = a s / (1 + (a - 1) s), the levels are f of a uniform grid from f(1) to f(1/1000):
+    the shift acts twice at the low end, because the scheduler's own smallest level is already
+    shifted when the grid is laid out.
+
+    Args:
+        steps: Number of denoising steps.
+        shift: a above; larger keeps the levels high for longer. 9.8 for the released weights,
+            8.0 in the benchmark's guide.
+
+    Raises:
+        ValueError: Fewer than one step, or a shift that is not positive.
+
+    Source: flow matching with Euler steps as in diffusers' `FlowMatchEulerDiscreteScheduler`.
+    """
+    _check_shifted(steps, shift)
+    ends = _shifted(np.array([1.0, 1.0 / TRAIN_STEPS], dtype=np.float32), shift)
+    high, low = (float(end) * TRAIN_STEPS for end in ends)
+    grid = np.linspace(high, low, steps) / TRAIN_STEPS
+    sigmas = _shifted(grid, shift).astype(np.float32)
+    timesteps = sigmas * np.float32(TRAIN_STEPS)
+    return NoiseSchedule(_levels(sigmas), tuple(timesteps.tolist()))
+
+
+def time_uniform_flow(steps: int, shift: float) -> NoiseSchedule:
+    """The time grid of the DPM-solver sampler: f of a uniform grid from 0.999 to 0.
+
+    Only the grid is offered; the released command line replaces this sampler by
+    `flow_euler_ltx`.
+
+    Raises:
+        ValueError: Fewer than one step, or a shift that is not positive.
+    """
+    _check_shifted(steps, shift)
+    grid = np.linspace(1.0 - 1.0 / TRAIN_STEPS, 0.0, steps + 1)
+    sigmas = _shifted(grid, shift).astype(np.float32)
+    timesteps = sigmas[:-1] * np.float32(TRAIN_STEPS)
+    return NoiseSchedule(_levels(sigmas[:-1]), tuple(timesteps.tolist()))
+
+
+def self_forcing(timesteps: Sequence[float]) -> NoiseSchedule:
+    """The few-step schedule of the distilled generator, its timesteps taken verbatim.
+
+    Args:
+        timesteps: Falling timesteps in (0, 1000], ending with 0.
+
+    Raises:
+        ValueError: The list does not fall from at most 1000 to 0.
+    """
+    table = np.asarray(timesteps, dtype=np.float32)
+    if table.ndim != 1 or table.size < 2 or not np.isfinite(table).all():
+        raise ValueError(f"expected a list of timesteps that ends at 0, got {timesteps!r}")
+    sigmas = table / np.float32(TRAIN_STEPS)
+    return NoiseSchedule(tuple(sigmas.tolist()), tuple(table[:-1].tolist()))
+
+
+def refiner() -> NoiseSchedule:
+    """The three levels of the second stage; it starts from latents that are partly noised."""
+    sigmas = (0.909375, 0.725, 0.421875, 0.0)
+    return NoiseSchedule(sigmas, tuple(TRAIN_STEPS * s for s in sigmas[:-1]))
+
+
+SELF_FORCING_4 = self_forcing((1000, 960, 889, 727, 0))
+"""The released streaming schedule."""
+
+
+def _shifted(levels: np.ndarray, shift: float) -> np.ndarray:
+    return shift * levels / (1 + (shift - 1) * levels)
+
+
+def _levels(sigmas: np.ndarray) -> tuple[float, ...]:
+    return (*sigmas.tolist(), 0.0)
+
+
+def _check_shifted(steps: int, shift: float) -> None:
+    if steps < 1:
+        raise ValueError(f"expected at least one step, got {steps}")
+    if not (math.isfinite(shift) and shift > 0):
+        raise ValueError(f"expected a positive shift, got {shift}")
+
+
+def _shorten(levels: Sequence[float]) -> str:
+    shown = ", ".join(f"{level:g}" for level in levels[:6])
+    return f"[{shown}{', …' if len(levels) > 6 else ''}]"
+
+
+# Staggered chunks -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StaggeredSchedule:
+    """Every chunk walks the same noise levels, each starting some global steps after the last.
+
+    At a global step the network sees the *active prefix*: all chunks that have started. Finished
+    chunks stay in it, clean.
+
+    Attributes:
+        plan: Chunk boundaries in latent frames.
+        noise: Levels that each chunk passes through.
+        starts: Global step at which each chunk begins.
+    """
+
+    plan: tuple[int, ...]
+    noise: NoiseSchedule
+    starts: tuple[int, ...]
+
+    @property
+    def global_steps(self) -> int:
+        """Network calls for the whole clip."""
+        return self.starts[-1] + self.noise.steps
+
+    def active_chunks(self, step: int) -> int:
+        """Chunks that have started at a global step."""
+        self._check(step)
+        return sum(start <= step for start in self.starts)
+
+    def active_frames(self, step: int) -> int:
+        """Latent frames in the active prefix."""
+        return self.plan[self.active_chunks(step)]
+
+    def sigmas(self, step: int) -> tuple[float, ...]:
+        """Noise level of each active chunk; 0 once it is finished."""
+        return tuple(self.noise.sigmas[i] for i in self._local_steps(step))
+
+    def timesteps(self, step: int) -> tuple[float, ...]:
+        """Timestep of each active chunk; 0 once it is finished. Frame 0 is clean throughout."""
+        table = (*self.noise.timesteps, 0.0)
+        return tuple(table[i] for i in self._local_steps(step))
+
+    def _local_steps(self, step: int) -> tuple[int, ...]:
+        active = self.starts[: self.active_chunks(step)]
+        return tuple(min(step - start, self.noise.steps) for start in active)
+
+    def _check(self, step: int) -> None:
+        if not 0 <= step < self.global_steps:
+            raise ValueError(f"expected a global step in [0, {self.global_steps}), got {step}")
+
+
+def chunk_flow_euler(
+    frames: int,
+    chunk: int = 3,
+    steps: int = 60,
+    shift: float = 9.8,
+    interval: float | None = None,
+) -> StaggeredSchedule:
+    """The chunk-causal teacher's schedule: chunk i starts at global step floor(i interval steps).
+
+    Args:
+        frames: Latent frames in the clip.
+        chunk: Latent frames per chunk.
+        steps: Denoising steps of each chunk.
+        shift: As in `flow_euler_ltx`.
+        interval: Fraction of `steps` between the starts of neighbouring chunks; 1 / number of
+            chunks when not given.
+
+    Raises:
+        ValueError: A count below one, or a negative interval.
+    """
+    plan = first_chunk_plus_one(frames, chunk)
+    chunks = len(plan) - 1
+    gap = 1 / chunks if interval is None else interval
+    if not (math.isfinite(gap) and gap >= 0):
+        raise ValueError(f"expected an interval of at least 0, got {interval}")
+    # Floor of the float product, rounding included: 5 / 6 of 60 steps is 49, as in the original.
+    starts = tuple(int(i * gap * steps) for i in range(chunks))
+    return StaggeredSchedule(plan, flow_euler_ltx(steps, shift), starts)
