@@ -94,7 +94,7 @@ def _patchwork(
     rng: np.random.Generator, shape: tuple[int, int], palette: FloatArray
 ) -> FloatArray:
     u, v = _metres(shape)
-    width, height = rng.uniform(0.35, 0.6, 2)
+    width, height = rng.uniform(0.3, 0.5, 2)
     return _cells(
         rng, palette, np.floor(v / height).astype(np.intp), np.floor(u / width).astype(np.intp)
     )
@@ -102,7 +102,7 @@ def _patchwork(
 
 def _bricks(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArray) -> FloatArray:
     u, v = _metres(shape)
-    width, height = rng.uniform(0.55, 0.85), rng.uniform(0.28, 0.4)
+    width, height = rng.uniform(0.45, 0.7), rng.uniform(0.24, 0.34)
     row = np.floor(v / height).astype(np.intp)
     along = u / width + 0.5 * (row % 2)
     image = _cells(rng, palette, row, np.floor(along).astype(np.intp))
@@ -119,7 +119,7 @@ def _stripes(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArr
     angle = rng.uniform(0, np.pi)
     across = u * np.cos(angle) + v * np.sin(angle) + 0.12 * _noise(rng, shape, 0.7)
     along = -u * np.sin(angle) + v * np.cos(angle)
-    width, length = rng.uniform(0.25, 0.4), rng.uniform(0.7, 1.2)
+    width, length = rng.uniform(0.22, 0.36), rng.uniform(0.5, 0.9)
     stripe = np.floor(across / width).astype(np.intp)
     return _cells(
         rng, palette, stripe, np.floor(along / length + 0.5 * (stripe % 2)).astype(np.intp)
@@ -128,7 +128,7 @@ def _stripes(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArr
 
 def _blobs(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArray) -> FloatArray:
     image = np.broadcast_to(palette[0], (*shape, 3)).astype(np.float32)
-    for colour, cell in zip(palette[1:], rng.uniform(0.3, 0.5, 4), strict=True):
+    for colour, cell in zip(palette[1:], rng.uniform(0.25, 0.4, 4), strict=True):
         weight = np.clip((_noise(rng, shape, cell) - 0.12) / 0.12, 0, 1)[..., None]
         image = image * (1 - weight) + colour * weight
     return image
@@ -136,7 +136,7 @@ def _blobs(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArray
 
 def _discs(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArray) -> FloatArray:
     u, v = _metres(shape)
-    pitch = rng.uniform(0.45, 0.65)
+    pitch = rng.uniform(0.36, 0.52)
     i, j = np.floor(v / pitch).astype(np.intp), np.floor(u / pitch).astype(np.intp)
     radius = rng.uniform(0.25, 0.46, (int(i.max()) + 1, int(j.max()) + 1))[i, j] * pitch
     distance = np.hypot((u / pitch % 1 - 0.5) * pitch, (v / pitch % 1 - 0.5) * pitch)
@@ -159,7 +159,9 @@ def draw_surface(
     shape = (rows, columns)
     pattern = _PATTERNS[int(rng.integers(len(_PATTERNS)))]
     image = pattern(rng, shape, _palette(rng, hue))
-    grain = 1 + 0.22 * _noise(rng, shape, 0.8) + 0.16 * _noise(rng, shape, 0.3)
+    grain = np.float32(1)
+    for amplitude, cell in ((0.22, 0.8), (0.2, 0.3), (0.18, 0.15)):
+        grain = grain + np.float32(amplitude) * _noise(rng, shape, cell)
     image = np.clip(image * grain[..., None] * np.float32(shade), 0, 1)
     # Edges one to two texels wide instead of steps.
     return Tile(cv2.GaussianBlur(image, (0, 0), 0.7), corner)
