@@ -25,6 +25,7 @@ BASE_BLUR = 0.015
 _PAD = 2
 _SHELF_WIDTH = 512
 SKY_RADIUS = 62.0
+PATTERN_CONTRAST = np.float32(0.6)
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,9 @@ def draw_surface(
     shape = (rows, columns)
     pattern = _PATTERNS[int(rng.integers(len(_PATTERNS)))]
     image = pattern(rng, shape, _palette(rng, hue))
+    # Surfaces differ more from each other than within: one look tells which wall it is.
+    middle = image.mean(axis=(0, 1), dtype=np.float32)
+    image = middle + PATTERN_CONTRAST * (image - middle)
     grain = np.float32(1)
     for amplitude, cell in ((0.22, 0.8), (0.2, 0.3), (0.18, 0.15)):
         grain = grain + np.float32(amplitude) * _noise(rng, shape, cell)
