@@ -21,12 +21,13 @@ Array = npt.NDArray[np.float64]
 
 MARGIN = 0.3
 """Distance to every surface in metres."""
-VIEW = 0.7
-"""Distance straight ahead in metres below which a segment is drawn again."""
+VIEW = (0.7, 2.2)
+"""A segment is drawn again if it looks at something nearer, in metres, than a number drawn from
+this range: close views stay rare."""
 HEIGHT_RANGE = 0.15
 """Largest distance of the camera from y = 0 in metres."""
 
-_ATTEMPTS = 6
+_ATTEMPTS = 12
 
 
 def sample_walk(
@@ -55,10 +56,16 @@ def sample_walk(
     left = frames
     while left > 0:
         count = min(int(rng.integers(8, 41)), left)
-        for _ in range(_ATTEMPTS):
-            speeds = _follow(velocity, _command(rng, state, limits), rng, count)
+        for attempt in range(_ATTEMPTS):
+            command, view = _command(rng, state, limits), rng.uniform(*VIEW)
+            if attempt >= _ATTEMPTS // 2:
+                # Blocked: shorter, slower segments that curve to the open side.
+                count, view = min(count, int(rng.integers(8, 20))), VIEW[0]
+                command[:3] *= rng.uniform(0.3, 0.8)
+                command[3] = _open_side(scene, state.c2w) * rng.uniform(0.6, 1.0) * limits.yaw
+            speeds = _follow(velocity, command, rng, count)
             poses, end = integrate(state, _controls(speeds), limits.pitch_limit)
-            if _is_clear(scene, poses):
+            if _is_clear(scene, poses, view):
                 break
         else:
             count = min(count, 20)
@@ -103,14 +110,14 @@ def _controls(speeds: Array) -> Controls:
     return Controls(forward, right, down, yaw, pitch, np.zeros(len(speeds)))
 
 
-def _is_clear(scene: Scene, poses: Array) -> bool:
+def _is_clear(scene: Scene, poses: Array, view: float) -> bool:
     positions = poses[:, :3, 3]
     if np.abs(positions[:, 1]).max() > HEIGHT_RANGE:
         return False
     if not free_space(scene, positions, MARGIN).all():
         return False
     ahead = poses[::-4]
-    return bool(cast(scene, ahead[:, :3, 3], ahead[:, :3, 2]).min() > VIEW)
+    return bool(cast(scene, ahead[:, :3, 3], ahead[:, :3, 2]).min() > view)
 
 
 def _open_side(scene: Scene, c2w: Array) -> float:
