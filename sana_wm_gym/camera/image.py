@@ -1,0 +1,123 @@
+"""From a user's photo and calibration to the world's first frame and intrinsics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sana_wm_gym.camera.trajectory import check_intrinsics
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Aspect-preserving resize followed by a centre crop; sizes in pixels.
+
+    Attributes:
+        source: (height, width) of the given image.
+        resized: (height, width) after the resize; covers `target`.
+        offset: (top, left) of the crop in the resized image.
+        target: (height, width) of the result.
+    """
+
+    source: tuple[int, int]
+    resized: tuple[int, int]
+    offset: tuple[int, int]
+    target: tuple[int, int]
+
+
+def centre_crop(source: tuple[int, int], target: tuple[int, int]) -> Crop:
+    """The resize and crop that take a `source` image to `target`, both (height, width).
+
+    Raises:
+        ValueError: A side is shorter than one pixel.
+
+    Source: the first-frame preparation of SANA-WM's released inference script.
+    """
+    if min(*source, *target) < 1:
+        raise ValueError(f"image sizes are {source} and {target}, expected at least 1 x 1")
+    scale = max(t / s for t, s in zip(target, source, strict=True))
+    height, width = (max(t, round(s * scale)) for t, s in zip(target, source, strict=True))
+    offset = ((height - target[0]) // 2, (width - target[1]) // 2)
+    return Crop(source, (height, width), offset, target)
+
+
+def crop_image(image: npt.NDArray[np.uint8], crop: Crop) -> npt.NDArray[np.uint8]:
+    """Resize with Lanczos filtering and crop: uint8 [H, W, 3] to [*crop.target, 3].
+
+    Raises:
+        ValueError: The image is not uint8 RGB of the size the crop was made for.
+    """
+    if image.dtype != np.uint8 or image.shape != (*crop.source, 3):
+        raise ValueError(
+            f"image is {image.dtype} {image.shape}, expected uint8 {(*crop.source, 3)}"
+        )
+    height, width = crop.resized
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
+    top, left = crop.offset
+    return np.asarray(resized)[top : top + crop.target[0], left : left + crop.target[1]].copy()
+
+
+def crop_intrinsics(intrinsics: npt.NDArray[np.floating], crop: Crop) -> Array:
+    """(fx, fy, cx, cy) [..., 4] of the cropped image from those of the source image.
+
+    Pixel coordinates count from pixel corners: no half-pixel terms.
+    """
+    y, x = (r / s for r, s in zip(crop.resized, crop.source, strict=True))
+    top, left = crop.offset
+    return np.asarray(intrinsics * np.array([x, y, x, y]) - np.array([0.0, 0.0, left, top]))
+
+
+def intrinsics_per_frame(values: npt.ArrayLike, frames: int) -> Array:
+    """Intrinsics of every frame, float64 [frames, 4], from the usual array layouts.
+
+    Args:
+        values: (4,) as fx, fy, cx, cy; a (3, 3) matrix; or either per frame, (F, 4) or (F, 3, 3).
+            One entry is repeated, a longer sequence is cut, a shorter one is stretched linearly
+            over the clip.
+        frames: Number of video frames, >= 1.
+
+    Raises:
+        ValueError: Another shape, values that are not finite, or a focal length <= 0.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.shape[-2:] == (3, 3) and array.ndim in (2, 3):
+        array = np.stack(
+            [array[..., 0, 0], array[..., 1, 1], array[..., 0, 2], array[..., 1, 2]], axis=-1
+        )
+    if array.ndim not in (1, 2) or array.shape[-1] != 4 or array.size == 0:
+        raise ValueError(
+            f"intrinsics have shape {np.shape(values)}, expected (4,), (3, 3), (F, 4) or (F, 3, 3)"
+        )
+    if frames < 1:
+        raise ValueError(f"frames is {frames}, expected >= 1")
+    array = np.atleast_2d(array)
+    check_intrinsics(array)
+    if len(array) >= frames:
+        return array[:frames].copy()
+    given, wanted = np.linspace(0.0, 1.0, len(array)), np.linspace(0.0, 1.0, frames)
+    return np.stack([np.interp(wanted, given, column) for column in array.T], axis=-1)
+
+
+def snap_num_frames(frames: int, stride: int, available: int | None = None) -> int:
+    """The clip length `stride * k + 1` nearest to `frames`; the longer of two equally near.
+
+    Args:
+        frames: Wanted number of video frames.
+        stride: 8 for whole latent frames, 24 for whole streaming chunks.
+        available: Most frames there are poses for; the result never exceeds it.
+
+    Raises:
+        ValueError: `stride` or `available` is below 1.
+    """
+    if stride < 1 or (available is not None and available < 1):
+        raise ValueError(f"stride is {stride}, available is {available}, expected >= 1")
+    wanted = max(frames if available is None else min(frames, available), 1)
+    shorter = wanted - (wanted - 1) % stride
+    longer = shorter + stride
+    fits = available is None or longer <= available
+    return longer if fits and longer - wanted <= wanted - shorter else shorter
