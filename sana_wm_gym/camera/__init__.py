@@ -1,23 +1,6 @@
 """Cameras: actions to controls, controls to poses, poses to what the generator reads."""
 
-from sana_wm_gym.camera.controls import (
-    CONTROL_NAMES,
-    DISCRETE_ACTIONS,
-    KEY_MAPS,
-    SANA_WM_2026_05,
-    SANA_WM_2026_06,
-    TWIST_NAMES,
-    Controls,
-    KeyMap,
-    KeyState,
-    MotionLimits,
-    Smoothing,
-    discrete_to_held,
-    keys_to_controls,
-    parse_action_string,
-    pressed_to_held,
-    twist_to_controls,
-)
+from sana_wm_gym.camera.controls import TWIST_NAMES, Controls, MotionLimits, twist_to_controls
 from sana_wm_gym.camera.image import (
     Crop,
     centre_crop,
@@ -25,6 +8,20 @@ from sana_wm_gym.camera.image import (
     crop_intrinsics,
     intrinsics_per_frame,
     snap_num_frames,
+)
+from sana_wm_gym.camera.keys import (
+    CONTROL_NAMES,
+    DISCRETE_ACTIONS,
+    KEY_MAPS,
+    SANA_WM_2026_05,
+    SANA_WM_2026_06,
+    KeyMap,
+    KeyState,
+    Smoothing,
+    discrete_to_held,
+    keys_to_controls,
+    parse_action_string,
+    pressed_to_held,
 )
 from sana_wm_gym.camera.rays import (
     LatentCameras,

@@ -40,7 +40,7 @@ def round_to_bfloat16(values: npt.NDArray[np.floating]) -> Array:
     return np.where(np.isnan(single), single, nearest.view(np.float32))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LatentCameras:
     """The cameras of T latent frames.
 
@@ -245,7 +245,7 @@ def _through_field_of_view(focal: Array, cells: int, rounding: Rounding) -> Arra
 def _image_plane(
     intrinsics: Array, rows: int, columns: int, rounding: Rounding
 ) -> tuple[Array, Array]:
-    """Coordinates of every cell on the plane one unit before the camera, each [..., rows, columns]."""
+    """Every cell on the plane one unit before the camera: x and y, each [..., rows, columns]."""
     u = np.arange(columns, dtype=np.float32)[None, :]
     v = np.arange(rows, dtype=np.float32)[:, None]
     fx, fy, cx, cy = (intrinsics[..., i, None, None] for i in range(4))
@@ -256,7 +256,7 @@ def _image_plane(
 
 def _dot(a: Array, b: Array) -> Array:
     # Spelled out: a matrix product may sum in another order when the batch is larger.
-    return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
+    return np.asarray(a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2])
 
 
 def _rotate(c2w: Array, vectors: Array) -> Array:
@@ -266,7 +266,7 @@ def _rotate(c2w: Array, vectors: Array) -> Array:
 
 def _unit(vectors: Array, rounding: Rounding) -> Array:
     length = rounding(np.sqrt(_dot(vectors, vectors)))[..., None]
-    return rounding(vectors / np.maximum(length, _NORM_EPS))
+    return rounding(np.asarray(vectors / np.maximum(length, _NORM_EPS), dtype=np.float32))
 
 
 def _cross(a: Array, b: Array, rounding: Rounding) -> Array:

@@ -8,13 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.camera.controls import (
-    Controls,
-    KeyMap,
-    KeyState,
-    keys_to_controls,
-    parse_action_string,
-)
+from sana_wm_gym.camera.controls import Controls
+from sana_wm_gym.camera.keys import KeyMap, KeyState, keys_to_controls, parse_action_string
 from sana_wm_gym.camera.se3 import rotation_x, rotation_y, rotation_z
 
 Array = npt.NDArray[np.float64]
@@ -27,7 +22,7 @@ _DIRECTION_EPS = 1e-6
 _ORTHONORMAL_TOLERANCE = 1e-4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CameraState:
     """The integrator's state: where the camera is. The default is the first frame of a rollout.
 
@@ -116,7 +111,7 @@ def _horizontal(direction: Array) -> Array:
     return np.asarray(flat / (norm + _DIRECTION_EPS)) if norm > 0.0 else flat
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CameraTrajectory:
     """Where a camera was in each frame, and how it projects.
 
