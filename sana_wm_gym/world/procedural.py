@@ -1,15 +1,30 @@
-"""The procedural world: ground truth that answers cameras with exact renderings."""
+"""The procedural world: ground truth that answers cameras with exact renderings.
+
+It shows what a learned world of the same scenes should have shown, and serves as the perfect
+world in tests and benchmarks.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
 
 from sana_wm_gym.camera.controls import MotionLimits
+from sana_wm_gym.camera.trajectory import CameraTrajectory, check_rigid
 from sana_wm_gym.world.renderer import default_intrinsics, render, render_depth
 from sana_wm_gym.world.scenes import Scene, free_space, generate_scene, sample_pose
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldSpec
 
 __all__ = [
+    "SCENES",
     "WALK_LIMITS",
+    "ProceduralState",
+    "ProceduralWorld",
     "Scene",
     "default_intrinsics",
     "free_space",
@@ -28,3 +43,208 @@ WALK_LIMITS = MotionLimits(
     pitch_limit=math.radians(15.0),
 )
 """Walking pace at 16 frames per second: 0.8 m/s and 24 degrees/s."""
+
+SCENES = (0, 1, 2, 3)
+"""Seeds that starts are drawn from by default."""
+
+_FPS = 16.0
+_SAME_POSE = 1e-4
+_cached_scene = lru_cache(maxsize=16)(generate_scene)
+
+
+@dataclass(frozen=True)
+class ProceduralState:
+    """Where a rollout stands.
+
+    Attributes:
+        start: The start it was begun with; `scene` and `scene_c2w` are set.
+        c2w: Poses of the last chunk relative to the first frame, float64 [24, 4, 4];
+            [1, 4, 4] before any chunk.
+        intrinsics: (fx, fy, cx, cy) of those frames in pixels, float64 [24, 4] or [1, 4].
+        chunk: Number of chunks generated so far.
+    """
+
+    start: Start
+    c2w: npt.NDArray[np.float64]
+    intrinsics: npt.NDArray[np.float64]
+    chunk: int
+
+
+@dataclass(frozen=True)
+class ProceduralWorld:
+    """A `WorldModel` whose frames are exact. Any non-negative seed is a scene.
+
+    Attributes:
+        size: Frame (height, width) in pixels.
+        scenes: Seeds that `sample_start` draws from.
+        limits: Motion per frame that normalised actions map to.
+    """
+
+    size: tuple[int, int] = (64, 64)
+    scenes: tuple[int, ...] = SCENES
+    limits: MotionLimits = field(default=WALK_LIMITS)
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 1 or not self.scenes or min(self.scenes) < 0:
+            raise ValueError(
+                "expected a positive size and at least one non-negative scene seed, "
+                f"given {self.size} and {self.scenes}"
+            )
+
+    @property
+    def spec(self) -> WorldSpec:
+        """Frame size, rate, motion limits and scenes."""
+        height, width = self.size
+        return WorldSpec(
+            name="procedural",
+            height=height,
+            width=width,
+            fps=_FPS,
+            latent_shape=None,
+            intrinsics=default_intrinsics(height, width),
+            limits=self.limits,
+            scenes=self.scenes,
+        )
+
+    def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:
+        """Draw an upright camera in free space of `scene`, or of one of `spec.scenes`.
+
+        Raises:
+            ValueError: `scene` is negative.
+        """
+        seed = int(rng.choice(self.scenes)) if scene is None else scene
+        c2w = sample_pose(_cached_scene(seed), rng)
+        intrinsics = self.spec.intrinsics
+        image = render(_cached_scene(seed), c2w[None], intrinsics, self.size)[0]
+        return Start(image, intrinsics, scene=seed, scene_c2w=c2w)
+
+    def begin(self, start: Start, seed: int) -> ProceduralState:
+        """State before the first chunk. Nothing here is random, so `seed` has no effect.
+
+        Raises:
+            ValueError: `start` has no scene or pose in it, or an image of another size.
+        """
+        if start.scene is None or start.scene_c2w is None:
+            raise ValueError(
+                "the procedural world needs Start.scene and Start.scene_c2w, "
+                f"given {start.scene} and {start.scene_c2w}"
+            )
+        if start.scene < 0:
+            raise ValueError(f"Start.scene is {start.scene}, expected a non-negative seed")
+        if start.scene_c2w.shape != (4, 4):
+            raise ValueError(f"Start.scene_c2w has shape {start.scene_c2w.shape}, expected (4, 4)")
+        check_rigid(start.scene_c2w[None], "Start.scene_c2w")
+        if start.image.shape != (*self.size, 3) or start.image.dtype != np.uint8:
+            raise ValueError(
+                f"Start.image is {start.image.dtype} {start.image.shape}, "
+                f"expected uint8 {(*self.size, 3)}"
+            )
+        first = CameraTrajectory(np.eye(4)[None], np.array(start.intrinsics), *self.size[::-1])
+        return ProceduralState(start, first.c2w, first.intrinsics, chunk=0)
+
+    def advance(
+        self, states: Sequence[ProceduralState], cameras: Sequence[CameraTrajectory]
+    ) -> list[ProceduralState]:
+        """Move each camera on; frames are rendered when they are asked for.
+
+        Raises:
+            ValueError: Not one camera per state, or a camera without exactly 25 poses, of another
+                image size, or starting elsewhere than the state's last frame.
+        """
+        if len(states) != len(cameras):
+            raise ValueError(f"given {len(states)} states and {len(cameras)} cameras")
+        return [self._move(state, camera) for state, camera in zip(states, cameras, strict=True)]
+
+    def _move(self, state: ProceduralState, camera: CameraTrajectory) -> ProceduralState:
+        if len(camera) != CHUNK_FRAMES + 1:
+            raise ValueError(f"camera has {len(camera)} poses, expected {CHUNK_FRAMES + 1}")
+        if (camera.height, camera.width) != self.size:
+            raise ValueError(
+                f"camera is for {camera.height} x {camera.width} frames, "
+                f"expected {self.size[0]} x {self.size[1]}"
+            )
+        gap = float(np.abs(camera.c2w[0] - state.c2w[-1]).max())
+        if gap > _SAME_POSE:
+            raise ValueError(
+                f"camera starts {gap:g} away from the last frame of chunk {state.chunk}, "
+                "expected the same pose"
+            )
+        return ProceduralState(
+            state.start, camera.c2w[1:], camera.intrinsics[1:], chunk=state.chunk + 1
+        )
+
+    def frames(self, state: ProceduralState) -> npt.NDArray[np.uint8]:
+        """The last chunk's frames, uint8 [24, height, width, 3]; the start image, [1, ...],
+        before any chunk."""
+        if state.chunk == 0:
+            return state.start.image[None]
+        scene, first = _scene_of(state.start)
+        return render(scene, first @ state.c2w, state.intrinsics, self.size)
+
+    def depth(self, state: ProceduralState) -> npt.NDArray[np.float32]:
+        """Depth of the last chunk's frames in metres, float32 [24 or 1, height, width]."""
+        scene, first = _scene_of(state.start)
+        return render_depth(scene, first @ state.c2w, state.intrinsics, self.size)
+
+    def latents(self, state: ProceduralState) -> npt.NDArray[np.float32]:
+        """Always fails.
+
+        Raises:
+            ValueError: This world has no latents.
+        """
+        raise ValueError("the procedural world has no latents, only frames")
+
+    def pack(self, state: ProceduralState) -> dict[str, npt.NDArray[np.generic]]:
+        """The state as named arrays, enough for `unpack` to continue bit for bit."""
+        start = state.start
+        return {
+            "image": start.image,
+            "start_intrinsics": np.array(start.intrinsics, np.float64),
+            "prompt": np.array(start.prompt, np.str_),
+            "scene": np.array(start.scene, np.int64),
+            "scene_c2w": np.array(start.scene_c2w, np.float64),
+            "c2w": state.c2w,
+            "intrinsics": state.intrinsics,
+            "chunk": np.array(state.chunk, np.int64),
+        }
+
+    def unpack(self, arrays: dict[str, npt.NDArray[np.generic]]) -> ProceduralState:
+        """Inverse of `pack`.
+
+        Raises:
+            ValueError: An array is missing, unknown or of the wrong shape.
+        """
+        names = {"image", "start_intrinsics", "prompt", "scene", "scene_c2w"}
+        names |= {"c2w", "intrinsics", "chunk"}
+        if set(arrays) != names:
+            raise ValueError(f"arrays are {sorted(arrays)}, expected {sorted(names)}")
+        shapes = {name: np.shape(arrays[name]) for name in ("scene", "chunk", "prompt")}
+        if any(shapes.values()) or np.shape(arrays["start_intrinsics"]) != (4,):
+            raise ValueError(
+                f"expected scalars and four start intrinsics, given {shapes} and "
+                f"{np.shape(arrays['start_intrinsics'])}"
+            )
+        fx, fy, cx, cy = np.asarray(arrays["start_intrinsics"], np.float64).tolist()
+        start = Start(
+            image=np.asarray(arrays["image"]),
+            intrinsics=(fx, fy, cx, cy),
+            prompt=str(arrays["prompt"]),
+            scene=int(np.asarray(arrays["scene"], np.int64)),
+            scene_c2w=np.asarray(arrays["scene_c2w"], np.float64),
+        )
+        begun = self.begin(start, seed=0)
+        chunk = int(np.asarray(arrays["chunk"], np.int64))
+        camera = CameraTrajectory(
+            np.asarray(arrays["c2w"], np.float64),
+            np.asarray(arrays["intrinsics"], np.float64),
+            *self.size[::-1],
+        )
+        if chunk < 0 or len(camera) != (CHUNK_FRAMES if chunk else 1):
+            raise ValueError(f"{len(camera)} poses do not fit chunk {chunk}")
+        return ProceduralState(begun.start, camera.c2w, camera.intrinsics, chunk)
+
+
+def _scene_of(start: Start) -> tuple[Scene, npt.NDArray[np.float64]]:
+    if start.scene is None or start.scene_c2w is None:
+        raise ValueError("the state's start has no scene; make states with ProceduralWorld.begin")
+    return _cached_scene(start.scene), start.scene_c2w

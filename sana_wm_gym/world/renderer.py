@@ -152,16 +152,18 @@ def _shade(
 def render(
     scene: Scene,
     c2w: npt.NDArray[np.float64],
-    intrinsics: Intrinsics | None = None,
+    intrinsics: npt.ArrayLike | None = None,
     size: tuple[int, int] = (64, 64),
     samples: int = 2,
 ) -> npt.NDArray[np.uint8]:
     """Render frames of a scene.
 
+    A camera inside a box looks through it; outside the room, near walls are transparent.
+
     Args:
         scene: The scene.
         c2w: Camera-to-world poses in scene axes, float64 [n, 4, 4].
-        intrinsics: (fx, fy, cx, cy) in pixels; None is 64 degrees across, centred.
+        intrinsics: (fx, fy, cx, cy) in pixels, [4] or [n, 4]; None is `default_intrinsics`.
         size: (height, width) in pixels.
         samples: Samples per pixel and axis.
 
@@ -169,43 +171,55 @@ def render(
         uint8 [n, height, width, 3] RGB.
 
     Raises:
-        ValueError: Poses of another shape or not finite.
+        ValueError: Poses or intrinsics of another shape or not finite, or an empty size.
     """
     height, width = size
-    rays = _rays(c2w, intrinsics, size, samples)
-    sample_angle = float(rays[0, 0, 1] - rays[0, 0, 0])
     frames = np.empty((len(c2w), height, width, 3), np.uint8)
-    for frame, pose in zip(frames, c2w, strict=True):
+    for frame, pose, camera in zip(frames, *_check(c2w, intrinsics, size, samples), strict=True):
+        rays = _camera_rays(camera, height, width, samples)
         direction, depth, tile = _first_hits(scene, pose, rays)
-        colour = _shade(scene, pose[:3, 3], direction, depth, tile, sample_angle)
+        colour = _shade(scene, pose[:3, 3], direction, depth, tile, 1 / (camera[0] * samples))
         mean = cv2.resize(colour, (width, height), interpolation=cv2.INTER_AREA)
-        np.rint(mean, out=mean)
-        frame[...] = mean
+        frame[...] = np.rint(mean)
     return frames
 
 
 def render_depth(
     scene: Scene,
     c2w: npt.NDArray[np.float64],
-    intrinsics: Intrinsics | None = None,
+    intrinsics: npt.ArrayLike | None = None,
     size: tuple[int, int] = (64, 64),
 ) -> FloatArray:
     """Depth along the camera's z axis at pixel centres, float32 [n, height, width] in metres.
 
     Arguments and errors are those of `render`. Sky is as deep as the plane of its courtyard.
     """
-    rays = _rays(c2w, intrinsics, size, 1)
-    return np.stack([_first_hits(scene, pose, rays)[1] for pose in c2w])
+    depths = np.empty((len(c2w), *size), np.float32)
+    for depth, pose, camera in zip(depths, *_check(c2w, intrinsics, size, 1), strict=True):
+        depth[...] = _first_hits(scene, pose, _camera_rays(camera, *size, 1))[1]
+    return depths
 
 
-def _rays(
+def _check(
     c2w: npt.NDArray[np.float64],
-    intrinsics: Intrinsics | None,
+    intrinsics: npt.ArrayLike | None,
     size: tuple[int, int],
     samples: int,
-) -> FloatArray:
-    """Check the arguments shared by `render` and `render_depth` and make the sample rays."""
+) -> tuple[npt.NDArray[np.float64], list[Intrinsics]]:
+    """Poses and one (fx, fy, cx, cy) per pose, checked."""
     if c2w.ndim != 3 or c2w.shape[1:] != (4, 4) or not np.all(np.isfinite(c2w)):
         raise ValueError(f"c2w must be finite poses [n, 4, 4], got shape {c2w.shape}")
-    fx, fy, cx, cy = default_intrinsics(*size) if intrinsics is None else intrinsics
-    return _camera_rays((float(fx), float(fy), float(cx), float(cy)), *size, samples)
+    if min(*size, samples) < 1:
+        raise ValueError(f"size and samples must be positive, got {size} and {samples}")
+    if intrinsics is None:
+        intrinsics = default_intrinsics(*size)
+    cameras = np.asarray(intrinsics, np.float64)
+    if cameras.shape not in ((4,), (len(c2w), 4)) or not np.all(np.isfinite(cameras)):
+        raise ValueError(
+            f"intrinsics must be finite (fx, fy, cx, cy), [4] or [{len(c2w)}, 4], "
+            f"got shape {cameras.shape}"
+        )
+    if np.any(cameras[..., :2] <= 0):
+        raise ValueError(f"focal lengths must be positive, got {cameras[..., :2].tolist()}")
+    rows = np.broadcast_to(cameras, (len(c2w), 4)).tolist()
+    return c2w, [(fx, fy, cx, cy) for fx, fy, cx, cy in rows]
