@@ -1,0 +1,129 @@
+"""What a pose estimator takes and gives, so that any of them can judge a rollout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sana_wm_gym.metrics.pose import check_poses
+
+Frames = npt.NDArray[np.uint8]
+Intrinsics = tuple[float, float, float, float]
+Mode = Literal["full", "rotation_only", "static"]
+
+_NOMINAL_FOCAL = 0.8  # focal length over width for 64 degrees across
+
+
+@dataclass(frozen=True)
+class EstimatorInfo:
+    """Who estimated, and how well the estimate explains the pixels.
+
+    Attributes:
+        name: Estimator.
+        version: Its version; results of different versions are not comparable.
+        source: `estimated` from pixels, or `oracle` where the poses were known.
+        mode: `full`; `rotation_only` where the frames show no parallax, so centres are unknown
+            and returned as zero; `static` where nothing moves.
+        reprojection_error_px: Root mean square over tracked points, pixels; None if unknown.
+        intrinsics: (fx, fy, cx, cy) in pixels that were used, or None if none were needed.
+        intrinsics_assumed: True if the caller gave none and 64 degrees across was assumed.
+    """
+
+    name: str
+    version: str
+    source: Literal["estimated", "oracle"]
+    mode: Mode
+    reprojection_error_px: float | None
+    intrinsics: Intrinsics | None
+    intrinsics_assumed: bool
+
+
+@dataclass(frozen=True)
+class PoseEstimate:
+    """Estimated camera path.
+
+    Attributes:
+        poses: Camera-to-world, float64 [n, 4, 4], relative to the first valid frame; translation
+            in the estimator's own unit. NaN where `valid` is False.
+        valid: bool [n], frames that could be placed.
+        info: How it was made.
+    """
+
+    poses: npt.NDArray[np.float64]
+    valid: npt.NDArray[np.bool_]
+    info: EstimatorInfo
+
+
+class PoseEstimator(Protocol):
+    """Frames in, camera path out."""
+
+    def estimate(
+        self, frames: Frames, intrinsics: npt.ArrayLike | None, fps: float
+    ) -> PoseEstimate:
+        """Place every frame.
+
+        Args:
+            frames: uint8 [n, height, width, 3] RGB.
+            intrinsics: (fx, fy, cx, cy) in pixels, pixel centres at half-integers, or None.
+            fps: Frames per second.
+
+        Raises:
+            ValueError: Input of another shape or type.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class OracleEstimator:
+    """Returns known poses: the error-free estimator of a world that knows its own camera.
+
+    Attributes:
+        c2w: Camera-to-world poses [n, 4, 4], one per frame that will be asked for.
+    """
+
+    c2w: npt.NDArray[np.float64]
+
+    def estimate(
+        self, frames: Frames, intrinsics: npt.ArrayLike | None, fps: float
+    ) -> PoseEstimate:
+        """The known poses; see `PoseEstimator.estimate`."""
+        frames, used, _ = check_input(frames, intrinsics, fps)
+        check_poses(self.c2w, "oracle")
+        if len(self.c2w) != len(frames):
+            raise ValueError(f"oracle knows {len(self.c2w)} poses, given {len(frames)} frames")
+        info = EstimatorInfo("oracle", "1", "oracle", "full", None, used, False)
+        return PoseEstimate(self.c2w.copy(), np.ones(len(frames), dtype=bool), info)
+
+
+def check_input(
+    frames: Frames, intrinsics: npt.ArrayLike | None, fps: float
+) -> tuple[Frames, Intrinsics, bool]:
+    """Validate an estimator's arguments.
+
+    Returns:
+        Frames, the intrinsics to use, and whether those were assumed.
+
+    Raises:
+        ValueError: States what was given and expected.
+    """
+    frames = np.asarray(frames)
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or frames.size == 0:
+        raise ValueError(
+            f"expected frames uint8 [n, height, width, 3], given {frames.dtype} {frames.shape}"
+        )
+    if not 0 < fps < np.inf:
+        raise ValueError(f"expected fps > 0, given {fps}")
+    height, width = frames.shape[1:3]
+    if intrinsics is None:
+        focal = _NOMINAL_FOCAL * width
+        return frames, (focal, focal, width / 2, height / 2), True
+    values = np.asarray(intrinsics, dtype=np.float64)
+    if values.shape != (4,) or not np.isfinite(values).all() or (values[:2] <= 0).any():
+        raise ValueError(
+            f"expected finite intrinsics (fx, fy, cx, cy) with fx, fy > 0, given {intrinsics}"
+        )
+    fx, fy, cx, cy = (float(v) for v in values)
+    return frames, (fx, fy, cx, cy), False
