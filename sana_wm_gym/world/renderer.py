@@ -41,9 +41,7 @@ def _camera_rays(intrinsics: Intrinsics, height: int, width: int, samples: int) 
     return rays
 
 
-def _window(
-    corners: npt.NDArray[np.float64], rays: FloatArray
-) -> tuple[slice, slice] | None:
+def _window(corners: npt.NDArray[np.float64], rays: FloatArray) -> tuple[slice, slice] | None:
     """Rows and columns of samples that can see the hull of camera-frame corners [8, 3]."""
     depth = corners[:, 2]
     if depth.max() < _NEAR:

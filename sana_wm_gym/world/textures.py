@@ -91,9 +91,7 @@ def _cells(
     return palette[choice[i, j]] * (value[i, j] * chequer)[..., None]
 
 
-def _patchwork(
-    rng: np.random.Generator, shape: tuple[int, int], palette: FloatArray
-) -> FloatArray:
+def _patchwork(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArray) -> FloatArray:
     u, v = _metres(shape)
     width, height = rng.uniform(0.3, 0.5, 2)
     return _cells(
