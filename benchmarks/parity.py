@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.parity_checks import schedules
+from benchmarks.parity_checks import camera, forward, manifests, schedules
 from benchmarks.parity_checks.check import Check, GoldenError, Outcome, Skip, group_names
 
 Checker = Callable[[Path], Iterator[Outcome]]
@@ -32,7 +32,17 @@ class Source:
     checker: Checker
 
 
-SOURCES = (Source("schedules.json", schedules.check),)
+SOURCES = (
+    Source("schedules.json", schedules.check),
+    Source("camera.json", camera.check_description),
+    Source("camera_actions.npz", camera.check_actions),
+    Source("camera_demos.npz", camera.check_demos),
+    Source("camera_intrinsics.npz", camera.check_intrinsics),
+    Source("camera_model_inputs.npz", camera.check_model_inputs),
+    Source("manifest_*.json", manifests.check),
+    Source("dit_bidirectional*.safetensors", forward.check),
+    Source("dit_chunk_causal*.safetensors", forward.check),
+)
 
 
 @dataclass(frozen=True)

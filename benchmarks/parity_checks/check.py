@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -106,23 +106,28 @@ def equal(name: str, ours: object, reference: object) -> Check:
 
 
 def compare_named(
-    ours: Mapping[str, Array], reference: Mapping[str, Array], tolerances: Mapping[str, float]
+    prefix: str,
+    ours: Mapping[str, Array],
+    reference: Mapping[str, Array],
+    compare: Callable[[str, Array, Array], Check],
 ) -> Iterator[Outcome]:
-    """Compare tensors of equal name by relative L2; name those only one side has.
+    """Compare tensors of equal name; name those that only one side has.
 
     Args:
+        prefix: Put before every name.
         ours: Tensors computed here.
         reference: Tensors of the reference file.
-        tolerances: Tolerance per name in `ours`.
+        compare: Measures one pair, by its (prefixed) name.
     """
-    for name, tensor in reference.items():
+    for name in reference:
+        full = prefix + name
         if name in ours:
-            yield relative_l2(name, ours[name], tensor, tolerances[name])
+            yield compare(full, ours[name], reference[name])
         else:
-            yield Skip(name, "nothing here computes it")
+            yield Skip(full, "nothing here computes it")
     for name in ours:
         if name not in reference:
-            yield Skip(name, "absent from the file")
+            yield Skip(prefix + name, "absent from the file")
 
 
 def group_names(names: Iterable[str]) -> list[str]:

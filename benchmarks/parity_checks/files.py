@@ -65,19 +65,33 @@ def read_npz(path: Path) -> dict[str, Array]:
 class Tensors(Mapping[str, Array]):
     """The tensors of a safetensors file, read one at a time, in the order of their names."""
 
-    def __init__(self, path: Path, prefix: str = "") -> None:
-        self._path = path
-        self._prefix = prefix
+    def __init__(self, file: Any, names: Mapping[str, str]) -> None:
+        self._file = file
+        self._names = names
+
+    @staticmethod
+    def open(path: Path) -> Tensors:
+        """Open a file; tensors are read when asked for.
+
+        Raises:
+            GoldenError: Missing, truncated, or not safetensors.
+        """
         try:
-            self._file = safetensors.safe_open(str(path), framework="np")
-            names = self._file.keys()
+            file: Any = safetensors.safe_open(str(path), framework="np")
+            names = sorted(file.keys())
         except (OSError, safetensors.SafetensorError) as error:
             raise GoldenError(f"{path.name}: cannot be read as safetensors ({error})") from None
-        self._names = {n[len(prefix) :]: n for n in sorted(names) if n.startswith(prefix)}
+        return Tensors(file, {name: name for name in names})
 
     def under(self, prefix: str) -> Tensors:
         """The tensors whose names start with `prefix`, by the rest of their names."""
-        return Tensors(self._path, self._prefix + prefix)
+        inside = {n[len(prefix) :]: full for n, full in self._names.items() if n.startswith(prefix)}
+        return Tensors(self._file, inside)
+
+    def without(self, *prefixes: str) -> Tensors:
+        """The tensors whose names start with none of `prefixes`."""
+        outside = {n: full for n, full in self._names.items() if not n.startswith(prefixes)}
+        return Tensors(self._file, outside)
 
     def __getitem__(self, name: str) -> Array:
         tensor: Array = self._file.get_tensor(self._names[name])

@@ -52,29 +52,6 @@ def pixel_frames(latents: int, stride: int = 8) -> int:
     return stride * (latents - 1) + 1
 
 
-def snap_frame_count(requested: int, stride: int, available: int | None = None) -> int:
-    """The valid clip length `stride * k + 1` nearest to a requested one; ties go up.
-
-    Args:
-        requested: Wanted number of pixel frames.
-        stride: 8 for a whole clip, 24 when clips are made of three-latent chunks.
-        available: Poses at hand; the result never exceeds it.
-
-    Raises:
-        ValueError: A stride or an available count below one.
-
-    Source: SANA-WM inference scripts, frame-count snapping.
-    """
-    if stride < 1:
-        raise ValueError(f"expected a stride of at least 1, got {stride}")
-    if available is not None and available < 1:
-        raise ValueError(f"expected at least one available frame, got {available}")
-    groups = max(0, (requested - 1 + stride // 2) // stride)
-    if available is not None:
-        groups = min(groups, (available - 1) // stride)
-    return stride * groups + 1
-
-
 # Chunk plans ------------------------------------------------------------------------------------
 
 

@@ -76,20 +76,6 @@ def test_frame_counts_reject():
         schedule.pixel_frames(0)
 
 
-@given(st.integers(0, 2000), st.sampled_from([8, 24]), st.integers(1, 2000))
-def test_snap_is_valid_bounded_and_nearest(requested, stride, available):
-    snapped = schedule.snap_frame_count(requested, stride, available)
-    assert (snapped - 1) % stride == 0
-    assert 1 <= snapped <= available
-    allowed = range(1, available + 1, stride)
-    assert abs(snapped - requested) == min(abs(n - requested) for n in allowed)
-
-
-def test_snap_ties_go_up():
-    assert schedule.snap_frame_count(5, 8) == 9
-    assert schedule.snap_frame_count(165, 8, available=166) == 161
-
-
 def test_tables_equal_the_reference():
     outcomes = list(schedules.check(GOLDEN))
     assert [o.name for o in outcomes if not isinstance(o, Check)] == []
