@@ -1,0 +1,1 @@
+"""Training: makes weights, serves nobody at run time."""

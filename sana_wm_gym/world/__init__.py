@@ -1,0 +1,1 @@
+"""Worlds: the contract they keep, the ground-truth world and the learned one."""
