@@ -110,6 +110,27 @@ def test_first_release_stops_a_whole_step_before_its_pitch_limit() -> None:
     assert np.allclose(pitch[71:], 84.0, atol=1e-9)
 
 
+@settings(deadline=None, max_examples=30)
+@given(st.text("wasdijkl", max_size=4), st.text("wasdijkl", max_size=4), st.integers(60, 90))
+def test_first_release_profile_equals_its_rules_written_out(a: str, b: str, frames: int) -> None:
+    # Headings and pitch as angles, a step across 85 degrees refused: no matrix, no clamp.
+    heading = pitch = x = z = 0.0
+    for letters in [a] * frames + [b] * frames:
+        signs = {key: letters.count(key) > 0 for key in "wasdijkl"}
+        strafe, turn = signs["d"] - signs["a"], signs["l"] - signs["j"]
+        tilted = pitch + 1.2 * (signs["i"] - signs["k"])
+        pitch = tilted if abs(tilted) <= 85 else pitch
+        heading += math.radians(1.2 * (turn + 0.4 * strafe))
+        walk = 0.04 * (signs["w"] - signs["s"])
+        x += walk * math.sin(heading) + 0.04 * strafe * math.cos(heading)
+        z += walk * math.cos(heading) - 0.04 * strafe * math.sin(heading)
+    pose = rollout_action_string(f"{a}-{frames},{b}-{frames}", SANA_WM_2026_05)[-1]
+    assert np.allclose(pose[:3, 3], [x, 0, z], atol=1e-4)
+    up, flat = math.sin(math.radians(pitch)), math.cos(math.radians(pitch))
+    view = [flat * math.sin(heading), -up, flat * math.cos(heading)]
+    assert np.allclose(pose[:3, 2], view, atol=1e-9)
+
+
 @settings(deadline=None, max_examples=50)
 @given(any_controls(), st.integers(1, 29))
 def test_stopping_and_going_on_changes_no_bit(motion: Controls, cut: int) -> None:
