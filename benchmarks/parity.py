@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.parity_checks import camera, forward, manifests, schedules
+from benchmarks.parity_checks import camera, forward, manifests, metrics, schedules, streaming
 from benchmarks.parity_checks.check import Check, GoldenError, Outcome, Skip, group_names
 
 Checker = Callable[[Path], Iterator[Outcome]]
@@ -39,9 +39,13 @@ SOURCES = (
     Source("camera_demos.npz", camera.check_demos),
     Source("camera_intrinsics.npz", camera.check_intrinsics),
     Source("camera_model_inputs.npz", camera.check_model_inputs),
+    Source("metrics/trajectory_metrics.json", metrics.check_trajectories),
+    Source("metrics/trajectory_synthesis.json", metrics.check_synthesis),
+    Source("metrics/frame_metrics.json", metrics.check_frames),
     Source("manifest_*.json", manifests.check),
     Source("dit_bidirectional*.safetensors", forward.check),
     Source("dit_chunk_causal*.safetensors", forward.check),
+    Source("dit_streaming*.safetensors", streaming.check),
 )
 
 

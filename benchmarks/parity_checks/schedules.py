@@ -118,7 +118,7 @@ def _staggered(section: str, record: Mapping[str, Any]) -> Iterator[Outcome]:
 
 def _ragged(name: str, ours: schedule.StaggeredSchedule, record: Mapping[str, Any]) -> Check:
     theirs = record["per_global_step_chunk_timesteps"]
-    mine = [ours.timesteps(step) for step in range(ours.global_steps)]
+    mine = [ours.chunk_timesteps(step) for step in range(ours.global_steps)]
     if [len(row) for row in mine] != [len(row) for row in theirs]:
         return equal(name, [len(row) for row in mine], [len(row) for row in theirs])
     return _close(name, np.concatenate(mine), np.concatenate(theirs))

@@ -286,13 +286,25 @@ class StaggeredSchedule:
         return self.plan[self.active_chunks(step)]
 
     def sigmas(self, step: int) -> tuple[float, ...]:
-        """Noise level of each active chunk; 0 once it is finished."""
-        return tuple(self.noise.sigmas[i] for i in self._local_steps(step))
+        """Noise level of each frame of the active prefix; 0 for finished chunks and frame 0."""
+        return self._per_frame(step, self.noise.sigmas)
 
     def timesteps(self, step: int) -> tuple[float, ...]:
-        """Timestep of each active chunk; 0 once it is finished. Frame 0 is clean throughout."""
+        """Timestep of each frame of the active prefix; 0 for finished chunks and frame 0."""
+        return self._per_frame(step, (*self.noise.timesteps, 0.0))
+
+    def chunk_timesteps(self, step: int) -> tuple[float, ...]:
+        """Timestep of each active chunk; 0 once it is finished."""
         table = (*self.noise.timesteps, 0.0)
         return tuple(table[i] for i in self._local_steps(step))
+
+    def _per_frame(self, step: int, table: tuple[float, ...]) -> tuple[float, ...]:
+        levels = [
+            table[local]
+            for local, (start, end) in zip(self._local_steps(step), pairwise(self.plan), strict=False)
+            for _ in range(start, end)
+        ]
+        return (0.0, *levels[1:])  # frame 0 is the given image
 
     def _local_steps(self, step: int) -> tuple[int, ...]:
         active = self.starts[: self.active_chunks(step)]

@@ -137,12 +137,25 @@ def test_staggered_chunks_each_walk_the_whole_table(frames, steps):
     walked = [[] for _ in range(chunks)]
     for step in range(staggered.global_steps):
         assert staggered.active_frames(step) == staggered.plan[staggered.active_chunks(step)]
-        for chunk, timestep in enumerate(staggered.timesteps(step)):
+        for chunk, timestep in enumerate(staggered.chunk_timesteps(step)):
             walked[chunk].append(timestep)
     for timesteps in walked:
         assert tuple(t for t in timesteps if t > 0) == staggered.noise.timesteps
         assert timesteps == sorted(timesteps, reverse=True)
-    assert staggered.sigmas(staggered.global_steps - 1)[-1] == staggered.noise.sigmas[-2]
+
+
+@given(st.integers(2, 60), st.integers(1, 20), st.data())
+def test_staggered_levels_per_frame(frames, steps, data):
+    staggered = schedule.chunk_flow_euler(frames, steps=steps)
+    step = data.draw(st.integers(0, staggered.global_steps - 1))
+    levels, timesteps = staggered.sigmas(step), staggered.timesteps(step)
+    assert len(levels) == len(timesteps) == staggered.active_frames(step)
+    assert levels[0] == timesteps[0] == 0.0
+    for chunk, timestep in enumerate(staggered.chunk_timesteps(step)):
+        inside = slice(max(1, staggered.plan[chunk]), staggered.plan[chunk + 1])
+        assert set(timesteps[inside]) <= {timestep}
+    for sigma, timestep in zip(levels, timesteps, strict=True):
+        assert math.isclose(1000 * sigma, timestep, rel_tol=1e-6)
 
 
 def test_staggered_rejects():
