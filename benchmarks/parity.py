@@ -18,34 +18,50 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from benchmarks.parity_checks import camera, forward, manifests, metrics, schedules, streaming
-from benchmarks.parity_checks.check import Check, GoldenError, Outcome, Skip, group_names
+from benchmarks.parity_checks.check import Check, GoldenError, Outcome, Skip, fold_names
 
 Checker = Callable[[Path], Iterator[Outcome]]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A reference file, or a pattern of file names, and what compares it."""
+    """A kind of reference file and what compares it.
+
+    Attributes:
+        pattern: File name, or a pattern of names.
+        checker: Yields the outcomes of one such file.
+        companion: File that is read along: a name beside it, or a suffix in place of its own.
+    """
 
     pattern: str
     checker: Checker
+    companion: str = ""
+
+    def companion_of(self, path: Path) -> Path:
+        """Where the companion of one file should be; the file itself where it needs none."""
+        if not self.companion:
+            return path
+        by_suffix = self.companion.startswith(".")
+        return path.with_suffix(self.companion) if by_suffix else path.with_name(self.companion)
 
 
 SOURCES = (
     Source("schedules.json", schedules.check),
     Source("camera.json", camera.check_description),
-    Source("camera_actions.npz", camera.check_actions),
-    Source("camera_demos.npz", camera.check_demos),
-    Source("camera_intrinsics.npz", camera.check_intrinsics),
-    Source("camera_model_inputs.npz", camera.check_model_inputs),
-    Source("metrics/trajectory_metrics.json", metrics.check_trajectories),
-    Source("metrics/trajectory_synthesis.json", metrics.check_synthesis),
-    Source("metrics/frame_metrics.json", metrics.check_frames),
+    Source("camera_actions.npz", camera.check_actions, "camera.json"),
+    Source("camera_demos.npz", camera.check_demos, "camera.json"),
+    Source("camera_intrinsics.npz", camera.check_intrinsics, "camera.json"),
+    Source("camera_model_inputs.npz", camera.check_model_inputs, "camera.json"),
+    Source("metrics/trajectory_metrics.json", metrics.check_trajectories, ".npz"),
+    Source("metrics/trajectory_synthesis.json", metrics.check_synthesis, ".npz"),
+    Source("metrics/frame_metrics.json", metrics.check_frames, ".npz"),
     Source("manifest_*.json", manifests.check),
-    Source("dit_bidirectional*.safetensors", forward.check),
-    Source("dit_chunk_causal*.safetensors", forward.check),
-    Source("dit_streaming*.safetensors", streaming.check),
+    Source("dit_bidirectional*.safetensors", forward.check, ".json"),
+    Source("dit_chunk_causal*.safetensors", forward.check, ".json"),
+    Source("dit_streaming*.safetensors", streaming.check, ".json"),
 )
 
 
@@ -79,38 +95,49 @@ class FileReport:
         return [o for o in self.outcomes if isinstance(o, Skip)]
 
 
-def examine(path: Path, name: str, checker: Checker) -> FileReport:
+def examine(directory: Path, name: str, source: Source) -> FileReport:
     """Run one file's comparisons; a file that cannot be used ends in a problem, not a crash."""
+    path = directory / name
+    companion = source.companion_of(path)
+    if not companion.exists():
+        return FileReport(name, (Skip(name, f"{companion.name}, which it needs, is absent"),))
     outcomes: list[Outcome] = []
     try:
-        outcomes.extend(checker(path))
+        outcomes.extend(source.checker(path))
     except GoldenError as error:
         return FileReport(name, tuple(outcomes), str(error))
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return FileReport(name, tuple(outcomes), f"{name}: unexpected content ({reason[:300]})")
     return FileReport(name, tuple(outcomes))
 
 
-def find(directory: Path, only: Sequence[str] = ()) -> tuple[list[tuple[str, Source]], list[str]]:
-    """Reference files to compare, and the expected names that are absent.
+def find(directory: Path, only: Sequence[str] = ()) -> tuple[dict[str, Source], list[str]]:
+    """Reference files to compare, and the names that are absent or not known.
 
     Args:
         directory: Where to look.
         only: Keep names that start with one of these; empty keeps all.
     """
     found: dict[str, Source] = {}
-    absent = []
+    left_out: list[str] = []
     for source in SOURCES:
         names = sorted(str(p.relative_to(directory)) for p in directory.glob(source.pattern))
+        found |= dict.fromkeys(names, source)
         if not names:
-            absent.append(source.pattern)
-        for name in names:
-            found.setdefault(name, source)
+            left_out.append(f"{source.pattern}: absent")
+    used = {directory / name for name in found}
+    used |= {source.companion_of(directory / name) for name, source in found.items()}
+    for path in sorted(directory.rglob("*")):
+        if path.suffix in (".json", ".npz", ".safetensors") and path not in used:
+            left_out.append(f"{path.relative_to(directory)}: not a known reference file")
 
     def wanted(name: str) -> bool:
         return not only or any(name.startswith(prefix) for prefix in only)
 
     return (
-        [(name, source) for name, source in found.items() if wanted(name)],
-        [name for name in absent if wanted(name)],
+        {name: source for name, source in found.items() if wanted(name)},
+        [name for name in left_out if wanted(name)],
     )
 
 
@@ -121,7 +148,7 @@ def print_report(report: FileReport, worst_first: bool, summary: bool) -> None:
     if worst_first:
         checks = sorted(checks, key=lambda c: c.severity, reverse=True)
     for check in checks:
-        if summary and check.passed:
+        if summary and check.passed and not check.note:
             continue
         verdict = "ok  " if check.passed else "MISS"
         note = f"  ({check.note})" if check.note else ""
@@ -134,13 +161,13 @@ def print_report(report: FileReport, worst_first: bool, summary: bool) -> None:
         reasons.setdefault(skip.reason, []).append(skip.name)
     for reason, names in reasons.items():
         print(f"  skipped, {reason}:")
-        for line in group_names(names):
+        for line in fold_names(names):
             print(f"    {line}")
     if report.problem:
         print(f"  ERROR {report.problem}")
 
 
-def print_summary(reports: Sequence[FileReport], absent: Sequence[str]) -> None:
+def print_summary(reports: Sequence[FileReport], left_out: Sequence[str]) -> None:
     """Print one line per file and the total."""
     width = max((len(report.name) for report in reports), default=4)
     print(f"\n{'file':<{width}}  compared  missed  skipped  worst error / tolerance")
@@ -153,8 +180,8 @@ def print_summary(reports: Sequence[FileReport], absent: Sequence[str]) -> None:
             f"{report.name:<{width}}  {len(report.checks):8d}  {len(report.misses):6d}  "
             f"{len(report.skips):7d}  {tail}"
         )
-    for name in absent:
-        print(f"{name:<{width}}  skipped: absent")
+    for line in left_out:
+        print(f"skipped  {line}")
     for report in reports:
         if report.problem:
             print(f"error: {report.problem}")
@@ -180,17 +207,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if not args.directory.is_dir():
         parser.error(f"not a directory: {args.directory}")
-    found, absent = find(args.directory, args.only)
+    found, left_out = find(args.directory, args.only)
     if not found:
         what = f" whose name starts with {' or '.join(args.only)}" if args.only else ""
         parser.error(f"no reference file{what} in {args.directory}")
 
+    torch.set_num_threads(1)  # as the reference was made; small networks are faster so, too
     reports = []
-    for name, source in found:
-        report = examine(args.directory / name, name, source.checker)
+    for name, source in found.items():
+        report = examine(args.directory, name, source)
         print_report(report, args.worst_first, args.summary)
         reports.append(report)
-    print_summary(reports, absent)
+    print_summary(reports, left_out)
 
     if any(report.problem for report in reports):
         return 2

@@ -23,8 +23,14 @@ from benchmarks.parity_checks.check import (
 )
 from benchmarks.parity_checks.files import entry, read_json, read_npz
 from benchmarks.parity_checks.network import as_array, as_tensor
-from sana_wm_gym.camera import image, rays
-from sana_wm_gym.camera import SANA_WM_2026_06, KeyMap, parse_action_string, rollout_action_string
+from sana_wm_gym.camera import (
+    SANA_WM_2026_06,
+    KeyMap,
+    image,
+    parse_action_string,
+    rays,
+    rollout_action_string,
+)
 from sana_wm_gym.camera.se3 import relative_to_first
 from sana_wm_gym.models.layers import camera_rope_table, ray_transform, rigid_inverse, rope_table
 
@@ -102,8 +108,8 @@ def check_intrinsics(path: Path) -> Iterator[Outcome]:
         elif stem not in crops:
             yield Skip(name, "camera.json has no crop for it")
         elif given.dtype == np.uint8:
-            ours = image.crop_image(given, crops[stem])
-            yield largest_difference(name, ours, reference, LANCZOS)
+            cropped = image.crop_image(given, crops[stem])
+            yield largest_difference(name, cropped, reference, LANCZOS)
         else:
             ours = image.crop_intrinsics(given, crops[stem])
             yield relative_or_absolute(name, ours, reference, INPUT)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
+
+
+_NUMBER = re.compile(r"\d+")
 
 
 class GoldenError(ValueError):
@@ -130,19 +135,37 @@ def compare_named(
             yield Skip(prefix + name, "absent from the file")
 
 
-def group_names(names: Iterable[str]) -> list[str]:
-    """Fold names with a common folder: `a/x`, `a/y` become `a/{x, y}`."""
-    folders: dict[str, list[str]] = {}
+def fold_names(names: Iterable[str]) -> list[str]:
+    """Shorten a list of names without losing one, in the brace notation of a shell.
+
+    `a_00/x`, `a_01/x`, `a_00/y`, `a_01/y` become `a_{00,01}/{x, y}`.
+    """
+    numbers: dict[tuple[str, str], list[list[str]]] = {}
     for name in names:
-        folder, _, leaf = name.rpartition("/")
-        folders.setdefault(folder, []).append(leaf)
+        folder, slash, leaf = name.rpartition("/")
+        skeleton = _NUMBER.sub("#", folder + slash)
+        numbers.setdefault((skeleton, leaf), []).append(_NUMBER.findall(folder))
+    folders: dict[str, list[str]] = {}
+    for (skeleton, leaf), rows in numbers.items():
+        for folder in _fold_numbers(skeleton, rows):
+            folders.setdefault(folder, []).append(leaf)
     return [
-        f"{folder}/{{{', '.join(leaves)}}}"
+        f"{folder}{{{', '.join(leaves)}}}"
         if folder and len(leaves) > 1
-        else "/".join(filter(None, (folder, leaves[0])))
-        if len(leaves) == 1
-        else ", ".join(leaves)
+        else ", ".join(folder + leaf for leaf in leaves)
         for folder, leaves in folders.items()
+    ]
+
+
+def _fold_numbers(skeleton: str, rows: list[list[str]]) -> list[str]:
+    """One folder where the numbers fill a whole grid, else every folder."""
+    choices = [list(dict.fromkeys(column)) for column in zip(*rows, strict=True)]
+    if prod(len(choice) for choice in choices) == len(rows):
+        rows = [[c[0] if len(c) == 1 else f"{{{','.join(c)}}}" for c in choices]]
+    pieces = skeleton.split("#")
+    return [
+        "".join(piece + number for piece, number in zip(pieces, [*row, ""], strict=True))
+        for row in rows
     ]
 
 

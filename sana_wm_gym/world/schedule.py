@@ -299,11 +299,8 @@ class StaggeredSchedule:
         return tuple(table[i] for i in self._local_steps(step))
 
     def _per_frame(self, step: int, table: tuple[float, ...]) -> tuple[float, ...]:
-        levels = [
-            table[local]
-            for local, (start, end) in zip(self._local_steps(step), pairwise(self.plan), strict=False)
-            for _ in range(start, end)
-        ]
+        spans = zip(self._local_steps(step), pairwise(self.plan), strict=False)
+        levels = [table[local] for local, (start, end) in spans for _ in range(start, end)]
         return (0.0, *levels[1:])  # frame 0 is the given image
 
     def _local_steps(self, step: int) -> tuple[int, ...]:
