@@ -59,7 +59,7 @@ def check_description(path: Path) -> Iterator[Outcome]:
         yield equal(f"{name}/resized_wh", list(crop.resized[::-1]), case["resized_wh"])
         yield equal(f"{name}/crop_left_top", list(crop.offset[::-1]), case["crop_left_top"])
     known = {"invalid", "snap_num_frames", "crops", "actions", "demos", "model_inputs"}
-    for name in content.keys() - known:
+    for name in sorted(content.keys() - known):
         yield Skip(name, "not a known section")
 
 
@@ -73,7 +73,7 @@ def check_actions(path: Path) -> Iterator[Outcome]:
             continue
         poses = rollout_action_string(actions[name]["string"], _key_map(actions[name]))
         yield largest_difference(name, poses, reference, ROLLOUT)
-    for name in actions.keys() - arrays.keys():
+    for name in sorted(actions.keys() - arrays.keys()):
         yield Skip(name, "absent from the file")
 
 
@@ -134,7 +134,7 @@ def check_model_inputs(path: Path) -> Iterator[Outcome]:
                 yield relative_or_absolute(f"{case}_{name}", ours[name], reference, INPUT)
             elif name not in ("c2w", "intrinsics", "feat"):
                 yield Skip(f"{case}_{name}", "nothing here computes it")
-        for name in ours.keys() - stored.keys():
+        for name in sorted(ours.keys() - stored.keys()):
             yield Skip(f"{case}_{name}", "absent from the file")
 
 
