@@ -90,6 +90,11 @@ class FileReport:
         return [c for c in self.checks if not c.passed]
 
     @property
+    def noted(self) -> list[Check]:
+        """Comparisons that pass only with a note: above the stated tolerance, and why."""
+        return [c for c in self.checks if c.passed and c.note]
+
+    @property
     def skips(self) -> list[Skip]:
         """What was not compared."""
         return [o for o in self.outcomes if isinstance(o, Skip)]
@@ -170,7 +175,7 @@ def print_report(report: FileReport, worst_first: bool, summary: bool) -> None:
 def print_summary(reports: Sequence[FileReport], left_out: Sequence[str]) -> None:
     """Print one line per file and the total."""
     width = max((len(report.name) for report in reports), default=4)
-    print(f"\n{'file':<{width}}  compared  missed  skipped  worst error / tolerance")
+    print(f"\n{'file':<{width}}  compared  missed  noted  skipped  worst error / tolerance")
     for report in reports:
         worst = max(report.checks, key=lambda c: c.severity, default=None)
         tail = "unreadable" if report.problem else "-"
@@ -178,7 +183,7 @@ def print_summary(reports: Sequence[FileReport], left_out: Sequence[str]) -> Non
             tail = f"{worst.error:.1e} / {worst.tolerance:.0e}  {worst.name}"
         print(
             f"{report.name:<{width}}  {len(report.checks):8d}  {len(report.misses):6d}  "
-            f"{len(report.skips):7d}  {tail}"
+            f"{len(report.noted):5d}  {len(report.skips):7d}  {tail}"
         )
     for line in left_out:
         print(f"skipped  {line}")

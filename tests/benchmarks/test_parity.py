@@ -23,7 +23,7 @@ FORWARD = "dit_bidirectional_tiny"
 CAUSAL = "dit_chunk_causal_tiny"
 
 
-@pytest.fixture()
+@pytest.fixture
 def copied(tmp_path):
     """Copy some golden files to a directory of the test's own."""
 
