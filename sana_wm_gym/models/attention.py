@@ -273,10 +273,12 @@ class SoftmaxAttention(DualBranchAttention):
 
         past = () if memory is None else memory.chunks
         present = tuple(
-            KeyValueChunk(*(
-                None if v is None else v[:, :, start * tokens : end * tokens]
-                for v in (key, value, camera_key, camera_value)
-            ))
+            KeyValueChunk(
+                *(
+                    None if v is None else v[:, :, start * tokens : end * tokens]
+                    for v in (key, value, camera_key, camera_value)
+                )
+            )
             for start, end in spans
         )
         chunks = past + present

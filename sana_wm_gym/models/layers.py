@@ -262,7 +262,9 @@ class CellEmbed(nn.Module):
         self.proj = nn.Conv3d(channels, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x.flatten(3).permute(0, 2, 3, 1), self.proj.weight.flatten(1), self.proj.bias)
+        return F.linear(
+            x.flatten(3).permute(0, 2, 3, 1), self.proj.weight.flatten(1), self.proj.bias
+        )
 
 
 class TimestepEmbed(nn.Module):

@@ -6,7 +6,7 @@ given, so keeping an old state *is* a snapshot. `None` stands for an empty past.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeVar
 
@@ -81,6 +81,7 @@ class GeneratorState:
 
 
 ValueT = TypeVar("ValueT")
+MemoryT = TypeVar("MemoryT", DeltaRuleMemory, KeyValueChunk)
 
 
 def map_tensors(function: Callable[..., Tensor], *values: ValueT) -> ValueT:
@@ -130,3 +131,63 @@ def row(state: ValueT, index: int) -> ValueT:
 def detach(state: ValueT) -> ValueT:
     """The same state outside the autograd graph."""
     return map_tensors(lambda part: part.detach(), state)
+
+
+def named_tensors(state: GeneratorState) -> dict[str, Tensor]:
+    """The state's tensors by dotted name; `from_named_tensors` is the inverse."""
+    named = {"frames": state.frames}
+    for index, block in enumerate(state.blocks):
+        prefix = f"blocks.{index}"
+        named[f"{prefix}.ffn_tail"] = block.ffn_tail
+        if isinstance(block.attention, DeltaRuleMemory):
+            named |= _fields(f"{prefix}.delta_rule", block.attention)
+        else:
+            for position, chunk in enumerate(block.attention.chunks):
+                named |= _fields(f"{prefix}.chunks.{position}", chunk)
+    return named
+
+
+def from_named_tensors(named: Mapping[str, Tensor]) -> GeneratorState:
+    """Rebuild a state from `named_tensors`.
+
+    Raises:
+        ValueError: A tensor is missing or has an unknown name.
+    """
+    left = dict(named)
+
+    def take(name: str) -> Tensor:
+        if name not in left:
+            raise ValueError(f"given a generator state without {name!r}")
+        return left.pop(name)
+
+    def memory(kind: type[MemoryT], prefix: str) -> MemoryT:
+        optional = [field.name for field in fields(kind) if "None" in str(field.type)]
+        return kind(
+            **{
+                field.name: left.pop(f"{prefix}.{field.name}", None)
+                if field.name in optional
+                else take(f"{prefix}.{field.name}")
+                for field in fields(kind)
+            }
+        )
+
+    frames, blocks = take("frames"), []
+    while any(name.startswith(f"blocks.{len(blocks)}.") for name in left):
+        prefix = f"blocks.{len(blocks)}"
+        attention: DeltaRuleMemory | KeyValueMemory
+        if any(name.startswith(f"{prefix}.delta_rule.") for name in left):
+            attention = memory(DeltaRuleMemory, f"{prefix}.delta_rule")
+        else:
+            chunks: list[KeyValueChunk] = []
+            while any(name.startswith(f"{prefix}.chunks.{len(chunks)}.") for name in left):
+                chunks.append(memory(KeyValueChunk, f"{prefix}.chunks.{len(chunks)}"))
+            attention = KeyValueMemory(tuple(chunks))
+        blocks.append(BlockMemory(attention, take(f"{prefix}.ffn_tail")))
+    if left:
+        raise ValueError(f"given a generator state with unknown parts {sorted(left)}")
+    return GeneratorState(frames, tuple(blocks))
+
+
+def _fields(prefix: str, memory: DeltaRuleMemory | KeyValueChunk) -> dict[str, Tensor]:
+    named = {field.name: getattr(memory, field.name) for field in fields(memory)}
+    return {f"{prefix}.{name}": tensor for name, tensor in named.items() if tensor is not None}

@@ -79,7 +79,9 @@ class SanaWMConfig:
                 "whole multiple of 8 (the camera branch splits it into 4-vectors and pairs)"
             )
         if self.temporal_kernel % 2 == 0:
-            raise ValueError(f"given temporal_kernel={self.temporal_kernel}; expected an odd number")
+            raise ValueError(
+                f"given temporal_kernel={self.temporal_kernel}; expected an odd number"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,121 @@
+"""The embedded world's codec: eight small frames to one latent frame, and back.
+
+Each 8x8-pixel patch of eight consecutive frames is projected on principal directions of training
+video, so encoding is one matrix product. Decoding is the transposed product plus a small
+convolutional correction that sees neighbouring patches and the latent frame before. The first
+image enters as eight equal frames, as the released VAE's causal padding does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+GROUP = 8
+"""Pixel frames per latent frame."""
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """Size of the codec.
+
+    Attributes:
+        channels: Latent channels per cell.
+        patch: Pixels per cell on either side.
+        hidden: Width of the correction network.
+        depth: Its number of hidden layers.
+    """
+
+    channels: int = 96
+    patch: int = 8
+    hidden: int = 192
+    depth: int = 2
+
+    @property
+    def values(self) -> int:
+        """Pixel values of one patch of eight RGB frames."""
+        return GROUP * self.patch * self.patch * 3
+
+
+@dataclass(frozen=True)
+class DecoderState:
+    """What the decoder remembers: the latent frame before the next, [b, channels, h, w]."""
+
+    previous: Tensor
+
+
+class PatchCodec(nn.Module):
+    """Linear patch codec with a learned causal correction.
+
+    Buffers: `mean` [values], `basis` [values, channels] with orthonormal columns, `scale`
+    [channels], the standard deviation along each column; latents have unit variance.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    scale: Tensor
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean", torch.zeros(config.values))
+        self.register_buffer("basis", torch.zeros(config.values, config.channels))
+        self.register_buffer("scale", torch.ones(config.channels))
+        widths = [2 * config.channels, *[config.hidden] * config.depth]
+        layers: list[nn.Module] = []
+        for into, out in zip(widths, widths[1:], strict=False):
+            layers += [nn.Conv2d(into, out, 3, padding=1), nn.SiLU()]
+        self.correction = nn.Sequential(*layers, nn.Conv2d(config.hidden, config.values, 1))
+        nn.init.zeros_(self.correction[-1].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.correction[-1].bias)  # type: ignore[arg-type]
+
+    def encode_groups(self, frames: Tensor) -> Tensor:
+        """Latent frames of groups of eight, [n, 8, H, W, 3] in [0, 1] to [n, channels, h, w]."""
+        patch = self.config.patch
+        values = rearrange(frames, "n t (h p) (w q) c -> n h w (t p q c)", p=patch, q=patch)
+        return rearrange((values - self.mean) @ (self.basis / self.scale), "n h w c -> n c h w")
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """Latent frame of a still image, [n, H, W, 3] in [0, 1] to [n, channels, h, w]."""
+        return self.encode_groups(repeat(image, "n h w c -> n t h w c", t=GROUP))
+
+    def decode(self, latents: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """Frames of consecutive latent frames.
+
+        Args:
+            latents: [b, channels, f, h, w].
+            state: What came before; see `begin`.
+
+        Returns:
+            Frames [b, 8 f, H, W, 3] in [0, 1], and the next state.
+        """
+        past = torch.cat([state.previous[:, :, None], latents[:, :, :-1]], dim=2)
+        flat = rearrange(latents, "b c f h w -> (b f) c h w")
+        context = torch.cat([flat, rearrange(past, "b c f h w -> (b f) c h w")], dim=1)
+        linear = F.linear(flat.movedim(1, -1), self.basis * self.scale) + self.mean
+        values = linear + self.correction(context).movedim(1, -1)
+        patch = self.config.patch
+        frames = rearrange(
+            values,
+            "(b f) h w (t p q c) -> b (f t) (h p) (w q) c",
+            b=latents.shape[0],
+            t=GROUP,
+            p=patch,
+            q=patch,
+        )
+        return frames.clamp(0, 1), self.skip(latents, state)
+
+    @staticmethod
+    def skip(latents: Tensor, state: DecoderState) -> DecoderState:
+        """State after `latents` without making pixels."""
+        del state
+        return DecoderState(latents[:, :, -1])
+
+    @staticmethod
+    def begin(first: Tensor) -> DecoderState:
+        """State after the first image's latent frame [b, channels, h, w]."""
+        return DecoderState(first)

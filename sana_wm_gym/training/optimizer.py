@@ -1,0 +1,77 @@
+"""Muon for weight matrices, AdamW for everything else, one schedule for both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Learning rates and schedule.
+
+    Attributes:
+        learning_rate: Peak rate; Muon's updates are scaled to AdamW's typical size.
+        warmup: Steps of linear rise.
+        decay_from: Training progress in [0, 1] after which the rate falls linearly to zero.
+        clip: Largest gradient norm.
+        ema: Decay of the averaged weights per step.
+    """
+
+    learning_rate: float = 1.5e-3
+    warmup: int = 100
+    decay_from: float = 0.4
+    clip: float = 1.0
+    ema: float = 0.998
+
+
+def is_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether Muon takes a parameter: dense matrices inside blocks, 1x1 convolutions included."""
+    dense = parameter.ndim >= 2 and parameter.shape[1] > 1 and parameter.shape[0] >= 16
+    return name.startswith("blocks.") and dense and "scale_shift" not in name
+
+
+class Optimizer:
+    """Both optimizers behind one `step`."""
+
+    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
+        self.config = config
+        named = list(model.named_parameters())
+        self.parameters = [p for _, p in named]
+        self.matrices = [p for name, p in named if is_matrix(name, p)]
+        # Muon works on matrices: views of the same storage, 1x1 kernels flattened.
+        self.views = [nn.Parameter(p.detach().flatten(1)) for p in self.matrices]
+        self.muon = torch.optim.Muon(
+            self.views,
+            lr=config.learning_rate,
+            weight_decay=0.0,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        self.adamw = torch.optim.AdamW(
+            [p for name, p in named if not is_matrix(name, p)],
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
+            weight_decay=0.0,
+        )
+
+    def rate(self, step: int, progress: float) -> float:
+        """Learning rate at a step, `progress` in [0, 1] through the run."""
+        config = self.config
+        rise = min(1.0, (step + 1) / config.warmup)
+        fall = min(1.0, max(0.0, (1 - progress) / (1 - config.decay_from)))
+        return config.learning_rate * rise * fall
+
+    def step(self, step: int, progress: float) -> float:
+        """Apply the gradients of one step and clear them; returns their norm."""
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
+        for view, parameter in zip(self.views, self.matrices, strict=True):
+            view.grad = None if parameter.grad is None else parameter.grad.flatten(1)
+        for optimizer in (self.muon, self.adamw):
+            for group in optimizer.param_groups:
+                group["lr"] = self.rate(step, progress)
+            optimizer.step()
+        for parameter in self.parameters:
+            parameter.grad = None
+        return float(norm)

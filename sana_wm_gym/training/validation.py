@@ -1,0 +1,130 @@
+"""Rollouts on held-out walks, compared with the ground-truth render frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from sana_wm_gym.camera.se3 import geodesic_angle, invert
+from sana_wm_gym.camera.trajectory import CameraTrajectory
+from sana_wm_gym.training.dataset import walk_generator
+from sana_wm_gym.training.walks import sample_walk
+from sana_wm_gym.world.renderer import render
+from sana_wm_gym.world.scenes import generate_scene
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldModel
+
+LEAST_TRANSLATION = 0.3
+LEAST_ROTATION_DEG = 10.0
+StateT = TypeVar("StateT")
+
+
+@dataclass(frozen=True)
+class HeldOutClip:
+    """A walk that no training clip comes from.
+
+    Attributes:
+        start: First frame, with its scene and pose.
+        c2w: Commanded poses relative to the first frame, float64 [24 n + 1, 4, 4].
+        truth: Ground-truth frames, uint8 [24 n + 1, H, W, 3].
+    """
+
+    start: Start
+    c2w: npt.NDArray[np.float64]
+    truth: npt.NDArray[np.uint8]
+
+    def moves(self) -> bool:
+        """Whether the clip leaves its start by 0.3 m or 10 degrees."""
+        distance = np.linalg.norm(self.c2w[:, :3, 3], axis=-1).max()
+        angle = max(geodesic_angle(np.eye(3), pose[:3, :3]) for pose in self.c2w)
+        return bool(distance >= LEAST_TRANSLATION or np.degrees(angle) >= LEAST_ROTATION_DEG)
+
+
+def held_out_clips(
+    scenes: Sequence[int],
+    count: int,
+    chunks: int,
+    intrinsics: tuple[float, float, float, float],
+    size: tuple[int, int],
+) -> list[HeldOutClip]:
+    """The first `count` held-out walks that move, scenes taken in turn."""
+    clips: list[HeldOutClip] = []
+    index = 0
+    while len(clips) < count:
+        number = scenes[index % len(scenes)]
+        scene = generate_scene(number)
+        walk = sample_walk(
+            scene, walk_generator(number, index, held_out=True), chunks * CHUNK_FRAMES
+        )
+        index += 1
+        relative = invert(walk[0]) @ walk
+        relative[0] = np.eye(4)
+        truth = render(scene, walk, np.array(intrinsics), size)
+        start = Start(truth[0], intrinsics, scene=number, scene_c2w=walk[0])
+        clip = HeldOutClip(start, relative, truth)
+        if clip.moves():
+            clips.append(clip)
+    return clips
+
+
+def roll(
+    world: WorldModel[StateT],
+    starts: Sequence[Start],
+    commands: Sequence[npt.NDArray[np.float64]],
+    seed: int,
+) -> npt.NDArray[np.uint8]:
+    """Rollouts of all clips in one batch, uint8 [b, 24 n + 1, H, W, 3], first frames included."""
+    spec = world.spec
+    states = [world.begin(start, seed + i) for i, start in enumerate(starts)]
+    parts = [np.stack([world.frames(state) for state in states])]
+    chunks = (commands[0].shape[0] - 1) // CHUNK_FRAMES
+    for chunk in range(chunks):
+        first = chunk * CHUNK_FRAMES
+        cameras = [
+            CameraTrajectory(
+                c2w[first : first + CHUNK_FRAMES + 1], start.intrinsics, spec.width, spec.height
+            )
+            for c2w, start in zip(commands, starts, strict=True)
+        ]
+        states = world.advance(states, cameras)
+        parts.append(np.stack([world.frames(state) for state in states]))
+    return np.concatenate(parts, axis=1)
+
+
+def chunk_psnr(
+    frames: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float64]:
+    """PSNR in dB per chunk, squared error averaged over clips before the logarithm.
+
+    Args:
+        frames: [b, 24 n + 1, H, W, 3].
+        truth: The same shape.
+    """
+    difference = frames[:, 1:].astype(np.float64) - truth[:, 1:]
+    squared = (difference**2).mean(axis=(0, 2, 3, 4)).reshape(-1, CHUNK_FRAMES).mean(axis=1)
+    return np.asarray(10 * np.log10(255.0**2 / np.maximum(squared, 1e-12)))
+
+
+@dataclass(frozen=True)
+class RolloutPsnr:
+    """PSNR per chunk [n] of a world and of what it must beat."""
+
+    own: npt.NDArray[np.float64]
+    shuffled: npt.NDArray[np.float64]
+    repeat: npt.NDArray[np.float64]
+
+
+def rollout_psnr(world: WorldModel[StateT], clips: Sequence[HeldOutClip], seed: int) -> RolloutPsnr:
+    """Score rollouts under their own commands, under another clip's, and the repeated first
+    frame, all against the truth of their own commands."""
+    truth = np.stack([clip.truth for clip in clips])
+    starts = [clip.start for clip in clips]
+    commands = [clip.c2w for clip in clips]
+    return RolloutPsnr(
+        own=chunk_psnr(roll(world, starts, commands, seed), truth),
+        shuffled=chunk_psnr(roll(world, starts, commands[1:] + commands[:1], seed), truth),
+        repeat=chunk_psnr(np.repeat(truth[:, :1], truth.shape[1], axis=1), truth),
+    )

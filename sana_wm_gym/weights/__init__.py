@@ -1,0 +1,1 @@
+"""Files of weights: reading, checking and writing them; no other folder knows their layout."""

@@ -1,0 +1,121 @@
+"""One file for a whole embedded world: generator, codec and everything needed to build them.
+
+A safetensors file; tensors are named `generator.*` and `codec.*`, and one JSON text in the header
+says how large the networks are and what the world promises. Weights are stored in half precision
+and computed with in float32.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sana_wm_gym.models.codec import CodecConfig, PatchCodec
+from sana_wm_gym.models.numerics import EXACT
+from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
+
+FORMAT = "sana_wm_gym/world/1"
+EMBEDDED = Path(__file__).parent / "embedded"
+
+
+@dataclass(frozen=True)
+class WorldFile:
+    """Contents of a world file.
+
+    Attributes:
+        generator: Network that predicts clean latents.
+        codec: Frames to latents and back.
+        promise: The world's plain facts (name, frame size, rate, intrinsics, limits, scenes,
+            timesteps, window), as JSON values.
+    """
+
+    generator: SanaWM
+    codec: PatchCodec
+    promise: dict[str, Any]
+
+
+def write_world_file(path: Path, world: WorldFile) -> None:
+    """Write a world file under a temporary name, then rename."""
+    header = {
+        "format": FORMAT,
+        "generator": asdict(world.generator.config),
+        "codec": asdict(world.codec.config),
+        "world": world.promise,
+    }
+    tensors = {
+        f"{part}.{name}": tensor.detach().half().contiguous()
+        for part, module in (("generator", world.generator), ("codec", world.codec))
+        for name, tensor in module.state_dict().items()
+    }
+    temporary = path.with_suffix(".partial")
+    save_file(tensors, temporary, metadata={"sana_wm_gym": json.dumps(header)})
+    os.replace(temporary, path)
+
+
+def read_world_file(path: Path) -> WorldFile:
+    """Read and check a world file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is truncated or not a world file, a tensor is missing, unknown, of
+            the wrong shape, or not finite.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}; expected a world file (.safetensors)")
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from error
+    try:
+        header = json.loads(metadata["sana_wm_gym"])
+        if header["format"] != FORMAT:
+            raise ValueError(f"{path} has format {header['format']!r}; expected {FORMAT!r}")
+        generator = SanaWM(SanaWMConfig(**header["generator"]), EXACT)
+        codec = PatchCodec(CodecConfig(**header["codec"]))
+        promise = dict(header["world"])
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} lacks the header of a world file: {error!r}") from error
+    fill(generator, tensors, "generator.", path)
+    fill(codec, tensors, "codec.", path)
+    known = ("generator.", "codec.")
+    unknown = sorted(name for name in tensors if not name.startswith(known))
+    if unknown:
+        raise ValueError(f"{path} holds unknown tensors {unknown[:5]}")
+    return WorldFile(generator.eval(), codec.eval(), promise)
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, path: Path) -> None:
+    """Copy tensors named `prefix` + key into a module.
+
+    Raises:
+        ValueError: A key is missing or unknown, a shape differs, or a value is not finite.
+    """
+    given = {
+        name.removeprefix(prefix): tensor.float()
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+    wanted = module.state_dict()
+    missing, unknown = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    if missing or unknown:
+        raise ValueError(f"{path}: {prefix}* lacks {missing[:5]}, has unknown {unknown[:5]}")
+    for name, tensor in given.items():
+        if tensor.shape != wanted[name].shape:
+            raise ValueError(
+                f"{path}: {prefix}{name} has shape {tuple(tensor.shape)}; "
+                f"expected {tuple(wanted[name].shape)}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{path}: {prefix}{name} holds values that are not finite")
+    module.load_state_dict(given)

@@ -1,0 +1,333 @@
+"""The learned world: SANA-WM's streaming generator and a codec behind the world contract."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sana_wm_gym.camera.controls import MotionLimits
+from sana_wm_gym.camera.trajectory import CameraTrajectory
+from sana_wm_gym.models.codec import DecoderState, PatchCodec
+from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
+from sana_wm_gym.models.state import (
+    GeneratorState,
+    from_named_tensors,
+    named_tensors,
+    row,
+    shapes,
+    stack,
+)
+from sana_wm_gym.models.transformer import SanaWM
+from sana_wm_gym.weights.world_file import EMBEDDED, WorldFile, read_world_file
+from sana_wm_gym.world.conditioning import chunk_conditioning
+from sana_wm_gym.world.renderer import render
+from sana_wm_gym.world.sampler import CleanPrediction, chunk_noise, self_forcing
+from sana_wm_gym.world.scenes import generate_scene, sample_pose
+from sana_wm_gym.world.schedule import NoiseSchedule
+from sana_wm_gym.world.schedule import self_forcing as schedule_of
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, LATENTS_PER_CHUNK, Start, WorldSpec
+
+
+@dataclass(frozen=True)
+class SanaState:
+    """Where a rollout stands.
+
+    Attributes:
+        image: First frame, uint8 [H, W, 3].
+        intrinsics: (fx, fy, cx, cy) in pixels of `image`.
+        seed: Source of all noise.
+        chunk: Chunks generated so far.
+        latents: Latent frames of the last chunk, [1, c, f, h, w]; the first image's before any.
+        generator: The generator's past; None before the first chunk.
+        decoder: The decoder's past, before `latents`.
+    """
+
+    image: npt.NDArray[np.uint8]
+    intrinsics: tuple[float, float, float, float]
+    seed: int
+    chunk: int
+    latents: Tensor
+    generator: GeneratorState | None
+    decoder: DecoderState
+
+
+class SanaWorld:
+    """A camera-controlled world that a network has learned.
+
+    Args:
+        spec: What the world promises; `latent_shape` must be given.
+        model: Generator that predicts clean latents.
+        codec: Frames to latents and back.
+        schedule: Noise levels of the sampler.
+        window: What the generator's softmax blocks remember.
+    """
+
+    def __init__(
+        self,
+        spec: WorldSpec,
+        model: SanaWM,
+        codec: PatchCodec,
+        schedule: NoiseSchedule,
+        window: MemoryWindow,
+    ) -> None:
+        if spec.latent_shape is None:
+            raise ValueError("given a spec without latent_shape; a learned world has latents")
+        self._spec = spec
+        self._latent_shape = spec.latent_shape
+        self.model = model.eval()
+        self.codec = codec.eval()
+        self.schedule = schedule
+        self.plan = ChunkPlan(window=window)
+
+    @property
+    def spec(self) -> WorldSpec:
+        """Frame size, rate, motion limits and scenes."""
+        return self._spec
+
+    def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:
+        """A first frame: a photograph, so to speak, taken in one of the maps the network knows.
+
+        The renderer makes this one image; nothing it knows reaches the generator afterwards.
+
+        Raises:
+            ValueError: The world does not know the scene.
+        """
+        spec = self.spec
+        if scene is None:
+            scene = int(rng.choice(spec.scenes))
+        if scene not in spec.scenes:
+            raise ValueError(f"given scene {scene}; world {spec.name!r} knows {spec.scenes}")
+        place = generate_scene(scene)
+        pose = sample_pose(place, rng)
+        image = render(place, pose[None], np.array(spec.intrinsics), (spec.height, spec.width))[0]
+        return Start(image, spec.intrinsics, scene=scene, scene_c2w=pose)
+
+    @torch.inference_mode()
+    def begin(self, start: Start, seed: int) -> SanaState:
+        """State before the first chunk.
+
+        Raises:
+            ValueError: The image is not uint8 of the world's frame size.
+        """
+        spec, image = self.spec, np.asarray(start.image)
+        if image.dtype != np.uint8 or image.shape != (spec.height, spec.width, 3):
+            raise ValueError(
+                f"given a first frame {image.dtype} {image.shape}; "
+                f"expected uint8 ({spec.height}, {spec.width}, 3)"
+            )
+        latent = self.codec.encode_image(torch.from_numpy(image.copy()).float()[None] / 255)
+        return SanaState(
+            image=image.copy(),
+            intrinsics=start.intrinsics,
+            seed=seed,
+            chunk=0,
+            latents=latent[:, :, None],
+            generator=None,
+            decoder=self.codec.begin(latent),
+        )
+
+    @torch.inference_mode()
+    def advance(
+        self, states: Sequence[SanaState], cameras: Sequence[CameraTrajectory]
+    ) -> list[SanaState]:
+        """Generate one chunk for each state; states whose memories have equal shapes share a
+        forward pass.
+
+        Raises:
+            ValueError: A camera does not have 25 poses or is meant for another frame size.
+        """
+        for camera in cameras:
+            self._check(camera)
+        groups: dict[object, list[int]] = defaultdict(list)
+        for index, state in enumerate(states):
+            groups[shapes(state.generator)].append(index)
+        result: list[SanaState | None] = [None] * len(states)
+        for members in groups.values():
+            advanced = self._advance_alike(
+                [states[i] for i in members], [cameras[i] for i in members]
+            )
+            for index, state in zip(members, advanced, strict=True):
+                result[index] = state
+        return [state for state in result if state is not None]
+
+    def _advance_alike(
+        self, states: list[SanaState], cameras: list[CameraTrajectory]
+    ) -> list[SanaState]:
+        channels, rows, columns = self._latent_shape
+        first = states[0].generator is None
+        frames = LATENTS_PER_CHUNK + (1 if first else 0)
+        conditioning = chunk_conditioning(
+            np.stack([camera.c2w for camera in cameras]),
+            np.stack([camera.intrinsics for camera in cameras]),
+            (self.spec.height, self.spec.width),
+            (rows, columns),
+            first,
+        )
+        shape = (channels, frames, rows, columns)
+        noise = torch.stack([chunk_noise(state.seed, state.chunk, shape) for state in states])
+        past = None if first else stack([s.generator for s in states if s.generator is not None])
+        anchor = torch.cat([state.latents[:, :, 0] for state in states]) if first else None
+        latents, after = self_forcing(
+            CleanPrediction(self.model),
+            noise,
+            anchor,
+            conditioning,
+            self.plan,
+            past,
+            self.schedule,
+        )
+        new = latents[:, :, -LATENTS_PER_CHUNK:]
+        return [
+            SanaState(
+                image=state.image,
+                intrinsics=state.intrinsics,
+                seed=state.seed,
+                chunk=state.chunk + 1,
+                latents=new[i : i + 1].clone(),
+                generator=row(after, i),
+                decoder=self.codec.skip(state.latents, state.decoder),
+            )
+            for i, state in enumerate(states)
+        ]
+
+    @torch.inference_mode()
+    def frames(self, state: SanaState) -> npt.NDArray[np.uint8]:
+        """The last chunk's frames, uint8 [24, H, W, 3]; the first image before any chunk."""
+        if state.chunk == 0:
+            return state.image[None].copy()
+        return self.decode([state])[0]
+
+    @torch.inference_mode()
+    def decode(self, states: Sequence[SanaState]) -> npt.NDArray[np.uint8]:
+        """Frames of several worlds' last chunks in one batch, uint8 [b, 24, H, W, 3]."""
+        pixels, _ = self.codec.decode(
+            torch.cat([state.latents for state in states]),
+            DecoderState(torch.cat([state.decoder.previous for state in states])),
+        )
+        return (pixels * 255).round().to(torch.uint8).numpy()
+
+    def latents(self, state: SanaState) -> npt.NDArray[np.float32]:
+        """The last chunk's latent frames, float32 [3, c, h, w]; [1, c, h, w] before any."""
+        return state.latents[0].movedim(1, 0).float().numpy().copy()
+
+    def pack(self, state: SanaState) -> dict[str, npt.NDArray[np.generic]]:
+        """The state as named arrays, enough for `unpack` to continue bit for bit."""
+        named = {} if state.generator is None else named_tensors(state.generator)
+        return {
+            "image": state.image,
+            "intrinsics": np.array(state.intrinsics, dtype=np.float64),
+            "seed": np.array(state.seed, dtype=np.int64),
+            "chunk": np.array(state.chunk, dtype=np.int64),
+            "latents": state.latents.numpy(),
+            "decoder.previous": state.decoder.previous.numpy(),
+            **{f"generator.{name}": tensor.numpy() for name, tensor in named.items()},
+        }
+
+    def unpack(self, arrays: dict[str, npt.NDArray[np.generic]]) -> SanaState:
+        """Inverse of `pack`.
+
+        Raises:
+            ValueError: An array is missing, unknown or of the wrong shape.
+        """
+        plain = ("image", "intrinsics", "seed", "chunk", "latents", "decoder.previous")
+        missing = [name for name in plain if name not in arrays]
+        if missing:
+            raise ValueError(f"given a state without {missing}")
+        named = {
+            name.removeprefix("generator."): torch.from_numpy(np.array(array))
+            for name, array in arrays.items()
+            if name not in plain
+        }
+        spec, latents = self.spec, torch.from_numpy(np.array(arrays["latents"]))
+        if latents.ndim != 5 or (latents.shape[1], *latents.shape[3:]) != self._latent_shape:
+            raise ValueError(
+                f"given a state with latents {tuple(latents.shape)}; expected "
+                f"channels, rows and columns {self._latent_shape}"
+            )
+        if arrays["image"].shape != (spec.height, spec.width, 3):
+            raise ValueError(f"given a state with an image {arrays['image'].shape}")
+        chunk = int(arrays["chunk"])
+        if (chunk > 0) != bool(named):
+            raise ValueError(f"given a state after {chunk} chunks with {len(named)} memories")
+        generator = from_named_tensors(named) if named else None
+        if generator is not None and len(generator.blocks) != self.model.config.depth:
+            raise ValueError(
+                f"given a state of {len(generator.blocks)} blocks; "
+                f"expected {self.model.config.depth}"
+            )
+        fx, fy, cx, cy = (float(value) for value in arrays["intrinsics"])
+        return SanaState(
+            image=np.array(arrays["image"], dtype=np.uint8),
+            intrinsics=(fx, fy, cx, cy),
+            seed=int(arrays["seed"]),
+            chunk=chunk,
+            latents=latents,
+            generator=generator,
+            decoder=DecoderState(torch.from_numpy(np.array(arrays["decoder.previous"]))),
+        )
+
+    def _check(self, camera: CameraTrajectory) -> None:
+        if len(camera.c2w) != CHUNK_FRAMES + 1:
+            raise ValueError(f"given {len(camera.c2w)} poses; expected {CHUNK_FRAMES + 1}")
+        if (camera.height, camera.width) != (self.spec.height, self.spec.width):
+            raise ValueError(
+                f"given a camera for {camera.height} x {camera.width} frames; "
+                f"expected {self.spec.height} x {self.spec.width}"
+            )
+
+
+def world_of(file: WorldFile) -> SanaWorld:
+    """The world that a world file describes."""
+    promise = file.promise
+    size, patch = (promise["height"], promise["width"]), file.codec.config.patch
+    fx, fy, cx, cy = promise["intrinsics"]
+    spec = WorldSpec(
+        name=promise["name"],
+        height=size[0],
+        width=size[1],
+        fps=promise["fps"],
+        latent_shape=(file.codec.config.channels, size[0] // patch, size[1] // patch),
+        intrinsics=(fx, fy, cx, cy),
+        limits=MotionLimits(**promise["limits"]),
+        scenes=tuple(promise["scenes"]),
+    )
+    return SanaWorld(
+        spec,
+        file.generator,
+        file.codec,
+        schedule_of(promise["timesteps"]),
+        MemoryWindow(**promise["window"]),
+    )
+
+
+def promise_of(world: SanaWorld) -> dict[str, Any]:
+    """What `world_of` needs besides weights, as JSON values."""
+    spec = world.spec
+    return {
+        "name": spec.name,
+        "height": spec.height,
+        "width": spec.width,
+        "fps": spec.fps,
+        "intrinsics": list(spec.intrinsics),
+        "limits": asdict(spec.limits),
+        "scenes": list(spec.scenes),
+        "timesteps": [*world.schedule.timesteps, 0],
+        "window": asdict(world.plan.window),
+    }
+
+
+def load_tiny() -> SanaWorld:
+    """The learned world that ships in the package.
+
+    Raises:
+        FileNotFoundError: The package was built without its weights.
+        ValueError: The weights are damaged.
+    """
+    return world_of(read_world_file(EMBEDDED / "tiny.safetensors"))
