@@ -187,6 +187,7 @@ class PointwiseConv(nn.Module):
         self.conv = nn.Conv2d(width, out, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[b, f, s, width] to [b, f, s, out]."""
         return F.linear(x, self.conv.weight.flatten(1), self.conv.bias)
 
 
@@ -198,6 +199,7 @@ class DepthwiseConv(nn.Module):
         self.conv = nn.Conv2d(width, width, 3, padding=1, groups=width)
 
     def forward(self, x: Tensor, rows: int) -> Tensor:
+        """Filter x [b, f, s, width], s = rows * columns."""
         batch, frames, cells, width = x.shape
         grid = x.reshape(batch * frames, rows, cells // rows, width).permute(0, 3, 1, 2)
         return self.conv(grid).permute(0, 2, 3, 1).reshape(x.shape)
@@ -262,6 +264,7 @@ class CellEmbed(nn.Module):
         self.proj = nn.Conv3d(channels, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[b, channels, f, h, w] to [b, f, h * w, width]."""
         return F.linear(
             x.flatten(3).permute(0, 2, 3, 1), self.proj.weight.flatten(1), self.proj.bias
         )
@@ -299,4 +302,5 @@ class TextEmbed(nn.Module):
         self.register_buffer("y_embedding", torch.zeros(tokens, channels))
 
     def forward(self, text: Tensor) -> Tensor:
+        """[b, l, channels] to [b, l, width]."""
         return self.y_proj["fc2"](F.gelu(self.y_proj["fc1"](text), approximate="tanh"))

@@ -91,6 +91,8 @@ def map_tensors(function: Callable[..., Tensor], *values: ValueT) -> ValueT:
         ValueError: The states differ in structure.
     """
     first = values[0]
+    if len({type(value) for value in values}) > 1:
+        raise ValueError("given states that differ in structure, such as with and without cameras")
     if isinstance(first, Tensor):
         return function(*values)
     if is_dataclass(first):

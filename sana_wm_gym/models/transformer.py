@@ -274,7 +274,8 @@ class SanaWM(nn.Module):
         batch, _, frames, rows, columns = latents.shape
         if timestep.shape not in ((batch,), (batch, frames)):
             raise ValueError(
-                f"given timestep {tuple(timestep.shape)}; expected ({batch},) or ({batch}, {frames})"
+                f"given timestep {tuple(timestep.shape)}; "
+                f"expected ({batch},) or ({batch}, {frames})"
             )
         rays, plucker = conditioning.ray_from_world, conditioning.plucker
         if rays is not None and rays.shape != (batch, frames, rows, columns, 4, 4):

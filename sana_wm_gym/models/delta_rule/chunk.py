@@ -25,7 +25,7 @@ def delta_rule(
     Returns:
         Reading [b, heads, f, s, value] and the memory after the clip, [b, heads, key, value].
     """
-    batch, heads, frames, _, width = key.shape
+    batch, heads, _, _, width = key.shape
     weighted = (beta[..., None] * key).transpose(-1, -2)
     identity = torch.eye(width, dtype=key.dtype, device=key.device)
     transition = decay[..., None, None] * (identity - weighted @ key)
