@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from einops import rearrange
 
-from sana_wm_gym.models.codec import GROUP, CodecConfig, PatchCodec
+from sana_wm_gym.models.codec import GROUP, CodecConfig, DecoderState, PatchCodec
 from sana_wm_gym.training.dataset import render_walk
 
 
@@ -44,3 +45,75 @@ def fit_linear(
     codec.basis.copy_(directions.flip(1)[:, : config.channels])
     codec.scale.copy_(variance.flip(0)[: config.channels].clamp(min=1e-12).sqrt())
     return codec
+
+
+def fit_correction(
+    codec: PatchCodec,
+    scenes: Sequence[int],
+    walks: int,
+    frames: int,
+    size: int,
+    minutes: float,
+    seed: int,
+    say: Callable[[str], None],
+) -> None:
+    """Train the decoder's correction in place, the linear part held fixed.
+
+    Latents are disturbed a little, as generated ones are. The rate falls to zero over the given
+    time.
+
+    Args:
+        codec: Codec whose linear part is fitted.
+        scenes: Maps to take walks in.
+        walks: Walks in each map.
+        frames: Frames per walk.
+        size: Frame height and width in pixels.
+        minutes: Time to train for.
+        seed: Source of batches and disturbance.
+        say: Called with a line of progress now and then.
+    """
+    groups, previous = _latent_pairs(codec, scenes, walks, frames, size)
+    generator = torch.Generator().manual_seed(seed)
+    parameters = list(codec.correction.parameters())
+    peak, batch = 2e-3, 32
+    optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.98), weight_decay=0.0)
+    began, step, recent = time.time(), 0, 0.0
+    while (progress := (time.time() - began) / (60 * minutes)) < 1:
+        pick = torch.randint(len(groups), (batch,), generator=generator)
+        target = groups[pick].float() / 255
+        with torch.no_grad():
+            latents = codec.encode_groups(target)
+        strength = 0.3 * torch.rand(batch, 1, 1, 1, generator=generator)
+        noisy = latents + strength * torch.randn(latents.shape, generator=generator)
+        frames_out, _ = codec.decode(noisy[:, :, None], DecoderState(previous[pick].float()))
+        loss = (frames_out - target).pow(2).mean()
+        loss.backward()
+        for group in optimizer.param_groups:
+            group["lr"] = peak * min(1.0, (step + 1) / 50, 2 * (1 - progress))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        step, recent = step + 1, 0.98 * recent + 0.02 * float(loss.detach())
+        if step % 200 == 0:
+            unbiased = recent / (1 - 0.98**step)
+            say(f"codec step {step}: {-10 * np.log10(unbiased):.2f} dB on disturbed latents")
+
+
+def _latent_pairs(
+    codec: PatchCodec, scenes: Sequence[int], walks: int, frames: int, size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Groups of frames, uint8 [n, 8, H, W, 3], and the latent frame before each, float16."""
+    groups, previous = [], []
+    with torch.no_grad():
+        for scene in scenes:
+            for index in range(walks):
+                _, images = render_walk(scene, index, frames, size)
+                pixels = torch.from_numpy(images)
+                moving = pixels[1:].unflatten(0, (-1, GROUP))
+                latents = codec.encode_groups(moving.float() / 255)
+                stills = codec.encode_image(pixels[::GROUP][: len(moving)].float() / 255)
+                earlier = torch.cat([stills[:1], latents[:-1]])
+                # Every fourth group is seen as a rollout's first.
+                earlier[::4] = stills[::4]
+                groups.append(moving)
+                previous.append(earlier.half())
+    return torch.cat(groups), torch.cat(previous)

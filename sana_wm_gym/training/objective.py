@@ -12,6 +12,7 @@ place of a teacher's score; possible here because a fixed map makes the next chu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,13 +36,15 @@ class ObjectiveConfig:
         weights: How often each is drawn.
         own_history: Largest share of rows whose own prediction is remembered.
         own_history_from: Training progress in [0, 1] at which that share begins to grow.
+        own_history_ramp: Progress over which it grows.
         channel_power: Latent channels weigh as their variance to this power; 1 is pixel error.
     """
 
-    sigmas: tuple[float, ...] = (1.0, 0.96, 0.889, 0.727)
-    weights: tuple[float, ...] = (0.4, 0.15, 0.2, 0.25)
+    sigmas: Sequence[float] = (1.0, 0.96, 0.889, 0.727)
+    weights: Sequence[float] = (0.4, 0.15, 0.2, 0.25)
     own_history: float = 0.6
     own_history_from: float = 0.1
+    own_history_ramp: float = 0.3
     channel_power: float = 0.75
 
 

@@ -13,14 +13,16 @@ class OptimizerConfig:
     """Learning rates and schedule.
 
     Attributes:
-        learning_rate: Peak rate; Muon's updates are scaled to AdamW's typical size.
+        matrix_rate: Peak rate of Muon, its updates scaled to AdamW's typical size.
+        other_rate: Peak rate of AdamW.
         warmup: Steps of linear rise.
         decay_from: Training progress in [0, 1] after which the rate falls linearly to zero.
         clip: Largest gradient norm.
         ema: Decay of the averaged weights per step.
     """
 
-    learning_rate: float = 1.5e-3
+    matrix_rate: float = 4e-3
+    other_rate: float = 2e-3
     warmup: int = 100
     decay_from: float = 0.4
     clip: float = 1.0
@@ -45,32 +47,36 @@ class Optimizer:
         self.views = [nn.Parameter(p.detach().flatten(1)) for p in self.matrices]
         self.muon = torch.optim.Muon(
             self.views,
-            lr=config.learning_rate,
+            lr=config.matrix_rate,
             weight_decay=0.0,
             adjust_lr_fn="match_rms_adamw",
         )
         self.adamw = torch.optim.AdamW(
             [p for name, p in named if not is_matrix(name, p)],
-            lr=config.learning_rate,
+            lr=config.other_rate,
             betas=(0.9, 0.98),
             weight_decay=0.0,
         )
 
     def rate(self, step: int, progress: float) -> float:
-        """Learning rate at a step, `progress` in [0, 1] through the run."""
+        """Share of the peak rates at a step, `progress` in [0, 1] through the run."""
         config = self.config
         rise = min(1.0, (step + 1) / config.warmup)
         fall = min(1.0, max(0.0, (1 - progress) / (1 - config.decay_from)))
-        return config.learning_rate * rise * fall
+        return rise * fall
 
     def step(self, step: int, progress: float) -> float:
         """Apply the gradients of one step and clear them; returns their norm."""
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
         for view, parameter in zip(self.views, self.matrices, strict=True):
             view.grad = None if parameter.grad is None else parameter.grad.flatten(1)
-        for optimizer in (self.muon, self.adamw):
+        share = self.rate(step, progress)
+        for optimizer, peak in (
+            (self.muon, self.config.matrix_rate),
+            (self.adamw, self.config.other_rate),
+        ):
             for group in optimizer.param_groups:
-                group["lr"] = self.rate(step, progress)
+                group["lr"] = peak * share
             optimizer.step()
         for parameter in self.parameters:
             parameter.grad = None

@@ -85,7 +85,10 @@ def roll(
         first = chunk * CHUNK_FRAMES
         cameras = [
             CameraTrajectory(
-                c2w[first : first + CHUNK_FRAMES + 1], start.intrinsics, spec.width, spec.height
+                c2w[first : first + CHUNK_FRAMES + 1],
+                np.array(start.intrinsics),
+                spec.width,
+                spec.height,
             )
             for c2w, start in zip(commands, starts, strict=True)
         ]
