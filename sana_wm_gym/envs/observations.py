@@ -1,0 +1,116 @@
+"""Observation spaces: what of a world an agent sees after each chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
+
+POSE_BOUND = 1000.0
+"""Metres from the first frame at which a `pose` observation is clipped."""
+
+LATENT_BOUND = 100.0
+"""Size at which a `latent` observation is clipped; latents have about unit variance."""
+
+Array = npt.NDArray[Any]
+Observation = Array | dict[str, Array]
+Pixels = Callable[[], npt.NDArray[np.uint8]]
+Latents = Callable[[], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class ObservationView:
+    """The chosen parts of an observation.
+
+    Attributes:
+        names: Parts in the order chosen.
+        space: A `Box` for a single part, else a flat `Dict`.
+        size: (height, width) of `frame` in pixels.
+    """
+
+    names: tuple[str, ...]
+    space: spaces.Space[Any]
+    size: tuple[int, int]
+
+    def observe(
+        self, pixels: Pixels, latents: Latents, c2w: npt.NDArray[np.float64]
+    ) -> Observation:
+        """Build an observation of new arrays; asks only for what is part of it.
+
+        Args:
+            pixels: Gives the last chunk's frames, uint8 [24 or 1, H, W, 3].
+            latents: Gives its latent frames, float32 [3 or 1, c, h, w].
+            c2w: Camera of the last frame, [4, 4].
+        """
+        parts: dict[str, Array] = {}
+        for name in self.names:
+            if name == "frame":
+                parts[name] = _resized(pixels()[-1], self.size)
+            elif name == "frames":
+                frames = pixels()
+                # Before the first chunk only one frame exists; it stands for the whole clip.
+                parts[name] = np.repeat(frames, CHUNK_FRAMES // len(frames), axis=0)
+            elif name == "latent":
+                parts[name] = np.clip(latents()[-1], -LATENT_BOUND, LATENT_BOUND)
+            else:
+                low, high = _pose_bounds()
+                parts[name] = np.clip(c2w[:3].reshape(12).astype(np.float32), low, high)
+        return parts[self.names[0]] if len(self.names) == 1 else parts
+
+
+def observation_view(
+    names: Sequence[str], size: tuple[int, int] | None, spec: WorldSpec
+) -> ObservationView:
+    """The view for an environment's constructor arguments.
+
+    Args:
+        names: One or more of "frame", "frames", "latent", "pose".
+        size: (height, width) of `frame`, or None for the world's.
+        spec: What the world shows.
+
+    Raises:
+        ValueError: A name is unknown or repeated, nothing is named, the size is not positive, or
+            the world has no latents.
+    """
+    if isinstance(names, str) or not names or len(set(names)) != len(names):
+        raise ValueError(
+            f"observation is {names!r}, expected a sequence of different names such as ('frame',)"
+        )
+    height, width = size = (
+        (spec.height, spec.width) if size is None else (int(size[0]), int(size[1]))
+    )
+    if min(size) < 1:
+        raise ValueError(f"observation_size is {size}, expected a positive (height, width)")
+    low, high = _pose_bounds()
+    known: dict[str, spaces.Space[Any]] = {
+        "frame": spaces.Box(0, 255, (height, width, 3), np.uint8),
+        "frames": spaces.Box(0, 255, (CHUNK_FRAMES, spec.height, spec.width, 3), np.uint8),
+        "pose": spaces.Box(low, high, (12,), np.float32),
+    }
+    if spec.latent_shape is not None:
+        known["latent"] = spaces.Box(-LATENT_BOUND, LATENT_BOUND, spec.latent_shape, np.float32)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            f"observation names {unknown}, expected names of {sorted(known)} for world {spec.name!r}"
+        )
+    space = known[names[0]] if len(names) == 1 else spaces.Dict({n: known[n] for n in names})
+    return ObservationView(tuple(names), space, size)
+
+
+def _pose_bounds() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    row = np.array([1.0, 1.0, 1.0, POSE_BOUND], dtype=np.float32)
+    return np.tile(-row, 3), np.tile(row, 3)
+
+
+def _resized(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> Array:
+    if image.shape[:2] == size:
+        return image.copy()
+    return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA))

@@ -1,0 +1,184 @@
+"""An environment's whole state as a value, and as a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from sana_wm_gym.camera.keys import CONTROL_NAMES, KeyState
+from sana_wm_gym.camera.trajectory import CameraState, check_intrinsics, check_rigid
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel, WorldSpec
+
+FORMAT = "sana_wm_gym/snapshot/1"
+_WORLD = "world."
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Where a rollout stands between two steps.
+
+    Attributes:
+        world: The world's own state.
+        camera: Integrator state: pose relative to the first frame, accumulated angles.
+        keys: Inertia of keys.
+        intrinsics: (fx, fy, cx, cy) in pixels of the world's frames.
+        c2w: Commanded poses of the last chunk, float64 [24, 4, 4]; [1, 4, 4] before any.
+        chunk: Chunks generated so far.
+    """
+
+    world: Any
+    camera: CameraState
+    keys: KeyState
+    intrinsics: tuple[float, float, float, float]
+    c2w: npt.NDArray[np.float64]
+    chunk: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A rollout's state and the environment's random generator: all that the future depends on.
+
+    Sampling from `env.action_space` has a generator of its own, which is not part of it.
+
+    Attributes:
+        episode: Where the rollout stands.
+        rng: State of `env.np_random`, which draws the starts and noise of later resets.
+        made_in: Name, frame size and latent shape of the world, as JSON values.
+    """
+
+    episode: Episode
+    rng: Mapping[str, Any]
+    made_in: Mapping[str, Any]
+
+    def check_fits(self, spec: WorldSpec) -> None:
+        """Raise if the snapshot was made in another world.
+
+        Raises:
+            ValueError: Name, frame size or latent shape differ.
+        """
+        if dict(self.made_in) != identity(spec):
+            raise ValueError(
+                f"snapshot was made in {dict(self.made_in)}, expected {identity(spec)}"
+            )
+
+    def save(self, path: str | os.PathLike[str], world: WorldModel[Any]) -> None:
+        """Write a safetensors file: first under a temporary name, then renamed.
+
+        Args:
+            path: File to write; replaced if it exists.
+            world: The world the snapshot was made in, as `env.unwrapped.world`.
+
+        Raises:
+            ValueError: `world` is another world.
+        """
+        self.check_fits(world.spec)
+        episode = self.episode
+        packed = {_WORLD + name: np.asarray(a) for name, a in world.pack(episode.world).items()}
+        # Safetensors has no text type, so texts travel in the header.
+        texts = {name: str(array) for name, array in packed.items() if array.dtype.kind == "U"}
+        arrays = {name: array for name, array in packed.items() if name not in texts}
+        arrays |= {
+            "c2w": episode.c2w,
+            "camera.c2w": episode.camera.c2w,
+            "camera.angles": np.array([episode.camera.pitch, episode.camera.roll]),
+            "intrinsics": np.array(episode.intrinsics),
+            "chunk": np.array(episode.chunk, dtype=np.int64),
+        }
+        keys = asdict(episode.keys) | {"held": sorted(episode.keys.held)}
+        header = {"made_in": self.made_in, "rng": self.rng, "keys": keys, "texts": texts}
+        text = json.dumps(header)
+        path = Path(path)
+        temporary = path.with_name(path.name + ".partial")
+        try:
+            save_file(
+                {name: np.ascontiguousarray(array) for name, array in arrays.items()},
+                temporary,
+                metadata={"format": FORMAT, "header": text, "sha256": _digest(text, arrays)},
+            )
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str], world: WorldModel[Any]) -> Snapshot:
+        """Read a file that `save` wrote.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is damaged, is no snapshot, or belongs to another world.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no snapshot at {path}")
+        text, arrays = _read(Path(path))
+        header = json.loads(text)
+        rng = header["rng"]
+        made_in = header["made_in"]
+        if made_in != identity(world.spec):
+            raise ValueError(
+                f"snapshot {path} was made in {made_in}, expected {identity(world.spec)}"
+            )
+        packed = {name: array for name, array in arrays.items() if name.startswith(_WORLD)}
+        packed |= {name: np.array(value) for name, value in header["texts"].items()}
+        pitch, roll = arrays["camera.angles"].tolist()
+        fx, fy, cx, cy = arrays["intrinsics"].tolist()
+        episode = Episode(
+            world=world.unpack({name.removeprefix(_WORLD): a for name, a in packed.items()}),
+            camera=CameraState(arrays["camera.c2w"], pitch, roll),
+            keys=KeyState(**(header["keys"] | {"held": frozenset(header["keys"]["held"])})),
+            intrinsics=(fx, fy, cx, cy),
+            c2w=arrays["c2w"],
+            chunk=int(arrays["chunk"]),
+        )
+        return Snapshot(episode, rng, made_in)
+
+
+def identity(spec: WorldSpec) -> dict[str, Any]:
+    """What a snapshot remembers of its world, as JSON values."""
+    return {
+        "name": spec.name,
+        "frame": [spec.height, spec.width],
+        "latent": None if spec.latent_shape is None else list(spec.latent_shape),
+    }
+
+
+def generator(state: Mapping[str, Any]) -> np.random.Generator:
+    """A new random generator that continues from `state`."""
+    bits = np.random.PCG64()
+    bits.state = dict(state)
+    return np.random.Generator(bits)
+
+
+def _read(path: Path) -> tuple[str, Arrays]:
+    """Header and arrays of a file whose checksum is right."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            facts = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"snapshot {path} is damaged or cut short: {error}") from error
+    if facts.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {facts.get('format')!r}, expected {FORMAT!r}")
+    text = facts.get("header", "")
+    if facts.get("sha256") != _digest(text, arrays):
+        raise ValueError(f"snapshot {path} is damaged: its checksum does not match its contents")
+    return text, arrays
+
+
+def _digest(text: str, arrays: Arrays) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

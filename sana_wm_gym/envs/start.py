@@ -1,0 +1,124 @@
+"""Options of `reset`: where a rollout begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sana_wm_gym.camera.trajectory import check_intrinsics, check_rigid
+from sana_wm_gym.world.world_model import Start, WorldModel, WorldSpec
+
+OPTIONS = ("image", "intrinsics", "prompt", "scene", "scene_c2w", "start")
+"""Keys that `reset(options=...)` knows."""
+
+
+@dataclass(frozen=True)
+class StartChoice:
+    """Checked options of one reset.
+
+    Attributes:
+        given: The whole start, where the options say all of it.
+        scene: Scene to draw a start in otherwise, or None for any.
+        prompt: Text that replaces the drawn start's, or None.
+    """
+
+    given: Start | None = None
+    scene: int | None = None
+    prompt: str | None = None
+
+    def start(self, world: WorldModel[Any], rng: np.random.Generator) -> Start:
+        """The start, drawn with `rng` where the options leave it open.
+
+        Raises:
+            ValueError: The world has no such scene.
+        """
+        if self.given is not None:
+            return self.given
+        drawn = world.sample_start(rng, self.scene)
+        return drawn if self.prompt is None else replace(drawn, prompt=self.prompt)
+
+
+def start_choice(options: Mapping[str, Any] | None, spec: WorldSpec) -> StartChoice:
+    """Check reset options before any work is done.
+
+    Args:
+        options: `start` alone, or `image` with any of `intrinsics`, `prompt`, `scene` and
+            `scene_c2w`, or `scene` and `prompt` for a start drawn at random.
+        spec: What the world expects of an image.
+
+    Raises:
+        ValueError: A key is unknown, keys contradict each other, or a value has the wrong type,
+            shape or range.
+    """
+    options = dict(options or {})
+    unknown = sorted(str(key) for key in options if key not in OPTIONS)
+    if unknown:
+        raise ValueError(f"unknown reset options {unknown}, expected keys of {list(OPTIONS)}")
+    if "start" in options:
+        start = options["start"]
+        if len(options) > 1 or not isinstance(start, Start):
+            raise ValueError(
+                f"reset option 'start' is a {type(start).__name__} among {sorted(options)}, "
+                "expected a Start and no other option"
+            )
+        _check_image(start.image, spec)
+        return StartChoice(given=replace(start, intrinsics=_intrinsics(start.intrinsics)))
+    scene, prompt = _scene(options.get("scene")), _prompt(options.get("prompt"))
+    if "image" not in options:
+        stray = [key for key in ("intrinsics", "scene_c2w") if key in options]
+        if stray:
+            raise ValueError(f"reset options {stray} describe an image, expected 'image' with them")
+        return StartChoice(scene=scene, prompt=prompt)
+    _check_image(options["image"], spec)
+    start = Start(
+        image=np.array(options["image"]),
+        intrinsics=_intrinsics(options.get("intrinsics", spec.intrinsics)),
+        prompt=prompt or "",
+        scene=scene,
+        scene_c2w=_pose(options["scene_c2w"]) if "scene_c2w" in options else None,
+    )
+    return StartChoice(given=start)
+
+
+def _check_image(image: Any, spec: WorldSpec) -> None:
+    array, expected = np.asarray(image), (spec.height, spec.width, 3)
+    if array.shape != expected or array.dtype != np.uint8:
+        raise ValueError(
+            f"first frame is {array.dtype} {array.shape}, expected uint8 {expected}; "
+            "sana_wm_gym.camera.centre_crop fits a larger image and its intrinsics"
+        )
+
+
+def _intrinsics(values: Any) -> tuple[float, float, float, float]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.shape != (4,):
+        raise ValueError(f"intrinsics have shape {array.shape}, expected (fx, fy, cx, cy)")
+    check_intrinsics(array[None])
+    fx, fy, cx, cy = array.tolist()
+    return fx, fy, cx, cy
+
+
+def _pose(values: Any) -> npt.NDArray[np.float64]:
+    array = np.array(values, dtype=np.float64)
+    if array.shape != (4, 4):
+        raise ValueError(f"scene_c2w has shape {array.shape}, expected (4, 4)")
+    check_rigid(array[None], "scene_c2w")
+    return array
+
+
+def _scene(value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ValueError(f"scene is {value!r}, expected an integer")
+    return int(value)
+
+
+def _prompt(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"prompt is a {type(value).__name__}, expected a string")
+    return value
