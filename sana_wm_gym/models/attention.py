@@ -274,12 +274,12 @@ class SoftmaxAttention(DualBranchAttention):
         past = () if memory is None else memory.chunks
         present = tuple(
             KeyValueChunk(
-                *(
-                    None if v is None else v[:, :, start * tokens : end * tokens]
-                    for v in (key, value, camera_key, camera_value)
-                )
+                key[:, :, part],
+                value[:, :, part],
+                None if camera_key is None else camera_key[:, :, part],
+                None if camera_value is None else camera_value[:, :, part],
             )
-            for start, end in spans
+            for part in (slice(start * tokens, end * tokens) for start, end in spans)
         )
         chunks = past + present
         visible, kept = self.visibility(len(past), len(present), plan)
@@ -293,7 +293,7 @@ class SoftmaxAttention(DualBranchAttention):
             self.main_scale,
         )
         camera_out = None
-        if camera is not None:
+        if camera is not None and camera_query is not None:
             attended = self.attend(
                 camera_query,
                 torch.cat([c.camera_key for c in chunks if c.camera_key is not None], 2),

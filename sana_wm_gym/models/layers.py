@@ -285,7 +285,7 @@ class TimestepEmbed(nn.Module):
         exponents = torch.arange(half, dtype=torch.float32, device=timestep.device) / half
         phase = timestep.long().float()[..., None] * torch.exp(-math.log(ROPE_BASE) * exponents)
         waves = torch.cat([phase.cos(), phase.sin()], dim=-1)
-        return self.mlp(waves.to(self.mlp[0].weight.dtype))
+        return self.mlp(waves.to(next(self.mlp.parameters()).dtype))
 
 
 class TextEmbed(nn.Module):

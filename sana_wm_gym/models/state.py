@@ -90,22 +90,24 @@ def map_tensors(function: Callable[..., Tensor], *values: ValueT) -> ValueT:
     Raises:
         ValueError: The states differ in structure.
     """
-    first = values[0]
+    return _map(function, values)
+
+
+def _map(function: Callable[..., Tensor], values: tuple[Any, ...]) -> Any:
+    first: Any = values[0]
+    kind: Any = type(first)
     if len({type(value) for value in values}) > 1:
         raise ValueError("given states that differ in structure, such as with and without cameras")
     if isinstance(first, Tensor):
         return function(*values)
     if is_dataclass(first):
-        return type(first)(  # type: ignore[return-value]
-            **{
-                field.name: map_tensors(function, *(getattr(value, field.name) for value in values))
-                for field in fields(first)
-            }
-        )
+        names = [field.name for field in fields(first)]
+        parts = {name: tuple(getattr(value, name) for value in values) for name in names}
+        return kind(**{name: _map(function, part) for name, part in parts.items()})
     if isinstance(first, tuple):
-        if len({len(value) for value in values}) > 1:  # type: ignore[arg-type]
+        if len({len(value) for value in values}) > 1:
             raise ValueError("given states with unequal numbers of remembered chunks")
-        return tuple(map_tensors(function, *parts) for parts in zip(*values, strict=True))  # type: ignore
+        return tuple(_map(function, part) for part in zip(*values, strict=True))
     return first
 
 
@@ -163,17 +165,14 @@ def from_named_tensors(named: Mapping[str, Tensor]) -> GeneratorState:
         return left.pop(name)
 
     def memory(kind: type[MemoryT], prefix: str) -> MemoryT:
-        optional = [field.name for field in fields(kind) if "None" in str(field.type)]
-        return kind(
-            **{
-                field.name: left.pop(f"{prefix}.{field.name}", None)
-                if field.name in optional
-                else take(f"{prefix}.{field.name}")
-                for field in fields(kind)
-            }
-        )
+        parts: dict[str, Any] = {}
+        for field in fields(kind):
+            name, optional = f"{prefix}.{field.name}", "None" in str(field.type)
+            parts[field.name] = left.pop(name, None) if optional else take(name)
+        return kind(**parts)
 
-    frames, blocks = take("frames"), []
+    frames = take("frames")
+    blocks: list[BlockMemory] = []
     while any(name.startswith(f"blocks.{len(blocks)}.") for name in left):
         prefix = f"blocks.{len(blocks)}"
         attention: DeltaRuleMemory | KeyValueMemory

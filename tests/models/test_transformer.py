@@ -192,7 +192,7 @@ def test_presets_say_what_the_revisions_do():
     assert numerics.R2_CHUNK_CAUSAL.causal_softmax
     assert not numerics.R1_STREAMING.camera_key_context
     assert numerics.R2_STREAMING.camera_key_context
-    assert EXACT == Numerics()
+    assert Numerics() == EXACT
 
 
 @pytest.mark.parametrize(

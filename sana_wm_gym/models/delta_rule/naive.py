@@ -58,12 +58,13 @@ def delta_rule_naive(
     """
     empty = key.new_zeros((*key.shape[:2], key.shape[-1], value.shape[-1]))
     state = empty if memory is None else memory
-    forward, reverse = [], []
+    forward: list[Tensor] = []
+    reverse: list[Tensor] = []
     for t in range(key.shape[2]):
         state = update(state, key[:, :, t], value[:, :, t], beta[:, :, t], decay[:, :, t])
         forward.append(query[:, :, t] @ state)
     for start, end in spans:
-        future, readings = empty, []
+        future, readings = empty, list[Tensor]()
         for t in reversed(range(start, end)):
             readings.append(query[:, :, t] @ future)
             future = update(future, key[:, :, t], value[:, :, t], beta[:, :, t], decay[:, :, t])
