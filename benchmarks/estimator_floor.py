@@ -95,9 +95,7 @@ def _spiral(t: Path3) -> Path3:
     """A widening turn that climbs, with pitch."""
     u = t / t[-1]
     angle, radius = 2.5 * np.pi * u, 0.45 * u
-    centres = np.stack(
-        [radius * np.cos(angle), -0.3 * u, radius * np.sin(angle) + 0.3 * u], axis=1
-    )
+    centres = np.stack([radius * np.cos(angle), -0.3 * u, radius * np.sin(angle) + 0.3 * u], axis=1)
     return _poses(centres, np.deg2rad(25) * u, np.deg2rad(-12) * np.sin(np.pi * u))
 
 
@@ -175,7 +173,7 @@ def measure(clip: str, scene_seed: int, size: int, frames: int) -> dict[str, Any
         except DegenerateTrajectoryError as error:
             row[name] = {"code": error.code}
         null = null_scores(truth, CONVENTIONS[name])["motionless"]
-        row[f"{name}_motionless"] = None if null is None else null.to_dict()
+        row[f"{name}_motionless"] = {"code": null} if isinstance(null, str) else null.to_dict()
     return row
 
 
@@ -189,8 +187,8 @@ def _cells(row: dict[str, Any]) -> Iterator[str]:
     for name in ("release", "scale_only"):
         for key, digits in (("RotErr", 2), ("TransErr", 3), ("CamMC", 3)):
             yield _number(row[name].get(key), digits)
-    yield _number((row["scale_only_motionless"] or {}).get("RotErr"), 1)
-    yield _number((row["scale_only_motionless"] or {}).get("TransErr"), 2)
+    yield _number(row["scale_only_motionless"].get("RotErr"), 1)
+    yield _number(row["scale_only_motionless"].get("TransErr"), 2)
     yield _number(row["cpu_seconds"], 1)
 
 
@@ -223,9 +221,7 @@ def report(rows: Sequence[dict[str, Any]], console: Console) -> None:
 
 
 def _commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
 
 

@@ -19,6 +19,7 @@ from sana_wm_gym.metrics.pose import (
     null_scores,
     score_poses,
 )
+from sana_wm_gym.metrics.rollout import RolloutScore, score_rollout
 from sana_wm_gym.metrics.video import psnr, ssim
 
 __all__ = [
@@ -37,9 +38,11 @@ __all__ = [
     "FrameMatch",
     "InvalidPosesError",
     "PoseScore",
+    "RolloutScore",
     "match_frames",
     "null_scores",
     "psnr",
     "score_poses",
+    "score_rollout",
     "ssim",
 ]

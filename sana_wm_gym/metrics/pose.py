@@ -293,7 +293,7 @@ def score_poses(
     )
 
 
-def null_scores(reference: npt.ArrayLike, convention: Convention) -> dict[str, PoseScore | None]:
+def null_scores(reference: npt.ArrayLike, convention: Convention) -> dict[str, PoseScore | str]:
     """What two videos that ignore the command would score on it.
 
     Args:
@@ -302,7 +302,7 @@ def null_scores(reference: npt.ArrayLike, convention: Convention) -> dict[str, P
 
     Returns:
         `motionless`: the camera never moves; `no_rotation`: the right centres, never turning.
-        None where the convention is undefined for that video.
+        The reason code, a string, where the convention is undefined for that video.
 
     Raises:
         InvalidPosesError: As `score_poses`.
@@ -312,12 +312,12 @@ def null_scores(reference: npt.ArrayLike, convention: Convention) -> dict[str, P
     motionless = np.tile(np.eye(4), (len(ref), 1, 1))
     no_rotation = motionless.copy()
     no_rotation[:, :3, 3] = relative_to_first(ref)[:, :3, 3]
-    scores: dict[str, PoseScore | None] = {}
+    scores: dict[str, PoseScore | str] = {}
     for name, estimate in (("motionless", motionless), ("no_rotation", no_rotation)):
         try:
             scores[name] = score_poses(estimate, ref, convention)
-        except DegenerateTrajectoryError:
-            scores[name] = None
+        except DegenerateTrajectoryError as error:
+            scores[name] = error.code
     return scores
 
 
@@ -343,7 +343,7 @@ def check_poses(
         gram = np.einsum("nij,nkj->nik", rotation, rotation)
         faults = {
             "holds NaN or inf": ~np.isfinite(checked).all(axis=(1, 2)),
-            "has a last row other than 0 0 0 1": (checked[:, 3] != [0.0, 0.0, 0.0, 1.0]).any(axis=1),
+            "has a last row other than 0 0 0 1": (checked[:, 3] != np.eye(4)[3]).any(axis=1),
             "has a rotation that is not orthonormal to 1e-4": (
                 ~(np.abs(gram - np.eye(3)) <= 1e-4).all(axis=(1, 2))
             ),
@@ -362,9 +362,12 @@ def _reduced_errors(
     trans = np.linalg.norm(aligned.reference_centres - aligned.centres, axis=1)
     rotation_gap = np.sum((reference_rotations - aligned.rotations) ** 2, axis=(1, 2))
     cammc = np.sqrt(trans**2 + rotation_gap)
-    reduce = {"mean": np.mean, "sum": np.sum}[convention.reduction]
+    share = 1 / len(rot) if convention.reduction == "mean" else 1.0
     angle = np.rad2deg(rot) if convention.rotation_unit == "deg" else rot
-    return {name: float(reduce(v)) for name, v in zip(_VALUES, (angle, trans, cammc), strict=True)}
+    return {
+        name: share * float(np.sum(v))
+        for name, v in zip(_VALUES, (angle, trans, cammc), strict=True)
+    }
 
 
 def _flags(pair: PathPair, scale: float | None, partial: bool) -> tuple[str, ...]:
@@ -480,9 +483,7 @@ def _normalised(pair: PathPair, reference_extent: float, estimate_extent: float)
         rot_e,
         centre_e / (estimate_extent + _NORM_EPS),
         centre_g / (reference_extent + _NORM_EPS),
-        undefined=(
-            dict.fromkeys(("trans_err", "cam_mc"), "reference_static") if blown_up else {}
-        ),
+        undefined=(dict.fromkeys(("trans_err", "cam_mc"), "reference_static") if blown_up else {}),
     )
 
 
@@ -501,36 +502,75 @@ def _extent(relative: Poses) -> float:
 
 
 RELEASE = Convention(
-    "release", _align_release, "mean", "deg", "m",
+    "release",
+    _align_release,
+    "mean",
+    "deg",
+    "m",
     "released SANA-WM evaluator: RotErr, TransErr_rel, CamMC_rel",
 )
 PAPER_SIM3 = Convention(
-    "paper_sim3", _align_sim3, "mean", "deg", "m",
+    "paper_sim3",
+    _align_sim3,
+    "mean",
+    "deg",
+    "m",
     "text of the SANA-WM paper, App. D.3; ATE with scale",
 )
 PAPER_SE3 = Convention(
-    "paper_se3", _align_se3, "mean", "deg", "m", "ATE without scale, for metric estimators",
+    "paper_se3",
+    _align_se3,
+    "mean",
+    "deg",
+    "m",
+    "ATE without scale, for metric estimators",
 )
 SCALE_ONLY = Convention(
-    "scale_only", _align_scale, "mean", "deg", "m",
+    "scale_only",
+    _align_scale,
+    "mean",
+    "deg",
+    "m",
     "frame 0 shared, one factor; close to WorldScore, which fits by least absolute deviation",
 )
 UNALIGNED = Convention(
-    "unaligned", _align_none, "mean", "deg", "m", "oracle poses and metric estimators",
+    "unaligned",
+    _align_none,
+    "mean",
+    "deg",
+    "m",
+    "oracle poses and metric estimators",
 )
 CAMI2V_REL = Convention(
-    "cami2v_rel", _align_own_extent, "sum", "rad", "extent", "CamI2V code, relative outputs",
+    "cami2v_rel",
+    _align_own_extent,
+    "sum",
+    "rad",
+    "extent",
+    "CamI2V code, relative outputs",
 )
 CAMI2V_ABS = Convention(
-    "cami2v_abs", _align_reference_extent, "sum", "rad", "extent",
+    "cami2v_abs",
+    _align_reference_extent,
+    "sum",
+    "rad",
+    "extent",
     "CamI2V and RealCam-I2V code, _abs outputs",
 )
 MAXNORM_MEAN = Convention(
-    "maxnorm_mean", _align_own_extent, "mean", "deg", "extent",
+    "maxnorm_mean",
+    _align_own_extent,
+    "mean",
+    "deg",
+    "extent",
     "furthest-frame normalisation per video, used by several later papers",
 )
 CAMERACTRL_SUM = Convention(
-    "cameractrl_sum", _align_none, "sum", "rad", "m",
+    "cameractrl_sum",
+    _align_none,
+    "sum",
+    "rad",
+    "m",
     "CameraCtrl's equations as others quote them; no evaluator was released",
 )
 

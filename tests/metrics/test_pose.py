@@ -19,6 +19,7 @@ from sana_wm_gym.metrics import (
     SCALE_ONLY,
     DegenerateTrajectoryError,
     InvalidPosesError,
+    PoseScore,
     match_frames,
     null_scores,
     score_poses,
@@ -153,7 +154,7 @@ def test_null_scores_of_a_turning_walk() -> None:
     reference = random_path(3)
     nulls = null_scores(reference, SCALE_ONLY)
     motionless, no_rotation = nulls["motionless"], nulls["no_rotation"]
-    assert motionless is not None and no_rotation is not None
+    assert isinstance(motionless, PoseScore) and isinstance(no_rotation, PoseScore)
     extent = np.linalg.norm(reference[:, :3, 3] - reference[0, :3, 3], axis=1)
     assert motionless.trans_err == pytest.approx(extent.mean())
     assert motionless.scale is None

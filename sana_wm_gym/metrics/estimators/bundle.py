@@ -110,7 +110,7 @@ def adjust_pose(
         hessian = jacobian.T @ jacobian
         hessian[np.diag_indices(6)] *= 1 + damping
         step = -np.linalg.solve(hessian + 1e-12 * np.eye(6), jacobian.T @ residual)
-        new_rotation, new_translation = turn(rotation, step[:3]), translation + step[3:]
+        new_rotation, new_translation = turn(rotation, np.asarray(step[:3])), translation + step[3:]
         pixels_new, local_new = project(new_rotation, new_translation, points, intrinsics)
         weight_new, cost_new = _huber(pixels_new - xy, HUBER_PX)
         if cost_new > cost:
@@ -289,7 +289,7 @@ def _damped_step(
         reduced[index, :, index] += damped + 1e-12 * np.eye(6)
 
     size = 6 * len(free)
-    matrix = reduced[np.ix_(free, range(6), free, range(6))].reshape(size, size)
+    matrix = reduced[free][:, :, free].reshape(size, size)
     pose_step = np.zeros((n_cameras, 6))
     pose_step[free] = cho_solve(cho_factor(matrix), right[free].ravel()).reshape(-1, 6)
 

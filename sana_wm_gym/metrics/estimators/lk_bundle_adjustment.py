@@ -46,7 +46,9 @@ _STILL_PX = 0.1  # median image motion of a clip in which nothing moves
 _MIN_ANGLE = np.deg2rad(0.7)  # between rays that may fix a point
 _MAX_ERROR_PX = 2.0  # mean reprojection error of a kept point
 _MIN_POINTS = 12  # that a placed camera must see
-_STARTS = 3  # start pairs tried before giving up on translation
+_GOOD_PX = 0.5  # reprojection error of an explained observation
+_OUTLIER = 5.0  # times the median error
+_STARTS = 3  # start pairs tried
 _GROW = 4  # frames placed between triangulations
 _ADJUST_EVERY = 16  # frames placed between adjustments
 _ADJUST_POINTS = (800, 2000)  # longest tracks used while growing and at the end
@@ -88,22 +90,25 @@ class LKBundleAdjustment:
             return result(still, np.ones(len(frames), dtype=bool), "static", None)
         threshold = 0.25 + 0.6 * frames.shape[2] / 256
         if max(pair.residual_px for pair in pairs) >= threshold:
-            for pair in _start_pairs(pairs):
-                scene = _start(tracks, used, pair)
-                if scene is not None and _grow(scene):
-                    return result(_c2w(scene), scene.placed, "full", _rms_error(scene))
+            started = (_start(tracks, used, pair) for pair in _start_pairs(pairs))
+            scenes = [scene for scene in started if scene is not None]
+            for scene in scenes:
+                _grow(scene)
+            # A start from a mistaken essential matrix explains fewer of the tracks.
+            best = max(scenes, key=_explained, default=None)
+            if best is not None and best.placed.mean() >= 0.5:
+                _polish(best)
+                return result(_c2w(best), best.placed, "full", _rms_error(best))
         rotations, valid = _rotations(tracks, used)
         centres = np.zeros((len(frames), 3))
-        return result(
-            from_rotation_translation(rotations, centres), valid, "rotation_only", None
-        )
+        return result(from_rotation_translation(rotations, centres), valid, "rotation_only", None)
 
 
 @dataclass
 class _Scene:
     """What is known so far: world-to-camera poses of placed frames, and points of known tracks."""
 
-    tracks: Tracks
+    xy: Array  # [n, p, 2] pixels, NaN where unseen or refused as an outlier
     intrinsics: Intrinsics
     anchor: int  # frame that never moves
     rays: Array  # [n, p, 3] unit, camera axes
@@ -112,6 +117,10 @@ class _Scene:
     placed: Mask  # [n]
     points: Array  # [p, 3]
     known: Mask  # [p]
+
+    @property
+    def seen(self) -> Mask:
+        return np.isfinite(self.xy[..., 0])
 
 
 def _start_pairs(pairs: list[Parallax]) -> list[Parallax]:
@@ -140,7 +149,7 @@ def _start(tracks: Tracks, intrinsics: Intrinsics, pair: Parallax) -> _Scene | N
         return None
     n, p = tracks.xy.shape[:2]
     scene = _Scene(
-        tracks,
+        tracks.xy.copy(),
         intrinsics,
         pair.first,
         bearings(tracks.xy, intrinsics),
@@ -159,14 +168,14 @@ def _start(tracks: Tracks, intrinsics: Intrinsics, pair: Parallax) -> _Scene | N
     return scene if scene.known.sum() >= _MIN_POINTS else None
 
 
-def _grow(scene: _Scene) -> bool:
-    """Place all frames that can be placed; True if most of them could."""
+def _grow(scene: _Scene) -> None:
+    """Place all frames that can be placed."""
     since_adjusted = 0
     while True:
         fresh = 0
         refused = np.zeros(len(scene.placed), dtype=bool)
         while fresh < _GROW:
-            support = (scene.tracks.seen & scene.known).sum(axis=1)
+            support = (scene.seen & scene.known).sum(axis=1)
             support[scene.placed | refused] = 0
             frame = int(np.argmax(support))
             if support[frame] < _MIN_POINTS:
@@ -183,21 +192,42 @@ def _grow(scene: _Scene) -> bool:
             _adjust(scene, limit=_ADJUST_POINTS[0], iterations=4)
             _triangulate(scene)
             since_adjusted = 0
-    if scene.placed.mean() < 0.5:
-        return False
-    for _ in range(2):
+
+
+def _polish(scene: _Scene) -> None:
+    """Adjust everything, refusing outliers in between."""
+    for _ in range(3):
         _adjust(scene, limit=_ADJUST_POINTS[1], iterations=12)
+        _refuse_outliers(scene)
         _triangulate(scene)
     _adjust(scene, limit=_ADJUST_POINTS[1], iterations=12)
-    return True
+
+
+def _explained(scene: _Scene) -> int:
+    """Observations that known points meet within the width of a good track."""
+    frames, known = np.flatnonzero(scene.placed), np.flatnonzero(scene.known)
+    if len(known) == 0:
+        return 0
+    observed = Observations.of(scene.xy[np.ix_(frames, known)])
+    error, depth = _residuals(scene, frames, known, observed)
+    return int(((error < _GOOD_PX) & (depth > 0)).sum())
+
+
+def _refuse_outliers(scene: _Scene) -> None:
+    """Unsee observations far outside the spread of the others."""
+    frames, known = np.flatnonzero(scene.placed), np.flatnonzero(scene.known)
+    observed = Observations.of(scene.xy[np.ix_(frames, known)])
+    error, _ = _residuals(scene, frames, known, observed)
+    bad = error > max(_OUTLIER * np.median(error), 0.1)
+    scene.xy[frames[observed.camera[bad]], known[observed.point[bad]]] = np.nan
 
 
 def _place(scene: _Scene, frame: int) -> bool:
     """PnP from the nearest placed frame."""
     placed = np.flatnonzero(scene.placed)
     nearest = int(placed[np.argmin(np.abs(placed - frame))])
-    visible = scene.known & scene.tracks.seen[frame]
-    points, xy = scene.points[visible], scene.tracks.xy[frame, visible]
+    visible = scene.known & scene.seen[frame]
+    points, xy = scene.points[visible], scene.xy[frame, visible]
     rotation, translation = adjust_pose(
         scene.rotations[nearest], scene.translations[nearest], points, xy, scene.intrinsics
     )
@@ -213,7 +243,7 @@ def _place(scene: _Scene, frame: int) -> bool:
 def _triangulate(scene: _Scene) -> None:
     """Recompute unknown points from all placed frames, then drop those that fit badly."""
     frames = np.flatnonzero(scene.placed)
-    seen = scene.tracks.seen[frames]
+    seen = scene.seen[frames]
     wanted = np.flatnonzero(~scene.known & (seen.sum(axis=0) >= 2))
     if len(wanted):
         rotations = scene.rotations[frames]
@@ -222,7 +252,7 @@ def _triangulate(scene: _Scene) -> None:
         points, angle = triangulate(centres, rays, seen[:, wanted])
         wanted, points = wanted[angle > _MIN_ANGLE], points[angle > _MIN_ANGLE]
         if len(wanted):
-            observed = Observations.of(scene.tracks.xy[np.ix_(frames, wanted)])
+            observed = Observations.of(scene.xy[np.ix_(frames, wanted)])
             scene.points[wanted] = adjust_points(
                 rotations, scene.translations[frames], points, observed, scene.intrinsics
             )
@@ -235,7 +265,7 @@ def _drop_bad_points(scene: _Scene) -> None:
     frames, known = np.flatnonzero(scene.placed), np.flatnonzero(scene.known)
     if len(known) == 0:
         return
-    observed = Observations.of(scene.tracks.xy[np.ix_(frames, known)])
+    observed = Observations.of(scene.xy[np.ix_(frames, known)])
     error, depth = _residuals(scene, frames, known, observed)
     count = np.bincount(observed.point, minlength=len(known))
     mean = np.bincount(observed.point, error, len(known)) / np.maximum(count, 1)
@@ -261,9 +291,9 @@ def _adjust(scene: _Scene, limit: int, iterations: int) -> None:
     """Bundle adjustment over placed frames and the `limit` longest tracks; the other points
     follow the cameras."""
     frames, known = np.flatnonzero(scene.placed), np.flatnonzero(scene.known)
-    length = scene.tracks.seen[np.ix_(frames, known)].sum(axis=0)
+    length = scene.seen[np.ix_(frames, known)].sum(axis=0)
     chosen = np.sort(known[np.argsort(-length, kind="stable")[:limit]])
-    observed = Observations.of(scene.tracks.xy[np.ix_(frames, chosen)])
+    observed = Observations.of(scene.xy[np.ix_(frames, chosen)])
     anchor = int(np.searchsorted(frames, scene.anchor))
     rotations, translations, points = bundle_adjust(
         scene.rotations[frames],
@@ -278,7 +308,7 @@ def _adjust(scene: _Scene, limit: int, iterations: int) -> None:
     scene.points[chosen] = points
     rest = np.setdiff1d(known, chosen)
     if len(rest):
-        others = Observations.of(scene.tracks.xy[np.ix_(frames, rest)])
+        others = Observations.of(scene.xy[np.ix_(frames, rest)])
         scene.points[rest] = adjust_points(
             rotations, translations, scene.points[rest], others, scene.intrinsics
         )
@@ -291,7 +321,7 @@ def _c2w(scene: _Scene) -> Array:
 
 def _rms_error(scene: _Scene) -> float:
     frames, known = np.flatnonzero(scene.placed), np.flatnonzero(scene.known)
-    observed = Observations.of(scene.tracks.xy[np.ix_(frames, known)])
+    observed = Observations.of(scene.xy[np.ix_(frames, known)])
     error, _ = _residuals(scene, frames, known, observed)
     return float(np.sqrt(np.mean(error**2)))
 
@@ -315,6 +345,6 @@ def _rotations(tracks: Tracks, intrinsics: Intrinsics, rounds: int = 8) -> tuple
         world = np.einsum("nij,npj->npi", rotations, rays) * (seen & valid[:, None])[..., None]
         mean = world.sum(axis=0)
         mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-9)
-        for index in np.flatnonzero(valid):
+        for index in map(int, np.flatnonzero(valid)):
             rotations[index] = fit_rotation(rays[index, seen[index]], mean[seen[index]], 2)
     return rotations, valid

@@ -12,7 +12,7 @@ _REDETECT_EVERY = 3  # frames
 _CONSISTENCY_PX = 0.3  # largest forward-backward disagreement
 _CORNERS_PER_WIDTH = 48
 _MAX_POINTS = 1200
-_WINDOW = 11
+_WINDOW = 5  # pixels; a larger patch pulls its centre away as it changes shape
 _PIXEL_CENTRE = 0.5  # OpenCV puts the centre of pixel (0, 0) at 0, this project at 0.5
 
 
@@ -33,7 +33,9 @@ class Tracks:
 
 
 def track_points(frames: npt.NDArray[np.uint8]) -> Tracks:
-    """Follow corners from frame to frame; lost ones are replaced every third frame.
+    """Follow corners through a clip; lost ones are replaced every third frame.
+
+    A corner is predicted from the frame before and settled against its own first sight.
 
     Args:
         frames: uint8 [n, height, width, 3] RGB.
@@ -49,16 +51,24 @@ def track_points(frames: npt.NDArray[np.uint8]) -> Tracks:
     points = _corners(grey[0], np.empty((0, 2), np.float32), spacing)
     ids = np.arange(len(points))
     made = len(points)
+    born, birth = np.zeros(len(points), dtype=int), points  # frame and place of first sight
     history = [(ids, points)]
     for index in range(1, len(grey)):
         moved = _follow(grey[index - 1], grey[index], points)
-        back = _follow(grey[index], grey[index - 1], moved)
-        kept = np.linalg.norm(back - points, axis=1) < _CONSISTENCY_PX
+        kept = np.zeros(len(points), dtype=bool)
+        for source in np.unique(born):
+            group = born == source
+            # Compared with its first look, a patch cannot drift as it does link by link.
+            moved[group] = _follow(grey[source], grey[index], birth[group], moved[group])
+            back = _follow(grey[index], grey[source], moved[group], birth[group])
+            kept[group] = np.linalg.norm(back - birth[group], axis=1) < _CONSISTENCY_PX
         kept &= ((moved >= 0) & (moved <= corner)).all(axis=1)
-        points, ids = moved[kept], ids[kept]
+        points, ids, born, birth = moved[kept], ids[kept], born[kept], birth[kept]
         if index % _REDETECT_EVERY == 0:
             fresh = _corners(grey[index], points, spacing)
             points = np.concatenate([points, fresh])
+            birth = np.concatenate([birth, fresh])
+            born = np.concatenate([born, np.full(len(fresh), index)])
             ids = np.concatenate([ids, np.arange(made, made + len(fresh))])
             made += len(fresh)
         history.append((ids, points))
@@ -70,19 +80,27 @@ def track_points(frames: npt.NDArray[np.uint8]) -> Tracks:
 
 
 def _follow(
-    start: npt.NDArray[np.uint8], end: npt.NDArray[np.uint8], points: npt.NDArray[np.float32]
+    start: npt.NDArray[np.uint8],
+    end: npt.NDArray[np.uint8],
+    points: npt.NDArray[np.float32],
+    guess: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Positions in `end` of points of `start`, float32 [n, 2]; NaN where lost."""
+    """Positions in `end` of points of `start`, float32 [n, 2]; NaN where lost.
+
+    With a guess of the positions only the finest pyramid level is searched.
+    """
     if len(points) == 0:
         return points
     levels = max(0, int(np.log2(min(start.shape) / (2 * _WINDOW))))
+    initial = np.nan_to_num(points if guess is None else guess).reshape(-1, 1, 2)
     moved, status, _ = cv2.calcOpticalFlowPyrLK(
         start,
         end,
         np.nan_to_num(points).reshape(-1, 1, 2),
-        None,  # type: ignore[call-overload]
+        initial,  # written over
         winSize=(_WINDOW, _WINDOW),
-        maxLevel=levels,
+        maxLevel=levels if guess is None else 0,
+        flags=0 if guess is None else cv2.OPTFLOW_USE_INITIAL_FLOW,
         criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.003),
         minEigThreshold=1e-4,
     )
@@ -103,10 +121,11 @@ def _corners(
     for x, y in np.round(taken).astype(int):
         cv2.circle(free, (int(x), int(y)), max(1, round(spacing)), 0, -1)
     found = cv2.goodFeaturesToTrack(image, wanted, 0.003, spacing, mask=free, blockSize=3)
-    if found is None:
-        return np.empty((0, 2), np.float32)
+    if found is None:  # OpenCV's stub leaves this out
+        return np.empty((0, 2), np.float32)  # type: ignore[unreachable]
     found = found.reshape(-1, 1, 2)
     limit = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.01)
     refined = cv2.cornerSubPix(image, found.copy(), (2, 2), (-1, -1), limit).reshape(-1, 2)
-    inside = ((refined >= 0) & (refined <= np.array(image.shape[::-1]) - 1)).all(axis=1)
-    return np.asarray(np.where(inside[:, None], refined, found.reshape(-1, 2)), dtype=np.float32)
+    inside = np.all((refined >= 0) & (refined <= np.array(image.shape[::-1]) - 1), axis=1)
+    settled = np.where(inside.reshape(-1, 1), refined, found.reshape(-1, 2))
+    return np.asarray(settled, dtype=np.float32)

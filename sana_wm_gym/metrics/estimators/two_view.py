@@ -106,12 +106,12 @@ def relative_pose(
     if essential is None or essential.shape != (3, 3):
         return None
     _, rotation, translation, mask = cv2.recoverPose(essential, start, end, camera, mask=mask)
-    return np.asarray(rotation), np.asarray(translation).ravel(), mask.ravel() > 0
+    turn = np.asarray(rotation, dtype=np.float64)
+    shift = np.asarray(translation, dtype=np.float64).ravel()
+    return turn, shift, mask.ravel() > 0
 
 
-def triangulate(
-    centres: Array, rays: Array, seen: npt.NDArray[np.bool_]
-) -> tuple[Array, Array]:
+def triangulate(centres: Array, rays: Array, seen: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
     """Points closest to all their rays, and the widest angle between them.
 
     Args:
