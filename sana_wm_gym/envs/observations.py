@@ -83,10 +83,8 @@ def observation_view(
         raise ValueError(
             f"observation is {names!r}, expected a sequence of different names such as ('frame',)"
         )
-    height, width = size = (
-        (spec.height, spec.width) if size is None else (int(size[0]), int(size[1]))
-    )
-    if min(size) < 1:
+    height, width = (spec.height, spec.width) if size is None else size
+    if min(height, width) < 1:
         raise ValueError(f"observation_size is {size}, expected a positive (height, width)")
     low, high = _pose_bounds()
     known: dict[str, spaces.Space[Any]] = {
@@ -99,10 +97,11 @@ def observation_view(
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(
-            f"observation names {unknown}, expected names of {sorted(known)} for world {spec.name!r}"
+            f"world {spec.name!r} cannot be observed as {unknown}, "
+            f"expected names of {sorted(known)}"
         )
     space = known[names[0]] if len(names) == 1 else spaces.Dict({n: known[n] for n in names})
-    return ObservationView(tuple(names), space, size)
+    return ObservationView(tuple(names), space, (height, width))
 
 
 def _pose_bounds() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

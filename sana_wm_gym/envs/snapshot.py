@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from sana_wm_gym.camera.keys import CONTROL_NAMES, KeyState
-from sana_wm_gym.camera.trajectory import CameraState, check_intrinsics, check_rigid
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel, WorldSpec
+from sana_wm_gym.camera.keys import KeyState
+from sana_wm_gym.camera.trajectory import CameraState
+from sana_wm_gym.world.world_model import WorldModel, WorldSpec
 
 FORMAT = "sana_wm_gym/snapshot/1"
 _WORLD = "world."
@@ -122,25 +122,26 @@ class Snapshot:
             raise FileNotFoundError(f"no snapshot at {path}")
         text, arrays = _read(Path(path))
         header = json.loads(text)
-        rng = header["rng"]
-        made_in = header["made_in"]
-        if made_in != identity(world.spec):
-            raise ValueError(
-                f"snapshot {path} was made in {made_in}, expected {identity(world.spec)}"
-            )
-        packed = {name: array for name, array in arrays.items() if name.startswith(_WORLD)}
-        packed |= {name: np.array(value) for name, value in header["texts"].items()}
         pitch, roll = arrays["camera.angles"].tolist()
         fx, fy, cx, cy = arrays["intrinsics"].tolist()
-        episode = Episode(
-            world=world.unpack({name.removeprefix(_WORLD): a for name, a in packed.items()}),
-            camera=CameraState(arrays["camera.c2w"], pitch, roll),
-            keys=KeyState(**(header["keys"] | {"held": frozenset(header["keys"]["held"])})),
-            intrinsics=(fx, fy, cx, cy),
-            c2w=arrays["c2w"],
-            chunk=int(arrays["chunk"]),
+        snapshot = Snapshot(
+            Episode(
+                world=None,
+                camera=CameraState(arrays["camera.c2w"], pitch, roll),
+                keys=KeyState(**(header["keys"] | {"held": frozenset(header["keys"]["held"])})),
+                intrinsics=(fx, fy, cx, cy),
+                c2w=arrays["c2w"],
+                chunk=int(arrays["chunk"]),
+            ),
+            header["rng"],
+            header["made_in"],
         )
-        return Snapshot(episode, rng, made_in)
+        # Which world comes before what is in it: another world's state is no use to `unpack`.
+        snapshot.check_fits(world.spec)
+        packed = {name: array for name, array in arrays.items() if name.startswith(_WORLD)}
+        packed |= {name: np.array(value) for name, value in header["texts"].items()}
+        state = world.unpack({name.removeprefix(_WORLD): a for name, a in packed.items()})
+        return replace(snapshot, episode=replace(snapshot.episode, world=state))
 
 
 def identity(spec: WorldSpec) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def identity(spec: WorldSpec) -> dict[str, Any]:
 def generator(state: Mapping[str, Any]) -> np.random.Generator:
     """A new random generator that continues from `state`."""
     bits = np.random.PCG64()
-    bits.state = dict(state)
+    bits.state = dict(state)  # type: ignore[assignment]
     return np.random.Generator(bits)
 
 
@@ -164,7 +165,7 @@ def _read(path: Path) -> tuple[str, Arrays]:
     try:
         with safe_open(path, framework="numpy") as file:
             facts = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"snapshot {path} is damaged or cut short: {error}") from error
     if facts.get("format") != FORMAT:

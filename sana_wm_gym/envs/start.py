@@ -66,7 +66,15 @@ def start_choice(options: Mapping[str, Any] | None, spec: WorldSpec) -> StartCho
                 "expected a Start and no other option"
             )
         _check_image(start.image, spec)
-        return StartChoice(given=replace(start, intrinsics=_intrinsics(start.intrinsics)))
+        return StartChoice(
+            given=replace(
+                start,
+                # Copies, so that later changes of the caller's arrays do not reach the rollout.
+                image=np.array(start.image),
+                intrinsics=_intrinsics(start.intrinsics),
+                scene_c2w=None if start.scene_c2w is None else _pose(start.scene_c2w),
+            )
+        )
     scene, prompt = _scene(options.get("scene")), _prompt(options.get("prompt"))
     if "image" not in options:
         stray = [key for key in ("intrinsics", "scene_c2w") if key in options]
