@@ -30,7 +30,7 @@ class CodecConfig:
         depth: Its number of hidden layers.
     """
 
-    channels: int = 96
+    channels: int = 48
     patch: int = 8
     hidden: int = 192
     depth: int = 2
@@ -51,8 +51,8 @@ class DecoderState:
 class PatchCodec(nn.Module):
     """Linear patch codec with a learned causal correction.
 
-    Buffers: `mean` [values], `basis` [values, channels] with orthonormal columns, `scale`
-    [channels], the standard deviation along each column; latents have unit variance.
+    Buffers: `mean` [values], `basis` [values, channels] with orthonormal columns, and `scale`
+    [channels], what one unit of each latent channel is worth in pixel values.
     """
 
     mean: Tensor

@@ -10,7 +10,7 @@ from sana_wm_gym.training.objective import ObjectiveConfig
 from sana_wm_gym.training.optimizer import OptimizerConfig
 
 TINY = SanaWMConfig(
-    latent_channels=96,
+    latent_channels=48,
     width=192,
     depth=6,
     heads=4,
@@ -51,7 +51,7 @@ class TrainConfig:
 
     folder: str = "outputs/tiny"
     scenes: Sequence[int] = (5, 8)
-    walks: int = 120
+    walks: int = 80
     size: int = 64
     codec_minutes: float = 5.0
     batch: int = 8

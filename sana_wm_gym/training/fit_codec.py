@@ -12,6 +12,8 @@ from einops import rearrange
 from sana_wm_gym.models.codec import GROUP, CodecConfig, DecoderState, PatchCodec
 from sana_wm_gym.training.dataset import render_walk
 
+LATENT_RMS = 2.0
+
 
 def fit_linear(
     config: CodecConfig, scenes: Sequence[int], walks: int, frames: int, size: int
@@ -43,7 +45,10 @@ def fit_linear(
     variance, directions = torch.linalg.eigh(covariance)
     codec.mean.copy_(mean)
     codec.basis.copy_(directions.flip(1)[:, : config.channels])
-    codec.scale.copy_(variance.flip(0)[: config.channels].clamp(min=1e-12).sqrt())
+    deviation = variance.flip(0)[: config.channels].clamp(min=1e-12).sqrt()
+    # Halfway to whitening: strong directions stay stronger, so that noise drowns them last. The
+    # latents' root mean square is LATENT_RMS, so clean tokens stand out from pure noise.
+    codec.scale.copy_(deviation.sqrt() * deviation.mean().sqrt() / LATENT_RMS)
     return codec
 
 

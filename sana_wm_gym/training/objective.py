@@ -37,15 +37,15 @@ class ObjectiveConfig:
         own_history: Largest share of rows whose own prediction is remembered.
         own_history_from: Training progress in [0, 1] at which that share begins to grow.
         own_history_ramp: Progress over which it grows.
-        channel_power: Latent channels weigh as their variance to this power; 1 is pixel error.
+        channel_power: Latent channels weigh as `scale` to this power; 2 is pixel error.
     """
 
     sigmas: Sequence[float] = (1.0, 0.96, 0.889, 0.727)
-    weights: Sequence[float] = (0.4, 0.15, 0.2, 0.25)
-    own_history: float = 0.6
-    own_history_from: float = 0.1
+    weights: Sequence[float] = (0.5, 0.1, 0.15, 0.25)
+    own_history: float = 0.5
+    own_history_from: float = 0.3
     own_history_ramp: float = 0.3
-    channel_power: float = 0.75
+    channel_power: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ class OptimizerConfig:
         ema: Decay of the averaged weights per step.
     """
 
-    matrix_rate: float = 4e-3
-    other_rate: float = 2e-3
+    matrix_rate: float = 2e-3
+    other_rate: float = 1e-3
     warmup: int = 100
     decay_from: float = 0.4
     clip: float = 1.0

@@ -69,7 +69,7 @@ class Trainer:
             Stream(episodes(data, config.batch, config.lengths, config.length_weights, self.rng))
             for _ in range(config.streams)
         ]
-        weights = run.codec.scale.pow(2 * config.objective.channel_power)
+        weights = run.codec.scale.pow(config.objective.channel_power)
         self.channel_weights = weights / weights.mean()
         self.plan = ChunkPlan(window=WINDOW)
 

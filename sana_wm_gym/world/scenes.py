@@ -167,7 +167,7 @@ def free_space(scene: Scene, positions: FloatArray, margin: float) -> npt.NDArra
 
 
 def sample_pose(
-    scene: Scene, rng: np.random.Generator, margin: float = 0.4, view: float = 1.0
+    scene: Scene, rng: np.random.Generator, margin: float = 0.4, view: float = 1.6
 ) -> FloatArray:
     """Draw an upright camera pose in free space that looks at nothing nearer than `view`.
 

@@ -25,7 +25,9 @@ BASE_BLUR = 0.015
 _PAD = 2
 _SHELF_WIDTH = 512
 SKY_RADIUS = 62.0
-PATTERN_CONTRAST = np.float32(0.6)
+PATTERN_CONTRAST = np.float32(0.42)
+PATTERN_SCALE = 1.6
+"""Patterns are drawn this much larger than the sizes their functions name."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def _noise(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> Flo
 
 def _metres(shape: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
     v, u = np.indices(shape, dtype=np.float32)
-    return u / np.float32(TEXELS_PER_METRE), v / np.float32(TEXELS_PER_METRE)
+    scale = np.float32(TEXELS_PER_METRE * PATTERN_SCALE)
+    return u / scale, v / scale
 
 
 def _palette(rng: np.random.Generator, hue: float) -> FloatArray:
@@ -128,7 +131,7 @@ def _stripes(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArr
 def _blobs(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArray) -> FloatArray:
     image = np.broadcast_to(palette[0], (*shape, 3)).astype(np.float32)
     for colour, cell in zip(palette[1:], rng.uniform(0.25, 0.4, 4), strict=True):
-        weight = np.clip((_noise(rng, shape, cell) - 0.12) / 0.12, 0, 1)[..., None]
+        weight = np.clip((_noise(rng, shape, cell * PATTERN_SCALE) - 0.12) / 0.12, 0, 1)[..., None]
         image = image * (1 - weight) + colour * weight
     return image
 
@@ -162,11 +165,11 @@ def draw_surface(
     middle = image.mean(axis=(0, 1), dtype=np.float32)
     image = middle + PATTERN_CONTRAST * (image - middle)
     grain = np.float32(1)
-    for amplitude, cell in ((0.22, 0.8), (0.2, 0.3), (0.18, 0.15)):
+    for amplitude, cell in ((0.3, 1.6), (0.08, 0.5), (0.05, 0.25)):
         grain = grain + np.float32(amplitude) * _noise(rng, shape, cell)
     image = np.clip(image * grain[..., None] * np.float32(shade), 0, 1)
-    # Edges one to two texels wide instead of steps.
-    return Tile(cv2.GaussianBlur(image, (0, 0), 0.7), corner)
+    # Edges a few texels wide instead of steps.
+    return Tile(cv2.GaussianBlur(image, (0, 0), 1.5), corner)
 
 
 def draw_sky(rng: np.random.Generator) -> Tile:
