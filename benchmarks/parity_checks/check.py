@@ -31,6 +31,7 @@ class Check:
         tolerance: Largest error that passes.
         unit: How the distance is measured.
         note: What went wrong beyond the number; empty otherwise.
+        noise: Measures how far rounding noise alone moves the tensor; None where it plays no part.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Check:
     tolerance: float
     unit: str
     note: str = ""
+    noise: Callable[[], float] | None = None
 
     @property
     def passed(self) -> bool:

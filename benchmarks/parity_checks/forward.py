@@ -23,7 +23,7 @@ from benchmarks.parity_checks.network import (
     read_network,
     recording,
 )
-from benchmarks.parity_checks.rounding import allow_rounding_noise, nudge
+from benchmarks.parity_checks.rounding import nudge, with_noise
 from sana_wm_gym.camera import rays
 from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.transformer import Block, Conditioning, SanaWM
@@ -137,7 +137,7 @@ def _check_case(
         return _case_tensors(network, plan, stored, replace(inputs, latents=nudged))
 
     outcomes = compare_named(prefix, ours, stored.without(*GIVEN), compare)
-    yield from allow_rounding_noise(outcomes, ours, rerun, prefix)
+    yield from with_noise(outcomes, ours, rerun, prefix)
 
 
 @torch.inference_mode()

@@ -26,7 +26,7 @@ from benchmarks.parity_checks.network import (
     read_network,
     recording,
 )
-from benchmarks.parity_checks.rounding import allow_rounding_noise, nudge
+from benchmarks.parity_checks.rounding import nudge, with_noise
 from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
 from sana_wm_gym.models.state import BlockMemory, DeltaRuleMemory, GeneratorState, KeyValueMemory
 from sana_wm_gym.models.transformer import Conditioning, SanaWM
@@ -144,7 +144,7 @@ def _check_case(
         moved = _run(network.build(bf16_softmax=True), case, stored, latents)
         return {f"bf16attn/{key}": as_array(tensor) for key, tensor in moved.tensors.items()}
 
-    yield from allow_rounding_noise(outcomes, produced, rerun, f"{name}/")
+    yield from with_noise(outcomes, produced, rerun, f"{name}/")
 
 
 @torch.inference_mode()

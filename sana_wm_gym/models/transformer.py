@@ -301,4 +301,4 @@ class SanaWM(nn.Module):
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Layer norm without affine, then x * (1 + scale) + shift."""
     normed = F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS)
-    return torch.addcmul(shift, normed, 1 + scale).to(x.dtype)
+    return (normed * (1 + scale) + shift).to(x.dtype)

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from benchmarks import parity
 from benchmarks.parity_checks.check import Check, fold_names, relative_l2
-from benchmarks.parity_checks.rounding import allow_rounding_noise
+from benchmarks.parity_checks.rounding import excuse, with_noise
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 FORWARD = "dit_bidirectional_tiny"
@@ -53,8 +53,8 @@ def missed(output: str) -> list[str]:
 
 
 def test_reference_directory_agrees(capsys):
-    """Every tensor kept in the repository, over all kinds of file."""
-    status, output = run(capsys, GOLDEN)
+    """Every tensor kept in the repository, over all kinds of file; bfloat16 up to its noise."""
+    status, output = run(capsys, GOLDEN, "--allow-rounding-noise")
     assert missed(output) == []
     assert status == 0
     for kind in ("schedules", "manifest_streaming", FORWARD, CAUSAL, "dit_streaming_tiny"):
@@ -69,6 +69,18 @@ def test_reference_directory_agrees(capsys):
         "cfg/fp32/chunk_01/save_pass/model_out",
     ):
         assert re.search(rf"  ok .*{name}", output), name
+
+
+def test_a_miss_is_a_miss_unless_noise_is_allowed(capsys):
+    """Where guidance triples the noise of bfloat16, the stated tolerance is out of reach."""
+    status, output = run(capsys, GOLDEN, "--only", "dit_streaming")
+    guided = "cfg/bf16attn/latents_final"
+    assert set(missed(output)) <= {guided}
+    assert status == (1 if missed(output) else 0)
+    assert "above the stated" not in output
+    excused, noted = run(capsys, GOLDEN, "--only", "dit_streaming", "--allow-rounding-noise")
+    assert excused == 0
+    assert ("above the stated 1e-04" in noted) == bool(missed(output))
 
 
 def test_a_changed_tensor_is_the_only_miss(copied, capsys):
@@ -300,16 +312,31 @@ def test_relative_error_of_a_zero_reference_is_absolute():
 
 def test_rounding_noise_excuses_only_what_it_explains():
     ours = {"bf16attn/final": np.ones(4), "fp32/final": np.ones(4)}
+    trials: list[int] = []
 
-    def judge(name: str, error: float, noise: float) -> Check:
+    def compared(name: str, error: float, noise: float) -> Check:
+        def rerun(trial: int):
+            trials.append(trial)
+            return {key: value * (1 + noise) for key, value in ours.items()}
+
         check = Check(f"case/{name}", error, 1e-4, "relative L2")
-        moved = {key: value * (1 + noise) for key, value in ours.items()}
-        (outcome,) = allow_rounding_noise([check], ours, lambda trial: moved, "case/")
+        (outcome,) = with_noise([check], ours, rerun, "case/")
         assert isinstance(outcome, Check)
         return outcome
 
-    assert judge("bf16attn/final", 2e-4, noise=2e-4).passed
-    assert "above the stated" in judge("bf16attn/final", 2e-4, noise=2e-4).note
-    assert not judge("bf16attn/final", 2e-3, noise=2e-4).passed
-    assert not judge("bf16attn/final", 2e-4, noise=1e-6).passed
-    assert not judge("fp32/final", 2e-4, noise=2e-4).passed
+    def excused(name: str, error: float, noise: float) -> Check:
+        outcome = excuse(compared(name, error, noise))
+        assert isinstance(outcome, Check)
+        return outcome
+
+    assert not compared("bf16attn/final", 2e-4, noise=2e-4).passed
+    assert not trials  # noise is measured only when asked for
+    assert excused("bf16attn/final", 2e-4, noise=2e-4).passed
+    assert "above the stated" in excused("bf16attn/final", 2e-4, noise=2e-4).note
+    assert not excused("bf16attn/final", 2e-3, noise=2e-4).passed
+    assert not excused("bf16attn/final", 2e-4, noise=1e-6).passed
+    assert not excused("bf16attn/final", np.nan, noise=2e-4).passed
+    assert not excused("fp32/final", 2e-4, noise=2e-4).passed
+    trials.clear()
+    assert not excused("bf16attn/final", 1e-5, noise=2e-4).note
+    assert not trials
