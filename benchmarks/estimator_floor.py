@@ -10,23 +10,17 @@ than these floors; a score under twice its floor is not a ranking.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
+from benchmarks.report import progress, provenance, write_json
 from sana_wm_gym.camera.se3 import rotation_x, rotation_y
 from sana_wm_gym.metrics import (
     CONVENTIONS,
@@ -42,6 +36,7 @@ Path3 = npt.NDArray[np.float64]
 
 FPS = 16.0
 SPEED = 0.4  # metres per second at most
+WIDTH = 150  # columns of the table where no terminal says otherwise
 SHOWN = ("release", "scale_only", "paper_sim3")
 
 
@@ -216,30 +211,9 @@ def report(rows: Sequence[dict[str, Any]], console: Console) -> None:
                 parts.append(f"{key} {np.median(values):.3f} / {max(values):.3f} {unit}".rstrip())
             console.print(
                 f"{size:4d} px  {name:10s} median / worst over {len(scored)} of {len(moving)} "
-                f"translating clips:  " + "   ".join(parts)
+                f"translating clips:  " + "   ".join(parts),
+                soft_wrap=True,
             )
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
-
-
-def write_json(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows with command, commit, device and date; a reader never sees half a file."""
-    document = {
-        "command": "python -m benchmarks.estimator_floor " + " ".join(sys.argv[1:]),
-        "commit": _commit(),
-        "device": f"{platform.machine()} CPU, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}",
-        "date": datetime.now(UTC).date().isoformat(),
-        "fps": FPS,
-        "rows": list(rows),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(document, indent=1) + "\n")
-    temporary.replace(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -265,16 +239,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("sizes must be at least 16, frames at least 3, scene seeds at least 0")
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     jobs = [(c, s, p) for p in options.sizes for s in options.scenes for c in options.clips]
-    rows = [
-        measure(clip, scene, size, options.frames)
-        for clip, scene, size in track(
-            jobs, "estimating", console=console, disable=not console.is_terminal, transient=True
-        )
-    ]
+    rows = []
+    with progress(console) as bar:
+        for clip, scene, size in bar.track(jobs, description="estimating"):
+            rows.append(measure(clip, scene, size, options.frames))
     report(rows, console)
     if options.out is not None:
-        write_json(options.out, rows)
+        write_json(
+            options.out, {**provenance("benchmarks.estimator_floor"), "fps": FPS, "rows": rows}
+        )
         console.print(f"wrote {options.out}")
 
 
