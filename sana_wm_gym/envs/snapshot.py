@@ -102,7 +102,7 @@ class Snapshot:
         temporary = path.with_name(path.name + ".partial")
         try:
             save_file(
-                {name: np.ascontiguousarray(array) for name, array in arrays.items()},
+                {name: np.asarray(array, order="C") for name, array in arrays.items()},
                 temporary,
                 metadata={"format": FORMAT, "header": text, "sha256": _digest(text, arrays)},
             )

@@ -1,0 +1,372 @@
+"""The environment's contract: determinism, refusals, what is returned, what is not computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+
+from sana_wm_gym.camera import Controls, parse_action_string, rollout_action_string
+from sana_wm_gym.camera.keys import CONTROL_NAMES, DISCRETE_ACTIONS, KEY_MAPS, SANA_WM_2026_06
+from sana_wm_gym.envs import SanaWMEnv
+from sana_wm_gym.world.world_model import Start
+
+EVERYTHING = ("frame", "frames", "latent", "pose")
+
+
+def run(env: SanaWMEnv, seed: int, steps: int = 3) -> list[Any]:
+    """Every byte of a short rollout with seeded actions."""
+    env.action_space.seed(seed)
+    results: list[Any] = [env.reset(seed=seed)]
+    results += [env.step(env.action_space.sample()) for _ in range(steps)]
+    return results
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal bit for bit, through tuples, lists and dicts."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (tuple, list)):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    return bool(type(a) is type(b) and a == b)
+
+
+def test_same_seed_same_bytes(world: Any) -> None:
+    first = run(SanaWMEnv(world, observation=EVERYTHING), seed=5)
+    assert same(first, run(SanaWMEnv(world, observation=EVERYTHING), seed=5))
+    assert not same(first, run(SanaWMEnv(world, observation=EVERYTHING), seed=6))
+
+
+def test_interleaved_environments_do_not_touch_each_other(world: Any) -> None:
+    a, b = SanaWMEnv(world), SanaWMEnv(world)
+    alone = run(SanaWMEnv(world), seed=1)
+    a.action_space.seed(1)
+    together = [a.reset(seed=1)]
+    b.reset(seed=2)
+    for _ in range(3):
+        together.append(a.step(a.action_space.sample()))
+        b.step(b.action_space.sample())
+    assert same(alone, together)
+
+
+def test_noise_of_a_seed_is_the_same_for_a_drawn_and_a_given_start(world: Any) -> None:
+    env = SanaWMEnv(world)
+    image, _ = env.reset(seed=3)
+    drawn = env.step(np.zeros(5))[0]
+    env.reset(seed=3, options={"image": image})
+    assert same(env.step(np.zeros(5))[0], drawn)
+
+
+def test_info_is_the_commanded_camera(world: Any) -> None:
+    env = SanaWMEnv(world)
+    _, info = env.reset(seed=0)
+    assert np.array_equal(info["c2w"], np.eye(4)[None])
+    assert info["intrinsics"].tolist() == list(world.spec.intrinsics)
+    poses = [info["c2w"]]
+    for index, text in enumerate(["w-24", "dw-12,none-12", "i-24"], start=1):
+        info = env.step_string(text)[4]
+        assert info["chunk_index"] == index
+        poses.append(info["c2w"])
+    expected = rollout_action_string("w-24,dw-12,none-12,i-24", SANA_WM_2026_06)
+    assert np.array_equal(np.concatenate(poses), expected)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_action_kinds_agree_on_the_motion_they_stand_for(world: Any, parts: int) -> None:
+    held = frozenset({"forward", "yaw_right"})
+    index = DISCRETE_ACTIONS.index(held)
+    pressed = np.array([name in held for name in CONTROL_NAMES], dtype=np.int8)
+    discrete = SanaWMEnv(world, action_mode="discrete", actions_per_chunk=parts)
+    keys = SanaWMEnv(world, action_mode="keys", actions_per_chunk=parts)
+    for env in (discrete, keys):
+        env.reset(seed=0)
+    for _ in range(2):
+        a = discrete.step(index if parts == 1 else np.full(3, index))
+        b = keys.step(pressed if parts == 1 else np.tile(pressed, (3, 1)))
+        assert same(a, b)
+    text = SanaWMEnv(world)
+    text.reset(seed=0)
+    text.step_string("dw-24")
+    assert same(text.step_string("dw-24"), a)
+
+
+def test_one_action_per_latent_frame_is_held_for_eight_frames(world: Any) -> None:
+    env = SanaWMEnv(world, actions_per_chunk=3)
+    env.reset(seed=0)
+    rows = np.zeros((3, 5))
+    rows[1, 4] = 1.0
+    z = env.step(rows)[4]["c2w"][:, 2, 3]
+    moved = np.diff(np.concatenate([[0.0], z])) > 0
+    assert moved.tolist() == [False] * 8 + [True] * 8 + [False] * 8
+
+
+def test_full_deflection_is_the_limit_of_the_world(world: Any) -> None:
+    env = SanaWMEnv(world)
+    env.reset(seed=0)
+    c2w = env.step(np.array([0, 0, 0, 1, 1], np.float32))[4]["c2w"]
+    limits = world.spec.limits
+    assert c2w[-1, :3, 3] == pytest.approx([0, 24 * limits.down, 24 * limits.forward], rel=1e-5)
+
+
+def test_pitch_stops_at_the_limit_of_the_world(world: Any) -> None:
+    env = SanaWMEnv(world)
+    env.reset(seed=0)
+    for _ in range(6):
+        c2w = env.step(np.array([0, 1, 0, 0, 0], np.float32))[4]["c2w"]
+    # Looking up: the optical axis has y = -sin(pitch).
+    assert -c2w[-1, 1, 2] == pytest.approx(np.sin(world.spec.limits.pitch_limit))
+
+
+@pytest.mark.parametrize("mode", ["continuous", "keys"])
+def test_motion_by_keys_keeps_its_inertia_between_chunks(world: Any, mode: str) -> None:
+    env = SanaWMEnv(world, action_mode=mode)
+    env.reset(seed=0)
+    env.step_string("w-24")
+    still = np.zeros(env.action_space.shape)
+    start, end = env.step(still)[4]["c2w"][[0, -1], 2, 3]
+    assert (end > start) == (mode == "keys")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"world": "moon"}, "unknown world 'moon', expected one of procedural, tiny"),
+        ({"action_mode": "telepathy"}, "expected one of continuous, discrete, keys"),
+        ({"actions_per_chunk": 2}, "actions_per_chunk is 2, expected 1 or 3"),
+        ({"key_map": "qwerty"}, "unknown key map 'qwerty', expected one of " + ", ".join(KEY_MAPS)),
+        ({"observation": "frame"}, "expected a sequence of different names"),
+        ({"observation": ()}, "expected a sequence of different names"),
+        ({"observation": ("frame", "frame")}, "expected a sequence of different names"),
+        ({"observation": ("smell",)}, r"\['smell'\], expected names of \['frame', 'frames',"),
+        ({"observation_size": (0, 64)}, "observation_size is"),
+        ({"horizon": 0}, "horizon is 0, expected an integer >= 1"),
+        ({"render_mode": "human"}, "render_mode is 'human', expected one of"),
+    ],
+)
+def test_bad_constructor_arguments(options: dict[str, Any], message: str, world: Any) -> None:
+    with pytest.raises(ValueError, match=message):
+        SanaWMEnv(**({"world": world} | options))
+
+
+def test_latents_are_refused_where_there_are_none() -> None:
+    with pytest.raises(ValueError, match="'procedural' cannot be observed as"):
+        SanaWMEnv("procedural", observation=("latent",))
+
+
+IMAGE = np.zeros((40, 48, 3), np.uint8)
+START = Start(IMAGE, (30.0, 30.0, 24.0, 20.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"secne": 3}, r"unknown reset options \['secne'\], expected keys of \['image'"),
+        ({"scene": 3.5}, "scene is 3.5, expected an integer"),
+        ({"scene": 99}, "no scene 99"),
+        ({"prompt": 7}, "prompt is a int, expected a string"),
+        ({"image": IMAGE[:-1]}, r"\(39, 48, 3\), expected uint8 \(40, 48, 3\)"),
+        ({"image": IMAGE / 255}, "first frame is float64"),
+        ({"image": IMAGE, "intrinsics": [1, 2, 3]}, r"expected \(fx, fy, cx, cy\)"),
+        ({"image": IMAGE, "intrinsics": [np.nan, 1, 1, 1]}, "positive focal lengths"),
+        ({"image": IMAGE, "scene_c2w": np.eye(3)}, r"scene_c2w has shape \(3, 3\)"),
+        ({"image": IMAGE, "scene_c2w": 2 * np.eye(4)}, "scene_c2w frame 0"),
+        ({"intrinsics": [1, 1, 1, 1]}, "expected 'image' with them"),
+        ({"start": START, "scene": 3}, "expected a Start and no other option"),
+        ({"start": IMAGE}, "'start' is a ndarray"),
+    ],
+)
+def test_bad_reset_options_leave_the_running_rollout(
+    world: Any, options: dict[str, Any], message: str
+) -> None:
+    env = SanaWMEnv(world)
+    env.reset(seed=0)
+    before = env.snapshot().episode
+    with pytest.raises(ValueError, match=message):
+        env.reset(options=options)
+    assert env.snapshot().episode is before
+
+
+def test_reset_options_reach_the_world(world: Any) -> None:
+    env = SanaWMEnv(world)
+    env.reset(seed=0, options={"scene": 4})
+    assert env.snapshot().episode.world.prompt == "scene 4"
+    env.reset(seed=0, options={"scene": 4, "prompt": "a hall"})
+    assert env.snapshot().episode.world.prompt == "a hall"
+    image = IMAGE.copy()
+    observation, info = env.reset(options={"image": image, "intrinsics": (9, 8, 7, 6)})
+    image[:] = 255
+    assert not observation.any() and not env.snapshot().episode.world.image.any()
+    assert info["intrinsics"].tolist() == [9, 8, 7, 6]
+    env.reset(options={"start": START})
+    assert env.snapshot().episode.intrinsics == START.intrinsics
+
+
+BAD_ACTIONS = [
+    ("continuous", 1, np.full(5, np.nan), "yaw is nan"),
+    ("continuous", 1, np.array([0, np.inf, 0, 0, 0]), "pitch is inf"),
+    ("continuous", 1, np.full(5, 1.5), "expected a finite value in"),
+    ("continuous", 1, np.zeros(4), "expected"),
+    ("continuous", 3, np.zeros(5), r"expected \(3, 5\)"),
+    ("discrete", 1, 13, "expected an integer from 0 to 12"),
+    ("discrete", 1, 1.0, "expected an integer"),
+    ("discrete", 3, np.array([0, -1, 0]), "expected an integer"),
+    ("keys", 1, np.full(8, 2), "expected only 0 and 1"),
+    ("keys", 3, np.zeros(8), r"expected \(3, 8\)"),
+]
+
+
+@pytest.mark.parametrize(("mode", "parts", "action", "message"), BAD_ACTIONS)
+def test_bad_actions_are_refused_before_any_work(
+    world: Any, mode: str, parts: int, action: Any, message: str
+) -> None:
+    env = SanaWMEnv(world, action_mode=mode, actions_per_chunk=parts)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    env.step(env.action_space.sample())
+    before, advances = env.snapshot(), world.calls["advance"]
+    with pytest.raises(ValueError, match=message):
+        env.step(action)
+    assert env.snapshot() == before
+    assert world.calls["advance"] == advances
+
+
+def test_bad_strings_and_controls_are_refused(world: Any) -> None:
+    env = SanaWMEnv(world)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="segment 2 .* unknown key 'x'"):
+        env.step_string("w-12,x-12")
+    with pytest.raises(ValueError, match="23 frames long, expected 24"):
+        env.step_string("w-23")
+    with pytest.raises(ValueError, match="controls have 8 frames, expected 24"):
+        env.step_controls(Controls.still(8))
+    assert world.calls["advance"] == 0
+
+
+def test_a_step_that_fails_inside_the_world_changes_nothing(world: Any) -> None:
+    env, twin = SanaWMEnv(world), SanaWMEnv(world)
+    for each in (env, twin):
+        each.reset(seed=0)
+        each.step(np.ones(5))
+    world.broken = True
+    with pytest.raises(RuntimeError, match="broke down"):
+        env.step(np.ones(5))
+    world.broken = False
+    assert same(env.step(-np.ones(5)), twin.step(-np.ones(5)))
+
+
+def test_calls_out_of_order(world: Any) -> None:
+    env = SanaWMEnv(world, horizon=2, render_mode="rgb_array")
+    for call in (lambda: env.step(np.zeros(5)), env.render, env.snapshot):
+        with pytest.raises(ResetNeeded, match="expected reset"):
+            call()
+    env.reset(seed=0)
+    assert env.step(np.zeros(5))[3] is False
+    assert env.step(np.zeros(5))[3] is True
+    with pytest.raises(ResetNeeded, match="horizon of 2 chunks"):
+        env.step(np.zeros(5))
+    env.reset()
+    env.close()
+    env.close()
+    for call in (lambda: env.step(np.zeros(5)), env.reset, env.render):
+        with pytest.raises(ClosedEnvironmentError):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("observation", "latents"), [(("pose",), 0), (("latent",), 1), (("latent", "pose"), 1)]
+)
+def test_nothing_is_decoded_that_nobody_asked_for(
+    world: Any, observation: tuple[str, ...], latents: int
+) -> None:
+    env = SanaWMEnv(world, observation=observation)
+    env.reset(seed=0)
+    env.step(np.zeros(5))
+    assert world.calls["frames"] == 0
+    assert world.calls["latents"] == 2 * latents
+
+
+def test_a_chunk_is_decoded_once(world: Any) -> None:
+    env = SanaWMEnv(world, observation=("frame", "frames"), render_mode="rgb_array_list")
+    env.reset(seed=0)
+    env.render()
+    env.step(np.zeros(5))
+    env.render()
+    env.render()
+    assert world.calls["frames"] == 2
+
+
+def test_observations_show_the_chunk(world: Any) -> None:
+    env = SanaWMEnv(world, observation=EVERYTHING, render_mode="rgb_array_list")
+    observation, _ = env.reset(seed=0)
+    assert (observation["frames"] == observation["frame"]).all()
+    observation, *_, info = env.step(np.ones(5))
+    state = env.snapshot().episode.world
+    assert np.array_equal(observation["frames"], world.frames(state))
+    assert np.array_equal(observation["frame"], world.frames(state)[-1])
+    assert np.array_equal(observation["latent"], world.latents(state)[-1])
+    assert np.array_equal(observation["pose"], info["c2w"][-1, :3].ravel().astype(np.float32))
+    assert np.array_equal(np.stack(env.render()), observation["frames"])
+
+
+def test_frames_are_resized_by_area(world: Any) -> None:
+    env = SanaWMEnv(world, observation=("frame", "frames"), observation_size=(20, 24))
+    observation, _ = env.reset(seed=0)
+    assert observation in env.observation_space
+    blocks = observation["frames"][0].reshape(20, 2, 24, 2, 3).mean(axis=(1, 3))
+    assert np.abs(observation["frame"] - blocks).max() <= 0.5
+
+
+def test_returned_arrays_are_the_callers_own(world: Any) -> None:
+    env = SanaWMEnv(world, observation=EVERYTHING, render_mode="rgb_array_list")
+    twin = SanaWMEnv(world, observation=EVERYTHING)
+    assert same(env.reset(seed=0), twin.reset(seed=0))
+    for _ in range(2):
+        observation, *_, info = env.step(np.ones(5))
+        assert same(observation, twin.step(np.ones(5))[0])
+        frames = env.render()
+        before = [frame.copy() for frame in frames]
+        for array in (*observation.values(), info["c2w"], info["intrinsics"]):
+            array[...] = 0
+        assert same(frames, before)
+        frames[-1][...] = 0
+        assert same(env.render(), before)
+
+
+def test_render_modes(world: Any) -> None:
+    last = SanaWMEnv(world, render_mode="rgb_array")
+    every = SanaWMEnv(world, render_mode="rgb_array_list")
+    for env, frames in ((last, 1), (every, 24)):
+        env.reset(seed=0)
+        env.step(np.zeros(5))
+        # Shown at this rate, one chunk takes 1.5 s in either mode.
+        assert frames / env.metadata["render_fps"] == 1.5
+    assert np.array_equal(last.render(), every.render()[-1])
+    assert len(every.render()) == 24
+    silent = SanaWMEnv(world)
+    silent.reset(seed=0)
+    with pytest.warns(UserWarning, match="needs render_mode"):
+        assert silent.render() is None
+
+
+def test_a_long_string_in_chunks_is_the_string_in_one(world: Any) -> None:
+    text = "w-40,aw-30,none-20,jw-30"
+    held = parse_action_string(text, SANA_WM_2026_06)
+    letter = {name: key for key, name in SANA_WM_2026_06.bindings.items()}
+    env = SanaWMEnv(world)
+    env.reset(seed=0)
+    poses = [np.eye(4)[None]]
+    for chunk in range(0, 120, 24):
+        parts = ["".join(letter[n] for n in keys) + "-1" for keys in held[chunk : chunk + 24]]
+        poses.append(env.step_string(",".join(parts))[4]["c2w"])
+    assert np.array_equal(np.concatenate(poses), rollout_action_string(text, SANA_WM_2026_06))
+
+
+def test_the_info_has_no_clock_in_it(world: Any) -> None:
+    env = gym.make("SanaWM/World-v0", world=world)
+    env.reset(seed=0)
+    assert set(env.step(np.zeros(5))[4]) == {"c2w", "intrinsics", "chunk_index"}

@@ -1,0 +1,147 @@
+"""Snapshots: restore then replay is bit for bit the same, in memory and through a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sana_wm_gym.envs import SanaWMEnv, Snapshot
+from sana_wm_gym.world.catalogue import WORLDS
+
+
+def replay(env: SanaWMEnv, actions: list[Any]) -> bytes:
+    """Every byte the environment returns, then those of a start drawn after it."""
+    seen = b""
+    for action in actions:
+        observation, *_, info = env.step(action)
+        seen += observation["frame"].tobytes() + observation["pose"].tobytes()
+        seen += info["c2w"].tobytes() + bytes([info["chunk_index"]])
+    observation, _ = env.reset()
+    return seen + observation["frame"].tobytes()
+
+
+def walk(env: SanaWMEnv, steps: int) -> list[Any]:
+    env.action_space.seed(4)
+    actions = [env.action_space.sample() for _ in range(steps + 2)]
+    env.reset(seed=11)
+    for action in actions[:steps]:
+        env.step(action)
+    return actions[steps:]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+@pytest.mark.parametrize("mode", ["continuous", "keys"])
+def test_restore_then_replay(world: Any, tmp_path: Path, mode: str, steps: int) -> None:
+    env = SanaWMEnv(world, action_mode=mode, observation=("frame", "pose"))
+    future = walk(env, steps)
+    here = env.snapshot()
+    expected = replay(env, future)
+    env.restore(here)
+    assert replay(env, future) == expected
+    here.save(tmp_path / "here.safetensors", world)
+    other = SanaWMEnv(world, action_mode=mode, observation=("frame", "pose"))
+    other.restore(Snapshot.load(tmp_path / "here.safetensors", world))
+    assert replay(other, future) == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["here.safetensors"]
+
+
+@pytest.mark.parametrize("name", sorted(WORLDS))
+def test_every_world_survives_a_file(tmp_path: Path, name: str) -> None:
+    env = SanaWMEnv(name, observation=("frame", "pose"))
+    future = walk(env, steps=2)[:1]
+    env.snapshot().save(tmp_path / "here.safetensors", env.world)
+    expected = replay(env, future)
+    env.restore(Snapshot.load(tmp_path / "here.safetensors", env.world))
+    assert replay(env, future) == expected
+
+
+def test_restore_shows_what_was_seen(world: Any) -> None:
+    env = SanaWMEnv(world)
+    env.reset(seed=0)
+    observation, *_, info = env.step(np.ones(5))
+    here = env.snapshot()
+    env.step(np.ones(5))
+    again, info_again = env.restore(here)
+    assert np.array_equal(observation, again)
+    assert np.array_equal(info["c2w"], info_again["c2w"])
+    assert info_again["chunk_index"] == 1
+
+
+def test_branches_differ_only_by_their_actions(world: Any) -> None:
+    env = SanaWMEnv(world)
+    env.reset(seed=0)
+    env.step(np.ones(5))
+    a, b, c = env.branch(3)
+    same_a, same_b = a.step(np.ones(5)), b.step(np.ones(5))
+    assert np.array_equal(same_a[0], same_b[0])
+    assert not np.array_equal(c.step(-np.ones(5))[0], same_a[0])
+    # The trunk has not moved, and the branches' resets do not draw from its generator.
+    assert env.snapshot().episode.chunk == 1
+    state = env.np_random.bit_generator.state
+    a.reset()
+    assert env.np_random.bit_generator.state == state
+    assert a.world is env.world
+    assert env.branch(0) == []
+    with pytest.raises(ValueError, match="n = -1, expected >= 0"):
+        env.branch(-1)
+
+
+def test_a_branch_that_closes_leaves_the_others(world: Any) -> None:
+    env = SanaWMEnv(world)
+    env.reset(seed=0)
+    a, b = env.branch(2)
+    a.close()
+    b.step(np.zeros(5))
+    env.step(np.zeros(5))
+
+
+@pytest.fixture
+def saved(world: Any, tmp_path: Path) -> Path:
+    env = SanaWMEnv(world)
+    env.reset(seed=0)
+    env.step(np.ones(5))
+    path = tmp_path / "here.safetensors"
+    env.snapshot().save(path, world)
+    return path
+
+
+def test_cut_short(world: Any, saved: Path) -> None:
+    whole = saved.read_bytes()
+    for size in (0, 4, len(whole) // 2, len(whole) - 1):
+        saved.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"here\.safetensors is damaged or cut short"):
+            Snapshot.load(saved, world)
+
+
+def test_any_changed_byte_is_noticed(world: Any, saved: Path) -> None:
+    whole = saved.read_bytes()
+    rng = np.random.default_rng(0)
+    for at in [0, 9, *rng.integers(0, len(whole), 40).tolist(), len(whole) - 1]:
+        saved.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(ValueError, match=r"damaged|format"):
+            Snapshot.load(saved, world)
+
+
+def test_other_files(world: Any, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no snapshot at"):
+        Snapshot.load(tmp_path / "nothing.safetensors", world)
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.zeros(3)}, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match="has format None, expected"):
+        Snapshot.load(tmp_path / "weights.safetensors", world)
+
+
+def test_another_world(world: Any, saved: Path, tmp_path: Path) -> None:
+    procedural = SanaWMEnv("procedural")
+    procedural.reset(seed=0)
+    with pytest.raises(ValueError, match="was made in .*'fake'.*, expected .*'procedural'"):
+        Snapshot.load(saved, procedural.world)
+    with pytest.raises(ValueError, match="was made in .*'procedural'.*, expected .*'fake'"):
+        SanaWMEnv(world).restore(procedural.snapshot())
+    with pytest.raises(ValueError, match="was made in"):
+        procedural.snapshot().save(tmp_path / "new.safetensors", world)
+    assert not (tmp_path / "new.safetensors").exists()
