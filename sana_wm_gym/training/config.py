@@ -58,8 +58,8 @@ class TrainConfig:
     streams: int = 8
     unroll: int = 2
     lengths: Sequence[int] = (4, 6, 10, 20, 40)
-    length_weights: Sequence[float] = (0.4, 0.3, 0.2, 0.07, 0.03)
-    hours: float = 1.75
+    length_weights: Sequence[float] = (0.55, 0.25, 0.12, 0.05, 0.03)
+    hours: float = 1.1
     save_minutes: float = 3.0
     validate_minutes: float = 8.0
     seed: int = 0

@@ -40,8 +40,8 @@ class ObjectiveConfig:
         channel_power: Latent channels weigh as `scale` to this power; 2 is pixel error.
     """
 
-    sigmas: Sequence[float] = (1.0, 0.96, 0.889, 0.727)
-    weights: Sequence[float] = (0.5, 0.1, 0.15, 0.25)
+    sigmas: Sequence[float] = (1.0, 0.727)
+    weights: Sequence[float] = (0.75, 0.25)
     own_history: float = 0.5
     own_history_from: float = 0.3
     own_history_ramp: float = 0.3

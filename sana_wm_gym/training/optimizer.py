@@ -21,9 +21,9 @@ class OptimizerConfig:
         ema: Decay of the averaged weights per step.
     """
 
-    matrix_rate: float = 2e-3
-    other_rate: float = 1e-3
-    warmup: int = 100
+    matrix_rate: float = 2e-2
+    other_rate: float = 5e-3
+    warmup: int = 40
     decay_from: float = 0.4
     clip: float = 1.0
     ema: float = 0.998

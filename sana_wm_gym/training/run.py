@@ -24,10 +24,12 @@ from sana_wm_gym.training.optimizer import Optimizer
 from sana_wm_gym.world.procedural import WALK_LIMITS
 from sana_wm_gym.world.renderer import default_intrinsics
 from sana_wm_gym.world.sana_world import SanaWorld
-from sana_wm_gym.world.schedule import SELF_FORCING_4
+from sana_wm_gym.world.schedule import self_forcing
 from sana_wm_gym.world.world_model import WorldSpec
 
 CODEC_WALKS, CODEC_FRAMES = 30, 480
+TIMESTEPS = (1000, 727, 0)
+"""First and last step of SANA-WM's streaming sampler; fixed maps leave little to refine."""
 WINDOW = MemoryWindow(chunks=2, sink=True)
 """What softmax blocks remember in training and at run time: SANA-WM's streaming default."""
 
@@ -150,7 +152,7 @@ def tiny_world(generator: SanaWM, codec: PatchCodec, config: TrainConfig) -> San
         limits=WALK_LIMITS,
         scenes=tuple(config.scenes),
     )
-    return SanaWorld(spec, generator, codec, SELF_FORCING_4, WINDOW)
+    return SanaWorld(spec, generator, codec, self_forcing(TIMESTEPS), WINDOW)
 
 
 def save_atomically(tensors: dict[str, Tensor], path: Path) -> None:
