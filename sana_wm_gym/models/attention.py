@@ -103,10 +103,10 @@ class DualBranchAttention(nn.Module):
             limit_rms(moved[2], value),
         )
 
-    def from_rays(self, x: Tensor, camera: CameraFrame, renormalise: bool) -> Tensor:
+    @staticmethod
+    def from_rays(x: Tensor, camera: CameraFrame) -> Tensor:
         """Move camera outputs back out of their rays' frames."""
-        moved = ray_transform(x, camera.ray_from_world, camera.rope.conj())
-        return limit_rms(moved, x) if renormalise else moved
+        return ray_transform(x, camera.ray_from_world, camera.rope.conj())
 
 
 class DeltaRuleAttention(DualBranchAttention):
@@ -229,7 +229,7 @@ class DeltaRuleAttention(DualBranchAttention):
             by_head(ray_query), by_head(ray_key), by_head(ray_value), beta, decay, spans, memory
         )
         out = out.permute(0, 2, 3, 1, 4)
-        return self.from_rays(out, camera, renormalise), after
+        return self.from_rays(out, camera), after
 
 
 class SoftmaxAttention(DualBranchAttention):
@@ -301,9 +301,7 @@ class SoftmaxAttention(DualBranchAttention):
                 mask,
                 self.camera_scale,
             )
-            camera_out = self.from_rays(
-                unflat(attended, tokens), camera, self.numerics.renormalise_softmax_rays
-            )
+            camera_out = self.from_rays(unflat(attended, tokens), camera)
         after = KeyValueMemory(tuple(chunks[index] for index in kept))
         return self.join(x, unflat(main, tokens), camera_out), after
 

@@ -34,8 +34,8 @@ class Numerics:
         causal_softmax: Within one call a chunk sees itself and what the memory window keeps of
             the chunks before it; otherwise softmax blocks attend to every frame of the call.
         camera_key_context: The causal half of the camera-key convolution sees the previous chunk.
-        renormalise_softmax_rays: Scale vectors back to at most their RMS before the ray
-            transform, in softmax blocks.
+        renormalise_softmax_rays: Scale queries, keys and values back to at most their RMS before
+            the ray transform, in softmax blocks.
         renormalise_delta_rays: The same in delta-rule blocks.
         bf16_softmax: Round softmax queries, keys and values to bfloat16.
     """
@@ -57,6 +57,7 @@ DIFFUSERS_BIDIRECTIONAL = Numerics(
     causal_softmax=False,
     renormalise_softmax_rays=True,
     renormalise_delta_rays=True,
+    bf16_softmax=True,
 )
 R1_BIDIRECTIONAL = Numerics(padded_camera_scale=True, causal_softmax=False, bf16_softmax=True)
 R1_CHUNK_CAUSAL = Numerics(padded_camera_scale=True, causal_softmax=False, bf16_softmax=True)
