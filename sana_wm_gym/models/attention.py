@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sana_wm_gym.models.delta_rule import delta_rule
+from sana_wm_gym.models.kernels import RMSNorm
 from sana_wm_gym.models.layers import (
     ShortConvolution,
     last_frames,
@@ -57,16 +58,16 @@ class DualBranchAttention(nn.Module):
         self.head_dim = width // heads
         self.numerics = numerics
         self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.q_norm = nn.RMSNorm(width, eps=QK_NORM_EPS)
-        self.k_norm = nn.RMSNorm(width, eps=QK_NORM_EPS)
+        self.q_norm = RMSNorm(width, eps=QK_NORM_EPS)
+        self.k_norm = RMSNorm(width, eps=QK_NORM_EPS)
         self.proj = nn.Linear(width, width)
         self.output_gate = nn.Linear(width, width)
         self.q_proj_cam = nn.Linear(width, width)
         self.k_proj_cam = nn.Linear(width, width)
         self.v_proj_cam = nn.Linear(width, width)
         self.out_proj_cam = nn.Linear(width, width)
-        self.q_norm_cam = nn.RMSNorm(width, eps=QK_NORM_EPS)
-        self.k_norm_cam = nn.RMSNorm(width, eps=QK_NORM_EPS)
+        self.q_norm_cam = RMSNorm(width, eps=QK_NORM_EPS)
+        self.k_norm_cam = RMSNorm(width, eps=QK_NORM_EPS)
         if unread_entries:
             self.register_buffer("recall_gate", torch.zeros(1))
 
@@ -134,7 +135,7 @@ class DeltaRuleAttention(DualBranchAttention):
         return beta, decay.permute(0, 2, 1)
 
     def features(
-        self, query: Tensor, key: Tensor, q_norm: nn.RMSNorm, k_norm: nn.RMSNorm
+        self, query: Tensor, key: Tensor, q_norm: RMSNorm, k_norm: RMSNorm
     ) -> tuple[Tensor, Tensor]:
         """Non-negative queries and keys per head; keys scaled by (head_dim * tokens)^-1/2."""
         scale = (self.head_dim * key.shape[2]) ** -0.5
@@ -352,8 +353,8 @@ class CrossAttention(nn.Module):
         self.heads = heads
         self.q_linear = nn.Linear(width, width)
         self.kv_linear = nn.Linear(width, 2 * width)
-        self.q_norm = nn.RMSNorm(width, eps=CROSS_NORM_EPS)
-        self.k_norm = nn.RMSNorm(width, eps=CROSS_NORM_EPS)
+        self.q_norm = RMSNorm(width, eps=CROSS_NORM_EPS)
+        self.k_norm = RMSNorm(width, eps=CROSS_NORM_EPS)
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, text: Tensor, text_mask: Tensor | None) -> Tensor:

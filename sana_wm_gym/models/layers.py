@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sana_wm_gym.models.kernels import causal_convolution
+
 ROPE_BASE = 10000.0
 TIMESTEP_FREQUENCIES = 256
 
@@ -110,25 +112,6 @@ def limit_rms(x: Tensor, reference: Tensor) -> Tensor:
 
 
 # --- temporal convolutions -----------------------------------------------------------------
-
-
-def causal_convolution(x: Tensor, weight: Tensor, tail: Tensor | None) -> Tensor:
-    """Depthwise causal convolution over frames, each grid cell on its own.
-
-    Args:
-        x: [b, f, s, d].
-        weight: [d, 1, kernel]; the last tap multiplies the present frame.
-        tail: The kernel - 1 frames before x, [b, kernel - 1, s, d]; None for zeros.
-    """
-    taps = weight.shape[-1]
-    if tail is None:
-        tail = x.new_zeros((x.shape[0], taps - 1, *x.shape[2:]))
-    padded = torch.cat([tail, x], dim=1)
-    frames = x.shape[1]
-    result = padded[:, :frames] * weight[:, 0, 0]
-    for tap in range(1, taps):
-        result = torch.addcmul(result, padded[:, tap : tap + frames], weight[:, 0, tap])
-    return result
 
 
 class ShortConvolution(nn.Module):

@@ -20,6 +20,7 @@ from sana_wm_gym.models.attention import (
     DeltaRuleAttention,
     SoftmaxAttention,
 )
+from sana_wm_gym.models.kernels import RMSNorm
 from sana_wm_gym.models.layers import (
     CellEmbed,
     GluMbConv,
@@ -188,7 +189,7 @@ class SanaWM(nn.Module):
         self.plucker_embedder = CellEmbed(config.plucker_channels, width)
         if config.text_channels:
             self.y_embedder = TextEmbed(config.text_channels, width, config.text_tokens)
-            self.attention_y_norm = nn.RMSNorm(width, eps=TEXT_NORM_EPS)
+            self.attention_y_norm = RMSNorm(width, eps=TEXT_NORM_EPS)
         if config.unread_entries:
             self.raymap_embedder = CellEmbed(3, width)
         if config.position_entries:

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sana_wm_gym.models.kernels import causal_convolution
 from sana_wm_gym.models.layers import (
     DepthwiseConv,
     GluMbConv,
@@ -16,7 +17,6 @@ from sana_wm_gym.models.layers import (
     TemporalConv,
     TimestepEmbed,
     camera_rope_table,
-    causal_convolution,
     last_frames,
     limit_rms,
     ray_transform,
