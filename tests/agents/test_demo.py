@@ -1,0 +1,130 @@
+"""The demo: a tour that keeps clear of walls, and its three files."""
+
+from __future__ import annotations
+
+import json
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from PIL import Image
+
+from agents import demo
+from agents.pictures import draw_path, side_by_side
+from agents.tour import MARGIN, plan_tour
+from sana_wm_gym.camera.controls import Controls, twist_to_controls
+from sana_wm_gym.camera.trajectory import rollout
+from sana_wm_gym.metrics import PoseScore
+from sana_wm_gym.metrics.estimators.protocol import OracleEstimator
+from sana_wm_gym.world.procedural import WALK_LIMITS, ProceduralWorld
+from sana_wm_gym.world.scenes import free_space, generate_scene, sample_pose
+from sana_wm_gym.world.world_model import CHUNK_FRAMES
+
+
+def path_of(actions):
+    parts = [twist_to_controls(action, WALK_LIMITS, CHUNK_FRAMES) for action in actions]
+    return rollout(Controls.concatenate(parts), WALK_LIMITS.pitch_limit)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_tour_keeps_clear_and_gets_somewhere(seed):
+    scene, rng = generate_scene(seed), np.random.default_rng(seed)
+    start = sample_pose(scene, rng)
+    actions = plan_tour(scene, start, WALK_LIMITS, 16, rng)
+    assert actions.shape == (16, 5) and np.abs(actions).max() <= 1
+    poses = start @ path_of(actions)
+    # A start may itself be nearer than the margin; the tour must not be.
+    assert free_space(scene, poses[1:, :3, 3], MARGIN).all()
+    assert np.linalg.norm(poses[:, :3, 3] - poses[0, :3, 3], axis=1).max() > 0.5
+
+
+def test_tour_is_a_function_of_its_seed():
+    scene = generate_scene(5)
+    start = sample_pose(scene, np.random.default_rng(0))
+    first, again, other = (
+        plan_tour(scene, start, WALK_LIMITS, 4, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_command_on_the_exact_world(tmp_path, capsys):
+    arguments = ["--world", "procedural", "--chunks", "3", "--seed", "1", "--out", str(tmp_path)]
+    assert demo.main(arguments) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "rollout.mp4",
+        "trajectory.png",
+        "metrics.json",
+    }
+    frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "rollout.mp4"))
+    assert frames == 3 * CHUNK_FRAMES + 1
+    assert seconds == pytest.approx(frames / 16, abs=0.1)
+    result = json.loads((tmp_path / "metrics.json").read_text())
+    for key in ("command", "commit", "device", "date"):
+        assert result[key]
+    assert np.shape(result["actions"]) == (3, 5)
+    assert result["psnr_db"] == [100.0] * 3  # this world is the truth
+    assert max(result["psnr_db_of_repeating_the_first_frame"]) < 40
+    camera = result["camera"]
+    # True frames in both places: the score is its own floor.
+    assert camera["scores"] == camera["floor"]
+    assert camera["source"] == "estimated" and camera["frames_asked"] == 37
+    shown = capsys.readouterr().out
+    for word in ("release", "scale_only", "floor", "motionless", "no rotation", "metrics.json"):
+        assert word in shown
+
+
+def test_path_is_drawn_in_the_frame_it_was_commanded_in(monkeypatch):
+    """Known poses, the first frames missing: centres still lie on the commanded path."""
+    tour = demo.walk(ProceduralWorld(scenes=(5,)), 2, 3, demo.Console(quiet=True))
+
+    class Late:
+        def estimate(self, frames, intrinsics, fps):
+            known = OracleEstimator(tour.c2w[:: demo.SCORED_EVERY])
+            estimate = known.estimate(frames, intrinsics, fps)
+            estimate.valid[:5] = False
+            poses = np.linalg.inv(estimate.poses[5]) @ estimate.poses
+            poses[:, :3, 3] *= 0.1  # a unit of its own
+            estimate.poses[:] = poses
+            return estimate
+
+    monkeypatch.setattr(demo, "LKBundleAdjustment", Late)
+    result, centres = demo.score(tour, 16.0)
+    assert isinstance(result.scale_only, PoseScore)
+    assert result.scale_only.scale == pytest.approx(10)
+    np.testing.assert_allclose(centres, tour.c2w[:: demo.SCORED_EVERY][5:, :3, 3], atol=1e-9)
+
+
+def test_pictures_hold_both_videos_and_any_path(tmp_path):
+    rng = np.random.default_rng(0)
+    made, true = rng.integers(0, 256, (2, 3, 8, 8, 3), np.uint8)
+    pages = list(side_by_side(made, true))
+    assert len(pages) == 3 and len({page.shape for page in pages}) == 1
+    for page, left, right in zip(pages, made, true, strict=True):
+        large = page[-32:]
+        np.testing.assert_array_equal(large[::4, :32:4], left)
+        np.testing.assert_array_equal(large[::4, -32::4], right)
+    for name, centres in (("with.png", np.zeros((4, 3))), ("without.png", None)):
+        poses = np.tile(np.eye(4), (5, 1, 1))
+        draw_path(tmp_path / name, generate_scene(0), np.eye(4), poses, centres)
+        assert Image.open(tmp_path / name).size[0] > 300
+    with_estimate, without = (
+        np.asarray(Image.open(tmp_path / n)) for n in ("with.png", "without.png")
+    )
+    assert not np.array_equal(with_estimate, without)
+
+
+@pytest.mark.parametrize("arguments", [["--chunks", "0"], ["--seed", "-1"], ["--world", "nowhere"]])
+def test_bad_arguments_end_before_any_work(arguments):
+    with pytest.raises(SystemExit) as end:
+        demo.main(arguments)
+    assert end.value.code == 2
+
+
+def test_missing_weights_are_one_line(monkeypatch, tmp_path, capsys):
+    def absent(name):
+        raise FileNotFoundError("no weights at somewhere")
+
+    monkeypatch.setattr(demo, "load_world", absent)
+    assert demo.main(["--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "error: no weights at somewhere\n"
