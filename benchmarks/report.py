@@ -68,6 +68,14 @@ def peak_memory_mb() -> float:
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
+def resident_mb() -> float:
+    """Resident size of this process now, in MB; the peak where the system does not tell."""
+    statm = Path("/proc/self/statm")
+    if not statm.is_file():
+        return peak_memory_mb()
+    return int(statm.read_text().split()[1]) * resource.getpagesize() / 1e6
+
+
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write under a temporary name, then rename: a reader never sees half a file.
 
