@@ -42,9 +42,9 @@ class ObjectiveConfig:
 
     sigmas: Sequence[float] = (1.0, 0.727)
     weights: Sequence[float] = (0.75, 0.25)
-    own_history: float = 0.5
+    own_history: float = 0.9
     own_history_from: float = 0.3
-    own_history_ramp: float = 0.3
+    own_history_ramp: float = 0.05
     channel_power: float = 1.0
 
 

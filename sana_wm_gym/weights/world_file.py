@@ -44,7 +44,11 @@ class WorldFile:
 
 
 def write_world_file(path: Path, world: WorldFile) -> None:
-    """Write a world file under a temporary name, then rename."""
+    """Write a world file under a temporary name, then rename.
+
+    Raises:
+        ValueError: A weight does not fit half precision.
+    """
     header = {
         "format": FORMAT,
         "generator": asdict(world.generator.config),
@@ -56,6 +60,9 @@ def write_world_file(path: Path, world: WorldFile) -> None:
         for part, module in (("generator", world.generator), ("codec", world.codec))
         for name, tensor in module.state_dict().items()
     }
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} holds values that float16 cannot hold")
     temporary = path.with_suffix(".partial")
     save_file(tensors, temporary, metadata={"sana_wm_gym": json.dumps(header)})
     os.replace(temporary, path)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sana_wm_gym.camera.controls import MotionLimits
-from sana_wm_gym.camera.trajectory import CameraTrajectory
+from sana_wm_gym.camera.trajectory import CameraTrajectory, check_intrinsics
 from sana_wm_gym.models.codec import DecoderState, PatchCodec
 from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
 from sana_wm_gym.models.state import (
@@ -114,7 +114,8 @@ class SanaWorld:
         """State before the first chunk.
 
         Raises:
-            ValueError: The image is not uint8 of the world's frame size.
+            ValueError: The image is not uint8 of the world's frame size, or the intrinsics are not
+                finite with positive focal lengths.
         """
         spec, image = self.spec, np.asarray(start.image)
         if image.dtype != np.uint8 or image.shape != (spec.height, spec.width, 3):
@@ -122,6 +123,7 @@ class SanaWorld:
                 f"given a first frame {image.dtype} {image.shape}; "
                 f"expected uint8 ({spec.height}, {spec.width}, 3)"
             )
+        check_intrinsics(np.array([start.intrinsics], dtype=np.float64))
         latent = self.codec.encode_image(torch.from_numpy(image.copy()).float()[None] / 255)
         return SanaState(
             image=image.copy(),
@@ -141,8 +143,11 @@ class SanaWorld:
         forward pass.
 
         Raises:
-            ValueError: A camera does not have 25 poses or is meant for another frame size.
+            ValueError: There is not one camera per state, or a camera does not have 25 poses or is
+                meant for another frame size.
         """
+        if len(states) != len(cameras):
+            raise ValueError(f"given {len(states)} states and {len(cameras)} cameras")
         for camera in cameras:
             self._check(camera)
         groups: dict[object, list[int]] = defaultdict(list)

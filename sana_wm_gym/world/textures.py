@@ -60,7 +60,8 @@ def _noise(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> Flo
     knots = rng.uniform(-1, 1, (int(shape[0] / step) + 3, int(shape[1] / step) + 3))
     rows, columns = (np.arange(n, dtype=np.float32) / np.float32(step) + 0.5 for n in shape)
     grid_x, grid_y = np.meshgrid(columns, rows)
-    return cv2.remap(knots.astype(np.float32), grid_x, grid_y, cv2.INTER_CUBIC)
+    noise = cv2.remap(knots.astype(np.float32), grid_x, grid_y, cv2.INTER_CUBIC)
+    return np.asarray(noise, np.float32)
 
 
 def _metres(shape: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
@@ -162,9 +163,9 @@ def draw_surface(
     pattern = _PATTERNS[int(rng.integers(len(_PATTERNS)))]
     image = pattern(rng, shape, _palette(rng, hue))
     # Surfaces differ more from each other than within: one look tells which wall it is.
-    middle = image.mean(axis=(0, 1), dtype=np.float32)
+    middle: FloatArray = np.asarray(image.mean(axis=(0, 1), dtype=np.float32), np.float32)
     image = middle + PATTERN_CONTRAST * (image - middle)
-    grain = np.float32(1)
+    grain = np.ones(shape, np.float32)
     for amplitude, cell in ((0.3, 1.6), (0.08, 0.5), (0.05, 0.25)):
         grain = grain + np.float32(amplitude) * _noise(rng, shape, cell)
     image = np.clip(image * grain[..., None] * np.float32(shade), 0, 1)
@@ -185,7 +186,9 @@ def draw_sky(rng: np.random.Generator) -> Tile:
     image += np.clip(cloud, 0, 0.8)[..., None] * (1 - image)
     azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.9)
     sun = np.hypot(x - elevation * np.cos(azimuth), y - elevation * np.sin(azimuth))
-    image += np.clip(1.5 - sun / 0.08, 0, 1)[..., None] * (np.float32([1, 0.95, 0.7]) - image)
+    image += np.clip(1.5 - sun / 0.08, 0, 1)[..., None] * (
+        np.array([1, 0.95, 0.7], np.float32) - image
+    )
     half = side // 2 / TEXELS_PER_METRE - _PAD / TEXELS_PER_METRE
     return Tile(np.clip(image, 0, 1).astype(np.float32), (-half, -half))
 
@@ -209,7 +212,8 @@ def pack(tiles: Sequence[Tile]) -> Atlas:
             if level > 0:
                 # Tiles are blurred alone so that no neighbour's colour leaks in.
                 sigma = BASE_BLUR * 2**level * TEXELS_PER_METRE
-                image = cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+                blurred = cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+                image = np.asarray(blurred, np.float32)
             levels[level, y : y + rows, x : x + columns] = np.rint(image * 255)
     corners = np.array([tile.corner for tile in tiles])
     offsets = np.array(places) + _PAD - corners * TEXELS_PER_METRE
