@@ -15,7 +15,7 @@ help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 
 demo: $(STAMP) ## step a learned world for 16 chunks and score the rollout
-	$(BIN)/python -m benchmarks.demo
+	$(BIN)/python -m agents.demo
 
 test: lint type unit ## everything CI checks: lint, types, tests
 

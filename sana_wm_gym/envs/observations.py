@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +59,7 @@ class ObservationView:
                 # Before the first chunk only one frame exists; it stands for the whole clip.
                 parts[name] = np.repeat(frames, CHUNK_FRAMES // len(frames), axis=0)
             elif name == "latent":
-                parts[name] = np.clip(latents()[-1], -LATENT_BOUND, LATENT_BOUND)
+                parts[name] = np.clip(latents()[-1].ravel(), -LATENT_BOUND, LATENT_BOUND)
             else:
                 low, high = _pose_bounds()
                 parts[name] = np.clip(c2w[:3].reshape(12).astype(np.float32), low, high)
@@ -93,7 +94,9 @@ def observation_view(
         "pose": spaces.Box(low, high, (12,), np.float32),
     }
     if spec.latent_shape is not None:
-        known["latent"] = spaces.Box(-LATENT_BOUND, LATENT_BOUND, spec.latent_shape, np.float32)
+        # Flat, as a vector for a policy: three axes would be taken for an image.
+        cells = math.prod(spec.latent_shape)
+        known["latent"] = spaces.Box(-LATENT_BOUND, LATENT_BOUND, (cells,), np.float32)
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(

@@ -46,8 +46,8 @@ class SanaWMEnv(gym.Env[Any, Any]):
             action space gets a leading axis of 3.
         key_map: Profile of `camera.KEY_MAPS` that keys and action strings follow.
         observation: What is observed: one or more of "frame" (last frame of the chunk), "frames"
-            (all 24), "latent" (last latent frame) and "pose" (rows of the last 3x4 c2w). One name
-            gives that `Box`, several a flat `Dict`.
+            (all 24), "latent" (last latent frame, flattened) and "pose" (first three rows of the
+            last c2w, flattened). One name gives that `Box`, several a flat `Dict`.
         observation_size: (height, width) that "frame" is resized to by area averaging.
         horizon: Chunks after which an episode is truncated.
         render_mode: None, "rgb_array" (last frame) or "rgb_array_list" (every frame of the chunk).

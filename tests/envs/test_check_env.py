@@ -24,9 +24,6 @@ NOT_SB3 = {("frame", "frames", "pose"), ("keys", 3)}
 def both_checks(make: Any, action: tuple[str, int], observation: tuple[str, ...]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        if "latent" in observation:
-            # It is shaped like an image for convolutions, but is none; policies flatten it.
-            warnings.filterwarnings("ignore", message=".*is an image but.*")
         env = make()
         check_env(env.unwrapped)
         if not NOT_SB3 & {action, observation}:

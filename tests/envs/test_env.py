@@ -308,7 +308,7 @@ def test_observations_show_the_chunk(world: Any) -> None:
     state = env.snapshot().episode.world
     assert np.array_equal(observation["frames"], world.frames(state))
     assert np.array_equal(observation["frame"], world.frames(state)[-1])
-    assert np.array_equal(observation["latent"], world.latents(state)[-1])
+    assert np.array_equal(observation["latent"], world.latents(state)[-1].ravel())
     assert np.array_equal(observation["pose"], info["c2w"][-1, :3].ravel().astype(np.float32))
     assert np.array_equal(np.stack(env.render()), observation["frames"])
 
