@@ -21,8 +21,8 @@ class OptimizerConfig:
         ema: Decay of the averaged weights per step.
     """
 
-    matrix_rate: float = 2e-2
-    other_rate: float = 5e-3
+    matrix_rate: float = 1e-2
+    other_rate: float = 3e-3
     warmup: int = 40
     decay_from: float = 0.4
     clip: float = 1.0
@@ -66,8 +66,15 @@ class Optimizer:
         return rise * fall
 
     def step(self, step: int, progress: float) -> float:
-        """Apply the gradients of one step and clear them; returns their norm."""
+        """Apply the gradients of one step and clear them; returns their norm.
+
+        Gradients that are not finite are dropped: a memory that ran away costs one step.
+        """
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
+        if not torch.isfinite(norm):
+            for parameter in self.parameters:
+                parameter.grad = None
+            return float(norm)
         for view, parameter in zip(self.views, self.matrices, strict=True):
             view.grad = None if parameter.grad is None else parameter.grad.flatten(1)
         share = self.rate(step, progress)

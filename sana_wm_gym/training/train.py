@@ -42,10 +42,12 @@ class Stream:
         self.episode = next(source)
         self.index = 0
         self.state: GeneratorState | None = None
+        self.lost = False
 
     def turn(self) -> None:
-        """Start a new episode if this one is over."""
-        if self.index >= self.episode.chunks:
+        """Start a new episode if this one is over or its memory is no longer finite."""
+        if self.index >= self.episode.chunks or self.lost:
+            self.lost = False
             self.episode, self.index, self.state = next(self.source), 0, None
 
 
@@ -99,7 +101,10 @@ class Trainer:
                 last=position == chunks - 1,
             )
             losses.append(loss)
-            record.append((float(loss.detach()), float(plain)))
+            if torch.isfinite(loss):
+                record.append((float(loss.detach()), float(plain)))
+            else:
+                stream.lost = True
             stream.index += 1
         torch.stack(losses).mean().backward()
         assert stream.state is not None
@@ -172,7 +177,7 @@ def _loop(run: Run, trainer: Trainer, shared: bool, rank: int, bar: Progress, ta
             continue
         over = run.hours >= config.hours
         if run.done % LOG_EVERY == 0 or over:
-            loss, plain = np.mean(recent, axis=0)
+            loss, plain = np.mean(recent, axis=0) if recent else (np.nan, np.nan)
             row = {
                 "step": run.done,
                 "hours": round(run.hours, 4),
