@@ -16,9 +16,12 @@ from above) and OUT/metrics.json.
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +30,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
+from rich.progress import track
 
 from agents.pictures import draw_path, side_by_side
 from agents.tour import plan_tour
-from benchmarks.report import progress, provenance, write_json
-from sana_wm_gym import ENV_ID
+from sana_wm_gym import ENV_ID, __version__
 from sana_wm_gym.envs import write_video
 from sana_wm_gym.metrics import PoseScore, RolloutScore, psnr, score_rollout
 from sana_wm_gym.metrics.estimators import LKBundleAdjustment
@@ -107,11 +110,16 @@ def walk(world: WorldModel[Any], chunks: int, seed: int, console: Console) -> To
     )
     frames, info = env.reset(seed=seed, options={"start": start})
     seen, poses = [frames[:1]], [info["c2w"]]
-    with progress(console) as bar:
-        for action in bar.track(actions, description=f"stepping {world.spec.name}"):
-            frames, _, _, _, info = env.step(action.astype(np.float32))
-            seen.append(frames)
-            poses.append(info["c2w"])
+    for action in track(
+        actions,
+        f"stepping {world.spec.name}",
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ):
+        frames, _, _, _, info = env.step(action.astype(np.float32))
+        seen.append(frames)
+        poses.append(info["c2w"])
     env.close()
     c2w = np.concatenate(poses)
     size = (world.spec.height, world.spec.width)
@@ -160,22 +168,24 @@ def run(world: WorldModel[Any], chunks: int, seed: int, out: Path, console: Cons
             np.broadcast_to(tour.truth[:1], tour.truth.shape), tour.truth
         ),
     }
-    write_json(
-        out / "metrics.json",
-        {
-            **provenance("agents.demo"),
-            "world": spec.name,
-            "seed": seed,
-            "chunks": chunks,
-            "frames": len(tour.frames),
-            "fps": spec.fps,
-            "scene": tour.scene.seed,
-            "actions": tour.actions.tolist(),
-            "scored_every": SCORED_EVERY,
-            "camera": result.to_dict(),
-            **likeness,
-        },
-    )
+    metrics = {
+        "command": " ".join(["python -m agents.demo", *sys.argv[1:]]),
+        "version": __version__,
+        "date": datetime.now(UTC).date().isoformat(),
+        "world": spec.name,
+        "seed": seed,
+        "chunks": chunks,
+        "frames": len(tour.frames),
+        "fps": spec.fps,
+        "scene": tour.scene.seed,
+        "actions": tour.actions.tolist(),
+        "scored_every": SCORED_EVERY,
+        "camera": result.to_dict(),
+        **likeness,
+    }
+    temporary = out / "metrics.json.partial"
+    temporary.write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, out / "metrics.json")
     console.print(result.table(), highlight=False, markup=False, soft_wrap=True)
     for words, values in likeness.items():
         console.print(

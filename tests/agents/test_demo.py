@@ -60,7 +60,7 @@ def test_command_on_the_exact_world(tmp_path, capsys):
     assert frames == 3 * CHUNK_FRAMES + 1
     assert seconds == pytest.approx(frames / 16, abs=0.1)
     result = json.loads((tmp_path / "metrics.json").read_text())
-    for key in ("command", "commit", "device", "date"):
+    for key in ("command", "version", "date"):
         assert result[key]
     assert np.shape(result["actions"]) == (3, 5)
     assert result["psnr_db"] == [100.0] * 3  # this world is the truth
