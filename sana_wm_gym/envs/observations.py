@@ -18,7 +18,7 @@ POSE_BOUND = 1000.0
 """Metres from the first frame at which a `pose` observation is clipped."""
 
 LATENT_BOUND = 100.0
-"""Size at which a `latent` observation is clipped; latents have about unit variance."""
+"""Size at which a `latent` observation is clipped; latents are of order one."""
 
 Array = npt.NDArray[Any]
 Observation = Array | dict[str, Array]
