@@ -42,6 +42,7 @@ class TrainConfig:
             that is over.
         save_minutes: Time between checkpoints.
         validate_minutes: Time between held-out rollouts.
+        validation_clips: Held-out rollouts, of 4 chunks each.
         seed: Source of weights, clips and noise.
         threads: CPU threads.
         autocast: Matrix products in bfloat16.
@@ -50,18 +51,19 @@ class TrainConfig:
     """
 
     folder: str = "outputs/tiny"
-    scenes: Sequence[int] = (5, 8)
+    scenes: Sequence[int] = (8,)
     walks: int = 80
     size: int = 64
     codec_minutes: float = 5.0
-    batch: int = 8
+    batch: int = 6
     streams: int = 8
     unroll: int = 2
     lengths: Sequence[int] = (4, 6, 10, 20, 40)
     length_weights: Sequence[float] = (0.55, 0.25, 0.12, 0.05, 0.03)
-    hours: float = 1.1
+    hours: float = 0.67
     save_minutes: float = 3.0
-    validate_minutes: float = 8.0
+    validate_minutes: float = 7.0
+    validation_clips: int = 16
     seed: int = 0
     threads: int = 1
     autocast: bool = True

@@ -43,8 +43,8 @@ class ObjectiveConfig:
     sigmas: Sequence[float] = (1.0, 0.727)
     weights: Sequence[float] = (0.75, 0.25)
     own_history: float = 0.9
-    own_history_from: float = 0.3
-    own_history_ramp: float = 0.05
+    own_history_from: float = 0.1
+    own_history_ramp: float = 0.15
     channel_power: float = 1.0
 
 

@@ -27,7 +27,7 @@ from sana_wm_gym.world.sana_world import SanaWorld
 from sana_wm_gym.world.schedule import self_forcing
 from sana_wm_gym.world.world_model import WorldSpec
 
-CODEC_WALKS, CODEC_FRAMES = 30, 480
+CODEC_WALKS, CODEC_FRAMES = 8, 480
 TIMESTEPS = (1000, 727, 0)
 """First and last step of SANA-WM's streaming sampler; fixed maps leave little to refine."""
 WINDOW = MemoryWindow(chunks=2, sink=True)
@@ -68,11 +68,12 @@ class Run:
             return load_codec(self.folder)
         config = self.config
         say("fitting the codec's linear part")
-        codec = fit_linear(CodecConfig(), config.scenes, 6, CODEC_FRAMES, config.size)
+        walks = min(CODEC_WALKS, config.walks)
+        codec = fit_linear(CodecConfig(), config.scenes, walks, CODEC_FRAMES, config.size)
         fit_correction(
             codec,
             config.scenes,
-            CODEC_WALKS,
+            walks,
             CODEC_FRAMES,
             config.size,
             config.codec_minutes,

@@ -31,7 +31,7 @@ from sana_wm_gym.training.run import WINDOW, Run
 from sana_wm_gym.training.validation import held_out_clips, rollout_psnr
 
 LOG_EVERY = 25
-VALIDATION_CLIPS, VALIDATION_CHUNKS = 16, 4
+VALIDATION_CHUNKS = 4
 
 
 class Stream:
@@ -153,7 +153,11 @@ def _loop(run: Run, trainer: Trainer, shared: bool, rank: int, bar: Progress, ta
     config = run.config
     size = (config.size, config.size)
     clips = held_out_clips(
-        config.scenes, VALIDATION_CLIPS, VALIDATION_CHUNKS, trainer.view.intrinsics, size
+        config.scenes,
+        config.validation_clips,
+        VALIDATION_CHUNKS,
+        trainer.view.intrinsics,
+        size,
     )
     began = saved = validated = time.time()
     hours_before = run.hours
