@@ -32,7 +32,7 @@ class TrainConfig:
         scenes: Maps to learn.
         walks: Training walks of one minute in each map.
         size: Frame height and width in pixels.
-        codec_minutes: Time to train the decoder's correction for.
+        codec_minutes: Time to train the decoder's correction for; 0 leaves it out.
         batch: Clips per step and process.
         streams: Episodes that take turns, so that successive steps differ.
         unroll: Chunks per step through which gradients flow.
@@ -54,7 +54,7 @@ class TrainConfig:
     scenes: Sequence[int] = (8,)
     walks: int = 80
     size: int = 64
-    codec_minutes: float = 5.0
+    codec_minutes: float = 0.0
     batch: int = 6
     streams: int = 8
     unroll: int = 2

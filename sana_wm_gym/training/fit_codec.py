@@ -73,10 +73,12 @@ def fit_correction(
         walks: Walks in each map.
         frames: Frames per walk.
         size: Frame height and width in pixels.
-        minutes: Time to train for.
+        minutes: Time to train for; 0 leaves the decoder linear.
         seed: Source of batches and disturbance.
         say: Called with a line of progress now and then.
     """
+    if minutes <= 0:
+        return
     groups, previous = _latent_pairs(codec, scenes, walks, frames, size)
     generator = torch.Generator().manual_seed(seed)
     parameters = list(codec.correction.parameters())
