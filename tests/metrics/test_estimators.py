@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -22,7 +23,14 @@ from sana_wm_gym.metrics.estimators.bundle import (
     project,
     turn,
 )
-from sana_wm_gym.metrics.estimators.two_view import fit_rotation, triangulate
+from sana_wm_gym.metrics.estimators.settle import settle_tracks
+from sana_wm_gym.metrics.estimators.tracks import track_points
+from sana_wm_gym.metrics.estimators.two_view import (
+    bearings,
+    fit_rotation,
+    relative_poses,
+    triangulate,
+)
 from sana_wm_gym.world.renderer import default_intrinsics, render
 from sana_wm_gym.world.scenes import generate_scene
 
@@ -273,6 +281,41 @@ def invert_centres(
     poses = np.tile(np.eye(4), (len(rotations), 1, 1))
     poses[:, :3, :3], poses[:, :3, 3] = rotations, translations
     return np.asarray(invert(poses)[:, :3, 3])
+
+
+def test_settling_moves_shifted_tracks_back_onto_their_points() -> None:
+    frames, truth = clip("orbit", 17)
+    grey = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
+    poses = invert(relative_to_first(truth))
+    xy = track_points(frames).xy
+    xy = xy[:, np.isfinite(xy).all(axis=(0, 2))]
+    centres = relative_to_first(truth)[:, :3, 3]
+    rays = bearings(xy, INTRINSICS)
+    rays = np.einsum("nij,npj->npi", relative_to_first(truth)[:, :3, :3], rays)
+    points, _ = triangulate(centres, rays, np.ones(xy.shape[:2], dtype=bool))
+    moved = xy + np.random.default_rng(0).normal(0, 0.25, xy.shape)
+    moved[8] = xy[8]  # the middle sight, which the others are compared with
+
+    found = settle_tracks(grey, moved, poses[:, :3, :3], poses[:, :3, 3], points, INTRINSICS)
+    before = np.linalg.norm(moved - xy, axis=-1)
+    after = np.linalg.norm(found - xy, axis=-1)
+    assert np.isfinite(after).mean() > 0.8
+    assert np.nanmedian(after) < 0.3 * np.median(before)
+
+
+def test_points_on_a_plane_offer_the_true_motion_among_others() -> None:
+    rotation = Rotation.from_rotvec([0.02, -0.08, 0.01]).as_matrix()
+    translation = np.array([0.6, 0.0, -0.8])
+    rng = np.random.default_rng(0)
+    across = rng.uniform(-2, 2, (60, 2))
+    points = np.column_stack([across, 5 + 0.4 * across[:, 0]])
+    start, _ = project(np.eye(3), np.zeros(3), points, INTRINSICS)
+    end, _ = project(rotation, translation, points, INTRINSICS)
+    motions = relative_poses(start, end, INTRINSICS, 0.3)
+    errors = [np.rad2deg(geodesic_angle(turn, rotation)) for turn, _ in motions[1:]]
+    assert len(motions) == 3
+    assert min(errors) < 0.01
+    assert max(errors) > 1.0
 
 
 def test_rotation_fit_ignores_a_third_of_outliers() -> None:

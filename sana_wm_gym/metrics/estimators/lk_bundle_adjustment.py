@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -29,15 +30,17 @@ from sana_wm_gym.metrics.estimators.protocol import (
     PoseEstimate,
     check_input,
 )
+from sana_wm_gym.metrics.estimators.settle import settle_tracks
 from sana_wm_gym.metrics.estimators.tracks import Tracks, track_points
 from sana_wm_gym.metrics.estimators.two_view import (
     Parallax,
     bearings,
     fit_rotation,
     parallaxes,
-    relative_pose,
+    relative_poses,
     triangulate,
 )
+from sana_wm_gym.metrics.pose import RELEASE, score_poses
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -48,7 +51,11 @@ _MAX_ERROR_PX = 2.0  # mean reprojection error of a kept point
 _MIN_POINTS = 12  # that a placed camera must see
 _GOOD_PX = 0.5  # reprojection error of an explained observation
 _OUTLIER = 5.0  # times the median error
-_STARTS = 3  # start pairs tried
+_STARTS = 2  # start pairs tried, each with up to three motions
+_SAME_DEG = 0.3  # RotErr under which two reconstructions are one
+_MIN_SHARE = 0.8  # of the best one's observations that another must explain to compete
+_FINISHED = 2  # reconstructions adjusted to the end
+_ROUNDS = 3  # of adjusting and settling
 _GROW = 4  # frames placed between triangulations
 _ADJUST_EVERY = 16  # frames placed between adjustments
 _ADJUST_POINTS = (800, 2000)  # longest tracks used while growing and at the end
@@ -90,14 +97,8 @@ class LKBundleAdjustment:
             return result(still, np.ones(len(frames), dtype=bool), "static", None)
         threshold = 0.25 + 0.6 * frames.shape[2] / 256
         if max(pair.residual_px for pair in pairs) >= threshold:
-            started = (_start(tracks, used, pair) for pair in _start_pairs(pairs))
-            scenes = [scene for scene in started if scene is not None]
-            for scene in scenes:
-                _grow(scene)
-            # A start from a mistaken essential matrix explains fewer of the tracks.
-            best = max(scenes, key=_explained, default=None)
-            if best is not None and best.placed.mean() >= 0.5:
-                _polish(best)
+            best = _reconstruct(tracks, used, pairs, frames)
+            if best is not None:
                 return result(_c2w(best), best.placed, "full", _rms_error(best))
         rotations, valid = _rotations(tracks, used)
         centres = np.zeros((len(frames), 3))
@@ -123,6 +124,39 @@ class _Scene:
         return np.isfinite(self.xy[..., 0])
 
 
+def _reconstruct(
+    tracks: Tracks, intrinsics: Intrinsics, pairs: list[Parallax], frames: Frames
+) -> _Scene | None:
+    """The best of several starts, or None if no start places half of the frames."""
+    grown = []
+    for pair in _start_pairs(pairs):
+        for scene in _starts(tracks, intrinsics, pair):
+            _grow(scene)
+            if scene.placed.mean() >= 0.5:
+                grown.append(scene)
+    # Starts that ended in one place need to be finished only once.
+    distinct: list[_Scene] = []
+    for scene in sorted(grown, key=_explained, reverse=True):
+        if _explained(scene) > _MIN_SHARE * _explained(distinct[0] if distinct else scene) and all(
+            _gap_deg(scene, other) > _SAME_DEG for other in distinct
+        ):
+            distinct.append(scene)
+    grey = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
+    for scene in distinct[:_FINISHED]:
+        _polish(scene, grey)
+    # The wrong one of a plane's two motions fits almost as many tracks, but less closely.
+    return min(distinct[:_FINISHED], key=_rms_error, default=None)
+
+
+def _gap_deg(a: _Scene, b: _Scene) -> float:
+    """RotErr between two reconstructions over the frames that both place."""
+    both = a.placed & b.placed
+    if both.sum() < 3:
+        return np.inf
+    gap = score_poses(_c2w(a)[both], _c2w(b)[both], RELEASE).rot_err
+    return np.inf if gap is None else gap
+
+
 def _start_pairs(pairs: list[Parallax]) -> list[Parallax]:
     """The best pairs, no two sharing both ends closely."""
     chosen: list[Parallax] = []
@@ -138,15 +172,22 @@ def _start_pairs(pairs: list[Parallax]) -> list[Parallax]:
     return chosen
 
 
-def _start(tracks: Tracks, intrinsics: Intrinsics, pair: Parallax) -> _Scene | None:
-    """A scene of two placed frames, or None if they do not fix one."""
-    ends = [pair.first, pair.second]
+def _starts(tracks: Tracks, intrinsics: Intrinsics, pair: Parallax) -> list[_Scene]:
+    """Scenes of two placed frames, one for each motion that may lie between them."""
     common = tracks.seen[pair.first] & tracks.seen[pair.second]
     start, end = tracks.xy[pair.first, common], tracks.xy[pair.second, common]
     threshold = 0.3 + 0.5 * intrinsics[2] / 128
-    motion = relative_pose(start, end, intrinsics, threshold)
-    if motion is None:
-        return None
+    scenes = [
+        _start(tracks, intrinsics, pair, motion)
+        for motion in relative_poses(start, end, intrinsics, threshold)
+    ]
+    return [scene for scene in scenes if scene.known.sum() >= _MIN_POINTS]
+
+
+def _start(
+    tracks: Tracks, intrinsics: Intrinsics, pair: Parallax, motion: tuple[Array, Array]
+) -> _Scene:
+    """A scene of two frames, the first at the origin."""
     n, p = tracks.xy.shape[:2]
     scene = _Scene(
         tracks.xy.copy(),
@@ -160,12 +201,11 @@ def _start(tracks: Tracks, intrinsics: Intrinsics, pair: Parallax) -> _Scene | N
         np.zeros(p, dtype=bool),
     )
     scene.rotations[pair.second], scene.translations[pair.second] = motion[0], motion[1]
-    scene.placed[ends] = True
+    scene.placed[[pair.first, pair.second]] = True
     _triangulate(scene)
-    if scene.known.sum() < _MIN_POINTS:
-        return None
-    _adjust(scene, limit=_ADJUST_POINTS[0], iterations=15)
-    return scene if scene.known.sum() >= _MIN_POINTS else None
+    if scene.known.sum() >= _MIN_POINTS:
+        _adjust(scene, limit=_ADJUST_POINTS[0], iterations=15)
+    return scene
 
 
 def _grow(scene: _Scene) -> None:
@@ -194,13 +234,27 @@ def _grow(scene: _Scene) -> None:
             since_adjusted = 0
 
 
-def _polish(scene: _Scene) -> None:
-    """Adjust everything, refusing outliers in between."""
-    for _ in range(3):
+def _polish(scene: _Scene, grey: npt.NDArray[np.uint8]) -> None:
+    """Adjust everything, settling tracks and refusing outliers in between."""
+    for _ in range(_ROUNDS):
         _adjust(scene, limit=_ADJUST_POINTS[1], iterations=12)
+        _settle(scene, grey)
         _refuse_outliers(scene)
         _triangulate(scene)
     _adjust(scene, limit=_ADJUST_POINTS[1], iterations=12)
+
+
+def _settle(scene: _Scene, grey: npt.NDArray[np.uint8]) -> None:
+    """Look known points up again in all placed frames."""
+    frames, known = np.flatnonzero(scene.placed), np.flatnonzero(scene.known)
+    scene.xy[np.ix_(frames, known)] = settle_tracks(
+        grey[frames],
+        scene.xy[np.ix_(frames, known)],
+        scene.rotations[frames],
+        scene.translations[frames],
+        scene.points[known],
+        scene.intrinsics,
+    )
 
 
 def _explained(scene: _Scene) -> int:

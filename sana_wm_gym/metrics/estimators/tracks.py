@@ -12,6 +12,7 @@ _REDETECT_EVERY = 3  # frames
 _CONSISTENCY_PX = 0.3  # largest forward-backward disagreement
 _CORNERS_PER_WIDTH = 48
 _MAX_POINTS = 1200
+_QUALITY = 0.003  # of the strongest corner
 _WINDOW = 5  # pixels; a larger patch pulls its centre away as it changes shape
 _PIXEL_CENTRE = 0.5  # OpenCV puts the centre of pixel (0, 0) at 0, this project at 0.5
 
@@ -120,7 +121,7 @@ def _corners(
     free = np.full(image.shape, 255, np.uint8)
     for x, y in np.round(taken).astype(int):
         cv2.circle(free, (int(x), int(y)), max(1, round(spacing)), 0, -1)
-    found = cv2.goodFeaturesToTrack(image, wanted, 0.003, spacing, mask=free, blockSize=3)
+    found = cv2.goodFeaturesToTrack(image, wanted, _QUALITY, spacing, mask=free, blockSize=3)
     if found is None:  # OpenCV's stub leaves this out
         return np.empty((0, 2), np.float32)  # type: ignore[unreachable]
     found = found.reshape(-1, 1, 2)

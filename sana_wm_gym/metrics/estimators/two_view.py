@@ -87,28 +87,38 @@ def parallaxes(tracks: Tracks, intrinsics: Intrinsics) -> list[Parallax]:
     return found
 
 
-def relative_pose(
+def relative_poses(
     start: Array, end: Array, intrinsics: Intrinsics, threshold_px: float
-) -> tuple[Array, Array, npt.NDArray[np.bool_]] | None:
-    """Motion x_end = R x_start + t with |t| = 1 from the essential matrix of pixels [n, 2].
+) -> list[tuple[Array, Array]]:
+    """Motions x_end = R x_start + t, |t| = 1, that may explain pixels [n, 2] seen twice.
 
-    Returns:
-        R, t and the inliers bool [n], or None where no model was found.
+    One comes from the essential matrix. Points on one plane fit two motions equally well and the
+    essential matrix picks blindly, so where a homography explains most points its motions follow.
 
-    Source: Nister, IEEE TPAMI 26(6), 2004, inside RANSAC.
+    Source: Nister, IEEE TPAMI 26(6), 2004; Malis and Vargas, INRIA RR-6303, 2007.
     """
     fx, fy, cx, cy = intrinsics
     camera = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
+    motions: list[tuple[npt.ArrayLike, npt.ArrayLike]] = []
     cv2.setRNGSeed(0)
-    essential, mask = cv2.findEssentialMat(
+    essential, inliers = cv2.findEssentialMat(
         start, end, camera, method=cv2.RANSAC, prob=0.9999, threshold=threshold_px
     )
-    if essential is None or essential.shape != (3, 3):
-        return None
-    _, rotation, translation, mask = cv2.recoverPose(essential, start, end, camera, mask=mask)
-    turn = np.asarray(rotation, dtype=np.float64)
-    shift = np.asarray(translation, dtype=np.float64).ravel()
-    return turn, shift, mask.ravel() > 0
+    if essential is not None and essential.shape == (3, 3):
+        _, turn, shift, _ = cv2.recoverPose(essential, start, end, camera, mask=inliers)
+        motions.append((turn, shift))
+    homography, inliers = cv2.findHomography(start, end, cv2.RANSAC, threshold_px)
+    if homography is not None and inliers.mean() >= 0.5:
+        rays = bearings(start[inliers.ravel() > 0], intrinsics)
+        _, turns, shifts, normals = cv2.decomposeHomographyMat(homography, camera)
+        for turn, shift, normal in zip(turns, shifts, normals, strict=True):
+            # The plane lies in front of the camera, and the camera moves.
+            if np.mean(rays @ normal > 0) > 0.5 and np.linalg.norm(shift) > 1e-3:
+                motions.append((turn, shift / np.linalg.norm(shift)))
+    return [
+        (np.asarray(turn, dtype=np.float64), np.asarray(shift, dtype=np.float64).ravel())
+        for turn, shift in motions
+    ]
 
 
 def triangulate(centres: Array, rays: Array, seen: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
