@@ -10,8 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "sana_wm_gym"
 
-# What a part may import of the project besides itself. `top` is the package's own __init__;
-# agents and benchmarks are scripts of one rank and may share their reporting.
+# What a part may import of the project besides itself. `top` is the package's own __init__.
 DIRECT = {
     "top": {"envs"},
     "camera": set(),
@@ -21,8 +20,8 @@ DIRECT = {
     "world": {"weights", "models", "camera"},
     "training": {"world", "weights", "models", "camera"},
     "envs": {"world", "metrics", "camera"},
-    "benchmarks": {"agents", "envs", "world", "weights", "models", "camera", "metrics", "training"},
-    "agents": {"benchmarks", "envs", "world", "weights", "models", "camera", "metrics"},
+    "benchmarks": {"envs", "world", "weights", "models", "camera", "metrics", "training"},
+    "agents": {"envs", "world", "weights", "models", "camera", "metrics"},
 }
 
 # Foreign packages that only some parts may import.
