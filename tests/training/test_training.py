@@ -1,4 +1,4 @@
-"""Training: clips line up with frames, steps lower the loss, a stopped run goes on, weights ship."""
+"""Training: clips line up, steps lower the loss, a stopped run goes on, weights ship."""
 
 from __future__ import annotations
 

@@ -71,10 +71,13 @@ def test_walk_of_no_steps_is_its_start_and_fewer_are_refused() -> None:
 
 
 def test_corners_survive_half_a_second() -> None:
+    # 128 px is the least resolution at which pose scores rank worlds. At 64 px the median is 50:
+    # patterns are as large as the embedded world can learn (docs/embedded_world.md).
     survivors = []
     for seed in range(4):
         scene = generate_scene(seed)
-        frames = render(scene, sample_walk(scene, np.random.default_rng(seed), 240))
+        walk = sample_walk(scene, np.random.default_rng(seed), 240)
+        frames = render(scene, walk, size=(128, 128))
         grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
         for at in range(0, 232, 24):
             start = cv2.goodFeaturesToTrack(grey[at], 200, 0.005, 2)
@@ -84,5 +87,5 @@ def test_corners_survive_half_a_second() -> None:
                 points, _, _ = cv2.calcOpticalFlowPyrLK(
                     grey[old], grey[new], points, np.empty(0), winSize=(9, 9), maxLevel=2
                 )
-            survivors.append((np.linalg.norm(points - start, axis=-1) < 0.5).sum())
+            survivors.append((np.linalg.norm(points - start, axis=-1) < 1.0).sum())
     assert np.median(survivors) >= 60
