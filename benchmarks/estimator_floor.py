@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
@@ -141,12 +142,23 @@ def place(scene: Scene, path: Path3, seed: int) -> Path3:
     raise ValueError(f"scene {scene.seed} has no room for the path")
 
 
-def measure(clip: str, scene_seed: int, size: int, frames: int) -> dict[str, Any]:
+def degrade(video: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """One pixel of blur, half the contrast, noise of 2.5 grey levels: a soft generated video."""
+    blurred = np.stack([cv2.GaussianBlur(frame, (0, 0), 1.0) for frame in video])
+    noise = np.random.default_rng(0).normal(0.0, 2.5, video.shape)
+    return np.clip(np.rint(0.5 * blurred + 64 + noise), 0, 255).astype(np.uint8)
+
+
+def measure(
+    clip: str, scene_seed: int, size: int, frames: int, degraded: bool = False
+) -> dict[str, Any]:
     """Render one clip, estimate its poses and score them under every shown convention."""
     scene = generate_scene(scene_seed)
     truth = place(scene, CLIPS[clip](np.arange(frames) / FPS), seed=scene_seed)
     intrinsics = default_intrinsics(size, size)
     video = render(scene, truth, intrinsics, (size, size), samples=max(2, 256 // size))
+    if degraded:
+        video = degrade(video)
     started = time.process_time()
     estimate = LKBundleAdjustment().estimate(video, intrinsics, FPS)
     row: dict[str, Any] = {
@@ -233,6 +245,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--frames", type=int, default=97, help="frames per clip at 16 fps; 97 is six seconds"
     )
+    parser.add_argument(
+        "--degraded", action="store_true", help="blur, dim and add noise before estimating"
+    )
     parser.add_argument("--out", type=Path, help="also write all numbers to this json file")
     options = parser.parse_args(arguments)
     if min(options.sizes) < 16 or options.frames < 3 or min(options.scenes) < 0:
@@ -245,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = []
     with progress(console) as bar:
         for clip, scene, size in bar.track(jobs, description="estimating"):
-            rows.append(measure(clip, scene, size, options.frames))
+            rows.append(measure(clip, scene, size, options.frames, options.degraded))
     report(rows, console)
     if options.out is not None:
         write_json(
