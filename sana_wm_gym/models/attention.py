@@ -162,11 +162,12 @@ class DeltaRuleAttention(DualBranchAttention):
         tail = None if memory is None else memory.key_tail
         key = self.conv_k(raw_key, whole, reverse_spans, tail)
         query, key = self.features(query, key, self.q_norm, self.k_norm)
+        main_beta = bounded(beta, key) if self.numerics.bounded_writes else beta
         numerator, numerator_memory = delta_rule(
             by_head(rotate(query, rope)),
             by_head(rotate(key, rope)),
             by_head(self.per_head(value)),
-            beta,
+            main_beta,
             decay,
             spans,
             None if memory is None else memory.numerator,
@@ -175,7 +176,7 @@ class DeltaRuleAttention(DualBranchAttention):
             by_head(query),
             by_head(key),
             torch.ones_like(beta)[..., None],
-            beta,
+            main_beta,
             decay,
             spans,
             None if memory is None else memory.denominator,
@@ -226,6 +227,8 @@ class DeltaRuleAttention(DualBranchAttention):
         value = self.per_head(self.v_proj_cam(x))
         ray_query, ray_key, ray_value = self.to_rays(query, key, value, camera, renormalise)
         beta = beta / key_inflation(ray_key, key).mean(2).clamp(min=1.0).permute(0, 2, 1)[..., None]
+        if self.numerics.bounded_writes:
+            beta = bounded(beta, ray_key)
         out, after = delta_rule(
             by_head(ray_query), by_head(ray_key), by_head(ray_value), beta, decay, spans, memory
         )
@@ -379,6 +382,16 @@ def key_inflation(moved: Tensor, before: Tensor) -> Tensor:
         return v.float().pow(2).sum(-1).clamp(min=1e-12)
 
     return squared(moved) / squared(before)
+
+
+def bounded(beta: Tensor, key: Tensor) -> Tensor:
+    """Write gates [b, heads, f, s] discounted so that no frame's sum of beta |key|^2 exceeds 1.
+
+    That sum is the trace of P, which bounds its norm: I - P then never amplifies a memory. Keys
+    are [b, f, s, heads, d].
+    """
+    energy = beta * key.float().pow(2).sum(-1).permute(0, 3, 1, 2)
+    return beta / energy.sum(-1, keepdim=True).clamp(min=1.0)
 
 
 def by_head(x: Tensor) -> Tensor:

@@ -37,6 +37,9 @@ class Numerics:
         renormalise_softmax_rays: Scale queries, keys and values back to at most their RMS before
             the ray transform, in softmax blocks.
         renormalise_delta_rays: The same in delta-rule blocks.
+        bounded_writes: Discount a frame's write gates where its keys would write more than the
+            whole memory (sum of beta |k|^2 over 1), so that a transition never has a norm over 1.
+            Upstream relies on its key scale, which bounds this only on average.
         bf16_softmax: Round softmax queries, keys and values to bfloat16.
     """
 
@@ -46,6 +49,7 @@ class Numerics:
     camera_key_context: bool = True
     renormalise_softmax_rays: bool = False
     renormalise_delta_rays: bool = False
+    bounded_writes: bool = False
     bf16_softmax: bool = False
 
 
@@ -70,6 +74,6 @@ R1_STREAMING = Numerics(
 R2_BIDIRECTIONAL = Numerics(causal_softmax=False, bf16_softmax=True)
 R2_CHUNK_CAUSAL = Numerics(bf16_softmax=True)
 R2_STREAMING = Numerics(bf16_softmax=True)
-EXACT = Numerics()
+EXACT = Numerics(bounded_writes=True)
 """Our own choice for models trained by this project: every difference resolved the plain way, so
 that streaming and one chunk-causal call agree."""
