@@ -11,7 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from sana_wm_gym.models import numerics
-from sana_wm_gym.models.attention import DeltaRuleAttention, SoftmaxAttention, key_inflation
+from sana_wm_gym.models.attention import (
+    DeltaRuleAttention,
+    SoftmaxAttention,
+    bounded,
+    key_inflation,
+)
 from sana_wm_gym.models.numerics import EXACT, Numerics, padded_head_dim
 from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.transformer import Conditioning, SanaWM, SanaWMConfig
@@ -152,6 +157,7 @@ ACTS = {
     "camera_key_context": "several chunks",
     "renormalise_softmax_rays": "moving cameras",
     "renormalise_delta_rays": "moving cameras",
+    "bounded_writes": "strong keys",
 }
 
 
@@ -163,6 +169,11 @@ def test_every_choice_is_tested():
 def test_a_choice_acts_where_it_says_and_nowhere_else(build, draw, name):
     plain, other = build(EXACT), build(replace(EXACT, **{name: not getattr(EXACT, name)}))
     moving = draw(5)
+
+    if ACTS[name] == "strong keys":
+        for model in (plain, other):
+            for block in model.blocks:
+                block.attn.k_norm.weight.data *= 4
 
     def difference(inputs, plan):
         return (flow(plain, inputs, plan) - flow(other, inputs, plan)).abs().max()
@@ -192,7 +203,24 @@ def test_presets_say_what_the_revisions_do():
     assert numerics.R2_CHUNK_CAUSAL.causal_softmax
     assert not numerics.R1_STREAMING.camera_key_context
     assert numerics.R2_STREAMING.camera_key_context
-    assert Numerics() == EXACT
+    assert Numerics(bounded_writes=True) == EXACT
+    upstream = [value for name, value in vars(numerics).items() if name[:2] in ("R0", "R1", "R2")]
+    assert len(upstream) == 7 and not any(preset.bounded_writes for preset in upstream)
+
+
+def test_bounded_writes_never_amplify_a_memory():
+    generator = torch.Generator().manual_seed(0)
+    key = 3 * torch.randn(2, 3, 6, 2, 8, generator=generator)
+    beta = torch.rand(2, 2, 3, 6, generator=generator)
+    by_head = key.permute(0, 3, 1, 2, 4)
+
+    def norm(gates):
+        written = (gates[..., None] * by_head).transpose(-1, -2) @ by_head
+        return torch.linalg.matrix_norm(torch.eye(8) - written, ord=2).max()
+
+    assert norm(beta) > 2
+    assert norm(bounded(beta, key)) <= 1 + 1e-6
+    torch.testing.assert_close(bounded(beta, 1e-3 * key), beta)
 
 
 @pytest.mark.parametrize(
