@@ -29,7 +29,7 @@ from sana_wm_gym.world.world_model import WorldSpec
 
 CODEC_WALKS, CODEC_FRAMES = 8, 480
 TIMESTEPS = (1000, 0)
-"""One step: in a map known by heart the first prediction is the best one (docs/embedded_world.md)."""
+"""One step: in a map known by heart the first prediction is the best (docs/embedded_world.md)."""
 WINDOW = MemoryWindow(chunks=2, sink=True)
 """What softmax blocks remember in training and at run time: SANA-WM's streaming default."""
 
