@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -15,15 +16,18 @@ from sana_wm_gym.weights.world_file import EMBEDDED, WorldFile, write_world_file
 from sana_wm_gym.world.sana_world import promise_of
 
 
-def export(folder: Path, path: Path, config: TrainConfig) -> None:
-    """Write the averaged weights of a run as a world file.
+def export(folder: Path, path: Path) -> None:
+    """Write the averaged weights of a run as a world file that knows the run's own maps and size.
 
     Raises:
-        FileNotFoundError: The run has no weights yet.
+        FileNotFoundError: The run has no weights or no settings yet.
     """
-    weights = folder / "generator.safetensors"
-    if not weights.is_file():
-        raise FileNotFoundError(f"no weights at {weights}; train first")
+    weights, settings = folder / "generator.safetensors", folder / "config.json"
+    for needed in (weights, settings):
+        if not needed.is_file():
+            raise FileNotFoundError(f"no {needed.name} in {folder}; train first")
+    told = json.loads(settings.read_text())
+    config = TrainConfig(scenes=tuple(told["scenes"]), size=told["size"])
     generator = SanaWM(TINY, EXACT)
     generator.load_state_dict(load_file(weights))
     codec = load_codec(folder)
@@ -38,7 +42,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of the training run")
     parser.add_argument("--to", type=Path, default=EMBEDDED / "tiny.safetensors", help="world file")
     arguments = parser.parse_args()
-    export(arguments.folder, arguments.to, TrainConfig())
+    export(arguments.folder, arguments.to)
     print(f"wrote {arguments.to}: {arguments.to.stat().st_size / 1e6:.1f} MB")
 
 

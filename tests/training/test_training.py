@@ -164,7 +164,7 @@ def test_a_run_stops_resumes_and_ships(tmp_path: Path) -> None:
     train(further)
     assert Run(further, print).done > first.done
 
-    export(tmp_path, tmp_path / "world.safetensors", further)
+    export(tmp_path, tmp_path / "world.safetensors")
     world = world_of(read_world_file(tmp_path / "world.safetensors"))
     assert world.spec.scenes == (3,)
     assert world.frames(world.begin(world.sample_start(np.random.default_rng(0)), 0)).shape == (

@@ -87,5 +87,5 @@ def test_corners_survive_half_a_second() -> None:
                 points, _, _ = cv2.calcOpticalFlowPyrLK(
                     grey[old], grey[new], points, np.empty(0), winSize=(9, 9), maxLevel=2
                 )
-            survivors.append((np.linalg.norm(points - start, axis=-1) < 1.0).sum())
+            survivors.append((np.linalg.norm(points - start, axis=-1) < 0.5).sum())
     assert np.median(survivors) >= 60
