@@ -21,7 +21,15 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.parity_checks import camera, forward, manifests, metrics, schedules, streaming
+from benchmarks.parity_checks import (
+    camera,
+    forward,
+    manifests,
+    metrics,
+    schedules,
+    streaming,
+    synthesis,
+)
 from benchmarks.parity_checks.check import Check, GoldenError, Outcome, Skip, fold_names
 from benchmarks.parity_checks.rounding import excuse
 
@@ -58,7 +66,7 @@ SOURCES = (
     Source("camera_intrinsics.npz", camera.check_intrinsics, "camera.json"),
     Source("camera_model_inputs.npz", camera.check_model_inputs, "camera.json"),
     Source("metrics/trajectory_metrics.json", metrics.check_trajectories, ".npz"),
-    Source("metrics/trajectory_synthesis.json", metrics.check_synthesis, ".npz"),
+    Source("metrics/trajectory_synthesis.json", synthesis.check, ".npz"),
     Source("metrics/frame_metrics.json", metrics.check_frames, ".npz"),
     Source("manifest_*.json", manifests.check),
     Source("dit_bidirectional*.safetensors", forward.check, ".json"),

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.parity_checks.check import Array, Check, GoldenError, Outcome, Skip, equal
+from benchmarks.parity_checks.check import Array, Check, Outcome, Skip, equal
 from benchmarks.parity_checks.files import entry, read_json, read_npz
-from sana_wm_gym.camera.se3 import from_rotation_translation, geodesic_angle, invert
 from sana_wm_gym.metrics import (
     CONVENTIONS,
-    PAPER_SIM3,
     DegenerateTrajectoryError,
     PoseScore,
     match_frames,
     psnr,
     score_poses,
     ssim,
+    trajectory_error,
 )
+from sana_wm_gym.metrics.drift import first_to_last, windows
 from sana_wm_gym.metrics.matching import video_index
-from sana_wm_gym.metrics.pose import PathPair
 
 EVO = "evo_sim3"
 FIELDS = {"RotErr": "rot_err", "TransErr": "trans_err", "CamMC": "cam_mc", "scale": "scale"}
@@ -56,7 +56,7 @@ def check_trajectories(path: Path) -> Iterator[Outcome]:
         skip_first = "uses" in case and case["n"] == len(reference) - 1
         for convention, expected in case["expected"].items():
             if convention == EVO:
-                numbers: dict[str, float | None] = dict(_evo(estimate, reference))
+                numbers: dict[str, float | None] = asdict(trajectory_error(estimate, reference))
             elif convention in CONVENTIONS:
                 score = _score(estimate, reference, convention, valid, skip_first)
                 numbers = {key: getattr(score, field, None) for key, field in FIELDS.items()}
@@ -89,21 +89,6 @@ def _facts(prefix: str, score: PoseScore, case: Mapping[str, Any]) -> Iterator[O
         yield _number(f"{prefix}/coverage", score.coverage, case["coverage"], 1e-12)
 
 
-def _evo(estimate: Array, reference: Array) -> dict[str, float]:
-    """RMSE of positions and of frame-to-frame motion after similarity alignment."""
-    pair = PathPair.of(reference, estimate)
-    aligned = PAPER_SIM3.align(pair)
-    ours = from_rotation_translation(aligned.rotations, aligned.centres)
-    theirs = pair.reference
-    steps = [invert(poses[:-1]) @ poses[1:] for poses in (theirs, ours)]
-    drift = invert(steps[0]) @ steps[1]
-    angles = np.rad2deg(geodesic_angle(np.eye(3), drift[:, :3, :3]))
-    lengths = np.linalg.norm(drift[:, :3, 3], axis=-1)
-    apart = np.linalg.norm(ours[:, :3, 3] - theirs[:, :3, 3], axis=-1)
-    named = {"rpe_trans_rmse": lengths, "rpe_rot_deg_rmse": angles, "ate_rmse": apart}
-    return {name: float(np.sqrt(np.mean(values**2))) for name, values in named.items()}
-
-
 def _compare(
     prefix: str,
     ours: Mapping[str, float | None],
@@ -127,7 +112,7 @@ def _compare(
 
 
 def check_frames(path: Path) -> Iterator[Outcome]:
-    """`frame_metrics.json`: PSNR, SSIM, and which video frame shows an instant."""
+    """`frame_metrics.json`: PSNR, SSIM, which video frame shows an instant, drift windows."""
     content = read_json(path)
     arrays = read_npz(path.with_suffix(".npz"))
     tolerance = entry(content, "tolerance", dict, path.name)
@@ -147,18 +132,19 @@ def check_frames(path: Path) -> Iterator[Outcome]:
         ours = video_index(index, rate, video_rate, case["n_video_frames"])
         name = f"fps_remap/{index} at {rate} in {case['n_video_frames']} at {video_rate}"
         yield equal(name, ours, case["index"])
+    for case in content.get("temporal_windows", []):
+        count, rate, seconds = case["n_frames"], case["fps"], case["window_sec"]
+        ranges = [list(window) for window in windows(count, rate, seconds)]
+        name = f"temporal_windows/{seconds} s of {count} at {rate}"
+        yield equal(name, ranges, case["windows"])
+    if "delta_iq_example" in content:
+        example = content["delta_iq_example"]
+        lost = first_to_last(example["per_window"])
+        yield _number("delta_iq_example/delta", lost, example["delta"], 1e-9)
     known = {"schema", "note", "tolerance", "pairs", "fps_remap"}
+    known |= {"temporal_windows", "delta_iq_example"}
     for section in sorted(content.keys() - known):
         yield Skip(section, "nothing here computes it")
-
-
-def check_synthesis(path: Path) -> Iterator[Outcome]:
-    """`trajectory_synthesis.json`: not part of this package yet; its arrays are named."""
-    names = read_npz(path.with_suffix(".npz"))
-    if not names:
-        raise GoldenError(f"{path.with_suffix('.npz').name}: holds no arrays")
-    for name in names:
-        yield Skip(name, "nothing here computes it")
 
 
 def _number(name: str, ours: float | None, reference: float, allowed: float) -> Check:

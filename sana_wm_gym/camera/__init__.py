@@ -35,7 +35,17 @@ from sana_wm_gym.camera.rays import (
     ray_matrices,
     round_to_bfloat16,
 )
+from sana_wm_gym.camera.revisits import RevisitPair, find_revisits
 from sana_wm_gym.camera.se3 import geodesic_angle, invert, relative_to_first
+from sana_wm_gym.camera.smoothness import Smoothness, smoothness
+from sana_wm_gym.camera.synthesis import (
+    SynthesisedTrajectory,
+    Template,
+    Waypoint,
+    near_points,
+    synthesise,
+)
+from sana_wm_gym.camera.templates import HARD, SIMPLE
 from sana_wm_gym.camera.trajectory import (
     PITCH_LIMIT,
     CameraState,
@@ -48,10 +58,12 @@ from sana_wm_gym.camera.trajectory import (
 __all__ = [
     "CONTROL_NAMES",
     "DISCRETE_ACTIONS",
+    "HARD",
     "KEY_MAPS",
     "PITCH_LIMIT",
     "SANA_WM_2026_05",
     "SANA_WM_2026_06",
+    "SIMPLE",
     "TWIST_NAMES",
     "CameraState",
     "CameraTrajectory",
@@ -61,11 +73,17 @@ __all__ = [
     "KeyState",
     "LatentCameras",
     "MotionLimits",
+    "RevisitPair",
     "Smoothing",
+    "Smoothness",
+    "SynthesisedTrajectory",
+    "Template",
+    "Waypoint",
     "centre_crop",
     "crop_image",
     "crop_intrinsics",
     "discrete_to_held",
+    "find_revisits",
     "geodesic_angle",
     "integrate",
     "intrinsics_per_frame",
@@ -74,6 +92,7 @@ __all__ = [
     "keys_to_controls",
     "latent_cameras",
     "latent_intrinsics",
+    "near_points",
     "next_latent_cameras",
     "parse_action_string",
     "plucker",
@@ -85,6 +104,8 @@ __all__ = [
     "rollout",
     "rollout_action_string",
     "round_to_bfloat16",
+    "smoothness",
     "snap_num_frames",
+    "synthesise",
     "twist_to_controls",
 ]
