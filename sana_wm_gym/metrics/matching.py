@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 _SAME_RATE = 0.1  # Hz; rates closer than this are one rate written with different rounding
+_HALF = 0.5 + 1e-9  # of a frame period, with room for rounding
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,17 @@ def video_index(
             f"given {reference_index} and {video_frames}"
         )
     return min(round(_position(reference_index, reference_fps, video_fps)), video_frames - 1)
+
+
+def is_reached(
+    reference_index: int, reference_fps: float, video_fps: float, video_frames: int
+) -> bool:
+    """Whether the video has a frame within half a frame period of one reference index.
+
+    Raises:
+        ValueError: A rate is not positive.
+    """
+    return _position(reference_index, reference_fps, video_fps) - (video_frames - 1) <= _HALF
 
 
 def match_frames(
@@ -66,7 +78,7 @@ def match_frames(
         )
     reference = np.arange(0, reference_frames, stride, dtype=np.int64)
     positions = np.array([_position(int(i), reference_fps, video_fps) for i in reference])
-    reached = positions - (video_frames - 1) <= 0.5 + 1e-9
+    reached = positions - (video_frames - 1) <= _HALF
     if not truncate and not reached.all():
         missed = int(reference[np.argmin(reached)])
         raise ValueError(

@@ -18,8 +18,8 @@ relative to their own first frame before anything else. Per frame, after alignme
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
@@ -27,125 +27,58 @@ import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.camera.se3 import geodesic_angle, relative_to_first
+from sana_wm_gym.metrics.alignment import ERRORS, Alignment
+from sana_wm_gym.metrics.conventions import (
+    CAMERACTRL_SUM,
+    CAMI2V_ABS,
+    CAMI2V_REL,
+    CONVENTIONS,
+    MAXNORM_MEAN,
+    PAPER_SE3,
+    PAPER_SIM3,
+    RELEASE,
+    SCALE_ONLY,
+    UNALIGNED,
+    Convention,
+)
+from sana_wm_gym.metrics.pose_checks import (
+    COLLINEAR_RATIO,
+    STATIC_RMS,
+    DegenerateTrajectoryError,
+    InvalidPosesError,
+    PathPair,
+    Poses,
+    Spread,
+    Vectors,
+    check_poses,
+)
 
-Poses = npt.NDArray[np.float64]
-Vectors = npt.NDArray[np.float64]
-
-STATIC_RMS = 1e-6  # reference units; a path whose centres spread less does not move
-COLLINEAR_RATIO = 1e-3  # second over first singular value of the centred centres
-_NORM_EPS = 1e-9  # the guard in CamI2V's division by path extent
-_VALUES = ("rot_err", "trans_err", "cam_mc")
-
-
-class InvalidPosesError(ValueError):
-    """A pose array that cannot be scored under any convention; names the first bad frame."""
-
-
-class DegenerateTrajectoryError(ValueError):
-    """A path on which a convention leaves the asked-for number undefined.
-
-    Attributes:
-        code: Why: `reference_static`, `estimate_static`, `collinear`, `too_few_frames`,
-            `too_few_valid` or `low_coverage`.
-        convention: Name of the convention.
-        n: Frames that were scored.
-        reference_spread: RMS distance of the reference centres from their mean, metres.
-        estimate_spread: The same for the estimate, in its own unit.
-    """
-
-    def __init__(
-        self, code: str, convention: str, n: int, reference_spread: float, estimate_spread: float
-    ) -> None:
-        self.code = code
-        self.convention = convention
-        self.n = n
-        self.reference_spread = reference_spread
-        self.estimate_spread = estimate_spread
-        super().__init__(
-            f"{code}: undefined under convention '{convention}' for {n} frames "
-            f"(rms spread: reference {reference_spread:.3g}, estimate {estimate_spread:.3g})"
-        )
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Shape of a path's centres: `rms` about the mean, and whether it is a point or a line."""
-
-    rms: float
-    static: bool
-    collinear: bool
-
-    @staticmethod
-    def of(centres: Vectors) -> Spread:
-        """Classify centres [n, 3]."""
-        centred = centres - centres.mean(axis=0)
-        rms = float(np.sqrt(np.mean(np.sum(centred**2, axis=1))))
-        singular = np.linalg.svd(centred, compute_uv=False)
-        second = singular[1] if len(singular) > 1 else 0.0
-        static = rms < STATIC_RMS
-        return Spread(rms, static, not static and bool(second < COLLINEAR_RATIO * singular[0]))
-
-
-@dataclass(frozen=True)
-class PathPair:
-    """Two paths over the same instants, each relative to its own first frame."""
-
-    reference: Poses
-    estimate: Poses
-    reference_spread: Spread
-    estimate_spread: Spread
-
-    @staticmethod
-    def of(reference: Poses, estimate: Poses) -> PathPair:
-        """Relativise both [n, 4, 4] and classify them."""
-        reference, estimate = relative_to_first(reference), relative_to_first(estimate)
-        return PathPair(
-            reference,
-            estimate,
-            Spread.of(reference[:, :3, 3]),
-            Spread.of(estimate[:, :3, 3]),
-        )
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """Both paths after a convention has moved them into one frame.
-
-    Attributes:
-        rotations: Of the estimate, [n, 3, 3].
-        centres: Of the estimate, [n, 3].
-        reference_centres: [n, 3]; they differ from the input only where a convention normalises.
-        scale: Fitted factor on the estimate, None where none is fitted or it is undefined.
-        undefined: Which of rot_err, trans_err, cam_mc mean nothing here, and the reason code.
-    """
-
-    rotations: Vectors
-    centres: Vectors
-    reference_centres: Vectors
-    scale: float | None = None
-    undefined: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Convention:
-    """One published meaning of RotErr, TransErr and CamMC.
-
-    Attributes:
-        name: Key in `CONVENTIONS`.
-        align: Brings the estimate to the reference.
-        reduction: Over frames.
-        rotation_unit: Of `rot_err`.
-        translation_unit: Of `trans_err`: `m` where the reference is in metres, or `extent`, the
-            largest distance from frame 0.
-        matches: Where these numbers are printed.
-    """
-
-    name: str
-    align: Callable[[PathPair], Alignment]
-    reduction: Literal["mean", "sum"]
-    rotation_unit: Literal["deg", "rad"]
-    translation_unit: Literal["m", "extent"]
-    matches: str
+__all__ = [
+    "CAMERACTRL_SUM",
+    "CAMI2V_ABS",
+    "CAMI2V_REL",
+    "COLLINEAR_RATIO",
+    "CONVENTIONS",
+    "MAXNORM_MEAN",
+    "PAPER_SE3",
+    "PAPER_SIM3",
+    "RELEASE",
+    "SCALE_ONLY",
+    "STATIC_RMS",
+    "UNALIGNED",
+    "Alignment",
+    "Convention",
+    "DegenerateTrajectoryError",
+    "InvalidPosesError",
+    "PathPair",
+    "PoseScore",
+    "Poses",
+    "Spread",
+    "Vectors",
+    "check_poses",
+    "null_scores",
+    "score_poses",
+]
 
 
 @dataclass(frozen=True)
@@ -265,7 +198,7 @@ def score_poses(
 
     pair = PathPair.of(ref[keep], est[keep])
     aligned = convention.align(pair)
-    if all(name in aligned.undefined for name in _VALUES):
+    if all(name in aligned.undefined for name in ERRORS):
         raise DegenerateTrajectoryError(
             aligned.undefined["rot_err"],
             convention.name,
@@ -321,39 +254,6 @@ def null_scores(reference: npt.ArrayLike, convention: Convention) -> dict[str, P
     return scores
 
 
-def check_poses(
-    poses: npt.NDArray[np.float64], name: str, valid: npt.NDArray[np.bool_] | None = None
-) -> None:
-    """Refuse anything but finite rigid transforms.
-
-    Args:
-        poses: [n, 4, 4].
-        name: What to call the array in the message.
-        valid: bool [n]; frames where it is False are not looked at.
-
-    Raises:
-        InvalidPosesError: Names the first offending frame and what is wrong with it.
-    """
-    if poses.ndim != 3 or poses.shape[1:] != (4, 4):
-        raise InvalidPosesError(f"expected {name} of shape [n, 4, 4], given {poses.shape}")
-    frames = np.arange(len(poses)) if valid is None else np.flatnonzero(valid)
-    checked = poses[frames]
-    rotation = checked[:, :3, :3]
-    with np.errstate(invalid="ignore"):
-        gram = np.einsum("nij,nkj->nik", rotation, rotation)
-        faults = {
-            "holds NaN or inf": ~np.isfinite(checked).all(axis=(1, 2)),
-            "has a last row other than 0 0 0 1": (checked[:, 3] != np.eye(4)[3]).any(axis=1),
-            "has a rotation that is not orthonormal to 1e-4": (
-                ~(np.abs(gram - np.eye(3)) <= 1e-4).all(axis=(1, 2))
-            ),
-            "has a rotation with negative determinant": np.linalg.det(rotation) < 0,
-        }
-    for fault, where in faults.items():
-        if where.any():
-            raise InvalidPosesError(f"{name} frame {frames[np.argmax(where)]} {fault}")
-
-
 def _reduced_errors(
     pair: PathPair, aligned: Alignment, convention: Convention
 ) -> dict[str, float | None]:
@@ -366,7 +266,7 @@ def _reduced_errors(
     angle = np.rad2deg(rot) if convention.rotation_unit == "deg" else rot
     return {
         name: share * float(np.sum(v))
-        for name, v in zip(_VALUES, (angle, trans, cammc), strict=True)
+        for name, v in zip(ERRORS, (angle, trans, cammc), strict=True)
     }
 
 
@@ -380,206 +280,3 @@ def _flags(pair: PathPair, scale: float | None, partial: bool) -> tuple[str, ...
         "partial": partial,
     }
     return tuple(name for name, holds in facts.items() if holds)
-
-
-# --- alignments: one per published convention ---------------------------------------------------
-
-
-def _rotation_nearest(matrix: Vectors) -> Vectors:
-    """Proper rotation closest to a 3x3 matrix in Frobenius norm."""
-    u, _, vt = np.linalg.svd(matrix)
-    sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    return np.asarray(u @ sign @ vt)
-
-
-def _split(pair: PathPair) -> tuple[Vectors, Vectors, Vectors, Vectors]:
-    """Rotations and centres of the reference, then of the estimate."""
-    return (
-        pair.reference[:, :3, :3],
-        pair.reference[:, :3, 3],
-        pair.estimate[:, :3, :3],
-        pair.estimate[:, :3, 3],
-    )
-
-
-def _align_release(pair: PathPair) -> Alignment:
-    """Average the orientation offset, then fit scale and offset of world-to-camera translations.
-
-    The residual |t_G - (s t_E + R_E^T o)| lives in camera axes. Rotating it into the estimate's
-    world leaves its length unchanged and makes it an ordinary line fit: with t = -R^T c,
-    R_E t_G is regressed on R_E t_E = -c_E.
-    """
-    rot_g, centre_g, rot_e, centre_e = _split(pair)
-    mean_offset = _rotation_nearest(np.mean(rot_e @ rot_g.transpose(0, 2, 1), axis=0))
-    target = -np.einsum("nij,nkj,nk->ni", rot_e, rot_g, centre_g)
-    source = -centre_e
-    centred = source - source.mean(axis=0)
-    variance = float(np.sum(centred**2))
-    static = pair.estimate_spread.static
-    scale = 0.0 if static else float(np.sum(centred * (target - target.mean(axis=0)))) / variance
-    offset = target.mean(axis=0) - scale * source.mean(axis=0)
-    return Alignment(
-        rotations=mean_offset.T @ rot_e,
-        centres=(scale * centre_e - offset) @ mean_offset,
-        reference_centres=centre_g,
-        scale=None if static or pair.reference_spread.static else scale,
-    )
-
-
-def _umeyama(pair: PathPair, with_scale: bool) -> Alignment:
-    """Similarity (or rigid) least squares on centres, applied to whole poses.
-
-    Source: S. Umeyama, IEEE TPAMI 13(4), 1991, eqs. 40-42.
-    """
-    _, centre_g, rot_e, centre_e = _split(pair)
-    reference, estimate = pair.reference_spread, pair.estimate_spread
-    if reference.static or estimate.static:
-        code = "reference_static" if reference.static else "estimate_static"
-        return Alignment(rot_e, centre_e, centre_g, undefined=dict.fromkeys(_VALUES, code))
-    mean_g, mean_e = centre_g.mean(axis=0), centre_e.mean(axis=0)
-    covariance = (centre_g - mean_g).T @ (centre_e - mean_e) / len(centre_g)
-    rotation = _rotation_nearest(covariance)
-    scale = float(np.sum(rotation * covariance)) / estimate.rms**2 if with_scale else 1.0
-    # Roll about a line is not observable from its points.
-    collinear = reference.collinear or estimate.collinear
-    return Alignment(
-        rotations=rotation @ rot_e,
-        centres=scale * (centre_e - mean_e) @ rotation.T + mean_g,
-        reference_centres=centre_g,
-        scale=scale if with_scale else None,
-        undefined=dict.fromkeys(("rot_err", "cam_mc"), "collinear") if collinear else {},
-    )
-
-
-def _align_sim3(pair: PathPair) -> Alignment:
-    return _umeyama(pair, with_scale=True)
-
-
-def _align_se3(pair: PathPair) -> Alignment:
-    return _umeyama(pair, with_scale=False)
-
-
-def _align_scale(pair: PathPair) -> Alignment:
-    """One least-squares factor about the shared frame 0."""
-    _, centre_g, rot_e, centre_e = _split(pair)
-    if pair.estimate_spread.static:
-        return Alignment(rot_e, centre_e, centre_g)
-    scale = float(np.sum(centre_e * centre_g) / np.sum(centre_e**2))
-    # A reference that stays put fits scale 0; the factor says nothing about the estimate then.
-    known = None if pair.reference_spread.static else scale
-    return Alignment(rot_e, scale * centre_e, centre_g, scale=known)
-
-
-def _align_none(pair: PathPair) -> Alignment:
-    _, centre_g, rot_e, centre_e = _split(pair)
-    return Alignment(rot_e, centre_e, centre_g)
-
-
-def _normalised(pair: PathPair, reference_extent: float, estimate_extent: float) -> Alignment:
-    _, centre_g, rot_e, centre_e = _split(pair)
-    # Dividing by the guard alone would blow the estimate's noise up by nine orders of magnitude.
-    blown_up = pair.reference_spread.static and not pair.estimate_spread.static
-    return Alignment(
-        rot_e,
-        centre_e / (estimate_extent + _NORM_EPS),
-        centre_g / (reference_extent + _NORM_EPS),
-        undefined=(dict.fromkeys(("trans_err", "cam_mc"), "reference_static") if blown_up else {}),
-    )
-
-
-def _align_own_extent(pair: PathPair) -> Alignment:
-    """Each path divided by its own largest distance from frame 0."""
-    return _normalised(pair, _extent(pair.reference), _extent(pair.estimate))
-
-
-def _align_reference_extent(pair: PathPair) -> Alignment:
-    """Both paths divided by the reference's largest distance from frame 0."""
-    return _normalised(pair, _extent(pair.reference), _extent(pair.reference))
-
-
-def _extent(relative: Poses) -> float:
-    return float(np.max(np.linalg.norm(relative[:, :3, 3], axis=1)))
-
-
-RELEASE = Convention(
-    "release",
-    _align_release,
-    "mean",
-    "deg",
-    "m",
-    "released SANA-WM evaluator: RotErr, TransErr_rel, CamMC_rel",
-)
-PAPER_SIM3 = Convention(
-    "paper_sim3",
-    _align_sim3,
-    "mean",
-    "deg",
-    "m",
-    "text of the SANA-WM paper, App. D.3; ATE with scale",
-)
-PAPER_SE3 = Convention(
-    "paper_se3",
-    _align_se3,
-    "mean",
-    "deg",
-    "m",
-    "ATE without scale, for metric estimators",
-)
-SCALE_ONLY = Convention(
-    "scale_only",
-    _align_scale,
-    "mean",
-    "deg",
-    "m",
-    "frame 0 shared, one factor; close to WorldScore, which fits by least absolute deviation",
-)
-UNALIGNED = Convention(
-    "unaligned",
-    _align_none,
-    "mean",
-    "deg",
-    "m",
-    "oracle poses and metric estimators",
-)
-CAMI2V_REL = Convention(
-    "cami2v_rel",
-    _align_own_extent,
-    "sum",
-    "rad",
-    "extent",
-    "CamI2V code, relative outputs",
-)
-CAMI2V_ABS = Convention(
-    "cami2v_abs",
-    _align_reference_extent,
-    "sum",
-    "rad",
-    "extent",
-    "CamI2V and RealCam-I2V code, _abs outputs",
-)
-MAXNORM_MEAN = Convention(
-    "maxnorm_mean",
-    _align_own_extent,
-    "mean",
-    "deg",
-    "extent",
-    "furthest-frame normalisation per video, used by several later papers",
-)
-CAMERACTRL_SUM = Convention(
-    "cameractrl_sum",
-    _align_none,
-    "sum",
-    "rad",
-    "m",
-    "CameraCtrl's equations as others quote them; no evaluator was released",
-)
-
-CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
-    {
-        convention.name: convention
-        for convention in (
-            RELEASE, PAPER_SIM3, PAPER_SE3, SCALE_ONLY, UNALIGNED,
-            CAMI2V_REL, CAMI2V_ABS, MAXNORM_MEAN, CAMERACTRL_SUM,
-        )
-    }
-)  # fmt: skip

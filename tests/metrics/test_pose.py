@@ -23,6 +23,7 @@ from sana_wm_gym.metrics import (
     match_frames,
     null_scores,
     score_poses,
+    trajectory_error,
 )
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "metrics"
@@ -89,6 +90,44 @@ def test_golden(case: str, name: str) -> None:
     assert set(score.flags) - {"negative_scale"} == golden_flags
     assert score.n_asked == CASES[case]["n"]
     assert score.coverage == pytest.approx(CASES[case].get("coverage", 1.0))
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if "evo_sim3" in CASES[c]["expected"]])
+def test_golden_trajectory_error(case: str) -> None:
+    inputs, tolerance = golden_inputs(case), EXPECTED["tolerance"]
+    error = trajectory_error(inputs["estimate"], inputs["reference"])
+    for name, expected in CASES[case]["expected"]["evo_sim3"].items():
+        absolute = tolerance["RotErr_abs" if "_rot_" in name else "abs"]
+        assert getattr(error, name) == pytest.approx(expected, rel=tolerance["rel"], abs=absolute)
+    assert error.scale == pytest.approx(CASES[case]["expected"]["paper_sim3"]["scale"])
+
+
+def test_trajectory_error_needs_motion_but_not_a_curve() -> None:
+    straight = np.tile(np.eye(4), (9, 1, 1))
+    straight[:, 0, 3] = np.arange(9.0)
+    assert trajectory_error(straight, straight).ate_rmse == pytest.approx(0, abs=1e-12)
+    still = np.tile(np.eye(4), (9, 1, 1))
+    for one, other, code in (
+        (still, straight, "estimate_static"),
+        (straight, still, "reference_static"),
+        (straight[:1], straight[:1], "too_few_frames"),
+    ):
+        with pytest.raises(DegenerateTrajectoryError, match=code):
+            trajectory_error(one, other)
+    with pytest.raises(InvalidPosesError, match="one shape"):
+        trajectory_error(straight[:5], straight)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000), scale=st.floats(0.1, 10.0))
+def test_trajectory_error_forgives_any_similarity(seed: int, scale: float) -> None:
+    reference, estimate = random_path(seed), random_path(seed + 1)
+    moved = estimate.copy()
+    moved[:, :3, 3] *= scale
+    moved = random_path(seed + 2)[7] @ moved
+    one, other = trajectory_error(estimate, reference), trajectory_error(moved, reference)
+    for name in ("ate_rmse", "rpe_trans_rmse", "rpe_rot_deg_rmse"):
+        assert getattr(other, name) == pytest.approx(getattr(one, name), rel=1e-8)
 
 
 def random_path(seed: int, n: int = 24, size: float = 1.0) -> npt.NDArray[np.float64]:

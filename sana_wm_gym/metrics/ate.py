@@ -1,0 +1,88 @@
+"""Absolute trajectory error and frame-to-frame error, as SLAM tools print them.
+
+These read a path against the truth after one similarity fitted to the centres (`paper_sim3`). They
+are here for comparison with numbers from other tools; the benchmark's headline is `release`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sana_wm_gym.camera.se3 import from_rotation_translation, geodesic_angle, invert
+from sana_wm_gym.metrics.alignment import align_sim3
+from sana_wm_gym.metrics.pose_checks import (
+    DegenerateTrajectoryError,
+    InvalidPosesError,
+    PathPair,
+    check_poses,
+)
+
+
+@dataclass(frozen=True)
+class TrajectoryError:
+    """Root mean squares after similarity alignment.
+
+    Attributes:
+        ate_rmse: Distance between centres, metres of the reference.
+        rpe_trans_rmse: Length of the difference between frame-to-frame motions, metres.
+        rpe_rot_deg_rmse: Angle of that difference, degrees.
+        scale: Fitted factor on the estimate.
+    """
+
+    ate_rmse: float
+    rpe_trans_rmse: float
+    rpe_rot_deg_rmse: float
+    scale: float
+
+
+def trajectory_error(estimate: npt.ArrayLike, reference: npt.ArrayLike) -> TrajectoryError:
+    """Compare a path with the truth the way ATE and RPE tools do.
+
+    Args:
+        estimate: Camera-to-world poses [n, 4, 4], n >= 2.
+        reference: The true poses at the same instants.
+
+    Raises:
+        InvalidPosesError: Shapes differ, or a frame is not a finite rigid pose.
+        DegenerateTrajectoryError: Fewer than 2 frames, or either path does not move, so that no
+            scale can be fitted. A straight path is fine: neither number depends on the roll about
+            it that centres leave open.
+
+    Source: Sturm et al., A benchmark for the evaluation of RGB-D SLAM systems, IROS 2012.
+    """
+    est = np.asarray(estimate, dtype=np.float64)
+    ref = np.asarray(reference, dtype=np.float64)
+    check_poses(ref, "reference")
+    check_poses(est, "estimate")
+    if est.shape != ref.shape:
+        raise InvalidPosesError(
+            f"expected two pose arrays of one shape, given {est.shape} and {ref.shape}"
+        )
+    if len(ref) < 2:
+        raise DegenerateTrajectoryError("too_few_frames", "paper_sim3", len(ref), 0.0, 0.0)
+    pair = PathPair.of(ref, est)
+    aligned = align_sim3(pair)
+    if aligned.scale is None:
+        raise DegenerateTrajectoryError(
+            aligned.undefined["trans_err"],
+            "paper_sim3",
+            len(ref),
+            pair.reference_spread.rms,
+            pair.estimate_spread.rms,
+        )
+    moved = from_rotation_translation(aligned.rotations, aligned.centres)
+    true_steps, steps = (invert(poses[:-1]) @ poses[1:] for poses in (pair.reference, moved))
+    difference = invert(true_steps) @ steps
+    return TrajectoryError(
+        ate_rmse=_rms(np.linalg.norm(aligned.centres - pair.reference[:, :3, 3], axis=1)),
+        rpe_trans_rmse=_rms(np.linalg.norm(difference[:, :3, 3], axis=1)),
+        rpe_rot_deg_rmse=_rms(np.rad2deg(geodesic_angle(np.eye(3), difference[:, :3, :3]))),
+        scale=aligned.scale,
+    )
+
+
+def _rms(values: npt.NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.mean(values**2)))
