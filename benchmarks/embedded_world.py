@@ -270,7 +270,9 @@ def measure(options: argparse.Namespace, console: Console) -> list[Verdict]:
     size = (spec.height, spec.width)
 
     def held_out(scenes: Sequence[int], count: int, chunks: int) -> list[HeldOutClip]:
-        clips = held_out_clips(scenes, _WATCHED_CLIPS + count, chunks, spec.intrinsics, size)
+        clips = held_out_clips(
+            scenes, _WATCHED_CLIPS + count, chunks, spec.intrinsics, size, spec.start_radius
+        )
         return clips[_WATCHED_CLIPS:]
 
     estimator = LKBundleAdjustment()
@@ -279,7 +281,9 @@ def measure(options: argparse.Namespace, console: Console) -> list[Verdict]:
         maps, short, broken = likeness(world, clips, options.seed, bar, "shipped maps")
         task = bar.add_task("camera", total=len(clips))
         scores = score_clips(short, clips, spec.fps, estimator, lambda n: bar.advance(task, n))
-        new = held_out_clips(NEW_MAPS, options.clips, options.chunks, spec.intrinsics, size)
+        new = held_out_clips(
+            NEW_MAPS, options.clips, options.chunks, spec.intrinsics, size, spec.start_radius
+        )
         elsewhere, _, _ = likeness(world, new, options.seed, bar, "new maps")
         long = held_out(spec.scenes, options.long_clips, options.long_chunks)
         lasting, own, long_broken = likeness(world, long, options.seed, bar, "a minute")

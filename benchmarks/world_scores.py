@@ -18,7 +18,7 @@ from sana_wm_gym.camera.trajectory import CameraTrajectory
 from sana_wm_gym.metrics import Convention, PoseScore, RolloutScore, score_rollout
 from sana_wm_gym.metrics.estimators.protocol import PoseEstimator
 from sana_wm_gym.models.codec import GROUP, PatchCodec
-from sana_wm_gym.training.dataset import WALK_FRAMES, walk_generator
+from sana_wm_gym.training.dataset import walk_generator
 from sana_wm_gym.training.validation import HeldOutClip
 from sana_wm_gym.training.walks import sample_walk
 from sana_wm_gym.world.renderer import render
@@ -31,6 +31,7 @@ Frames = npt.NDArray[np.uint8]
 Tick = Callable[[int], None]
 
 _RESAMPLES = 2000
+MINUTE_FRAMES = 40 * CHUNK_FRAMES
 
 
 class WatchedWorld(SanaWorld):
@@ -261,7 +262,12 @@ def training_statistics(spec: WorldSpec, walks: int) -> Array:
     for number in spec.scenes:
         scene = generate_scene(number)
         for index in range(walks):
-            walk = sample_walk(scene, walk_generator(number, index), WALK_FRAMES)[::16]
+            walk = sample_walk(
+                scene,
+                walk_generator(number, index),
+                MINUTE_FRAMES,
+                start_radius=spec.start_radius,
+            )[::16]
             frames = render(scene, walk, np.array(spec.intrinsics), (spec.height, spec.width))
             rows.append(frame_statistics(frames))
     return np.concatenate(rows)

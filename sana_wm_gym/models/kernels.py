@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+CONVOLUTION_BLOCK = 16
+"""Frames that the plain convolution takes at a time."""
+
 
 @dataclass(frozen=True)
 class Fused:
@@ -59,16 +62,22 @@ def causal_convolution(x: Tensor, weight: Tensor, tail: Tensor | None) -> Tensor
 
 
 def plain_causal_convolution(x: Tensor, weight: Tensor, tail: Tensor | None) -> Tensor:
-    """`causal_convolution` as one shifted product per tap."""
+    """`causal_convolution` as products with banded matrices over frames, one per channel.
+
+    Faster than a shifted product per tap, most of all in bfloat16; blocks keep the matrices small
+    on long clips.
+    """
     taps = weight.shape[-1]
-    if tail is None:
-        tail = x.new_zeros((x.shape[0], taps - 1, *x.shape[2:]))
-    padded = torch.cat([tail, x], dim=1)
-    frames = x.shape[1]
-    result = padded[:, :frames] * weight[:, 0, 0]
-    for tap in range(1, taps):
-        result = torch.addcmul(result, padded[:, tap : tap + frames], weight[:, 0, tap])
-    return result
+    past = x.new_zeros((x.shape[0], taps - 1, *x.shape[2:])) if tail is None else tail
+    parts = []
+    for block in x.split(CONVOLUTION_BLOCK, dim=1):
+        frames = torch.cat([past, block], dim=1)
+        band = weight.new_zeros(weight.shape[0], block.shape[1], frames.shape[1])
+        for row in range(block.shape[1]):
+            band[:, row, row : row + taps] = weight[:, 0]
+        parts.append(torch.einsum("dts,bsnd->btnd", band, frames))
+        past = frames[:, block.shape[1] :]
+    return torch.cat(parts, dim=1)
 
 
 def fused_causal_convolution(

@@ -30,13 +30,15 @@ class TrainConfig:
     Attributes:
         folder: Where data, checkpoints and logs go.
         scenes: Maps to learn.
-        walks: Training walks of one minute in each map.
+        start_radius: How far from a map's most open spot clips begin, in metres; None for
+            anywhere. From there they go anywhere.
         size: Frame height and width in pixels.
         codec_minutes: Time to train the decoder's correction for; 0 leaves it out.
         batch: Clips per step and process.
         streams: Episodes that take turns, so that successive steps differ.
         unroll: Chunks per step through which gradients flow.
         lengths: Episode lengths in chunks.
+        walks: Walks of each length in each map.
         length_weights: How often each length is drawn.
         hours: Time to train the generator for; learning rate and history follow the share of it
             that is over.
@@ -52,15 +54,16 @@ class TrainConfig:
 
     folder: str = "outputs/tiny"
     scenes: Sequence[int] = (8,)
-    walks: int = 80
+    start_radius: float | None = 0.7
     size: int = 64
-    codec_minutes: float = 0.0
+    codec_minutes: float = 5.0
     batch: int = 6
     streams: int = 8
     unroll: int = 2
-    lengths: Sequence[int] = (4, 6, 10, 20, 40)
-    length_weights: Sequence[float] = (0.55, 0.25, 0.12, 0.05, 0.03)
-    hours: float = 0.67
+    lengths: Sequence[int] = (4, 8, 40)
+    walks: Sequence[int] = (1600, 400, 48)
+    length_weights: Sequence[float] = (0.7, 0.25, 0.05)
+    hours: float = 1.72
     save_minutes: float = 3.0
     validate_minutes: float = 7.0
     validation_clips: int = 16
@@ -73,10 +76,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.size % 8 or self.size < 16:
             raise ValueError(f"given size={self.size}; expected a multiple of 8, at least 16")
-        if len(self.lengths) != len(self.length_weights):
+        if not len(self.lengths) == len(self.walks) == len(self.length_weights):
             raise ValueError(
-                f"given {len(self.lengths)} lengths and {len(self.length_weights)} weights"
+                f"given {len(self.lengths)} lengths, {len(self.walks)} numbers of walks and "
+                f"{len(self.length_weights)} weights; expected one of each per length"
             )
-        for name in ("walks", "batch", "streams", "unroll", "hours"):
+        if min(self.walks) < 1:
+            raise ValueError(f"given walks={list(self.walks)}; expected at least 1 of each length")
+        for name in ("batch", "streams", "unroll", "hours"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"given {name}={getattr(self, name)}; expected more than 0")

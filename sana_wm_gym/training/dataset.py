@@ -1,8 +1,8 @@
-"""Encoded walks through the shipped maps: rendered once, kept as latents, cut into clips.
+"""Encoded walks through the shipped maps: rendered once, kept as latents.
 
-A walk of 961 frames is stored as 120 latent frames and, so that a clip may begin at every eighth
-frame, as 121 still latents. Walks are a function of (map, index), so a data folder that was
-deleted, or was never made, comes back the same.
+Every walk is a clip: it begins where rollouts begin, and its latents are what the codec makes of
+its first frame and of every eight frames after it. Walks are a function of (map, index), so a
+data folder that was deleted, or was never made, comes back the same.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from sana_wm_gym.world.renderer import render
 from sana_wm_gym.world.scenes import generate_scene
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, LATENTS_PER_CHUNK
 
-WALK_FRAMES = 40 * CHUNK_FRAMES
 _TRAIN_STREAM, _HELD_OUT_STREAM = 1, 2
 
 
@@ -34,76 +33,83 @@ def walk_generator(scene: int, index: int, held_out: bool = False) -> np.random.
 
 
 def render_walk(
-    scene: int, index: int, frames: int, size: int, held_out: bool = False
+    scene: int, index: int, frames: int, size: int, start_radius: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Poses in the scene, float64 [frames + 1, 4, 4], and frames, uint8 [frames + 1, H, W, 3]."""
+    """Poses of a training walk in the scene, float64 [frames + 1, 4, 4], and its frames, uint8
+    [frames + 1, H, W, 3]."""
     world = generate_scene(scene)
-    poses = sample_walk(world, walk_generator(scene, index, held_out), frames)
+    poses = sample_walk(world, walk_generator(scene, index), frames, start_radius=start_radius)
     return poses, render(world, poses, size=(size, size))
 
 
 @dataclass(frozen=True)
 class EncodedWalks:
-    """All training walks.
+    """Training walks of one length.
 
     Attributes:
-        moving: Latent frame g covers frames 8 g + 1 ... 8 g + 8, float16 [n, g, c, h, w].
-        still: Latent frame of the still image 8 g, float16 [n, g + 1, c, h, w].
-        poses: Camera-to-world in the scene, float64 [n, 8 g + 1, 4, 4].
+        latents: The first frame's latent, then one per 8 frames, float16 [n, 1 + g, c, h, w].
+        c2w: Camera-to-world relative to the first frame, float64 [n, 8 g + 1, 4, 4].
     """
 
-    moving: Tensor
-    still: Tensor
-    poses: Tensor
-
-    def clip(self, walk: int, start: int, chunks: int) -> tuple[Tensor, np.ndarray]:
-        """Latents [1 + 3 chunks, c, h, w] and relative poses [1 + 24 chunks, 4, 4] from
-        frame 8 * start of a walk."""
-        count = chunks * LATENTS_PER_CHUNK
-        latents = torch.cat(
-            [self.still[walk, start : start + 1], self.moving[walk, start : start + count]]
-        )
-        poses = self.poses[walk, start * GROUP : (start + count) * GROUP + 1].numpy()
-        relative = invert(poses[0]) @ poses
-        relative[0] = np.eye(4)
-        return latents.float(), relative
+    latents: Tensor
+    c2w: Tensor
 
 
 def encode_walks(
-    folder: Path, codec: PatchCodec, scenes: Sequence[int], walks: int, size: int
+    folder: Path,
+    codec: PatchCodec,
+    scenes: Sequence[int],
+    chunks: int,
+    indices: range,
+    size: int,
+    start_radius: float | None,
 ) -> EncodedWalks:
-    """Render and encode `walks` walks in each scene, reusing what `folder` already holds."""
+    """Render and encode walks of `chunks` chunks in each scene, reusing what `folder` holds.
+
+    Args:
+        folder: Where encoded walks are kept.
+        codec: Makes the latents.
+        scenes: Maps to walk in.
+        chunks: Length of every walk.
+        indices: Which walks of each map.
+        size: Frame height and width in pixels.
+        start_radius: As in `sample_walk`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [
-        _encode_scene(folder / f"scene_{scene}_{walks}.safetensors", codec, scene, walks, size)
-        for scene in scenes
-    ]
-    return EncodedWalks(*(torch.cat([part[key] for part in parts]) for key in parts[0]))
+    parts = []
+    for scene in scenes:
+        path = folder / f"scene_{scene}_{indices.start}_{indices.stop}_{chunks}.safetensors"
+        if not path.exists():
+            _encode(path, codec, scene, chunks, indices, size, start_radius)
+        parts.append(load_file(path))
+    return EncodedWalks(*(torch.cat([part[key] for part in parts]) for key in ("latents", "c2w")))
 
 
-def _encode_scene(
-    path: Path, codec: PatchCodec, scene: int, walks: int, size: int
-) -> dict[str, Tensor]:
-    if path.exists():
-        stored = load_file(path)
-        return {key: stored[key] for key in ("moving", "still", "poses")}
-    moving, still, poses = [], [], []
+def _encode(
+    path: Path,
+    codec: PatchCodec,
+    scene: int,
+    chunks: int,
+    indices: range,
+    size: int,
+    start_radius: float | None,
+) -> None:
+    latents, relative = [], []
     with torch.no_grad():
-        for index in range(walks):
-            c2w, frames = render_walk(scene, index, WALK_FRAMES, size)
+        for index in indices:
+            poses, frames = render_walk(scene, index, chunks * CHUNK_FRAMES, size, start_radius)
             pixels = torch.from_numpy(frames).float() / 255
-            moving.append(codec.encode_groups(pixels[1:].unflatten(0, (-1, GROUP))).half())
-            still.append(codec.encode_image(pixels[::GROUP]).half())
-            poses.append(torch.from_numpy(c2w))
-    arrays = {
-        "moving": torch.stack(moving).contiguous(),
-        "still": torch.stack(still).contiguous(),
-        "poses": torch.stack(poses),
-    }
-    temporary = path.with_suffix(".partial")
-    save_file(arrays, temporary)
+            still = codec.encode_image(pixels[:1])
+            moving = codec.encode_groups(pixels[1:].unflatten(0, (-1, GROUP)))
+            latents.append(torch.cat([still, moving]).half())
+            c2w = invert(poses[0]) @ poses
+            c2w[0] = np.eye(4)
+            relative.append(torch.from_numpy(c2w))
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    save_file(
+        {"latents": torch.stack(latents).contiguous(), "c2w": torch.stack(relative)}, temporary
+    )
     os.replace(temporary, path)
-    return arrays
 
 
 @dataclass
@@ -127,23 +133,18 @@ class Episode:
 
 
 def episodes(
-    data: EncodedWalks,
+    tiers: Sequence[EncodedWalks],
     batch: int,
-    lengths: Sequence[int],
     weights: Sequence[float],
     rng: np.random.Generator,
 ) -> Iterator[Episode]:
-    """Endless batches of random clips; all clips of a batch have one random length in chunks."""
-    walks, groups = data.moving.shape[:2]
+    """Endless batches of random walks; all walks of a batch come from one tier, one length."""
+    share = np.asarray(weights) / np.sum(weights)
     while True:
-        chunks = int(rng.choice(lengths, p=np.asarray(weights) / np.sum(weights)))
-        span = groups - chunks * LATENTS_PER_CHUNK
-        picks = [
-            data.clip(int(rng.integers(walks)), int(rng.integers(span + 1)), chunks)
-            for _ in range(batch)
-        ]
+        walks = tiers[int(rng.choice(len(tiers), p=share))]
+        picks = rng.integers(len(walks.latents), size=batch)
         yield Episode(
-            torch.stack([latents for latents, _ in picks]),
-            np.stack([poses for _, poses in picks]),
-            chunks,
+            walks.latents[picks].float(),
+            walks.c2w[picks].numpy(),
+            (walks.latents.shape[1] - 1) // LATENTS_PER_CHUNK,
         )

@@ -27,7 +27,9 @@ def export(folder: Path, path: Path) -> None:
         if not needed.is_file():
             raise FileNotFoundError(f"no {needed.name} in {folder}; train first")
     told = json.loads(settings.read_text())
-    config = TrainConfig(scenes=tuple(told["scenes"]), size=told["size"])
+    config = TrainConfig(
+        scenes=tuple(told["scenes"]), size=told["size"], start_radius=told["start_radius"]
+    )
     generator = SanaWM(TINY, EXACT)
     generator.load_state_dict(load_file(weights))
     codec = load_codec(folder)

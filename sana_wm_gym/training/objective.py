@@ -40,11 +40,11 @@ class ObjectiveConfig:
         channel_power: Latent channels weigh as `scale` to this power; 2 is pixel error.
     """
 
-    sigmas: Sequence[float] = (1.0, 0.727)
-    weights: Sequence[float] = (0.75, 0.25)
+    sigmas: Sequence[float] = (1.0,)
+    weights: Sequence[float] = (1.0,)
     own_history: float = 0.9
-    own_history_from: float = 0.1
-    own_history_ramp: float = 0.15
+    own_history_from: float = 0.03
+    own_history_ramp: float = 0.1
     channel_power: float = 1.0
 
 

@@ -68,7 +68,7 @@ class Run:
             return load_codec(self.folder)
         config = self.config
         say("fitting the codec's linear part")
-        walks = min(CODEC_WALKS, config.walks)
+        walks = min(CODEC_WALKS, config.walks[0])
         codec = fit_linear(CodecConfig(), config.scenes, walks, CODEC_FRAMES, config.size)
         fit_correction(
             codec,
@@ -152,6 +152,7 @@ def tiny_world(generator: SanaWM, codec: PatchCodec, config: TrainConfig) -> San
         intrinsics=(fx, fy, cx, cy),
         limits=WALK_LIMITS,
         scenes=tuple(config.scenes),
+        start_radius=config.start_radius,
     )
     return SanaWorld(spec, generator, codec, self_forcing(TIMESTEPS), WINDOW)
 

@@ -64,11 +64,20 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(
             int(np.random.SeedSequence([config.seed, run.done, rank]).generate_state(1)[0])
         )
-        data = encode_walks(
-            run.folder / "walks", run.codec, config.scenes, config.walks, config.size
-        )
+        data = [
+            encode_walks(
+                run.folder / "walks",
+                run.codec,
+                config.scenes,
+                chunks,
+                range(sum(config.walks[:tier]), sum(config.walks[: tier + 1])),
+                config.size,
+                config.start_radius,
+            )
+            for tier, chunks in enumerate(config.lengths)
+        ]
         self.streams = [
-            Stream(episodes(data, config.batch, config.lengths, config.length_weights, self.rng))
+            Stream(episodes(data, config.batch, config.length_weights, self.rng))
             for _ in range(config.streams)
         ]
         weights = run.codec.scale.pow(config.objective.channel_power)
@@ -158,6 +167,7 @@ def _loop(run: Run, trainer: Trainer, shared: bool, rank: int, bar: Progress, ta
         VALIDATION_CHUNKS,
         trainer.view.intrinsics,
         size,
+        config.start_radius,
     )
     began = saved = validated = time.time()
     hours_before = run.hours

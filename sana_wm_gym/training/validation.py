@@ -49,15 +49,20 @@ def held_out_clips(
     chunks: int,
     intrinsics: tuple[float, float, float, float],
     size: tuple[int, int],
+    start_radius: float | None = None,
 ) -> list[HeldOutClip]:
-    """The first `count` held-out walks that move, scenes taken in turn."""
+    """The first `count` held-out walks that move, scenes taken in turn; `start_radius` as in
+    `sample_walk`."""
     clips: list[HeldOutClip] = []
     index = 0
     while len(clips) < count:
         number = scenes[index % len(scenes)]
         scene = generate_scene(number)
         walk = sample_walk(
-            scene, walk_generator(number, index, held_out=True), chunks * CHUNK_FRAMES
+            scene,
+            walk_generator(number, index, held_out=True),
+            chunks * CHUNK_FRAMES,
+            start_radius=start_radius,
         )
         index += 1
         relative = invert(walk[0]) @ walk

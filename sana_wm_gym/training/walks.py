@@ -31,7 +31,11 @@ _ATTEMPTS = 12
 
 
 def sample_walk(
-    scene: Scene, rng: np.random.Generator, frames: int, limits: MotionLimits = WALK_LIMITS
+    scene: Scene,
+    rng: np.random.Generator,
+    frames: int,
+    limits: MotionLimits = WALK_LIMITS,
+    start_radius: float | None = None,
 ) -> Array:
     """Draw a walk of `frames` steps from a random start.
 
@@ -40,6 +44,8 @@ def sample_walk(
         rng: Source of the start and of all commands.
         frames: Number of steps, >= 0.
         limits: Fastest motion per frame and largest pitch.
+        start_radius: How far from the scene's most open spot it may begin, in metres; None for
+            anywhere.
 
     Returns:
         Camera-to-world poses in scene axes, float64 [frames + 1, 4, 4], start first. Every
@@ -50,7 +56,7 @@ def sample_walk(
     """
     if frames < 0:
         raise ValueError(f"frames is {frames}, expected >= 0")
-    state = CameraState(sample_pose(scene, rng))
+    state = CameraState(sample_pose(scene, rng, radius=start_radius))
     velocity = np.zeros(5)
     parts = [state.c2w[None]]
     left = frames

@@ -105,7 +105,7 @@ class SanaWorld:
         if scene not in spec.scenes:
             raise ValueError(f"given scene {scene}; world {spec.name!r} knows {spec.scenes}")
         place = generate_scene(scene)
-        pose = sample_pose(place, rng)
+        pose = sample_pose(place, rng, radius=spec.start_radius)
         image = render(place, pose[None], np.array(spec.intrinsics), (spec.height, spec.width))[0]
         return Start(image, spec.intrinsics, scene=scene, scene_c2w=pose)
 
@@ -302,6 +302,7 @@ def world_of(file: WorldFile) -> SanaWorld:
         intrinsics=(fx, fy, cx, cy),
         limits=MotionLimits(**promise["limits"]),
         scenes=tuple(promise["scenes"]),
+        start_radius=promise.get("start_radius"),
     )
     return SanaWorld(
         spec,
@@ -323,6 +324,7 @@ def promise_of(world: SanaWorld) -> dict[str, Any]:
         "intrinsics": list(spec.intrinsics),
         "limits": asdict(spec.limits),
         "scenes": list(spec.scenes),
+        "start_radius": spec.start_radius,
         "timesteps": [*world.schedule.timesteps, 0],
         "window": asdict(world.plan.window),
     }

@@ -166,8 +166,27 @@ def free_space(scene: Scene, positions: FloatArray, margin: float) -> npt.NDArra
     return free
 
 
+def open_spot(scene: Scene) -> FloatArray:
+    """The place on the floor plan farthest from walls and boxes, float64 [3], y = 0, to 0.1 m."""
+    low, high = scene.lower[0], scene.upper[0]
+    axes = [np.arange(low[i] + 0.1, high[i], 0.1) for i in (0, 2)]
+    plan = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+    to_walls = np.minimum(plan - low[[0, 2]], high[[0, 2]] - plan).min(-1)
+    boxes = slice(1, None)
+    outside = np.maximum(
+        scene.lower[boxes, None][..., [0, 2]] - plan, plan - scene.upper[boxes, None][..., [0, 2]]
+    ).max(-1)
+    clearance = np.minimum(to_walls, outside.min(0, initial=np.inf))
+    x, z = plan[int(np.argmax(clearance))]
+    return np.array([x, 0.0, z])
+
+
 def sample_pose(
-    scene: Scene, rng: np.random.Generator, margin: float = 0.4, view: float = 1.6
+    scene: Scene,
+    rng: np.random.Generator,
+    margin: float = 0.4,
+    view: float = 1.6,
+    radius: float | None = None,
 ) -> FloatArray:
     """Draw an upright camera pose in free space that looks at nothing nearer than `view`.
 
@@ -176,6 +195,8 @@ def sample_pose(
         rng: Source of position, eye height (+-0.1 m) and heading.
         margin: Distance to every surface in metres.
         view: Smallest distance straight ahead in metres.
+        radius: Largest distance on the floor plan from the scene's `open_spot`, in metres; None
+            for anywhere.
 
     Returns:
         Camera to world, float64 [4, 4].
@@ -183,11 +204,17 @@ def sample_pose(
     Raises:
         ValueError: The scene leaves no such pose.
     """
+    lower, upper = scene.lower[0], scene.upper[0]
+    centre = None if radius is None else open_spot(scene)
+    if centre is not None and radius is not None:
+        lower, upper = np.maximum(lower, centre - radius), np.minimum(upper, centre + radius)
     for _ in range(1000):
-        position = rng.uniform(scene.lower[0], scene.upper[0])
+        position = rng.uniform(lower, upper)
         position[1] = rng.uniform(-0.1, 0.1)
         yaw = rng.uniform(-np.pi, np.pi)
         heading = np.array([np.sin(yaw), 0.0, np.cos(yaw)])
+        if centre is not None and np.hypot(*(position - centre)[[0, 2]]) > radius:
+            continue
         if not free_space(scene, position, margin):
             continue
         if cast(scene, position[None], heading[None])[0] < view:

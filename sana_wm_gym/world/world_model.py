@@ -37,6 +37,8 @@ class WorldSpec:
         intrinsics: Default (fx, fy, cx, cy) in pixels of the height x width frame.
         limits: Motion per frame that the world was made for; normalised actions of +-1 map to it.
         scenes: Seeds of the scenes that `sample_start` draws from.
+        start_radius: Starts are drawn at most this far, in metres, from a scene's most open
+            spot; None for anywhere.
     """
 
     name: str
@@ -47,6 +49,7 @@ class WorldSpec:
     intrinsics: tuple[float, float, float, float]
     limits: MotionLimits
     scenes: tuple[int, ...]
+    start_radius: float | None = None
 
 
 @dataclass(frozen=True)

@@ -79,27 +79,26 @@ def test_correction_lowers_the_error(codec: PatchCodec) -> None:
 
 
 def test_clips_line_up_with_frames_and_come_back(codec: PatchCodec, tmp_path: Path) -> None:
-    data = encode_walks(tmp_path, codec, (3,), 1, 32)
-    again = encode_walks(tmp_path, codec, (3,), 1, 32)
-    assert torch.equal(data.moving, again.moving)
-    latents, c2w = data.clip(0, start=5, chunks=2)
-    poses, images = render_walk(3, 0, 960, 32)
+    data = encode_walks(tmp_path, codec, (3,), 2, range(5, 7), 32, 0.5)
+    again = encode_walks(tmp_path, codec, (3,), 2, range(5, 7), 32, 0.5)
+    assert torch.equal(data.latents, again.latents)
+    assert data.latents.shape == (2, 7, 8, 4, 4)
+    assert data.c2w.shape == (2, 49, 4, 4)
+    poses, images = render_walk(3, 6, 48, 32, 0.5)
     pixels = torch.from_numpy(images).float() / 255
-    assert latents.shape == (7, 8, 4, 4)
-    assert c2w.shape == (49, 4, 4)
-    np.testing.assert_array_equal(c2w[0], np.eye(4))
-    np.testing.assert_allclose(poses[40] @ c2w[48], poses[88], atol=1e-9)
-    expected = codec.encode_groups(pixels[81:89][None])[0]
-    torch.testing.assert_close(latents[6], expected, atol=0.02, rtol=0.01)
+    np.testing.assert_array_equal(data.c2w[1, 0], np.eye(4))
+    np.testing.assert_allclose(poses[0] @ data.c2w[1, 48].numpy(), poses[48], atol=1e-9)
+    expected = codec.encode_groups(pixels[41:49][None])[0]
+    torch.testing.assert_close(data.latents[1, 6].float(), expected, atol=0.02, rtol=0.01)
     torch.testing.assert_close(
-        latents[0], codec.encode_image(pixels[40:41])[0], atol=0.02, rtol=0.01
+        data.latents[1, 0].float(), codec.encode_image(pixels[:1])[0], atol=0.02, rtol=0.01
     )
 
 
 def test_steps_lower_the_loss_on_one_episode(codec: PatchCodec, tmp_path: Path) -> None:
-    data = encode_walks(tmp_path, codec, (3,), 1, 32)
+    data = encode_walks(tmp_path, codec, (3,), 2, range(2), 32, None)
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    episode = next(episodes(data, 4, (2,), (1.0,), rng))
+    episode = next(episodes([data], 4, (1.0,), rng))
     model = SanaWM(SMALL, EXACT)
     initialise(model, 0)
     optimizer = Optimizer(model, replace(OptimizerConfig(), warmup=1))
@@ -147,7 +146,9 @@ def test_a_run_stops_resumes_and_ships(tmp_path: Path) -> None:
     config = TrainConfig(
         folder=str(tmp_path),
         scenes=(3,),
-        walks=1,
+        lengths=(4, 6),
+        walks=(2, 1),
+        length_weights=(0.5, 0.5),
         batch=1,
         streams=1,
         codec_minutes=0.01,
@@ -167,6 +168,7 @@ def test_a_run_stops_resumes_and_ships(tmp_path: Path) -> None:
     export(tmp_path, tmp_path / "world.safetensors")
     world = world_of(read_world_file(tmp_path / "world.safetensors"))
     assert world.spec.scenes == (3,)
+    assert world.spec.start_radius == config.start_radius
     assert world.frames(world.begin(world.sample_start(np.random.default_rng(0)), 0)).shape == (
         1,
         64,
@@ -202,6 +204,8 @@ def test_a_config_that_does_not_fit_is_refused() -> None:
         TrainConfig(size=60)
     with pytest.raises(ValueError, match="lengths"):
         TrainConfig(lengths=(4,), length_weights=(0.5, 0.5))
+    with pytest.raises(ValueError, match="walks"):
+        TrainConfig(walks=(4, 0, 1))
     with pytest.raises(ValueError, match="batch"):
         TrainConfig(batch=0)
 

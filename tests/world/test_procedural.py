@@ -14,7 +14,15 @@ from sana_wm_gym.camera.se3 import rotation_x, rotation_y, rotation_z
 from sana_wm_gym.camera.trajectory import CameraTrajectory
 from sana_wm_gym.world.procedural import SCENES, ProceduralState, ProceduralWorld
 from sana_wm_gym.world.renderer import default_intrinsics, render, render_depth
-from sana_wm_gym.world.scenes import FACE_AXES, Scene, cast, free_space, generate_scene, sample_pose
+from sana_wm_gym.world.scenes import (
+    FACE_AXES,
+    Scene,
+    cast,
+    free_space,
+    generate_scene,
+    open_spot,
+    sample_pose,
+)
 from sana_wm_gym.world.textures import TEXELS_PER_METRE, Tile, draw_sky, pack
 from sana_wm_gym.world.world_model import CHUNK_FRAMES
 
@@ -369,3 +377,29 @@ def test_world_has_no_latents() -> None:
     assert WORLD.spec.latent_shape is None
     with pytest.raises(ValueError, match="no latents"):
         WORLD.latents(begin())
+
+
+@pytest.mark.parametrize("seed", [0, 3, 8])
+def test_the_open_spot_has_more_room_than_anywhere_else(seed: int) -> None:
+    scene = generate_scene(seed)
+    # The floor plan alone: a high room, and boxes of any height stand in the way.
+    lower, upper = scene.lower.copy(), scene.upper.copy()
+    lower[:, 1], upper[:, 1] = -9.0, 9.0
+    plan = dataclasses.replace(scene, lower=lower, upper=upper)
+    spot, margin = open_spot(scene), 0.3
+    while free_space(plan, spot, margin + 0.05):
+        margin += 0.05
+    assert margin > 0.6
+    others = np.random.default_rng(seed).uniform(lower[0], upper[0], (500, 3)) * [1, 0, 1]
+    assert free_space(plan, others, 0.3).any()
+    # The grid is 0.1 m fine.
+    assert not free_space(plan, others, margin + 0.15).any()
+
+
+def test_starts_stay_near_the_open_spot_when_asked() -> None:
+    scene, rng = generate_scene(8), np.random.default_rng(0)
+    centre = open_spot(scene)[[0, 2]]
+    near = np.array([sample_pose(scene, rng, radius=0.7)[[0, 2], 3] for _ in range(50)])
+    far = np.array([sample_pose(scene, rng)[[0, 2], 3] for _ in range(50)])
+    assert np.linalg.norm(near - centre, axis=1).max() <= 0.7
+    assert np.linalg.norm(far - centre, axis=1).max() > 1.5
