@@ -1,0 +1,1 @@
+"""Bench data: the public SANA-WM-Bench layout, its results, and benches built from known worlds."""
