@@ -1,0 +1,1 @@
+"""What critics of camera-controlled world models doubt, as measurements of any world."""
