@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sana_wm_gym.metrics.estimators.floors import Floor, floor_of
 from sana_wm_gym.metrics.estimators.protocol import (
     EstimatorInfo,
     Frames,
@@ -48,6 +49,8 @@ class RolloutScore:
         no_rotation: What a video with the right centres that never turns would score.
         floor: What the same estimator scores on true frames of the commanded path; None where
             no true frames were given.
+        stored_floor: What the estimator scored on true frames of other clips, as stored with the
+            package; None where nothing of its version and resolution is.
         info: The estimator, its mode and reprojection error. `info.source` is `oracle` where
             poses were known: never mix those with estimated ones in a mean.
         frames_asked: Reference instants asked for.
@@ -58,6 +61,7 @@ class RolloutScore:
     motionless: Scores
     no_rotation: Scores
     floor: Scores | None
+    stored_floor: Floor | None
     info: EstimatorInfo
     frames_asked: int
     frames_scored: int
@@ -104,6 +108,7 @@ class RolloutScore:
             "motionless": _plain(self.motionless),
             "no_rotation": _plain(self.no_rotation),
             "floor": None if self.floor is None else _plain(self.floor),
+            "stored_floor": None if self.stored_floor is None else asdict(self.stored_floor),
         }
 
     def table(self) -> str:
@@ -135,6 +140,12 @@ class RolloutScore:
             + ("" if error is None else f", reprojection {error:.2f} px")
             + f"; {self.frames_scored} of {self.frames_asked} frames scored"
         )
+        if self.info.look not in ("", "sharp"):
+            lines.append(f"frames taken for {self.info.look}: tracked with a wider window")
+        if self.stored_floor is not None:
+            lines.append(f"stored floor under {RELEASE.name}: {self.stored_floor}")
+        elif self.info.source == "estimated":
+            lines.append("no stored floor for this estimator, version and resolution")
         if any(self.at_floor(convention) for convention in REPORTED):
             lines.append("RotErr is under twice the floor: do not rank on it")
         return "\n".join(lines)
@@ -198,6 +209,7 @@ def score_rollout(
         motionless={name: scores["motionless"] for name, scores in nulls.items()},
         no_rotation={name: scores["no_rotation"] for name, scores in nulls.items()},
         floor=floor,
+        stored_floor=floor_of(estimate.info, frames.shape[2]),
         info=estimate.info,
         frames_asked=len(wanted),
         frames_scored=int(estimate.valid[match.video].sum()),

@@ -1,17 +1,28 @@
 """Camera paths from pixels."""
 
+from sana_wm_gym.metrics.estimators.colmap_sift import ColmapSift
+from sana_wm_gym.metrics.estimators.floors import Floor, floor_of
 from sana_wm_gym.metrics.estimators.lk_bundle_adjustment import LKBundleAdjustment
+from sana_wm_gym.metrics.estimators.networks import NetworkEstimator, load_pi3x, load_vggt
 from sana_wm_gym.metrics.estimators.protocol import (
     EstimatorInfo,
     OracleEstimator,
     PoseEstimate,
     PoseEstimator,
 )
+from sana_wm_gym.metrics.estimators.rotation_only import RotationOnly
 
 __all__ = [
+    "ColmapSift",
     "EstimatorInfo",
+    "Floor",
     "LKBundleAdjustment",
+    "NetworkEstimator",
     "OracleEstimator",
     "PoseEstimate",
     "PoseEstimator",
+    "RotationOnly",
+    "floor_of",
+    "load_pi3x",
+    "load_vggt",
 ]

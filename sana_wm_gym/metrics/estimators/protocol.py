@@ -30,6 +30,7 @@ class EstimatorInfo:
         reprojection_error_px: Root mean square over tracked points, pixels; None if unknown.
         intrinsics: (fx, fy, cx, cy) in pixels that were used, or None if none were needed.
         intrinsics_assumed: True if the caller gave none and 64 degrees across was assumed.
+        look: How soft frames were taken to be, where the estimator adapts to that; else empty.
     """
 
     name: str
@@ -39,6 +40,7 @@ class EstimatorInfo:
     reprojection_error_px: float | None
     intrinsics: Intrinsics | None
     intrinsics_assumed: bool
+    look: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ sought.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from math import isqrt
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +21,6 @@ from sana_wm_gym.metrics.estimators.protocol import Intrinsics
 
 Array = npt.NDArray[np.float64]
 
-_RADIUS = 3  # pixels; a patch is (2 radius + 1) squared
 _ITERATIONS = 4
 _FARTHEST_PX = 1.0  # from where the track had it
 _LEAST_CORRELATION = 0.8
@@ -31,6 +33,7 @@ def settle_tracks(
     translations: Array,
     points: Array,
     intrinsics: Intrinsics,
+    radius: int = 3,
 ) -> Array:
     """Positions refined to what the patches show.
 
@@ -41,6 +44,7 @@ def settle_tracks(
         translations: [n, 3].
         points: World points [p, 3] of the tracks.
         intrinsics: (fx, fy, cx, cy) in pixels.
+        radius: Of a patch, pixels; it is (2 radius + 1) squared.
 
     Returns:
         Positions [n, p, 2]; NaN where unseen, and where the patch no longer looks alike.
@@ -49,12 +53,14 @@ def settle_tracks(
     middle = _middle(seen)
     index = np.arange(len(points))
     home = xy[middle, index]
-    world = _patches(home, rotations[middle], translations[middle], points, intrinsics)
+    world = _patches(
+        home, rotations[middle], translations[middle], points, intrinsics, _offsets(radius)
+    )
 
     template = np.empty(world.shape[:2])
     for frame in np.unique(middle):
         mine = middle == frame
-        template[mine] = _sample(frames[frame], home[mine, None] + _offsets())
+        template[mine] = _sample(frames[frame], home[mine, None] + _offsets(radius))
     template = _centred(template)
 
     settled = np.full_like(xy, np.nan)
@@ -81,25 +87,33 @@ def _middle(seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
     return np.argmax(rank >= (rank[-1] + 1) // 2, axis=0)
 
 
-def _offsets() -> Array:
+@lru_cache
+def _offsets(radius: int) -> Array:
     """Pixels of a patch about its centre, [(2 radius + 1)^2, 2]."""
-    line = np.arange(-_RADIUS, _RADIUS + 1, dtype=np.float64)
+    line = np.arange(-radius, radius + 1, dtype=np.float64)
     return np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
 
 
-def _weights() -> Array:
-    """Gaussian window over a patch, sums to one."""
-    weights = np.exp(-0.5 * np.sum((_offsets() / (0.6 * _RADIUS)) ** 2, axis=1))
+@lru_cache
+def _weights(size: int) -> Array:
+    """Gaussian window over a patch of `size` pixels, sums to one."""
+    radius = (isqrt(size) - 1) // 2
+    weights = np.exp(-0.5 * np.sum((_offsets(radius) / (0.6 * radius)) ** 2, axis=1))
     return np.asarray(weights / weights.sum())
 
 
 def _patches(
-    home: Array, rotation: Array, translation: Array, points: Array, intrinsics: Intrinsics
+    home: Array,
+    rotation: Array,
+    translation: Array,
+    points: Array,
+    intrinsics: Intrinsics,
+    offsets: Array,
 ) -> Array:
     """World points [p, patch, 3] under the pixels of each patch, taken to face the camera."""
     fx, fy, cx, cy = intrinsics
     depth = (np.einsum("pij,pj->pi", rotation, points) + translation)[:, 2, None]
-    pixels = home[:, None] + _offsets()
+    pixels = home[:, None] + offsets
     local = np.stack(
         [
             (pixels[..., 0] - cx) / fx * depth,
@@ -126,8 +140,9 @@ def _sample(image: npt.NDArray[np.integer | np.floating], xy: Array) -> Array:
 
 def _centred(patches: Array) -> Array:
     """Patches [m, k] with zero weighted mean and unit weighted norm."""
-    centred = patches - (patches @ _weights())[:, None]
-    norm = np.sqrt(centred**2 @ _weights())
+    weights = _weights(patches.shape[1])
+    centred = patches - (patches @ weights)[:, None]
+    norm = np.sqrt(centred**2 @ weights)
     return centred / np.maximum(norm, 1e-6)[:, None]
 
 
@@ -145,7 +160,7 @@ def _shift(
     Returns:
         Centres [m, 2] and correlation with the template [m].
     """
-    weights = _weights()
+    weights = _weights(template.shape[1])
     place = start
     grey = image.astype(np.float32)
     kernel = np.array([[-0.5, 0.0, 0.5]], np.float32)

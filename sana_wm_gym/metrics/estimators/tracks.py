@@ -1,4 +1,8 @@
-"""Points followed through a clip with pyramidal Lucas-Kanade."""
+"""Points followed through a clip with pyramidal Lucas-Kanade.
+
+A small window places a point best; a wide one holds on to soft and noisy frames. The clip decides:
+windows are widened while a wider one keeps clearly more points for half a second.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,45 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+Grey = npt.NDArray[np.uint8]
+Points = npt.NDArray[np.float32]
+
 _REDETECT_EVERY = 3  # frames
-_CONSISTENCY_PX = 0.3  # largest forward-backward disagreement
 _CORNERS_PER_WIDTH = 48
 _MAX_POINTS = 1200
 _QUALITY = 0.003  # of the strongest corner
-_WINDOW = 5  # pixels; a larger patch pulls its centre away as it changes shape
 _PIXEL_CENTRE = 0.5  # OpenCV puts the centre of pixel (0, 0) at 0, this project at 0.5
+_CLEARLY_MORE = 1.5  # times the points kept before a wider window is taken
+_HALF_SECOND = 8  # frames at the 16 Hz of every world here
+_PROBES = 5  # half seconds looked at to choose a window
+_LEVEL_SIGMA = 6.0  # pixels over which brightness and contrast are made even
+_LEAST_CONTRAST = 2.0  # grey levels; below, noise would be blown up
+
+
+@dataclass(frozen=True)
+class Look:
+    """How frames are looked at.
+
+    Attributes:
+        name: Of the look.
+        window: Side of the Lucas-Kanade patch, pixels; odd.
+        consistency_px: Largest forward-backward disagreement of a kept point.
+        settle_radius: Of the patch with which tracks are settled at the end, pixels.
+        even: Whether blur, brightness and contrast are made alike everywhere first.
+    """
+
+    name: str
+    window: int
+    consistency_px: float
+    settle_radius: int
+    even: bool = False
+
+
+# A larger patch pulls its centre away as it changes shape, so the sharp look comes first.
+SHARP = Look("sharp", 5, 0.3, 3)
+SOFT = Look("soft", 15, 0.3, 5)
+FAINT = Look("faint", 21, 0.6, 5, even=True)
+LOOKS = (SHARP, SOFT, FAINT)
 
 
 @dataclass(frozen=True)
@@ -23,9 +59,11 @@ class Tracks:
 
     Attributes:
         xy: float64 [frames, points, 2] pixels, pixel centres at half-integers; NaN where unseen.
+        look: How the frames were looked at.
     """
 
     xy: npt.NDArray[np.float64]
+    look: Look = SHARP
 
     @property
     def seen(self) -> npt.NDArray[np.bool_]:
@@ -33,18 +71,63 @@ class Tracks:
         return np.isfinite(self.xy[..., 0])
 
 
-def track_points(frames: npt.NDArray[np.uint8]) -> Tracks:
+def choose_look(frames: npt.NDArray[np.uint8]) -> Look:
+    """The sharpest look that a wider one does not clearly outlast.
+
+    Args:
+        frames: uint8 [n, height, width, 3] RGB.
+    """
+    if len(frames) < 3:
+        return SHARP
+    span = min(_HALF_SECOND, len(frames) - 1)
+    starts = np.unique(np.linspace(0, len(frames) - 1 - span, _PROBES).astype(int))
+
+    def survivors(look: Look) -> float:
+        kept = []
+        for start in starts:
+            tracks = track_points(frames[start : start + span + 1], look)
+            kept.append(int((tracks.seen[0] & tracks.seen[-1]).sum()))
+        return float(np.median(kept))
+
+    best, most = LOOKS[0], survivors(LOOKS[0])
+    for look in LOOKS[1:]:
+        kept = survivors(look)
+        if kept <= _CLEARLY_MORE * most:
+            break
+        best, most = look, kept
+    return best
+
+
+def seen_through(frames: npt.NDArray[np.uint8], look: Look) -> npt.NDArray[np.uint8]:
+    """Grey frames uint8 [n, height, width] as a look shows them."""
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+    if look.even:
+        grey = [_even(image) for image in grey]
+    return np.stack(grey).astype(np.uint8)
+
+
+def _even(image: npt.NDArray[np.integer]) -> Grey:
+    """Lightly blurred, with the local mean taken away and the local contrast made alike."""
+    soft = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1.0)
+    flat = soft - cv2.GaussianBlur(soft, (0, 0), _LEVEL_SIGMA)
+    power = cv2.GaussianBlur(flat**2, (0, 0), _LEVEL_SIGMA)
+    level = 40.0 * flat / np.sqrt(power + _LEAST_CONTRAST**2)
+    return np.asarray(np.clip(np.rint(128.0 + level), 0, 255), dtype=np.uint8)
+
+
+def track_points(frames: npt.NDArray[np.uint8], look: Look = SHARP) -> Tracks:
     """Follow corners through a clip; lost ones are replaced every third frame.
 
     A corner is predicted from the frame before and settled against its own first sight.
 
     Args:
         frames: uint8 [n, height, width, 3] RGB.
+        look: How to look at them.
 
     Source: Shi and Tomasi, CVPR 1994; Bouguet's pyramidal Lucas-Kanade; forward-backward check
     of Kalal et al., ICPR 2010.
     """
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+    grey = seen_through(frames, look)
     height, width = grey[0].shape
     spacing = max(width / _CORNERS_PER_WIDTH, 1.5)
     corner = np.array([width - 1, height - 1], dtype=np.float32)
@@ -55,14 +138,16 @@ def track_points(frames: npt.NDArray[np.uint8]) -> Tracks:
     born, birth = np.zeros(len(points), dtype=int), points  # frame and place of first sight
     history = [(ids, points)]
     for index in range(1, len(grey)):
-        moved = _follow(grey[index - 1], grey[index], points)
+        moved = _follow(grey[index - 1], grey[index], points, look.window)
         kept = np.zeros(len(points), dtype=bool)
         for source in np.unique(born):
             group = born == source
             # Compared with its first look, a patch cannot drift as it does link by link.
-            moved[group] = _follow(grey[source], grey[index], birth[group], moved[group])
-            back = _follow(grey[index], grey[source], moved[group], birth[group])
-            kept[group] = np.linalg.norm(back - birth[group], axis=1) < _CONSISTENCY_PX
+            moved[group] = _follow(
+                grey[source], grey[index], birth[group], look.window, moved[group]
+            )
+            back = _follow(grey[index], grey[source], moved[group], look.window, birth[group])
+            kept[group] = np.linalg.norm(back - birth[group], axis=1) < look.consistency_px
         kept &= ((moved >= 0) & (moved <= corner)).all(axis=1)
         points, ids, born, birth = moved[kept], ids[kept], born[kept], birth[kept]
         if index % _REDETECT_EVERY == 0:
@@ -74,32 +159,32 @@ def track_points(frames: npt.NDArray[np.uint8]) -> Tracks:
             made += len(fresh)
         history.append((ids, points))
 
-    xy = np.full((len(grey), made, 2), np.nan)
+    lengths = np.bincount(np.concatenate([ids for ids, _ in history]), minlength=made)
+    lasting = lengths >= min(3, len(grey))
+    place = np.cumsum(lasting) - 1
+    xy = np.full((len(grey), int(lasting.sum()), 2), np.nan)
     for index, (ids, points) in enumerate(history):
-        xy[index, ids] = points + _PIXEL_CENTRE
-    return Tracks(xy[:, np.isfinite(xy[..., 0]).sum(axis=0) >= 3])
+        xy[index, place[ids[lasting[ids]]]] = points[lasting[ids]] + _PIXEL_CENTRE
+    return Tracks(xy, look)
 
 
 def _follow(
-    start: npt.NDArray[np.uint8],
-    end: npt.NDArray[np.uint8],
-    points: npt.NDArray[np.float32],
-    guess: npt.NDArray[np.float32] | None = None,
-) -> npt.NDArray[np.float32]:
+    start: Grey, end: Grey, points: Points, window: int, guess: Points | None = None
+) -> Points:
     """Positions in `end` of points of `start`, float32 [n, 2]; NaN where lost.
 
     With a guess of the positions only the finest pyramid level is searched.
     """
     if len(points) == 0:
         return points
-    levels = max(0, int(np.log2(min(start.shape) / (2 * _WINDOW))))
+    levels = max(0, int(np.log2(min(start.shape) / (2 * window))))
     initial = np.nan_to_num(points if guess is None else guess).reshape(-1, 1, 2)
     moved, status, _ = cv2.calcOpticalFlowPyrLK(
         start,
         end,
         np.nan_to_num(points).reshape(-1, 1, 2),
         initial,  # written over
-        winSize=(_WINDOW, _WINDOW),
+        winSize=(window, window),
         maxLevel=levels if guess is None else 0,
         flags=0 if guess is None else cv2.OPTFLOW_USE_INITIAL_FLOW,
         criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.003),
@@ -111,9 +196,7 @@ def _follow(
     return np.asarray(result, dtype=np.float32)
 
 
-def _corners(
-    image: npt.NDArray[np.uint8], taken: npt.NDArray[np.float32], spacing: float
-) -> npt.NDArray[np.float32]:
+def _corners(image: Grey, taken: Points, spacing: float) -> Points:
     """New corners, float32 [n, 2], at least `spacing` from each other and from `taken`."""
     wanted = _MAX_POINTS - len(taken)
     if wanted <= 0:

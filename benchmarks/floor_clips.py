@@ -1,0 +1,126 @@
+"""Camera paths on which estimators are measured: six seconds each, up to 0.4 m/s."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from sana_wm_gym.camera.se3 import rotation_x, rotation_y
+from sana_wm_gym.world.scenes import Scene, free_space, sample_pose
+
+Path3 = npt.NDArray[np.float64]
+
+FPS = 16.0
+SPEED = 0.4  # metres per second at most
+
+
+def _poses(centres: Path3, yaw: Path3, pitch: Path3 | float = 0.0) -> Path3:
+    """Camera-to-world [n, 4, 4] from centres [n, 3], yaw and pitch in radians (right, up)."""
+    poses = np.tile(np.eye(4), (len(centres), 1, 1))
+    pitches = np.broadcast_to(np.asarray(pitch, dtype=np.float64), yaw.shape)
+    for pose, y, p in zip(poses, yaw, pitches, strict=True):
+        pose[:3, :3] = rotation_y(y) @ rotation_x(p)
+    poses[:, :3, 3] = centres
+    return poses
+
+
+def _dolly(t: Path3) -> Path3:
+    """Straight ahead, no turn."""
+    length = SPEED * t[-1]
+    centres = np.stack([0 * t, 0 * t, np.linspace(0, length, len(t))], axis=1)
+    return _poses(centres, 0 * t)
+
+
+def _s_curve(t: Path3) -> Path3:
+    """Ahead, swaying to both sides and looking along the path."""
+    u = t / t[-1]
+    x, z = 0.25 * np.sin(2 * np.pi * u), 0.8 * SPEED * t
+    return _poses(np.stack([x, 0 * t, z], axis=1), np.arctan2(np.gradient(x), np.gradient(z)))
+
+
+def _strafe_yaw(t: Path3) -> Path3:
+    """Sideways while the view swings 20 degrees to either side."""
+    u = t / t[-1]
+    centres = np.stack([0.8 * SPEED * t, 0 * t, 0 * t], axis=1)
+    return _poses(centres, np.deg2rad(20) * np.sin(2 * np.pi * u))
+
+
+def _orbit(t: Path3) -> Path3:
+    """An arc about a point 2 m ahead, always facing it."""
+    angle, radius = SPEED * t / 2.0, 2.0
+    centres = np.stack([radius * np.sin(angle), 0 * t, radius * (1 - np.cos(angle))], axis=1)
+    return _poses(centres, -angle)
+
+
+def _loop(t: Path3) -> Path3:
+    """A circle back to the start while the view turns 15 degrees away and back."""
+    angle = 2 * np.pi * t / t[-1]
+    radius = SPEED * t[-1] / (2 * np.pi)
+    centres = np.stack([radius * (1 - np.cos(angle)), 0 * t, radius * np.sin(angle)], axis=1)
+    return _poses(centres, np.deg2rad(15) * np.sin(angle / 2))
+
+
+def _spiral(t: Path3) -> Path3:
+    """A widening turn that climbs, with pitch."""
+    u = t / t[-1]
+    angle, radius = 2.5 * np.pi * u, 0.45 * u
+    centres = np.stack([radius * np.cos(angle), -0.3 * u, radius * np.sin(angle) + 0.3 * u], axis=1)
+    return _poses(centres, np.deg2rad(25) * u, np.deg2rad(-12) * np.sin(np.pi * u))
+
+
+def _pan(t: Path3) -> Path3:
+    """Turning at 12 degrees per second, no translation."""
+    return _poses(np.zeros((len(t), 3)), np.deg2rad(12) * t)
+
+
+def _still(t: Path3) -> Path3:
+    """No motion."""
+    return _poses(np.zeros((len(t), 3)), 0 * t)
+
+
+def _pan_then_dolly(t: Path3) -> Path3:
+    """One third turning on the spot, then straight ahead along the new view."""
+    third = t[-1] / 3
+    yaw = np.deg2rad(12) * np.minimum(t, third)
+    ahead = SPEED * np.maximum(t - third, 0)
+    end = yaw[-1]
+    centres = ahead[:, None] * np.array([np.sin(end), 0.0, np.cos(end)])
+    return _poses(centres, yaw)
+
+
+CLIPS: dict[str, Callable[[Path3], Path3]] = {
+    "dolly": _dolly,
+    "s_curve": _s_curve,
+    "strafe_yaw": _strafe_yaw,
+    "orbit": _orbit,
+    "loop": _loop,
+    "spiral": _spiral,
+    "pan_then_dolly": _pan_then_dolly,
+    "pan": _pan,
+    "still": _still,
+}
+MOVING = tuple(name for name in CLIPS if name not in ("pan", "still"))  # those that travel
+
+
+def place(scene: Scene, path: Path3, seed: int) -> Path3:
+    """Move a path that starts at the identity to where the scene has room for all of it.
+
+    Raises:
+        ValueError: No such place was found.
+    """
+    rng = np.random.default_rng(seed)
+    for _ in range(500):
+        poses = sample_pose(scene, rng) @ path
+        if free_space(scene, poses[:, :3, 3], margin=0.3).all():
+            return np.asarray(poses)
+    raise ValueError(f"scene {scene.seed} has no room for the path")
+
+
+def degrade(video: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """One pixel of blur, half the contrast, noise of 2.5 grey levels: a soft generated video."""
+    blurred = np.stack([cv2.GaussianBlur(frame, (0, 0), 1.0) for frame in video])
+    noise = np.random.default_rng(0).normal(0.0, 2.5, video.shape)
+    return np.clip(np.rint(0.5 * blurred + 64 + noise), 0, 255).astype(np.uint8)
