@@ -1,0 +1,232 @@
+"""Files of tensors, opened without reading their values.
+
+Safetensors, alone or as shards with an index, and torch files. Values are read in spans: while a
+file is mapped, every page that was read counts as ours, so a file is mapped anew for each span and
+no more than a hundredth of it is ever held beside the result.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from sana_wm_gym.weights.names import FOLDERS, NESTS
+
+INDEX = ".safetensors.index.json"
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+SMALLEST_SPAN = 2**23
+SPANS = 100
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor in a file.
+
+    Attributes:
+        file: Where it is.
+        shape: Its shape.
+        dtype: Its type, as torch writes it, such as "float32".
+    """
+
+    file: Path
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def elements(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Container:
+    """An opened checkpoint: what is in it and where, no values.
+
+    Attributes:
+        files: Its files, at least one.
+        stored: Tensors by the names in the files.
+        metadata: Header texts of the first safetensors file.
+    """
+
+    files: tuple[Path, ...]
+    stored: Mapping[str, Stored]
+    metadata: Mapping[str, str]
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+        """Values of some tensors, one at a time, file by file.
+
+        A tensor is valid until the next one is asked for; copy what is to stay.
+
+        Raises:
+            ValueError: A file is damaged.
+        """
+        wanted = sorted(names, key=lambda name: self.files.index(self.stored[name].file))
+        for file, group in groupby(wanted, key=lambda name: self.stored[name].file):
+            limit = max(SMALLEST_SPAN, file.stat().st_size // SPANS)
+            for span in _spans(list(group), self.stored, limit):
+                yield from _read_span(file, span)
+
+
+def open_container(path: Path) -> Container:
+    """Open a checkpoint without reading values.
+
+    Args:
+        path: A `.safetensors` file, a `.safetensors.index.json` with shards beside it, a torch
+            file, a folder with one of these, or the root folder of a release.
+
+    Raises:
+        FileNotFoundError: There is nothing at `path`, or a shard is missing.
+        ValueError: The kind of file is not known, it is truncated or damaged, it holds other
+            things than tensors of floating point, or a folder holds no checkpoint or several.
+    """
+    path = find_file(Path(path))
+    if path.name.endswith(INDEX):
+        return _open_shards(path)
+    if path.suffix == ".safetensors":
+        stored, metadata = _open_safetensors(path)
+        return Container((path,), stored, metadata)
+    if path.suffix in TORCH_SUFFIXES:
+        tensors = _load_torch(path)
+        stored = {
+            name: Stored(path, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+            for name, tensor in tensors.items()
+        }
+        return Container((path,), stored, {})
+    raise ValueError(
+        f"{path} is not a checkpoint; expected .safetensors, {INDEX} or one of {TORCH_SUFFIXES}"
+    )
+
+
+def find_file(path: Path) -> Path:
+    """The one file to open for a path: itself, or the checkpoint in a folder.
+
+    Raises:
+        FileNotFoundError: There is nothing at `path`.
+        ValueError: The folder holds no checkpoint or several.
+    """
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise FileNotFoundError(f"no weights at {path}; expected a checkpoint or its folder")
+    for folder in (path, *(path / name for name in FOLDERS)):
+        for pattern in (f"*{INDEX}", "*.safetensors", "*.pt"):
+            found = sorted(folder.glob(pattern))
+            if len(found) > 1:
+                names = [file.name for file in found[:5]]
+                raise ValueError(f"{folder} holds several checkpoints {names}; name one of them")
+            if found:
+                return found[0]
+    raise ValueError(f"{path} holds no checkpoint, nor does {' or '.join(FOLDERS)} in it")
+
+
+def _spans(names: list[str], stored: Mapping[str, Stored], limit: int) -> Iterator[list[str]]:
+    """Consecutive names of at most `limit` bytes together, one name at least."""
+    span: list[str] = []
+    size = 0
+    for name in names:
+        item = stored[name]
+        bytes_ = item.elements * getattr(torch, item.dtype).itemsize
+        if span and size + bytes_ > limit:
+            yield span
+            span, size = [], 0
+        span.append(name)
+        size += bytes_
+    if span:
+        yield span
+
+
+def _read_span(file: Path, names: list[str]) -> Iterator[tuple[str, Tensor]]:
+    if file.suffix != ".safetensors":
+        tensors = _load_torch(file)
+        for name in names:
+            yield name, tensors[name]
+        return
+    try:
+        with safe_open(file, framework="pt") as opened:
+            for name in names:
+                yield name, opened.get_tensor(name)
+    except SafetensorError as error:
+        raise _damaged(file, error) from error
+
+
+def _open_safetensors(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as opened:
+            stored = {}
+            for name in opened.keys():  # noqa: SIM118
+                part = opened.get_slice(name)
+                dtype = part.get_dtype()
+                if dtype not in _DTYPES:
+                    raise ValueError(
+                        f"{path}: {name} holds {dtype} values; expected one of {list(_DTYPES)}"
+                    )
+                text = str(_DTYPES[dtype]).removeprefix("torch.")
+                stored[name] = Stored(path, tuple(part.get_shape()), text)
+            return stored, dict(opened.metadata() or {})
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
+
+
+def _open_shards(index: Path) -> Container:
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        shards = {name: index.parent / Path(shard).name for name, shard in places.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{index} is not an index of shards: {error!r}") from error
+    files = tuple(sorted(set(shards.values())))
+    absent = [file.name for file in files if not file.is_file()]
+    if absent or not files:
+        raise FileNotFoundError(f"{index} names shards that are not there: {absent[:5]}")
+    stored: dict[str, Stored] = {}
+    metadata: dict[str, str] = {}
+    for file in files:
+        found, header = _open_safetensors(file)
+        metadata = metadata or header
+        listed = {name for name, shard in shards.items() if shard == file}
+        if listed != found.keys():
+            raise ValueError(
+                f"{file} does not hold what {index.name} lists: lacks "
+                f"{sorted(listed - found.keys())[:5]}, has unlisted "
+                f"{sorted(found.keys() - listed)[:5]}"
+            )
+        stored |= found
+    return Container(files, stored, metadata)
+
+
+def _load_torch(path: Path) -> dict[str, Tensor]:
+    """The state dict of a torch file, its values mapped, not read."""
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise _damaged(path, error) from error
+    nest = next((n for n in NESTS if isinstance(content, dict) and n in content), None)
+    tensors = content[nest] if nest is not None else content
+    if not isinstance(tensors, dict):
+        raise ValueError(f"{path} holds a {type(tensors).__name__}; expected a state dict")
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor) or tensor.dtype not in _DTYPES.values():
+            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise ValueError(f"{path}: {name} is {kind}; expected a tensor of floating point")
+    return tensors
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    reason = " ".join(str(error).split())[:200]
+    return ValueError(f"{path} is truncated, damaged or of another format: {reason}")

@@ -1,0 +1,444 @@
+"""The released VAE's wrapper and its streaming decoder, on tiny random weights of the same shape.
+
+The library's own one-shot causal decode is the truth the stream is judged by.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load, save, save_file
+
+from sana_wm_gym.models import state as memory
+from sana_wm_gym.models.causal_vae import CausalDecoderState, CausalVae
+from sana_wm_gym.models.vae import RELEASED_TILING, Tiling, VideoVae, to_uint8
+
+diffusers = pytest.importorskip("diffusers", reason="needs the hub extra")
+if not hasattr(diffusers, "AutoencoderKLLTX2Video"):
+    pytest.skip("needs a diffusers with LTX-2", allow_module_level=True)
+
+from sana_wm_gym.weights.vae_folder import read_causal_vae, read_video_vae  # noqa: E402
+
+# Depth, strides and kernels as released; widths and layer counts small.
+TINY = {
+    "latent_channels": 8,
+    "block_out_channels": [8, 16, 16, 16],
+    "layers_per_block": [1, 1, 1, 1, 1],
+    "decoder_block_out_channels": [8, 16, 32],
+    "decoder_layers_per_block": [1, 1, 1, 1],
+    "decoder_causal": True,
+}
+# Stages that change width, and every kind of upsampler.
+MIXED = {
+    "decoder_block_out_channels": [16, 32, 32, 32],
+    "decoder_layers_per_block": [1, 1, 1, 1, 1],
+    "decoder_spatio_temporal_scaling": [True, True, True, True],
+    "decoder_inject_noise": [False, False, False, False, False],
+    "upsample_residual": [True, True, True, True],
+    "upsample_factor": [2, 2, 1, 2],
+    "upsample_type": ["spatiotemporal", "spatiotemporal", "temporal", "spatial"],
+}
+INDEX = "diffusion_pytorch_model.safetensors.index.json"
+SHARD = "diffusion_pytorch_model-0000{}-of-00002.safetensors"
+
+
+def build(seed=0, **changes):
+    """A random autoencoder; statistics, noise-free biases and scale as in no default."""
+    random = torch.Generator().manual_seed(seed)
+    autoencoder = diffusers.AutoencoderKLLTX2Video(**{**TINY, "scaling_factor": 0.8} | changes)
+    with torch.no_grad():
+        for parameter in autoencoder.parameters():
+            spread = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
+            parameter.normal_(0, spread, generator=random)
+        autoencoder.latents_mean.normal_(0, 1, generator=random)
+        autoencoder.latents_std.uniform_(0.5, 2, generator=random)
+    return autoencoder.double().eval().requires_grad_(False)
+
+
+def draw(frames, rows=2, columns=3, batch=1, seed=1):
+    random = torch.Generator().manual_seed(seed)
+    shape = (batch, 8, frames, rows, columns)
+    return torch.randn(shape, generator=random, dtype=torch.float64)
+
+
+def picture(height=64, width=96, batch=1):
+    random = torch.Generator().manual_seed(2)
+    return torch.rand(batch, height, width, 3, generator=random, dtype=torch.float64)
+
+
+def write(folder, autoencoder, weights=None, **changes):
+    """A folder as the streaming release ships it."""
+    folder.mkdir(exist_ok=True)
+    config = {name: value for name, value in autoencoder.config.items() if name != "upsample_type"}
+    config = {**config, "_class_name": "AutoencoderKLCausalLTX2Video", **changes}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(weights or autoencoder.state_dict(), folder / "diffusion_pytorch_model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return CausalVae(build())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write(tmp_path / "ltx2_causal_vae", build())
+
+
+# The first frame.
+
+
+def test_the_first_frame_is_the_normalised_mode(vae):
+    image, library = picture(batch=2), vae.autoencoder
+    latent = vae.encode_image(image)
+    assert latent.shape == (2, 8, 2, 3)
+    posterior = library.encode((2 * image - 1).permute(0, 3, 1, 2)[:, :, None]).latent_dist
+    mean, std = library.latents_mean[None, :, None, None], library.latents_std[None, :, None, None]
+    expected = (posterior.mean[:, :, 0] - mean) * 0.8 / std
+    torch.testing.assert_close(latent, expected)
+    assert torch.equal(latent, vae.encode_image(image))
+
+
+def test_denormalising_undoes_normalising(vae):
+    latents = draw(2)
+    torch.testing.assert_close(vae.denormalise(vae.normalise(latents)), latents)
+    assert not torch.allclose(vae.normalise(latents), latents)
+
+
+def test_bfloat16_stays_near(folder):
+    image = picture()
+    exact = read_causal_vae(folder, torch.float64).encode_image(image)
+    rough = read_causal_vae(folder).encode_image(image)
+    assert rough.dtype == torch.bfloat16
+    assert (rough.double() - exact).norm() < 0.05 * exact.norm()
+
+
+def test_large_images_are_encoded_in_tiles():
+    image, small = picture(64, 128), Tiling(size=96, stride=64)
+    tiled = VideoVae(build(), small).encode_image(image)
+    whole = VideoVae(build(), None).encode_image(image)
+    assert tiled.shape == whole.shape == (1, 8, 2, 4)
+    assert not torch.equal(tiled, whole)
+    torch.testing.assert_close(VideoVae(build()).encode_image(image), whole)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.rand(1, 72, 96, 3), "72 x 96 pixels; expected multiples of 32"),
+        (torch.rand(1, 32, 96, 3), "at least 64"),
+        (torch.rand(64, 96, 3), r"expected \[n, H, W, 3\]"),
+        (torch.rand(1, 3, 64, 96), r"expected \[n, H, W, 3\]"),
+        (torch.zeros(1, 64, 96, 3, dtype=torch.uint8), "expected floats"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(vae, image, message):
+    with pytest.raises(ValueError, match=message):
+        vae.encode_image(image)
+
+
+# Whole clips.
+
+
+def test_a_clip_is_decoded_as_the_library_does():
+    vae, latents = VideoVae(build(decoder_causal=False)), draw(3)
+    frames = vae.decode_clip(latents)
+    assert frames.shape == (1, 17, 64, 96, 3) and frames.dtype == torch.float32
+    pixels = vae.autoencoder.decode(vae.denormalise(latents)).sample
+    expected = (127.5 * pixels + 127.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1)
+    assert torch.equal(to_uint8(frames), expected)
+    assert 0 < expected.float().mean() < 255
+
+
+def test_long_clips_are_decoded_in_pieces():
+    latents = draw(5, columns=2)
+    pieces = VideoVae(build(decoder_causal=False), Tiling(frames=24, frame_stride=16))
+    whole = VideoVae(build(decoder_causal=False))
+    assert RELEASED_TILING.frames > 8 * 5
+    assert pieces.decode_clip(latents).shape == whole.decode_clip(latents).shape
+    assert not torch.equal(pieces.decode_clip(latents), whole.decode_clip(latents))
+
+
+# The stream.
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        MIXED | {"upsample_residual": [False, True, True, False]},
+        {"decoder_spatial_padding_mode": "zeros", "decoder_layers_per_block": [2, 1, 2, 1]},
+    ],
+    ids=["released", "mixed", "deep"],
+)
+def test_the_stream_is_the_librarys_causal_decode(changes):
+    vae, latents = CausalVae(build(**changes)), draw(3)
+    frames = []
+    state = None
+    for latent in latents.split(1, dim=2):
+        new, state = vae.decode(latent, state)
+        frames.append(new)
+    pixels = vae.autoencoder.decode(vae.denormalise(latents), causal=True).sample
+    expected = (pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 4, 1)
+    torch.testing.assert_close(torch.cat(frames, 1), expected.float(), rtol=0, atol=1e-6)
+    assert expected.std() > 0.05
+
+
+def test_the_first_latent_frame_is_one_frame_and_later_ones_eight(vae):
+    state, counts = None, []
+    for latent in draw(3).split(1, dim=2):
+        frames, state = vae.decode(latent, state)
+        counts.append(frames.shape[1])
+    assert counts == [1, 8, 8]
+    assert vae.decode_clip(draw(3)).shape == (1, 17, 64, 96, 3)
+
+
+@settings(max_examples=6)
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=3))
+def test_chunks_of_any_size_give_the_same_bits(vae, sizes):
+    latents = draw(sum(sizes), columns=2)
+    whole, end = vae.decode(latents, None)
+    parts, state = [], None
+    for chunk in latents.split(sizes, dim=2):
+        frames, state = vae.decode(chunk, state)
+        parts.append(frames)
+    assert torch.equal(torch.cat(parts, 1), whole)
+    assert all(torch.equal(a, b) for a, b in zip(state.tails, end.tails, strict=True))
+
+
+def test_the_stream_is_causal(vae):
+    latents = draw(4)
+    before = vae.decode_clip(latents)
+    latents[:, :, 2] += 1
+    after = vae.decode_clip(latents)
+    assert torch.equal(before[:, :9], after[:, :9])
+    assert not torch.equal(before[:, 9:17], after[:, 9:17])
+
+
+def test_the_protocol_begins_after_the_first_image(vae):
+    """As the embedded codec: `begin` takes in the image, then each latent frame makes eight."""
+    latents = draw(4)
+    begin = vae.begin(latents[:, :, 0])
+    frames, state = vae.decode(latents[:, :, 1:], begin)
+    assert torch.equal(frames, vae.decode_clip(latents)[:, 1:])
+    skipped = vae.skip(latents[:, :, 1:], begin)
+    assert all(torch.equal(a, b) for a, b in zip(skipped.tails, state.tails, strict=True))
+
+
+def test_a_state_is_a_value(vae):
+    """Not written into, not a view of something larger, and constant in size."""
+    state = vae.begin(draw(1)[:, :, 0])
+    kept = copy.deepcopy(state)
+    first, after = vae.decode(draw(2), state)
+    assert all(torch.equal(a, b) for a, b in zip(state.tails, kept.tails, strict=True))
+    assert torch.equal(vae.decode(draw(2), state)[0], first)
+    assert memory.shapes(after) == memory.shapes(state)
+    for tail in after.tails:
+        assert tail.untyped_storage().nbytes() == tail.numel() * tail.element_size()
+
+
+def test_worlds_share_a_batch(vae):
+    alone = [vae.begin(draw(1, seed=seed)[:, :, 0]) for seed in (1, 2)]
+    latents = draw(2, batch=2, seed=3)
+    frames, after = vae.decode(latents, memory.stack(alone))
+    for i in range(2):
+        single, state = vae.decode(latents[i : i + 1], alone[i])
+        torch.testing.assert_close(frames[i : i + 1], single)
+        torch.testing.assert_close(memory.row(after, i).tails, state.tails)
+
+
+def test_a_stored_state_continues_with_the_same_bits(vae):
+    latents = draw(4)
+    _, middle = vae.decode(latents[:, :, :2], None)
+    named = vae.named_state(middle)
+    assert len(named) == len(middle.tails) and "mid_block.resnets.0.conv1" in named
+    restored = vae.state_from_named(load(save(named)))
+    frames, _ = vae.decode(latents[:, :, 2:], restored)
+    assert torch.equal(frames, vae.decode_clip(latents)[:, 9:])
+
+
+def test_state_names_are_the_convolutions_that_fill_them(vae):
+    inputs = {}
+    modules = dict(vae.autoencoder.decoder.named_modules())
+
+    def keep(name):
+        return lambda module, given: inputs.__setitem__(name, given[0])
+
+    hooks = [
+        modules[f"{name}.conv"].register_forward_pre_hook(keep(name)) for name in vae.state_names
+    ]
+    _, state = vae.decode(draw(1), None)
+    for hook in hooks:
+        hook.remove()
+    for name, tail in vae.named_state(state).items():
+        assert torch.equal(tail, inputs[name][:, :, -2:])
+
+
+def test_states_that_do_not_fit_are_refused(vae):
+    state = vae.begin(draw(1)[:, :, 0])
+    named = vae.named_state(state)
+    with pytest.raises(ValueError, match=r"begins with \(1, 8, 2, 2, 3\)"):
+        vae.decode(draw(1, rows=3), state)
+    with pytest.raises(ValueError, match="3 tensors"):
+        vae.decode(draw(1), CausalDecoderState(state.tails[:3]))
+    with pytest.raises(ValueError, match=r"lacks \['conv_in'\] and has unknown \['conv_inn'\]"):
+        vae.state_from_named({"conv_inn" if k == "conv_in" else k: v for k, v in named.items()})
+    with pytest.raises(ValueError, match=r"conv_in .*expected \[b, 8, 2, h, w\]"):
+        vae.state_from_named(named | {"conv_in": named["conv_in"][:, :4]})
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 1, 2, 2), (1, 8, 0, 2, 2), (8, 1, 2, 2)])
+def test_latents_of_another_shape_are_refused(vae, shape):
+    with pytest.raises(ValueError, match=r"expected \[b, 8, f, h, w\]"):
+        vae.decode(torch.zeros(shape), None)
+    with pytest.raises(ValueError, match="2 x 2 or more"):
+        vae.decode(torch.zeros(1, 8, 1, 1, 2), None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"decoder_causal": False}, "looks ahead"),
+        ({"decoder_inject_noise": [True, False, False, False]}, "draws noise"),
+        ({"timestep_conditioning": True}, "timestep_conditioning"),
+    ],
+)
+def test_other_decoders_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        CausalVae(build(**changes))
+
+
+# Folders.
+
+
+@pytest.mark.parametrize("read", [read_causal_vae, read_video_vae])
+def test_a_folder_gives_back_what_was_written(folder, read):
+    loaded, latents = read(folder, torch.float64), draw(3)
+    assert torch.equal(loaded.encode_image(picture()), CausalVae(build()).encode_image(picture()))
+    assert torch.equal(loaded.decode_clip(latents), type(loaded)(build()).decode_clip(latents))
+    assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_shards_are_read_through_their_index(folder):
+    whole = folder / "diffusion_pytorch_model.safetensors"
+    tensors = load(whole.read_bytes())
+    whole.unlink()
+    names = sorted(tensors)
+    index = {}
+    for shard, part in enumerate((names[::2], names[1::2]), start=1):
+        save_file({name: tensors[name] for name in part}, folder / SHARD.format(shard))
+        index |= dict.fromkeys(part, SHARD.format(shard))
+    with pytest.raises(ValueError, match="holds 2 safetensors files"):
+        read_causal_vae(folder)
+    (folder / INDEX).write_text(json.dumps({"weight_map": index}), encoding="utf-8")
+    loaded = read_causal_vae(folder, torch.float64)
+    assert torch.equal(loaded.decode_clip(draw(2)), CausalVae(build()).decode_clip(draw(2)))
+    (folder / SHARD.format(2)).unlink()
+    with pytest.raises(FileNotFoundError, match="00002-of-00002"):
+        read_causal_vae(folder)
+
+
+def test_the_causal_classes_own_settings_are_understood(tmp_path):
+    """Its upsampler kinds count from the output, the library's from the latents."""
+    built, kinds = build(**MIXED), MIXED["upsample_type"][::-1]
+    folder = write(
+        tmp_path / "vae", built, decoder_upsample_type=kinds, gradient_checkpointing=False
+    )
+    loaded = read_causal_vae(folder, torch.float64)
+    assert torch.equal(loaded.decode_clip(draw(2)), CausalVae(built).decode_clip(draw(2)))
+
+
+def test_without_the_library_one_line_says_what_to_install(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(ImportError, match=r"install \"sana_wm_gym\[hub\]\""):
+        read_causal_vae(folder)
+
+
+def remove_file(name):
+    def remove(folder):
+        (folder / name).unlink()
+
+    return remove
+
+
+def change_weights(change):
+    def apply(folder):
+        file = folder / "diffusion_pytorch_model.safetensors"
+        tensors = load(file.read_bytes())
+        change(tensors)
+        save_file(tensors, file)
+
+    return apply
+
+
+def change_config(**changes):
+    def apply(folder):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        (folder / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
+
+    return apply
+
+
+def cut(folder):
+    file = folder / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def pickle_instead(folder):
+    file = folder / "diffusion_pytorch_model.safetensors"
+    file.rename(file.with_suffix(".bin"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind", "message"),
+    [
+        (remove_file("config.json"), FileNotFoundError, "expected a VAE folder"),
+        (pickle_instead, FileNotFoundError, "expected a .safetensors file"),
+        (lambda f: (f / "config.json").write_text("{"), ValueError, "not a JSON object"),
+        (lambda f: (f / INDEX).write_text("{}"), ValueError, "not an index of shards"),
+        (cut, ValueError, "truncated"),
+        (change_config(latent_channel=8), ValueError, r"unknown settings \['latent_channel'\]"),
+        (change_config(decoder_causal=False), ValueError, "looks ahead"),
+        (change_config(decoder_layers_per_block=[1, 1, 1, 2]), ValueError, "lacks 4 weights"),
+        (change_weights(lambda t: t.pop("latents_std")), ValueError, r"lacks 1 .*latents_std"),
+        (
+            change_weights(lambda t: t.update(extra=torch.zeros(1))),
+            ValueError,
+            r"1 unknown \['extra'\]",
+        ),
+        (
+            change_weights(lambda t: t.update(latents_mean=torch.zeros(7))),
+            ValueError,
+            r"latents_mean has shape \(7,\); expected \(8,\)",
+        ),
+        (
+            change_weights(lambda t: t["decoder.conv_out.conv.bias"].fill_(torch.nan)),
+            ValueError,
+            r"decoder.conv_out.conv.bias holds values that are not finite",
+        ),
+        (
+            change_weights(lambda t: t["latents_std"].zero_()),
+            ValueError,
+            "latents_std is not positive",
+        ),
+    ],
+)
+def test_damaged_folders_are_refused(folder, damage, kind, message):
+    damage(folder)
+    with pytest.raises(kind, match=message):
+        read_causal_vae(folder)
+
+
+def test_a_config_without_channels_uses_the_librarys_defaults(tmp_path):
+    """The released widths: checked by name and shape alone, so that nothing large is built."""
+    folder = write(tmp_path / "vae", build())
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"lacks \d+ weights"):
+        read_causal_vae(folder)
