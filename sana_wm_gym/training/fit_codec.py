@@ -73,7 +73,7 @@ class DecoderPairs:
 
 def fit_correction(
     codec: PatchCodec,
-    sources: Sequence[DecoderPairs],
+    pairs: DecoderPairs,
     minutes: float,
     seed: int,
     say: Callable[[str], None],
@@ -84,7 +84,7 @@ def fit_correction(
 
     Args:
         codec: Codec whose linear part is fitted.
-        sources: Pairs to learn from; every step takes the next source.
+        pairs: What to learn from.
         minutes: Time to train for; 0 leaves the decoder as it is.
         seed: Source of batches and disturbance.
         say: Called with a line of progress now and then.
@@ -95,7 +95,6 @@ def fit_correction(
     optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.98), weight_decay=0.0)
     began, step, recent = time.time(), 0, 0.0
     while minutes > 0 and (progress := (time.time() - began) / (60 * minutes)) < 1:
-        pairs = sources[step % len(sources)]
         pick = torch.randint(len(pairs.frames), (batch,), generator=generator)
         target, latents = pairs.frames[pick].float() / 255, pairs.latents[pick].float()
         strength = pairs.disturbance * torch.rand(batch, 1, 1, 1, generator=generator)

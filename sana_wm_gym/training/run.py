@@ -72,7 +72,7 @@ class Run:
         codec = fit_linear(CodecConfig(), config.scenes, walks, CODEC_FRAMES, config.size)
         if config.codec_minutes > 0:
             pairs = encoded_pairs(codec, config.scenes, walks, CODEC_FRAMES, config.size)
-            fit_correction(codec, [pairs], config.codec_minutes, config.seed, say)
+            fit_correction(codec, pairs, config.codec_minutes, config.seed, say)
         save_atomically(codec.state_dict(), path)
         return codec
 

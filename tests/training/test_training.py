@@ -8,22 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from sana_wm_gym.models.codec import GROUP, CodecConfig, PatchCodec
 from sana_wm_gym.models.numerics import EXACT
 from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.state import detach
 from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
-from sana_wm_gym.training.config import TINY, TrainConfig
+from sana_wm_gym.training.config import TrainConfig
 from sana_wm_gym.training.dataset import Episode, encode_walks, episodes, render_walk
 from sana_wm_gym.training.export import export
 from sana_wm_gym.training.fit_codec import encoded_pairs, fit_correction, fit_linear
 from sana_wm_gym.training.initialise import initialise
 from sana_wm_gym.training.objective import ObjectiveConfig, View, chunk_loss
 from sana_wm_gym.training.optimizer import Optimizer, OptimizerConfig
-from sana_wm_gym.training.polish import polish, rollout_pairs
-from sana_wm_gym.training.run import WINDOW, Run, load_codec, tiny_world
+from sana_wm_gym.training.run import WINDOW, Run
 from sana_wm_gym.training.train import train
 from sana_wm_gym.training.validation import chunk_psnr, held_out_clips, rollout_psnr
 from sana_wm_gym.weights.world_file import read_world_file
@@ -67,7 +65,7 @@ def test_correction_lowers_the_error(codec: PatchCodec) -> None:
     trained.load_state_dict(codec.state_dict())
     lines: list[str] = []
     pairs = encoded_pairs(trained, (3,), 1, 96, 32)
-    fit_correction(trained, [pairs], 0.05, 0, lines.append)
+    fit_correction(trained, pairs, 0.05, 0, lines.append)
     _, images = render_walk(3, 0, 96, 32)
     pixels = torch.from_numpy(images).float() / 255
     errors = []
@@ -168,12 +166,6 @@ def test_a_run_stops_resumes_and_ships(tmp_path: Path) -> None:
     train(further)
     assert Run(further, print).done > first.done
 
-    before = load_codec(tmp_path)
-    polish(tmp_path, 1, 0.02, Console(quiet=True))
-    after = load_codec(tmp_path)
-    assert torch.equal(before.basis, after.basis)
-    assert not torch.equal(before.correction[-1].weight, after.correction[-1].weight)
-
     export(tmp_path, tmp_path / "world.safetensors")
     world = world_of(read_world_file(tmp_path / "world.safetensors"))
     assert world.spec.scenes == (3,)
@@ -189,20 +181,6 @@ def test_a_run_stops_resumes_and_ships(tmp_path: Path) -> None:
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"checkpoint\.pt"):
         Run(config, print)
-
-
-def test_rollout_pairs_line_up_with_the_true_frames() -> None:
-    torch.manual_seed(0)
-    codec = fit_linear(CodecConfig(), (3,), 1, 96, 64)
-    generator = SanaWM(TINY, EXACT)
-    initialise(generator, 0)
-    world = tiny_world(generator, codec, TrainConfig(scenes=(3,)))
-    pairs = rollout_pairs(world, 1, 0.5)
-    _, images = render_walk(3, 0, 96, 64, 0.5)
-    np.testing.assert_array_equal(pairs.frames.flatten(0, 1).numpy(), images[1:])
-    first = codec.encode_image(torch.from_numpy(images[:1]).float() / 255)
-    torch.testing.assert_close(pairs.previous[:1].float(), first, atol=0.02, rtol=0.01)
-    assert torch.equal(pairs.previous[1:], pairs.latents[:-1])
 
 
 def test_the_true_world_scores_without_error() -> None:
