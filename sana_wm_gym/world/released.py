@@ -1,0 +1,258 @@
+"""The released streaming generator as a world: from a folder, or from what `fetch` left.
+
+    sana_dit/            generator: model.pt, or safetensors
+    ltx2_causal_vae/     config.json and safetensors
+    gemma-2-2b-it/       text encoder; not needed for prompts that are encoded already
+    config.yaml          optional; its text_encoder.chi_prompt goes before diffusers' copy
+
+Four distilled steps and a clean pass make a chunk; softmax blocks see the first chunk and the one
+before. Prompts are encoded once and kept on disk, and the text encoder is let go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sana_wm_gym.camera.controls import MotionLimits
+from sana_wm_gym.models.causal_vae import CausalVae
+from sana_wm_gym.models.numerics import Numerics
+from sana_wm_gym.models.plan import MemoryWindow
+from sana_wm_gym.models.text import (
+    GeneratorTextEncoder,
+    Prompt,
+    PromptEmbedding,
+    chi_prompt_of,
+    released_chi_prompt,
+)
+from sana_wm_gym.models.transformer import SanaWMConfig
+from sana_wm_gym.weights.components import load_generator_text
+from sana_wm_gym.weights.fetch import fetch
+from sana_wm_gym.weights.generator import load_generator
+from sana_wm_gym.weights.names import RELEASED, Variant
+from sana_wm_gym.weights.prompt_cache import PromptCache, read_embedding
+from sana_wm_gym.weights.releases import release
+from sana_wm_gym.weights.vae_folder import read_causal_vae
+from sana_wm_gym.world.sampler import velocity_prediction
+from sana_wm_gym.world.sana_world import SanaWorld
+from sana_wm_gym.world.schedule import SELF_FORCING_4, NoiseSchedule
+from sana_wm_gym.world.world_model import FRAMES_PER_LATENT, WorldSpec
+
+NAME = "sana-wm-streaming"
+FOLDER_VARIABLE = "SANA_WM_STREAMING"
+"""Environment variable with a folder in the layout above; it goes before the hub's cache."""
+
+GENERATOR, VAE, TEXT, SETTINGS = "sana_dit", "ltx2_causal_vae", "gemma-2-2b-it", "config.yaml"
+SIZE = (704, 1280)
+FPS = 16.0
+
+HORIZONTAL_FOV_DEG = 70.0
+"""Assumed where an image comes without intrinsics: about the main camera of a telephone."""
+
+WINDOW = MemoryWindow(2, sink=True)
+"""What the release remembers in softmax blocks: the first chunk and the latest."""
+
+StreamingWorld = SanaWorld[CausalVae]
+
+
+@dataclass(frozen=True)
+class StreamingFiles:
+    """Where the parts of the release are.
+
+    Attributes:
+        generator: File or folder.
+        vae: Folder.
+        text: Folder of the text encoder, or None.
+        encoder: Text encoder and revision, as the prompt cache tells them apart.
+        settings: A config.yaml with the chi prompt, or None for the copy in diffusers.
+    """
+
+    generator: Path
+    vae: Path
+    text: Path | None
+    encoder: str
+    settings: Path | None = None
+
+
+def streaming_files(folder: Path) -> StreamingFiles:
+    """The parts in a folder that is laid out as above.
+
+    Raises:
+        FileNotFoundError: The folder, the generator or the VAE is missing.
+    """
+    folder = Path(folder)
+    absent = [f"{name}/" for name in (GENERATOR, VAE) if not (folder / name).is_dir()]
+    if absent:
+        raise FileNotFoundError(f"{folder} lacks {' and '.join(absent)} of {NAME}")
+    text, settings = folder / TEXT, folder / SETTINGS
+    return StreamingFiles(
+        folder / GENERATOR,
+        folder / VAE,
+        text if text.is_dir() else None,
+        f"{TEXT}@{_fingerprint(text)}",
+        settings if settings.is_file() else None,
+    )
+
+
+def streaming_files_here() -> StreamingFiles:
+    """The parts in the folder that `SANA_WM_STREAMING` names, else in the hub's cache.
+
+    Raises:
+        FileNotFoundError: They are not on this machine; says how to get them.
+    """
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder:
+        return streaming_files(Path(folder))
+    try:
+        found = fetch(release(NAME), components=("generator", "vae", "text"), offline=True)
+    except (ImportError, FileNotFoundError, ValueError) as error:
+        raise FileNotFoundError(
+            f"{NAME} is not on this machine ({error}); run `python -m sana_wm_gym.weights fetch "
+            f"{NAME}`, or set {FOLDER_VARIABLE} to a folder with {GENERATOR}/ and {VAE}/"
+        ) from error
+    commit = found.revisions[release(NAME).component("text").repository.hub_id]
+    paths = found.paths
+    return StreamingFiles(paths["generator"], paths["vae"], paths["text"], f"{TEXT}@{commit}")
+
+
+def load_streaming(
+    files: StreamingFiles,
+    *,
+    config: SanaWMConfig = RELEASED,
+    size: tuple[int, int] = SIZE,
+    numerics: Numerics | None = None,
+    schedule: NoiseSchedule = SELF_FORCING_4,
+    window: MemoryWindow = WINDOW,
+    dtype: torch.dtype = torch.bfloat16,
+    device: torch.device | str | None = None,
+    prompts: Path | None = None,
+) -> StreamingWorld:
+    """Load the released streaming world.
+
+    Args:
+        files: Where its parts are.
+        config: Size of the generator.
+        size: Frame (height, width) in pixels, multiples of the VAE's cell.
+        numerics: Revision to agree with; None is the released code.
+        schedule: Noise levels.
+        window: What softmax blocks remember.
+        dtype: Type of generator, VAE and latents.
+        device: Where they go; None is the GPU if there is one.
+        prompts: Folder of encoded prompts; None is `default_prompts()`.
+
+    Raises:
+        FileNotFoundError: A part is missing.
+        ImportError: diffusers or transformers is not installed.
+        ValueError: A file is damaged or of another variant, memory is short, or the parts do not
+            fit one another or `size`.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    vae = read_causal_vae(files.vae, dtype, device)
+    if vae.channels != config.latent_channels or vae.group != FRAMES_PER_LATENT:
+        raise ValueError(
+            f"given a VAE of {vae.channels} channels and {vae.group} frames per latent frame; "
+            f"expected {config.latent_channels} and {FRAMES_PER_LATENT}"
+        )
+    if min(size) < 2 * vae.cell or size[0] % vae.cell or size[1] % vae.cell:
+        raise ValueError(f"given frames of {size}; expected multiples of {vae.cell}, two at least")
+    model = load_generator(
+        files.generator,
+        Variant.STREAMING,
+        config=config,
+        numerics=numerics,
+        dtype=dtype,
+        device=device,
+    )
+    cache = PromptCache(default_prompts() if prompts is None else prompts)
+    caption = None
+    if config.text_channels is not None:
+        caption = Captions(files, cache, config.text_channels, str(device))
+    spec = WorldSpec(
+        name=NAME,
+        height=size[0],
+        width=size[1],
+        fps=FPS,
+        latent_shape=(vae.channels, size[0] // vae.cell, size[1] // vae.cell),
+        intrinsics=assumed_intrinsics(*size),
+        limits=MotionLimits(),
+        scenes=(),
+    )
+    return SanaWorld(spec, model, vae, schedule, window, flow=velocity_prediction, caption=caption)
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Prompts to what the generator reads, by way of the prompt cache.
+
+    Attributes:
+        files: Where text encoder and chi prompt are.
+        cache: Prompts that are encoded already.
+        channels: Width of the features that the generator reads.
+        device: Where the text encoder runs while it is loaded.
+    """
+
+    files: StreamingFiles
+    cache: PromptCache
+    channels: int
+    device: str = "cpu"
+
+    def __call__(self, text: str) -> PromptEmbedding:
+        """Encode a prompt, or read the file it names if it ends in ".safetensors".
+
+        Raises:
+            FileNotFoundError: The file is missing, or a new prompt and the encoder is missing.
+            ValueError: The features have another width than the generator reads.
+        """
+        if text.endswith(".safetensors"):
+            _, embedding = read_embedding(Path(text))
+        else:
+            prompt = Prompt(text, self._chi_prompt())
+            [embedding] = self.cache.embed(self.files.encoder, [prompt], self._encoder)
+        width = embedding.features.shape[-1]
+        if width != self.channels:
+            raise ValueError(f"given prompt features of width {width}; expected {self.channels}")
+        return embedding
+
+    def _chi_prompt(self) -> str:
+        if self.files.settings is None:
+            return released_chi_prompt()
+        import yaml
+
+        settings = yaml.safe_load(self.files.settings.read_text(encoding="utf-8"))
+        return chi_prompt_of(settings if isinstance(settings, dict) else {})
+
+    def _encoder(self) -> GeneratorTextEncoder:
+        if self.files.text is None:
+            raise FileNotFoundError(
+                f"no text encoder for a prompt that is not encoded yet; put {TEXT}/ beside the "
+                "generator, or give the .safetensors file of an encoded prompt as the prompt"
+            )
+        return load_generator_text(self.files.text, device=self.device)
+
+
+def default_prompts() -> Path:
+    """Where encoded prompts are kept, in the user's cache."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "sana_wm_gym" / "prompts"
+
+
+def assumed_intrinsics(height: int, width: int) -> tuple[float, float, float, float]:
+    """(fx, fy, cx, cy) of a frame whose camera nobody knows: `HORIZONTAL_FOV_DEG` wide."""
+    focal = width / 2 / math.tan(math.radians(HORIZONTAL_FOV_DEG) / 2)
+    return focal, focal, width / 2, height / 2
+
+
+def _fingerprint(folder: Path) -> str:
+    """Tells folders without a revision apart: names and sizes of their files, and the texts."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*")):
+        if file.is_file():
+            digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+            if file.suffix == ".json":
+                digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
