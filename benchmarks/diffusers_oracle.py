@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -31,18 +31,13 @@ from benchmarks.parity_checks.network import Network, as_array, as_tensor, read_
 from sana_wm_gym.models.numerics import DIFFUSERS_BIDIRECTIONAL, R1_BIDIRECTIONAL, Numerics
 from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.transformer import SanaWM
+from sana_wm_gym.weights.names import diffusers_names
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "data" / "golden"
 
 AGREE = 1e-5
 AGREE_ROUNDED = 1e-4
 """Allowed relative L2 without and with the rounding of softmax inputs to bfloat16."""
-
-RENAMED = {"t_embedder.mlp.0.": "t_embedder.linear_1.", "t_embedder.mlp.2.": "t_embedder.linear_2."}
-"""Our (and the released) names to those of diffusers, where they differ."""
-
-ABSENT = ("pos_embed", "y_embedder.y_embedding")
-"""Entries that the released checkpoints carry and diffusers leaves out; nothing reads them."""
 
 MEANING = {
     "padded_main_scale": "main softmax scale of the padded head",
@@ -65,18 +60,6 @@ class Row:
     def passed(self) -> bool:
         """Whether the error is within its tolerance, if it has one."""
         return self.tolerance is None or self.error <= self.tolerance
-
-
-def their_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A released state dict under the names of diffusers."""
-    renamed = {}
-    for name, tensor in weights.items():
-        if name in ABSENT:
-            continue
-        for ours, theirs in RENAMED.items():
-            name = name.replace(ours, theirs) if name.startswith(ours) else name
-        renamed[name] = tensor
-    return renamed
 
 
 def build_theirs(network: Network) -> nn.Module:
@@ -103,7 +86,7 @@ def build_theirs(network: Network) -> nn.Module:
         caption_channels=config.text_channels,
         mlp_ratio=config.mlp_ratio,
     )
-    model.load_state_dict(their_names(network.weights))
+    model.load_state_dict(diffusers_names(network.weights))
     return model.eval()
 
 

@@ -63,7 +63,7 @@ class TrainConfig:
     lengths: Sequence[int] = (4, 8, 40)
     walks: Sequence[int] = (1600, 400, 48)
     length_weights: Sequence[float] = (0.7, 0.25, 0.05)
-    hours: float = 1.72
+    hours: float = 1.56
     save_minutes: float = 3.0
     validate_minutes: float = 7.0
     validation_clips: int = 16

@@ -1,13 +1,15 @@
-"""Fit the codec's linear part: principal directions of patches of the shipped maps' walks."""
+"""Fit the codec: principal directions of patches of walks, then the decoder's correction."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from einops import rearrange
+from torch import Tensor
 
 from sana_wm_gym.models.codec import GROUP, CodecConfig, DecoderState, PatchCodec
 from sana_wm_gym.training.dataset import render_walk
@@ -52,47 +54,53 @@ def fit_linear(
     return codec
 
 
+@dataclass(frozen=True)
+class DecoderPairs:
+    """What the decoder is given and should answer, over n latent frames.
+
+    Attributes:
+        frames: True frames, uint8 [n, 8, H, W, 3].
+        latents: Latent frame that stands for them, float16 [n, c, h, w].
+        previous: The latent frame before it, float16 [n, c, h, w].
+        disturbance: Largest standard deviation of noise added to `latents` while training.
+    """
+
+    frames: Tensor
+    latents: Tensor
+    previous: Tensor
+    disturbance: float
+
+
 def fit_correction(
     codec: PatchCodec,
-    scenes: Sequence[int],
-    walks: int,
-    frames: int,
-    size: int,
+    pairs: DecoderPairs,
     minutes: float,
     seed: int,
     say: Callable[[str], None],
 ) -> None:
     """Train the decoder's correction in place, the linear part held fixed.
 
-    Latents are disturbed a little, as generated ones are. The rate falls to zero over the given
-    time.
+    The rate falls to zero over the given time.
 
     Args:
         codec: Codec whose linear part is fitted.
-        scenes: Maps to take walks in.
-        walks: Walks in each map.
-        frames: Frames per walk.
-        size: Frame height and width in pixels.
-        minutes: Time to train for; 0 leaves the decoder linear.
+        pairs: What to learn from.
+        minutes: Time to train for; 0 leaves the decoder as it is.
         seed: Source of batches and disturbance.
         say: Called with a line of progress now and then.
     """
-    if minutes <= 0:
-        return
-    groups, previous = _latent_pairs(codec, scenes, walks, frames, size)
     generator = torch.Generator().manual_seed(seed)
     parameters = list(codec.correction.parameters())
     peak, batch = 2e-3, 32
     optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.98), weight_decay=0.0)
     began, step, recent = time.time(), 0, 0.0
-    while (progress := (time.time() - began) / (60 * minutes)) < 1:
-        pick = torch.randint(len(groups), (batch,), generator=generator)
-        target = groups[pick].float() / 255
-        with torch.no_grad():
-            latents = codec.encode_groups(target)
-        strength = 0.3 * torch.rand(batch, 1, 1, 1, generator=generator)
+    while minutes > 0 and (progress := (time.time() - began) / (60 * minutes)) < 1:
+        pick = torch.randint(len(pairs.frames), (batch,), generator=generator)
+        target, latents = pairs.frames[pick].float() / 255, pairs.latents[pick].float()
+        strength = pairs.disturbance * torch.rand(batch, 1, 1, 1, generator=generator)
         noisy = latents + strength * torch.randn(latents.shape, generator=generator)
-        frames_out, _ = codec.decode(noisy[:, :, None], DecoderState(previous[pick].float()))
+        previous = DecoderState(pairs.previous[pick].float())
+        frames_out, _ = codec.decode(noisy[:, :, None], previous)
         loss = (frames_out - target).pow(2).mean()
         loss.backward()
         for group in optimizer.param_groups:
@@ -101,26 +109,26 @@ def fit_correction(
         optimizer.zero_grad(set_to_none=True)
         step, recent = step + 1, 0.98 * recent + 0.02 * float(loss.detach())
         if step % 200 == 0:
-            unbiased = recent / (1 - 0.98**step)
-            say(f"codec step {step}: {-10 * np.log10(unbiased):.2f} dB on disturbed latents")
+            say(f"codec step {step}: {-10 * np.log10(recent / (1 - 0.98**step)):.2f} dB")
 
 
-def _latent_pairs(
+def encoded_pairs(
     codec: PatchCodec, scenes: Sequence[int], walks: int, frames: int, size: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Groups of frames, uint8 [n, 8, H, W, 3], and the latent frame before each, float16."""
-    groups, previous = [], []
+) -> DecoderPairs:
+    """Pairs from the codec's own latents of walks, a little disturbed, as generated ones are."""
+    groups, latents, previous = [], [], []
     with torch.no_grad():
         for scene in scenes:
             for index in range(walks):
                 _, images = render_walk(scene, index, frames, size)
                 pixels = torch.from_numpy(images)
                 moving = pixels[1:].unflatten(0, (-1, GROUP))
-                latents = codec.encode_groups(moving.float() / 255)
+                encoded = codec.encode_groups(moving.float() / 255)
                 stills = codec.encode_image(pixels[::GROUP][: len(moving)].float() / 255)
-                earlier = torch.cat([stills[:1], latents[:-1]])
+                earlier = torch.cat([stills[:1], encoded[:-1]])
                 # Every fourth group is seen as a rollout's first.
                 earlier[::4] = stills[::4]
                 groups.append(moving)
+                latents.append(encoded.half())
                 previous.append(earlier.half())
-    return torch.cat(groups), torch.cat(previous)
+    return DecoderPairs(torch.cat(groups), torch.cat(latents), torch.cat(previous), 0.3)

@@ -21,10 +21,10 @@ class OptimizerConfig:
         ema: Decay of the averaged weights per step.
     """
 
-    matrix_rate: float = 1.6e-2
-    other_rate: float = 4e-3
+    matrix_rate: float = 9e-3
+    other_rate: float = 2.2e-3
     warmup: int = 40
-    decay_from: float = 0.25
+    decay_from: float = 0.2
     clip: float = 1.0
     ema: float = 0.998
 

@@ -18,7 +18,7 @@ from sana_wm_gym.models.numerics import EXACT
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.models.transformer import SanaWM
 from sana_wm_gym.training.config import TINY, TrainConfig
-from sana_wm_gym.training.fit_codec import fit_correction, fit_linear
+from sana_wm_gym.training.fit_codec import encoded_pairs, fit_correction, fit_linear
 from sana_wm_gym.training.initialise import initialise
 from sana_wm_gym.training.optimizer import Optimizer
 from sana_wm_gym.world.procedural import WALK_LIMITS
@@ -70,16 +70,9 @@ class Run:
         say("fitting the codec's linear part")
         walks = min(CODEC_WALKS, config.walks[0])
         codec = fit_linear(CodecConfig(), config.scenes, walks, CODEC_FRAMES, config.size)
-        fit_correction(
-            codec,
-            config.scenes,
-            walks,
-            CODEC_FRAMES,
-            config.size,
-            config.codec_minutes,
-            config.seed,
-            say,
-        )
+        if config.codec_minutes > 0:
+            pairs = encoded_pairs(codec, config.scenes, walks, CODEC_FRAMES, config.size)
+            fit_correction(codec, pairs, config.codec_minutes, config.seed, say)
         save_atomically(codec.state_dict(), path)
         return codec
 

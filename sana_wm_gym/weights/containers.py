@@ -24,7 +24,7 @@ from sana_wm_gym.weights.names import FOLDERS, NESTS
 
 INDEX = ".safetensors.index.json"
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
-SMALLEST_SPAN = 2**23
+SMALLEST_SPAN = 2**20
 SPANS = 100
 
 _DTYPES = {

@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import diffusers_oracle
+from sana_wm_gym.weights.names import RELEASED, diffusers_names, expected_shapes
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
@@ -33,24 +35,21 @@ def test_diffusers_agrees_and_every_choice_shows(diffusers, capsys):
 
 
 def test_a_changed_weight_is_a_miss(diffusers, monkeypatch, capsys):
-    names, bias = diffusers_oracle.their_names, "blocks.1.attn.v_proj_cam.bias"
+    names, bias = diffusers_oracle.diffusers_names, "blocks.1.attn.v_proj_cam.bias"
     monkeypatch.setattr(
         diffusers_oracle,
-        "their_names",
+        "diffusers_names",
         lambda weights: {n: t + 0.01 * (n == bias) for n, t in names(weights).items()},
     )
     assert diffusers_oracle.main([]) == 1
     assert "MISS" in capsys.readouterr().out
 
 
-def test_names_map_one_to_one():
-    names = ["t_embedder.mlp.0.weight", "t_embedder.mlp.2.bias", "blocks.0.mlp.t_conv.weight"]
-    mapped = diffusers_oracle.their_names(dict.fromkeys([*names, *diffusers_oracle.ABSENT]))
-    assert list(mapped) == [
-        "t_embedder.linear_1.weight",
-        "t_embedder.linear_2.bias",
-        "blocks.0.mlp.t_conv.weight",
-    ]
+def test_names_and_shapes_at_full_size(diffusers):
+    with torch.device("meta"):
+        network = diffusers.SanaWMTransformer3DModel()
+    theirs = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    assert theirs == diffusers_names(expected_shapes(RELEASED))
 
 
 def test_a_directory_without_references(tmp_path, capsys):

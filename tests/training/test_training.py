@@ -17,7 +17,7 @@ from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
 from sana_wm_gym.training.config import TrainConfig
 from sana_wm_gym.training.dataset import Episode, encode_walks, episodes, render_walk
 from sana_wm_gym.training.export import export
-from sana_wm_gym.training.fit_codec import fit_correction, fit_linear
+from sana_wm_gym.training.fit_codec import encoded_pairs, fit_correction, fit_linear
 from sana_wm_gym.training.initialise import initialise
 from sana_wm_gym.training.objective import ObjectiveConfig, View, chunk_loss
 from sana_wm_gym.training.optimizer import Optimizer, OptimizerConfig
@@ -64,7 +64,8 @@ def test_correction_lowers_the_error(codec: PatchCodec) -> None:
     trained = PatchCodec(codec.config)
     trained.load_state_dict(codec.state_dict())
     lines: list[str] = []
-    fit_correction(trained, (3,), 1, 96, 32, 0.05, 0, lines.append)
+    pairs = encoded_pairs(trained, (3,), 1, 96, 32)
+    fit_correction(trained, pairs, 0.05, 0, lines.append)
     _, images = render_walk(3, 0, 96, 32)
     pixels = torch.from_numpy(images).float() / 255
     errors = []

@@ -1,0 +1,1 @@
+"""The camera-control benchmark: videos from worlds, scores from videos, tables from scores."""

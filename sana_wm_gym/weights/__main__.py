@@ -1,0 +1,211 @@
+"""Released weights from the command line: what they take, how to get them, whether they are whole.
+
+python -m sana_wm_gym.weights plan sana-wm-streaming
+python -m sana_wm_gym.weights fetch sana-wm-streaming --latest
+python -m sana_wm_gym.weights check FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from sana_wm_gym.weights.fetch import default_cache, fetch, known_revisions, revisions_of
+from sana_wm_gym.weights.generator import check_generator, check_values
+from sana_wm_gym.weights.names import Variant
+from sana_wm_gym.weights.plan import Option, Precision, Row, memory_bytes, options, rows
+from sana_wm_gym.weights.preflight import Machine, gigabytes, this_machine
+from sana_wm_gym.weights.releases import RELEASES, Release, release
+
+EPILOG = """\
+releases:
+  sana-wm-streaming                4 steps per chunk, endless; what the env runs
+  sana-wm-chunk-causal             60 steps, chunk by chunk; the streaming one's teacher
+  sana-wm-bidirectional            60 steps, the whole clip at once
+  sana-wm-bidirectional-diffusers  the same weights in the layout of diffusers
+
+a first visit:
+  python -m sana_wm_gym.weights plan sana-wm-streaming     sizes, licences; nothing is fetched
+  python -m sana_wm_gym.weights fetch sana-wm-streaming --latest \\
+      --component generator --component vae --component text --component settings
+                                                           without the refiner
+  python -m sana_wm_gym.weights fetch sana-wm-streaming --offline
+                                                           prints where everything is
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sana_wm_gym.weights",
+        description="Plan for, fetch and check the released SANA-WM weights.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    names = [r.name for r in RELEASES]
+
+    plan = commands.add_parser(
+        "plan",
+        help="sizes on disk and in memory, licences, and what fits this machine",
+        description="Nothing is fetched or loaded. Parts that are in the cache are measured.",
+    )
+    plan.add_argument("release", choices=names)
+    plan.add_argument("--cache", type=Path, help="cache folder (default: the hub's own)")
+
+    get = commands.add_parser(
+        "fetch",
+        help="download, or find what was downloaded; resumes",
+        description="Download parts of a release at known commits. Interrupted downloads resume. "
+        "The commits are printed and recorded in the cache, so later fetches take the same.",
+    )
+    get.add_argument("release", choices=names)
+    get.add_argument(
+        "--revision",
+        action="append",
+        default=[],
+        metavar="[HUB_ID=]COMMIT",
+        help="commit of the generator's repository, or of another of the release's; repeatable",
+    )
+    get.add_argument(
+        "--latest",
+        action="store_true",
+        help="take the newest commit of repositories without a known one, and record it",
+    )
+    get.add_argument(
+        "--component",
+        action="append",
+        metavar="NAME",
+        help="only this part (see plan); repeatable; default: all",
+    )
+    get.add_argument("--offline", action="store_true", help="only what is in the cache")
+    get.add_argument("--cache", type=Path, help="cache folder (default: the hub's own)")
+
+    check = commands.add_parser(
+        "check",
+        help="hold a generator's file against the released names and shapes",
+        description="Every name and shape of the 2.66 B-parameter generator, and that every value "
+        "is finite. Reads the file once; needs little memory.",
+    )
+    check.add_argument("path", type=Path, help="file, index of shards, or folder of a release")
+    check.add_argument("--variant", choices=[*map(str, Variant)], help="the one that is expected")
+    check.add_argument("--quick", action="store_true", help="names and shapes only")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
+    """Command line; returns the exit status."""
+    args = build_parser().parse_args(arguments)
+    console = console or Console()
+    try:
+        if args.command == "plan":
+            cache = args.cache or default_cache()
+            show_plan(release(args.release), cache, this_machine(cache), console)
+        elif args.command == "fetch":
+            show_fetch(args, console)
+        else:
+            show_check(args, console)
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def show_plan(chosen: Release, cache: Path, machine: Machine, console: Console) -> None:
+    """Print the tables of `plan`."""
+    table = rows(chosen, cache)
+    console.print(_parts(chosen, table))
+    console.print(_sources(chosen, cache))
+    known = [row.disk for row in table if row.disk is not None]
+    open_ = [row.component.name for row in table if row.disk is None]
+    unknown = f" for the known parts; unknown: {', '.join(open_)}" if open_ else ""
+    console.print(f"On disk: {gigabytes(sum(known))}{unknown}.")
+    gpu = "no GPU" if machine.vram == 0 else f"{gigabytes(machine.vram)} on {machine.gpu}"
+    console.print(
+        f"Free now: disk {gigabytes(machine.disk)}, RAM {gigabytes(machine.ram)}, VRAM {gpu}."
+    )
+    console.print(_options(options(chosen, table, machine)))
+    if chosen.variant is Variant.STREAMING:
+        console.print(
+            f"Between chunks the generator remembers {gigabytes(memory_bytes())} at 704x1280 "
+            "(first chunk and one more), however long the rollout."
+        )
+
+
+def _parts(chosen: Release, table: Sequence[Row]) -> Table:
+    shown = Table(title=f"{chosen.name}: parts", title_justify="left")
+    for name in ("part", "for", "on disk", *(f"memory {p}" for p in Precision)):
+        shown.add_column(name, overflow="fold")
+    for row in table:
+        part = row.component
+        shown.add_row(
+            part.name + (" (optional)" if part.optional else ""),
+            part.purpose,
+            "unknown" if row.disk is None else f"{gigabytes(row.disk)} ({row.disk_source})",
+            *(gigabytes(row.memory[p]) for p in Precision),
+        )
+    return shown
+
+
+def _sources(chosen: Release, cache: Path) -> Table:
+    shown = Table(title="repositories of the hub", title_justify="left")
+    for name in ("hub id", "parts", "commit", "licence"):
+        shown.add_column(name, overflow="fold")
+    commits = known_revisions(chosen.components, cache)
+    for repository in dict.fromkeys(part.repository for part in chosen.components):
+        parts = [part.name for part in chosen.components if part.repository == repository]
+        commit = commits.get(repository.hub_id, "give --revision")
+        shown.add_row(repository.hub_id, ", ".join(parts), commit, repository.licence)
+    return shown
+
+
+def _options(found: Sequence[Option]) -> Table:
+    shown = Table(title="GPU memory at 704x1280, by setting", title_justify="left")
+    for name in ("setting", "VRAM", "number is", "fits"):
+        shown.add_column(name, overflow="fold")
+    for option in found:
+        verdict = "unknown" if option.fits is None else "yes" if option.fits else "no"
+        reason = f" ({option.reason})" if option.reason else ""
+        shown.add_row(option.name, gigabytes(option.vram), option.source, verdict + reason)
+    return shown
+
+
+def show_fetch(args: argparse.Namespace, console: Console) -> None:
+    """Run `fetch` and print where everything is."""
+    chosen = release(args.release)
+    fetched = fetch(
+        chosen,
+        revisions=revisions_of(chosen, args.revision),
+        components=args.component,
+        latest=args.latest,
+        offline=args.offline,
+        cache=args.cache,
+        report=lambda line: console.print(line, soft_wrap=True),
+    )
+    for name, path in fetched.paths.items():
+        commit = fetched.revisions[chosen.component(name).repository.hub_id]
+        console.print(f"{name}  {commit}  {path}", soft_wrap=True)
+
+
+def show_check(args: argparse.Namespace, console: Console) -> None:
+    """Run `check` and print what the file is."""
+    checked = check_generator(args.path, None if args.variant is None else Variant(args.variant))
+    if not args.quick:
+        check_values(checked)
+    stored = checked.container.stored.values()
+    dtypes = ", ".join(sorted({item.dtype for item in stored}))
+    values = "values not read" if args.quick else "all values finite"
+    console.print(
+        f"ok: {checked.container.files[0]}: {checked.variant or 'variant not stated'}, "
+        f"{len(checked.names)} tensors with the released names and shapes, {dtypes}, {values}",
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

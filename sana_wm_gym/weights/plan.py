@@ -1,0 +1,202 @@
+"""What a release takes on disk and in memory, and which settings would fit this machine.
+
+Three kinds of number, always told apart: *derived* from names and shapes, *stated* by the release
+or published for a run, and *measured* on files that are already here. Nothing is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import ceil, prod
+from pathlib import Path
+
+from sana_wm_gym.models.transformer import SanaWMConfig
+from sana_wm_gym.weights.containers import open_container
+from sana_wm_gym.weights.fetch import known_revisions
+from sana_wm_gym.weights.names import (
+    RELEASED,
+    Shapes,
+    Variant,
+    expected_shapes,
+    quantised,
+    quantised_refiner,
+)
+from sana_wm_gym.weights.preflight import Machine
+from sana_wm_gym.weights.releases import Component, Release
+
+CELLS = 22 * 40
+"""Latent cells of a 704x1280 frame."""
+
+SOFTMAX_FRAMES = 7
+"""Latent frames that a softmax block remembers: first chunk of four, last chunk of three."""
+
+Chooser = Callable[[str, tuple[int, ...]], bool]
+
+
+class Precision(StrEnum):
+    """How weights are stored while they are used."""
+
+    BF16 = "bf16"
+    FP8 = "fp8"
+    NVFP4 = "NVFP4"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One part of a release.
+
+    Attributes:
+        component: Which.
+        disk: Bytes of its files; None if unknown.
+        disk_source: "measured", "stated", "derived" or "unknown".
+        memory: Bytes of its weights per precision; None if unknown.
+        present: Its files are in the cache.
+    """
+
+    component: Component
+    disk: int | None
+    disk_source: str
+    memory: Mapping[Precision, int | None]
+    present: bool
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting and whether it fits.
+
+    Attributes:
+        name: The setting.
+        vram: GPU memory in bytes.
+        source: "published", or what a derived number leaves out.
+        fits: None where the machine's memory is not known.
+        reason: Why not, if it does not.
+    """
+
+    name: str
+    vram: int
+    source: str
+    fits: bool | None
+    reason: str = ""
+
+
+def rows(release: Release, cache: Path) -> list[Row]:
+    """One row per part, from the files where they are in the cache."""
+    return [_row(part, _found(part, cache)) for part in release.components]
+
+
+def weight_bytes(shapes: Mapping[str, tuple[int, ...]], precision: Precision, few: Chooser) -> int:
+    """Bytes of a set of weights; those that `few` chooses are quantised, the others bfloat16.
+
+    fp8 takes a byte per weight and a float32 scale per 128x128 block; NVFP4 half a byte, a byte of
+    scale per 16 weights and a float32 per tensor.
+    """
+    total = 0
+    for name, shape in shapes.items():
+        elements = prod(shape)
+        if precision is Precision.BF16 or not few(name, shape):
+            total += 2 * elements
+        elif precision is Precision.FP8:
+            total += elements + 4 * ceil(shape[0] / 128) * ceil(prod(shape[1:]) / 128)
+        else:
+            total += elements // 2 + ceil(elements / 16) + 4
+    return total
+
+
+def memory_bytes(config: SanaWMConfig = RELEASED, cells: int = CELLS) -> int:
+    """Bytes that the streaming generator remembers between chunks, sink and one recent chunk.
+
+    States in float32, the rest in bfloat16: `GeneratorState` counted on paper.
+    """
+    width, head = config.width, config.width // config.heads
+    softmax = config.depth // config.softmax_every
+    ffn_tail = (config.temporal_kernel // 2) * cells * width * 2
+    delta = 4 * config.heads * (2 * head * head + head)
+    key_tail = (config.conv_kernel - 1) * cells * width * 2
+    window = SOFTMAX_FRAMES * cells * 4 * width * 2
+    blocks = (config.depth - softmax) * (delta + key_tail) + softmax * window
+    return blocks + config.depth * ffn_tail
+
+
+def options(release: Release, table: Sequence[Row], machine: Machine) -> list[Option]:
+    """Settings from the largest to the smallest, each held against the free GPU memory."""
+    found = [
+        _option(f"{f.option}, with refiner", f.vram, "published peak", f.capability, machine)
+        for f in release.figures
+    ]
+    by_name = {row.component.name: row for row in table}
+    vae = by_name["vae"].memory[Precision.BF16] or by_name["vae"].disk
+    state = memory_bytes() if release.variant is Variant.STREAMING else 0
+    for precision, capability in zip(Precision, ((8, 0), (9, 0), (10, 0)), strict=True):
+        weights = by_name["generator"].memory[precision]
+        assert weights is not None, "the generator's shapes are always known"
+        base = weights + state
+        for offloaded, size in (("text", base + (vae or 0)), ("text and VAE", base)):
+            if vae is None and offloaded == "text":
+                continue
+            found.append(
+                _option(
+                    f"{precision}, refiner off, {offloaded} offloaded",
+                    size,
+                    "derived, without activations",
+                    capability,
+                    machine,
+                )
+            )
+    return sorted(found, key=lambda option: -option.vram)
+
+
+def _option(
+    name: str, vram: int, source: str, capability: tuple[int, int], machine: Machine
+) -> Option:
+    if machine.vram is None:
+        return Option(name, vram, source, None)
+    if machine.vram == 0:
+        return Option(name, vram, source, False, "no GPU")
+    if machine.capability is not None and machine.capability < capability:
+        return Option(
+            name, vram, source, False, f"needs compute capability {capability[0]}.{capability[1]}"
+        )
+    return Option(name, vram, source, vram <= machine.vram, "" if vram <= machine.vram else "VRAM")
+
+
+def _row(part: Component, folder: Path | None) -> Row:
+    if part.name == "generator":
+        shapes, few = expected_shapes(), quantised
+        memory = {p: weight_bytes(shapes, p, few) for p in Precision}
+        if folder is None and part.disk is None:
+            # bfloat16 is the least that such a file can have.
+            return Row(part, memory[Precision.BF16], "derived, at least", memory, False)
+        return Row(part, *_disk(part, folder), memory, folder is not None)
+    return Row(part, *_disk(part, folder), _measured(part, folder), folder is not None)
+
+
+def _disk(part: Component, folder: Path | None) -> tuple[int | None, str]:
+    if folder is not None:
+        return sum(file.stat().st_size for file in part.files(folder)), "measured"
+    return part.disk, "unknown" if part.disk is None else "stated"
+
+
+def _measured(part: Component, folder: Path | None) -> dict[Precision, int | None]:
+    """Weights of a part that is here, from the headers of its files."""
+    shapes: Shapes = {}
+    if folder is not None:
+        for file in part.files(folder):
+            if file.suffix == ".safetensors":
+                stored = open_container(file).stored
+                shapes |= {f"{file.parent.name}.{n}": item.shape for n, item in stored.items()}
+    if not shapes:
+        return dict.fromkeys(Precision)
+    few = quantised_refiner if part.name == "refiner" else lambda name, shape: False
+    return {p: weight_bytes(shapes, p, few) for p in Precision}
+
+
+def _found(part: Component, cache: Path) -> Path | None:
+    """The snapshot folder in the cache that holds a part at the recorded or pinned commit."""
+    hub_id = part.repository.hub_id
+    commit = known_revisions([part], cache).get(hub_id)
+    if commit is None:
+        return None
+    folder = cache / f"models--{hub_id.replace('/', '--')}" / "snapshots" / commit
+    return folder if part.files(folder) else None

@@ -1,0 +1,121 @@
+"""What a job needs against what the machine has free, before anything is read or fetched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+GB = 10**9
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a job takes."""
+
+    disk: int = 0
+    ram: int = 0
+    vram: int = 0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is free, in bytes; None where it cannot be told, which then forbids nothing.
+
+    Attributes:
+        disk: Free space of the file system that is written to or read from.
+        ram: Memory that processes may still take.
+        vram: Free memory of the GPU, 0 without one.
+        gpu: Its name.
+        capability: Its CUDA compute capability.
+    """
+
+    disk: int | None
+    ram: int | None
+    vram: int | None
+    gpu: str | None = None
+    capability: tuple[int, int] | None = None
+
+
+def this_machine(folder: Path, device: torch.device | str = "cuda") -> Machine:
+    """Look at this machine.
+
+    Args:
+        folder: A place on the file system in question; need not exist yet.
+        device: GPU to look at; the current one by default.
+    """
+    place = next((p for p in (folder.absolute(), *folder.absolute().parents) if p.exists()), None)
+    disk = None if place is None else shutil.disk_usage(place).free
+    if not torch.cuda.is_available():
+        return Machine(disk, _free_ram(), vram=0)
+    device = torch.device(device if torch.device(device).type == "cuda" else "cuda")
+    free, _ = torch.cuda.mem_get_info(device)
+    return Machine(
+        disk,
+        _free_ram(),
+        free,
+        torch.cuda.get_device_name(device),
+        torch.cuda.get_device_capability(device),
+    )
+
+
+def require(need: Need, machine: Machine, what: str) -> None:
+    """Refuse a job that does not fit.
+
+    Args:
+        need: What it takes.
+        machine: What is free.
+        what: The job, for the message.
+
+    Raises:
+        ValueError: Something is short; all of it is named.
+    """
+    short = shortages(need, machine)
+    if short:
+        raise ValueError(
+            f"not enough room for {what}: {'; '.join(short)}. "
+            "`python -m sana_wm_gym.weights plan RELEASE` lists what would fit"
+        )
+
+
+def shortages(need: Need, machine: Machine) -> list[str]:
+    """What is missing, one text for each of disk, RAM and VRAM that is short."""
+    rows = (
+        ("disk", need.disk, machine.disk),
+        ("RAM", need.ram, machine.ram),
+        ("VRAM", need.vram, machine.vram),
+    )
+    return [
+        f"{name}: needs {gigabytes(wanted)}, {gigabytes(free)} free"
+        for name, wanted, free in rows
+        if free is not None and wanted > free
+    ]
+
+
+def gigabytes(size: int | None) -> str:
+    """A number of bytes for people, in GB of 10^9 bytes; "unknown" for None."""
+    if size is None:
+        return "unknown"
+    return f"{size / GB:.1f} GB" if size >= GB // 10 else f"{size / 10**6:.1f} MB"
+
+
+def _free_ram() -> int | None:
+    """Memory that is available, within the limit of a container where there is one."""
+    free = []
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                free.append(int(line.split()[1]) * 1024)
+    except (OSError, ValueError):
+        if "SC_AVPHYS_PAGES" in os.sysconf_names:
+            free.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text(encoding="ascii"))
+        free.append(limit - int((group / "memory.current").read_text(encoding="ascii")))
+    except (OSError, ValueError):  # no container, or "max": no limit
+        pass
+    return min(free, default=None)
