@@ -29,13 +29,19 @@ def _streaming() -> WorldModel[Any]:
     return load_streaming(streaming_files_here())
 
 
+def _refined() -> WorldModel[Any]:
+    from sana_wm_gym.world.released import load_streaming, streaming_files_here
+
+    return load_streaming(streaming_files_here(refined=True), refined=True)
+
+
 WORLDS: Mapping[str, Callable[[], WorldModel[Any]]] = MappingProxyType(
     {"tiny": _tiny, "procedural": _procedural}
 )
 """Name -> loader of the worlds that ship. Each call loads anew; `load_world` shares."""
 
 RELEASED_WORLDS: Mapping[str, Callable[[], WorldModel[Any]]] = MappingProxyType(
-    {"sana-wm-streaming": _streaming}
+    {"sana-wm-streaming": _streaming, "sana-wm-streaming-refined": _refined}
 )
 """The same for worlds whose weights have to be fetched first."""
 

@@ -3,6 +3,8 @@
     sana_dit/            generator: model.pt, or safetensors
     ltx2_causal_vae/     config.json and safetensors
     gemma-2-2b-it/       text encoder; not needed for prompts that are encoded already
+    refiner_diffusers/   transformer/ and connectors/ of the second stage, for the refined world
+    gemma3_12b/          its text encoder
     config.yaml          optional; its text_encoder.chi_prompt goes before diffusers' copy
 
 Four distilled steps and a clean pass make a chunk; softmax blocks see the first chunk and the one
@@ -14,7 +16,9 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,15 +27,16 @@ from sana_wm_gym.camera.controls import MotionLimits
 from sana_wm_gym.models.causal_vae import CausalVae
 from sana_wm_gym.models.numerics import Numerics
 from sana_wm_gym.models.plan import MemoryWindow
+from sana_wm_gym.models.refiner import CHUNK_CAUSAL
 from sana_wm_gym.models.text import (
-    GeneratorTextEncoder,
     Prompt,
     PromptEmbedding,
+    TextEncoder,
     chi_prompt_of,
     released_chi_prompt,
 )
 from sana_wm_gym.models.transformer import SanaWMConfig
-from sana_wm_gym.weights.components import load_generator_text
+from sana_wm_gym.weights.components import load_generator_text, load_refiner, load_refiner_text
 from sana_wm_gym.weights.fetch import fetch
 from sana_wm_gym.weights.generator import load_generator
 from sana_wm_gym.weights.names import RELEASED, Variant
@@ -41,13 +46,16 @@ from sana_wm_gym.weights.vae_folder import read_causal_vae
 from sana_wm_gym.world.sampler import velocity_prediction
 from sana_wm_gym.world.sana_world import SanaWorld
 from sana_wm_gym.world.schedule import SELF_FORCING_4, NoiseSchedule
+from sana_wm_gym.world.second_stage import SecondStage
 from sana_wm_gym.world.world_model import FRAMES_PER_LATENT, WorldSpec
 
 NAME = "sana-wm-streaming"
+REFINED = f"{NAME}-refined"
 FOLDER_VARIABLE = "SANA_WM_STREAMING"
 """Environment variable with a folder in the layout above; it goes before the hub's cache."""
 
 GENERATOR, VAE, TEXT, SETTINGS = "sana_dit", "ltx2_causal_vae", "gemma-2-2b-it", "config.yaml"
+REFINER, REFINER_TEXT = "refiner_diffusers", "gemma3_12b"
 SIZE = (704, 1280)
 FPS = 16.0
 
@@ -57,6 +65,7 @@ HORIZONTAL_FOV_DEG = 70.0
 WINDOW = MemoryWindow(2, sink=True)
 """What the release remembers in softmax blocks: the first chunk and the latest."""
 
+Caption = Callable[[str], PromptEmbedding]
 StreamingWorld = SanaWorld[CausalVae]
 
 
@@ -70,6 +79,9 @@ class StreamingFiles:
         text: Folder of the text encoder, or None.
         encoder: Text encoder and revision, as the prompt cache tells them apart.
         settings: A config.yaml with the chi prompt, or None for the copy in diffusers.
+        refiner: Folder with transformer/ and connectors/, or None.
+        refiner_text: Folder of the refiner's text encoder, or None.
+        refiner_encoder: That encoder and its revision.
     """
 
     generator: Path
@@ -77,6 +89,9 @@ class StreamingFiles:
     text: Path | None
     encoder: str
     settings: Path | None = None
+    refiner: Path | None = None
+    refiner_text: Path | None = None
+    refiner_encoder: str = REFINER_TEXT
 
 
 def streaming_files(folder: Path) -> StreamingFiles:
@@ -90,17 +105,24 @@ def streaming_files(folder: Path) -> StreamingFiles:
     if absent:
         raise FileNotFoundError(f"{folder} lacks {' and '.join(absent)} of {NAME}")
     text, settings = folder / TEXT, folder / SETTINGS
+    refiner, refiner_text = folder / REFINER, folder / REFINER_TEXT
     return StreamingFiles(
         folder / GENERATOR,
         folder / VAE,
         text if text.is_dir() else None,
         f"{TEXT}@{_fingerprint(text)}",
         settings if settings.is_file() else None,
+        refiner if refiner.is_dir() else None,
+        refiner_text if refiner_text.is_dir() else None,
+        f"{REFINER_TEXT}@{_fingerprint(refiner_text)}",
     )
 
 
-def streaming_files_here() -> StreamingFiles:
+def streaming_files_here(refined: bool = False) -> StreamingFiles:
     """The parts in the folder that `SANA_WM_STREAMING` names, else in the hub's cache.
+
+    Args:
+        refined: With those of the second stage.
 
     Raises:
         FileNotFoundError: They are not on this machine; says how to get them.
@@ -108,16 +130,28 @@ def streaming_files_here() -> StreamingFiles:
     folder = os.environ.get(FOLDER_VARIABLE)
     if folder:
         return streaming_files(Path(folder))
+    parts = ["generator", "vae", "text", *(["refiner", "refiner_text"] if refined else [])]
     try:
-        found = fetch(release(NAME), components=("generator", "vae", "text"), offline=True)
+        found = fetch(release(NAME), components=parts, offline=True)
     except (ImportError, FileNotFoundError, ValueError) as error:
         raise FileNotFoundError(
             f"{NAME} is not on this machine ({error}); run `python -m sana_wm_gym.weights fetch "
             f"{NAME}`, or set {FOLDER_VARIABLE} to a folder with {GENERATOR}/ and {VAE}/"
         ) from error
-    commit = found.revisions[release(NAME).component("text").repository.hub_id]
     paths = found.paths
-    return StreamingFiles(paths["generator"], paths["vae"], paths["text"], f"{TEXT}@{commit}")
+
+    def revision(part: str) -> str:
+        return found.revisions[release(NAME).component(part).repository.hub_id]
+
+    return StreamingFiles(
+        paths["generator"],
+        paths["vae"],
+        paths["text"],
+        f"{TEXT}@{revision('text')}",
+        refiner=paths.get("refiner"),
+        refiner_text=paths.get("refiner_text"),
+        refiner_encoder=f"{REFINER_TEXT}@{revision('refiner_text')}" if refined else REFINER_TEXT,
+    )
 
 
 def load_streaming(
@@ -131,6 +165,7 @@ def load_streaming(
     dtype: torch.dtype = torch.bfloat16,
     device: torch.device | str | None = None,
     prompts: Path | None = None,
+    refined: bool = False,
 ) -> StreamingWorld:
     """Load the released streaming world.
 
@@ -144,6 +179,7 @@ def load_streaming(
         dtype: Type of generator, VAE and latents.
         device: Where they go; None is the GPU if there is one.
         prompts: Folder of encoded prompts; None is `default_prompts()`.
+        refined: With the second stage, which refines every chunk before it is shown.
 
     Raises:
         FileNotFoundError: A part is missing.
@@ -169,11 +205,18 @@ def load_streaming(
         device=device,
     )
     cache = PromptCache(default_prompts() if prompts is None else prompts)
-    caption = None
+    caption: Caption | None = None
     if config.text_channels is not None:
-        caption = Captions(files, cache, config.text_channels, str(device))
+        caption = Captions(
+            cache,
+            files.encoder,
+            partial(_chi_prompt, files.settings),
+            partial(_generator_text, files.text, str(device)),
+            config.text_channels,
+        )
+    second_stage = _second_stage(files, cache, dtype, str(device)) if refined else None
     spec = WorldSpec(
-        name=NAME,
+        name=REFINED if refined else NAME,
         height=size[0],
         width=size[1],
         fps=FPS,
@@ -182,57 +225,84 @@ def load_streaming(
         limits=MotionLimits(),
         scenes=(),
     )
-    return SanaWorld(spec, model, vae, schedule, window, flow=velocity_prediction, caption=caption)
+    return SanaWorld(
+        spec,
+        model,
+        vae,
+        schedule,
+        window,
+        flow=velocity_prediction,
+        caption=caption,
+        second_stage=second_stage,
+    )
 
 
 @dataclass(frozen=True)
 class Captions:
-    """Prompts to what the generator reads, by way of the prompt cache.
+    """Prompts to what a network reads, by way of the prompt cache.
 
     Attributes:
-        files: Where text encoder and chi prompt are.
         cache: Prompts that are encoded already.
-        channels: Width of the features that the generator reads.
-        device: Where the text encoder runs while it is loaded.
+        encoder: Text encoder and revision.
+        preamble: Gives the instruction in front of every prompt.
+        load: Makes the text encoder; called only for a prompt that is new.
+        channels: Width of the features that the network reads.
     """
 
-    files: StreamingFiles
     cache: PromptCache
+    encoder: str
+    preamble: Callable[[], str]
+    load: Callable[[], TextEncoder]
     channels: int
-    device: str = "cpu"
 
     def __call__(self, text: str) -> PromptEmbedding:
         """Encode a prompt, or read the file it names if it ends in ".safetensors".
 
         Raises:
             FileNotFoundError: The file is missing, or a new prompt and the encoder is missing.
-            ValueError: The features have another width than the generator reads.
+            ValueError: The features have another width than the network reads.
         """
         if text.endswith(".safetensors"):
             _, embedding = read_embedding(Path(text))
         else:
-            prompt = Prompt(text, self._chi_prompt())
-            [embedding] = self.cache.embed(self.files.encoder, [prompt], self._encoder)
+            [embedding] = self.cache.embed(self.encoder, [Prompt(text, self.preamble())], self.load)
         width = embedding.features.shape[-1]
         if width != self.channels:
             raise ValueError(f"given prompt features of width {width}; expected {self.channels}")
         return embedding
 
-    def _chi_prompt(self) -> str:
-        if self.files.settings is None:
-            return released_chi_prompt()
-        import yaml
 
-        settings = yaml.safe_load(self.files.settings.read_text(encoding="utf-8"))
-        return chi_prompt_of(settings if isinstance(settings, dict) else {})
+def _chi_prompt(settings: Path | None) -> str:
+    if settings is None:
+        return released_chi_prompt()
+    import yaml
 
-    def _encoder(self) -> GeneratorTextEncoder:
-        if self.files.text is None:
-            raise FileNotFoundError(
-                f"no text encoder for a prompt that is not encoded yet; put {TEXT}/ beside the "
-                "generator, or give the .safetensors file of an encoded prompt as the prompt"
-            )
-        return load_generator_text(self.files.text, device=self.device)
+    parsed = yaml.safe_load(settings.read_text(encoding="utf-8"))
+    return chi_prompt_of(parsed if isinstance(parsed, dict) else {})
+
+
+def _generator_text(folder: Path | None, device: str) -> TextEncoder:
+    if folder is None:
+        raise FileNotFoundError(
+            f"no text encoder for a prompt that is not encoded yet; put {TEXT}/ beside the "
+            "generator, or give the .safetensors file of an encoded prompt as the prompt"
+        )
+    return load_generator_text(folder, device=device)
+
+
+def _second_stage(
+    files: StreamingFiles, cache: PromptCache, dtype: torch.dtype, device: str
+) -> SecondStage:
+    if files.refiner is None or files.refiner_text is None:
+        raise FileNotFoundError(
+            f"no second stage; expected {REFINER}/ and {REFINER_TEXT}/ beside the generator"
+        )
+    refiner = load_refiner(files.refiner / "transformer", CHUNK_CAUSAL, dtype, device)
+    load = partial(
+        load_refiner_text, files.refiner_text, files.refiner / "connectors", device=device
+    )
+    channels = refiner.transformer.config.caption_channels
+    return SecondStage(refiner, Captions(cache, files.refiner_encoder, str, load, channels))
 
 
 def default_prompts() -> Path:

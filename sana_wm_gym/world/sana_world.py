@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic
 
@@ -30,18 +30,21 @@ from sana_wm_gym.models.text import PromptEmbedding
 from sana_wm_gym.models.transformer import SanaWM
 from sana_wm_gym.weights.world_file import EMBEDDED, WorldFile, read_world_file
 from sana_wm_gym.world.conditioning import chunk_conditioning
+from sana_wm_gym.world.packing import Arrays, arrays_of, taken, tensors_of
 from sana_wm_gym.world.renderer import render
 from sana_wm_gym.world.sampler import CleanPrediction, Flow, chunk_noise, self_forcing
 from sana_wm_gym.world.scenes import generate_scene, sample_pose
 from sana_wm_gym.world.schedule import NoiseSchedule
 from sana_wm_gym.world.schedule import self_forcing as schedule_of
+from sana_wm_gym.world.second_stage import (
+    Refinement,
+    SecondStage,
+    named_refinement,
+    refinement_of,
+)
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, LATENTS_PER_CHUNK, Start, WorldSpec
 
 CodecT = TypeVar("CodecT", bound=LatentCodec, default=PatchCodec)
-Arrays = dict[str, npt.NDArray[np.generic]]
-Named = dict[str, Tensor]
-_BFLOAT16 = "@bfloat16"
-"""Ends the name of an array that holds the bits of bfloat16 numbers, which NumPy lacks."""
 _PLAIN = ("image", "intrinsics", "seed", "chunk")
 
 
@@ -67,11 +70,13 @@ class SanaState:
         intrinsics: (fx, fy, cx, cy) in pixels of `image`.
         seed: Source of all noise.
         chunk: Chunks generated so far.
-        latents: Latent frames of the last chunk, [1, c, f, h, w]; the first image's before any.
+        latents: Latent frames of the last chunk as they are shown, refined where there is a second
+            stage, [1, c, f, h, w]; the first image's before any.
         generator: The generator's past; None before the first chunk.
         decoder: The decoder's past, a value of the codec's own: before `latents`, or after the
             first image before any chunk.
         text: The encoded prompt, [1, l, c]; None where the generator reads none.
+        refinement: The refiner's past, after `latents`; None without a second stage.
         decoded: Frames of `latents` where they are made at once; None where on demand.
     """
 
@@ -83,6 +88,7 @@ class SanaState:
     generator: GeneratorState | None
     decoder: Any
     text: PromptEmbedding | None = None
+    refinement: Refinement | None = None
     decoded: Decoded | None = None
 
 
@@ -97,6 +103,7 @@ class SanaWorld(Generic[CodecT]):
         window: What the generator's softmax blocks remember.
         flow: Velocity field of the generator; by default of one that predicts clean latents.
         caption: Encodes a prompt for a generator that reads one.
+        second_stage: Refines each chunk before it is decoded.
 
     Raises:
         ValueError: The spec has no latents, or the generator reads captions and there is no
@@ -113,6 +120,7 @@ class SanaWorld(Generic[CodecT]):
         *,
         flow: Callable[[SanaWM], Flow] = CleanPrediction,
         caption: Callable[[str], PromptEmbedding] | None = None,
+        second_stage: SecondStage | None = None,
     ) -> None:
         if spec.latent_shape is None:
             raise ValueError("given a spec without latent_shape; a learned world has latents")
@@ -129,6 +137,7 @@ class SanaWorld(Generic[CodecT]):
         self.schedule = schedule
         self.flow = flow(self.model)
         self.caption = caption
+        self.second_stage = second_stage
         weight = next(self.model.parameters())
         self._device, self._dtype = weight.device, weight.dtype
         self.plan = ChunkPlan(window=window)
@@ -174,6 +183,7 @@ class SanaWorld(Generic[CodecT]):
             )
         check_intrinsics(np.array([start.intrinsics], dtype=np.float64))
         text = None if self.caption is None else self.caption(start.prompt)
+        second = self.second_stage
         pixels = torch.from_numpy(image.copy()).float()[None] / 255
         latent = self.codec.encode_image(pixels).to(self._device, self._dtype)
         return SanaState(
@@ -185,6 +195,7 @@ class SanaWorld(Generic[CodecT]):
             generator=None,
             decoder=self.codec.begin(latent),
             text=None if text is None else self._to_generator(text),
+            refinement=None if second is None else second.begin(latent, start.prompt),
         )
 
     @torch.inference_mode()
@@ -257,7 +268,11 @@ class SanaWorld(Generic[CodecT]):
             decoder = state.decoded.decoder
         else:
             decoder = self.codec.skip(state.latents, state.decoder)
-        decoded = None
+        refinement, decoded = state.refinement, None
+        if self.second_stage is not None and refinement is not None:
+            latents, refinement = self.second_stage.refine(
+                latents, refinement, state.seed, state.chunk
+            )
         if not self.codec.free_skip:
             pixels, decoder_after = self.codec.decode(latents, decoder)
             decoded = Decoded(self._to_bytes(pixels)[0], decoder_after)
@@ -267,6 +282,7 @@ class SanaWorld(Generic[CodecT]):
             latents=latents,
             generator=generator,
             decoder=decoder,
+            refinement=refinement,
             decoded=decoded,
         )
 
@@ -306,6 +322,8 @@ class SanaWorld(Generic[CodecT]):
         named |= {f"decoder.{n}": t for n, t in self.codec.named_state(state.decoder).items()}
         if state.text is not None:
             named |= {"text.features": state.text.features, "text.mask": state.text.mask}
+        if state.refinement is not None:
+            named |= {f"refiner.{n}": t for n, t in named_refinement(state.refinement).items()}
         if state.generator is not None:
             named |= {f"generator.{n}": t for n, t in named_tensors(state.generator).items()}
         return {
@@ -335,13 +353,18 @@ class SanaWorld(Generic[CodecT]):
             )
         if arrays["image"].shape != (spec.height, spec.width, 3):
             raise ValueError(f"given a state with an image {arrays['image'].shape}")
-        decoder, text = _taken(tensors, "decoder."), _taken(tensors, "text.")
-        memories = _taken(tensors, "generator.")
+        decoder, text = taken(tensors, "decoder."), taken(tensors, "text.")
+        memories, refined = taken(tensors, "generator."), taken(tensors, "refiner.")
         expected = set() if self.caption is None else {"features", "mask"}
         if tensors or text.keys() != expected:
             raise ValueError(
                 f"given a state with unknown arrays {sorted(tensors)} and text "
                 f"{sorted(text)}; expected text {sorted(expected)}"
+            )
+        if (self.second_stage is not None) != bool(refined):
+            raise ValueError(
+                f"given a state with {len(refined)} arrays of a refiner; expected "
+                f"{'none' if self.second_stage is None else 'its past'}"
             )
         chunk = int(arrays["chunk"])
         if (chunk > 0) != bool(memories):
@@ -362,6 +385,7 @@ class SanaWorld(Generic[CodecT]):
             generator=generator,
             decoder=self.codec.state_from_named(decoder),
             text=PromptEmbedding(text["features"], text["mask"]) if text else None,
+            refinement=refinement_of(refined) if refined else None,
         )
 
     def _check(self, camera: CameraTrajectory) -> None:
@@ -372,35 +396,6 @@ class SanaWorld(Generic[CodecT]):
                 f"given a camera for {camera.height} x {camera.width} frames; "
                 f"expected {self.spec.height} x {self.spec.width}"
             )
-
-
-def arrays_of(named: Mapping[str, Tensor]) -> Arrays:
-    """Tensors of any device as arrays; bfloat16 as its bits, said in the name."""
-    arrays: Arrays = {}
-    for name, tensor in named.items():
-        tensor = tensor.detach().cpu()
-        if tensor.dtype == torch.bfloat16:
-            arrays[name + _BFLOAT16] = tensor.contiguous().view(torch.uint16).numpy()
-        else:
-            arrays[name] = tensor.numpy()
-    return arrays
-
-
-def tensors_of(arrays: Mapping[str, npt.NDArray[np.generic]], device: torch.device) -> Named:
-    """Inverse of `arrays_of`, on a device."""
-    named: Named = {}
-    for name, array in arrays.items():
-        tensor = torch.from_numpy(np.array(array))
-        if name.endswith(_BFLOAT16):
-            tensor = tensor.view(torch.bfloat16)
-        named[name.removesuffix(_BFLOAT16)] = tensor.to(device)
-    return named
-
-
-def _taken(tensors: Named, prefix: str) -> Named:
-    """Take the tensors whose names begin with a prefix out of `tensors`; names lose it."""
-    names = [name for name in tensors if name.startswith(prefix)]
-    return {name.removeprefix(prefix): tensors.pop(name) for name in names}
 
 
 def world_of(file: WorldFile) -> SanaWorld:

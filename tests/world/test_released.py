@@ -23,11 +23,19 @@ pytest.importorskip("transformers")
 pytest.importorskip("diffusers", minversion="0.42")
 
 import diffusers
+from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    PreTrainedTokenizerFast,
+)
 
 from sana_wm_gym.envs import ChunkVideoRecorder, SanaWMEnv
 from sana_wm_gym.envs.snapshot import Snapshot
+from sana_wm_gym.models.state import named_tensors
 from sana_wm_gym.models.text import Prompt, PromptEmbedding
 from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
 from sana_wm_gym.weights.prompt_cache import PromptKey, write_embedding
@@ -63,7 +71,31 @@ VAE = {
     "decoder_layers_per_block": [1, 1, 1, 1],
     "decoder_causal": True,
 }
+LTX = {
+    "in_channels": CONFIG.latent_channels,
+    "out_channels": CONFIG.latent_channels,
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "cross_attention_dim": 24,
+    "audio_in_channels": 3,
+    "audio_out_channels": 3,
+    "audio_num_attention_heads": 2,
+    "audio_attention_head_dim": 6,
+    "audio_cross_attention_dim": 12,
+    "num_layers": 2,
+    "caption_channels": 16,
+    "rope_type": "split",
+}
 WORDS = ["<pad>", "<bos>", "<eos>", "<unk>", *["a", "room", "with", "two", "doors", "Prompt:"]]
+GEMMA = {
+    "vocab_size": len(WORDS),
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+}
 CHI_PROMPT = ["two rooms", "User Prompt: "]
 
 
@@ -96,17 +128,25 @@ def write_vae(folder: Path) -> None:
 
 def write_text_encoder(folder: Path) -> None:
     torch.manual_seed(2)
-    Gemma2ForCausalLM(
-        Gemma2Config(
-            vocab_size=len(WORDS),
-            hidden_size=16,
-            intermediate_size=24,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            head_dim=8,
-        )
-    ).save_pretrained(folder)
+    Gemma2ForCausalLM(Gemma2Config(**GEMMA)).save_pretrained(folder)
+    write_tokenizer(folder)
+
+
+def write_second_stage(folder: Path, text: Path) -> None:
+    torch.manual_seed(3)
+    transformer = diffusers.LTX2VideoTransformer3DModel(**LTX)
+    transformer.save_pretrained(folder / "transformer")
+    small = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1}
+    LTX2TextConnectors(
+        caption_channels=16,
+        text_proj_in_factor=3,
+        **{f"{kind}_connector_{k}": v for kind in ("video", "audio") for k, v in small.items()},
+    ).save_pretrained(folder / "connectors")
+    Gemma3ForCausalLM(Gemma3TextConfig(**GEMMA)).save_pretrained(text)
+    write_tokenizer(text)
+
+
+def write_tokenizer(folder: Path) -> None:
     core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     core.post_processor = processors.TemplateProcessing(
@@ -139,6 +179,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
     write_generator(folder / "sana_dit")
     write_vae(folder / "ltx2_causal_vae")
     write_text_encoder(folder / "gemma-2-2b-it")
+    write_second_stage(folder / "refiner_diffusers", folder / "gemma3_12b")
     lines = "".join(f"    - {json.dumps(line)}\n" for line in CHI_PROMPT)
     (folder / "config.yaml").write_text(f"text_encoder:\n  chi_prompt:\n{lines}", encoding="utf-8")
     return Stack(folder, tmp_path_factory.mktemp("prompts"))
@@ -168,10 +209,16 @@ def drive(env: SanaWMEnv, chunks: range) -> list[np.ndarray]:
     return seen
 
 
-def test_text_to_video_and_a_restored_half_of_it(stack: Stack, tmp_path: Path) -> None:
+@pytest.mark.parametrize("refined", [False, True], ids=["generator", "refined"])
+def test_text_to_video_and_a_restored_half_of_it(
+    stack: Stack, tmp_path: Path, refined: bool
+) -> None:
     Image.fromarray(picture()).save(tmp_path / "room.png")
     env = environment(
-        stack.load(), image=tmp_path / "room.png", horizon=6, render_mode="rgb_array_list"
+        stack.load(refined=refined),
+        image=tmp_path / "room.png",
+        horizon=6,
+        render_mode="rgb_array_list",
     )
     film = ChunkVideoRecorder(env, tmp_path / "film")
     film.reset(seed=1)
@@ -186,10 +233,28 @@ def test_text_to_video_and_a_restored_half_of_it(stack: Stack, tmp_path: Path) -
     frames, seconds = imageio_ffmpeg.count_frames_and_secs(mp4)
     assert frames == 1 + 6 * 24 and seconds == pytest.approx(145 / 16, abs=0.1)
 
-    again = environment(stack.load())  # another copy of the weights, and no rollout yet
+    again = environment(stack.load(refined=refined))  # other copies of the weights
     again.restore(Snapshot.load(tmp_path / "half.safetensors", again.world))
     rest = drive(again, range(3, 6))
     assert all(np.array_equal(a, b) for a, b in zip(rest, whole[6:], strict=True))
+
+
+def test_the_second_stage_changes_what_is_shown_alone(stack: Stack) -> None:
+    states = []
+    for refined in (False, True):
+        env = environment(stack.load(refined=refined))
+        env.reset(seed=1)
+        drive(env, range(2))
+        states.append((env.world, env.snapshot().episode.world))
+    (plain, bare), (both, refined_state) = states
+    assert not np.array_equal(plain.latents(bare), both.latents(refined_state))
+    assert not np.array_equal(plain.frames(bare), both.frames(refined_state))
+    memories = [named_tensors(state.generator) for _, state in states]
+    assert all(torch.equal(tensor, memories[1][name]) for name, tensor in memories[0].items())
+    with pytest.raises(ValueError, match="0 arrays of a refiner; expected its past"):
+        both.unpack(plain.pack(bare))
+    with pytest.raises(ValueError, match="arrays of a refiner; expected none"):
+        plain.unpack(both.pack(refined_state))
 
 
 def test_prompt_image_and_seed_matter(world: StreamingWorld) -> None:
@@ -355,6 +420,8 @@ def test_a_prompt_without_an_encoder(stack: Stack, tmp_path: Path) -> None:
     world = Stack(tmp_path, tmp_path / "prompts").load()
     with pytest.raises(FileNotFoundError, match="put gemma-2-2b-it/ beside the generator"):
         environment(world).reset()
+    with pytest.raises(FileNotFoundError, match="expected refiner_diffusers/ and gemma3_12b/"):
+        Stack(tmp_path, tmp_path / "prompts").load(refined=True)
 
 
 def test_a_world_that_is_not_here(
