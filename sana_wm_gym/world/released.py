@@ -13,10 +13,8 @@ before. Prompts are encoded once and kept on disk, and the text encoder is let g
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,21 +26,22 @@ from sana_wm_gym.models.causal_vae import CausalVae
 from sana_wm_gym.models.numerics import Numerics
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.models.refiner import CHUNK_CAUSAL
-from sana_wm_gym.models.text import (
-    Prompt,
-    PromptEmbedding,
-    TextEncoder,
-    chi_prompt_of,
-    released_chi_prompt,
-)
 from sana_wm_gym.models.transformer import SanaWMConfig
-from sana_wm_gym.weights.components import load_generator_text, load_refiner, load_refiner_text
+from sana_wm_gym.weights.components import load_refiner, load_refiner_text
 from sana_wm_gym.weights.fetch import fetch
 from sana_wm_gym.weights.generator import load_generator
 from sana_wm_gym.weights.names import RELEASED, Variant
-from sana_wm_gym.weights.prompt_cache import PromptCache, read_embedding
+from sana_wm_gym.weights.prompt_cache import PromptCache
 from sana_wm_gym.weights.releases import release
 from sana_wm_gym.weights.vae_folder import read_causal_vae
+from sana_wm_gym.world.captions import (
+    TEXT,
+    Captions,
+    chi_prompt,
+    default_prompts,
+    fingerprint,
+    generator_captions,
+)
 from sana_wm_gym.world.sampler import velocity_prediction
 from sana_wm_gym.world.sana_world import SanaWorld
 from sana_wm_gym.world.schedule import SELF_FORCING_4, NoiseSchedule
@@ -54,7 +53,7 @@ REFINED = f"{NAME}-refined"
 FOLDER_VARIABLE = "SANA_WM_STREAMING"
 """Environment variable with a folder in the layout above; it goes before the hub's cache."""
 
-GENERATOR, VAE, TEXT, SETTINGS = "sana_dit", "ltx2_causal_vae", "gemma-2-2b-it", "config.yaml"
+GENERATOR, VAE, SETTINGS = "sana_dit", "ltx2_causal_vae", "config.yaml"
 REFINER, REFINER_TEXT = "refiner_diffusers", "gemma3_12b"
 SIZE = (704, 1280)
 FPS = 16.0
@@ -65,7 +64,6 @@ HORIZONTAL_FOV_DEG = 70.0
 WINDOW = MemoryWindow(2, sink=True)
 """What the release remembers in softmax blocks: the first chunk and the latest."""
 
-Caption = Callable[[str], PromptEmbedding]
 StreamingWorld = SanaWorld[CausalVae]
 
 
@@ -110,11 +108,11 @@ def streaming_files(folder: Path) -> StreamingFiles:
         folder / GENERATOR,
         folder / VAE,
         text if text.is_dir() else None,
-        f"{TEXT}@{_fingerprint(text)}",
+        f"{TEXT}@{fingerprint(text)}",
         settings if settings.is_file() else None,
         refiner if refiner.is_dir() else None,
         refiner_text if refiner_text.is_dir() else None,
-        f"{REFINER_TEXT}@{_fingerprint(refiner_text)}",
+        f"{REFINER_TEXT}@{fingerprint(refiner_text)}",
     )
 
 
@@ -205,14 +203,11 @@ def load_streaming(
         device=device,
     )
     cache = PromptCache(default_prompts() if prompts is None else prompts)
-    caption: Caption | None = None
+    caption = None
     if config.text_channels is not None:
-        caption = Captions(
-            cache,
-            files.encoder,
-            partial(_chi_prompt, files.settings),
-            partial(_generator_text, files.text, str(device)),
-            config.text_channels,
+        chi = partial(chi_prompt, files.settings)
+        caption = generator_captions(
+            cache, files.encoder, files.text, chi, config.text_channels, str(device)
         )
     second_stage = _second_stage(files, cache, dtype, str(device)) if refined else None
     spec = WorldSpec(
@@ -237,59 +232,6 @@ def load_streaming(
     )
 
 
-@dataclass(frozen=True)
-class Captions:
-    """Prompts to what a network reads, by way of the prompt cache.
-
-    Attributes:
-        cache: Prompts that are encoded already.
-        encoder: Text encoder and revision.
-        preamble: Gives the instruction in front of every prompt.
-        load: Makes the text encoder; called only for a prompt that is new.
-        channels: Width of the features that the network reads.
-    """
-
-    cache: PromptCache
-    encoder: str
-    preamble: Callable[[], str]
-    load: Callable[[], TextEncoder]
-    channels: int
-
-    def __call__(self, text: str) -> PromptEmbedding:
-        """Encode a prompt, or read the file it names if it ends in ".safetensors".
-
-        Raises:
-            FileNotFoundError: The file is missing, or a new prompt and the encoder is missing.
-            ValueError: The features have another width than the network reads.
-        """
-        if text.endswith(".safetensors"):
-            _, embedding = read_embedding(Path(text))
-        else:
-            [embedding] = self.cache.embed(self.encoder, [Prompt(text, self.preamble())], self.load)
-        width = embedding.features.shape[-1]
-        if width != self.channels:
-            raise ValueError(f"given prompt features of width {width}; expected {self.channels}")
-        return embedding
-
-
-def _chi_prompt(settings: Path | None) -> str:
-    if settings is None:
-        return released_chi_prompt()
-    import yaml
-
-    parsed = yaml.safe_load(settings.read_text(encoding="utf-8"))
-    return chi_prompt_of(parsed if isinstance(parsed, dict) else {})
-
-
-def _generator_text(folder: Path | None, device: str) -> TextEncoder:
-    if folder is None:
-        raise FileNotFoundError(
-            f"no text encoder for a prompt that is not encoded yet; put {TEXT}/ beside the "
-            "generator, or give the .safetensors file of an encoded prompt as the prompt"
-        )
-    return load_generator_text(folder, device=device)
-
-
 def _second_stage(
     files: StreamingFiles, cache: PromptCache, dtype: torch.dtype, device: str
 ) -> SecondStage:
@@ -305,24 +247,7 @@ def _second_stage(
     return SecondStage(refiner, Captions(cache, files.refiner_encoder, str, load, channels))
 
 
-def default_prompts() -> Path:
-    """Where encoded prompts are kept, in the user's cache."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "sana_wm_gym" / "prompts"
-
-
 def assumed_intrinsics(height: int, width: int) -> tuple[float, float, float, float]:
     """(fx, fy, cx, cy) of a frame whose camera nobody knows: `HORIZONTAL_FOV_DEG` wide."""
     focal = width / 2 / math.tan(math.radians(HORIZONTAL_FOV_DEG) / 2)
     return focal, focal, width / 2, height / 2
-
-
-def _fingerprint(folder: Path) -> str:
-    """Tells folders without a revision apart: names and sizes of their files, and the texts."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*")):
-        if file.is_file():
-            digest.update(f"{file.name} {file.stat().st_size}\n".encode())
-            if file.suffix == ".json":
-                digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,17 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from sana_wm_gym.camera.trajectory import CameraTrajectory
 from sana_wm_gym.envs import ChunkVideoRecorder, SanaWMEnv
 from sana_wm_gym.envs.snapshot import Snapshot
 from sana_wm_gym.models.state import named_tensors
 from sana_wm_gym.models.text import Prompt, PromptEmbedding
 from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
+from sana_wm_gym.weights.generator import save_generator
+from sana_wm_gym.weights.names import Variant
 from sana_wm_gym.weights.prompt_cache import PromptKey, write_embedding
 from sana_wm_gym.world import catalogue
+from sana_wm_gym.world.offline import load_offline
 from sana_wm_gym.world.released import (
     FOLDER_VARIABLE,
     StreamingWorld,
@@ -116,9 +120,9 @@ def write_generator(folder: Path) -> None:
     torch.save({"generator": weights}, folder / "model.pt")
 
 
-def write_vae(folder: Path) -> None:
+def write_vae(folder: Path, **changes: Any) -> None:
     folder.mkdir()
-    vae = diffusers.AutoencoderKLLTX2Video(**VAE)
+    vae = diffusers.AutoencoderKLLTX2Video(**VAE | changes)
     scramble(vae, 1)
     config = {name: value for name, value in vae.config.items() if name != "upsample_type"}
     config["_class_name"] = "AutoencoderKLCausalLTX2Video"
@@ -318,8 +322,6 @@ def test_two_rollouts_share_a_batch(stack: Stack) -> None:
 
 
 def straight(world: StreamingWorld) -> Any:
-    from sana_wm_gym.camera.trajectory import CameraTrajectory
-
     c2w = np.tile(np.eye(4), (25, 1, 1))
     c2w[:, 2, 3] = 0.02 * np.arange(25)
     return CameraTrajectory(c2w, np.array(world.spec.intrinsics), *SIZE[::-1])
@@ -441,3 +443,41 @@ def test_a_world_that_is_not_here(
     files = streaming_files_here()
     assert files == streaming_files(stack.folder)
     assert files.encoder.startswith("gemma-2-2b-it@")
+
+
+@pytest.mark.parametrize("variant", [Variant.BIDIRECTIONAL, Variant.CHUNK_CAUSAL])
+def test_whole_clips_along_a_trajectory(stack: Stack, tmp_path: Path, variant: Variant) -> None:
+    (tmp_path / "dit").mkdir()
+    model = SanaWM(replace(CONFIG, position_entries=0))
+    scramble(model, 0)
+    save_generator(tmp_path / "dit" / "weights.safetensors", model, variant)
+    write_vae(tmp_path / "vae", decoder_causal=False)
+    (tmp_path / "gemma-2-2b-it").symlink_to(stack.folder / "gemma-2-2b-it")
+    (tmp_path / "config.yaml").symlink_to(stack.folder / "config.yaml")
+    generator = load_offline(
+        tmp_path, variant, config=CONFIG, steps=3, device="cpu", prompts=stack.prompts
+    )
+    assert generator.group == (8 if variant is Variant.BIDIRECTIONAL else 24)
+
+    def path(frames: int, step: float = 0.02) -> CameraTrajectory:
+        c2w = np.tile(np.eye(4), (frames, 1, 1))
+        c2w[:, 2, 3] = step * np.arange(frames)
+        return CameraTrajectory(c2w, np.array(assumed_intrinsics(*SIZE)), *SIZE[::-1])
+
+    image = picture(*SIZE)
+    clip = generator.generate(image, path(49), "a room")
+    assert clip.shape == (49, *SIZE, 3) and clip.dtype == np.uint8
+    assert np.array_equal(clip, generator.generate(image, path(49), "a room"))
+    for other in (
+        generator.generate(image, path(49, 0.05), "a room"),
+        generator.generate(image, path(49), "two doors"),
+        generator.generate(image, path(49), "a room", negative_prompt="two doors"),
+        generator.generate(image, path(49), "a room", seed=1),
+    ):
+        assert not np.array_equal(clip, other)
+    with pytest.raises(ValueError, match=f"given 26 poses; expected {generator.group} k"):
+        generator.generate(image, path(26), "a room")
+    with pytest.raises(ValueError, match="expected uint8"):
+        generator.generate(image[1:], path(49), "a room")
+    with pytest.raises(ValueError, match=r"whole clips are made by the other two"):
+        load_offline(tmp_path, Variant.STREAMING)
