@@ -88,7 +88,7 @@ def chi_prompt(settings: Path | None) -> str:
     """
     if settings is None:
         return released_chi_prompt()
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     parsed = yaml.safe_load(settings.read_text(encoding="utf-8"))
     return chi_prompt_of(parsed if isinstance(parsed, dict) else {})

@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -443,6 +445,26 @@ def test_a_world_that_is_not_here(
     files = streaming_files_here()
     assert files == streaming_files(stack.folder)
     assert files.encoder.startswith("gemma-2-2b-it@")
+
+
+def test_a_world_by_its_name(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a user would, but for the size of the networks."""
+    Image.fromarray(picture()).save(tmp_path / "room.png")
+    monkeypatch.setenv(FOLDER_VARIABLE, str(stack.folder))
+    small = partial(load_streaming, config=CONFIG, size=SIZE, device="cpu", prompts=stack.prompts)
+    monkeypatch.setattr("sana_wm_gym.world.released.load_streaming", small)
+    try:
+        for name in catalogue.RELEASED_WORLDS:
+            env = gym.make(
+                "SanaWM/World-v0", world=name, image=str(tmp_path / "room.png"), prompt="a room"
+            )
+            env.reset(seed=0)
+            observation, reward, terminated, truncated, info = env.step(np.zeros(5, np.float32))
+            assert observation.shape == (*SIZE, 3) and info["chunk_index"] == 1
+            assert env.unwrapped.world.spec.name == name
+            assert (reward, terminated, truncated) == (0, False, False)
+    finally:
+        catalogue._load.cache_clear()  # no other test is to find the small worlds
 
 
 @pytest.mark.parametrize("variant", [Variant.BIDIRECTIONAL, Variant.CHUNK_CAUSAL])
