@@ -17,7 +17,7 @@ from sana_wm_gym.camera.trajectory import CameraState, CameraTrajectory, integra
 from sana_wm_gym.envs.actions import action_view
 from sana_wm_gym.envs.observations import Observation, observation_view
 from sana_wm_gym.envs.snapshot import Episode, Snapshot, generator, identity
-from sana_wm_gym.envs.start import start_choice
+from sana_wm_gym.envs.start import Picture, default_options, start_choice, with_defaults
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel
 
@@ -37,7 +37,13 @@ class SanaWMEnv(gym.Env[Any, Any]):
     process. A world gives no reward: `reward` is 0.0, tasks are wrappers.
 
     Args:
-        world: Name ("tiny" or "procedural") or a world of your own.
+        world: Name ("tiny", "procedural" or "sana-wm-streaming") or a world of your own.
+        image: Where rollouts begin unless reset options say otherwise: a picture file or uint8
+            [H, W, 3], resized and cropped about its centre to the world's frame. The released
+            worlds need one.
+        intrinsics: (fx, fy, cx, cy) in pixels of `image`; None assumes `world.spec.intrinsics`
+            for the cropped frame. Either way `info` tells what is used.
+        prompt: Scene text, unless reset options say otherwise.
         action_mode: "continuous": `Box(-1, 1, (5,))`, the body twist (yaw, pitch, right, down,
             forward) as a fraction of the world's limits. "discrete": `Discrete(13)` over
             `camera.DISCRETE_ACTIONS`. "keys": `MultiBinary(8)` in the order of
@@ -54,6 +60,7 @@ class SanaWMEnv(gym.Env[Any, Any]):
 
     Raises:
         ValueError: A name is unknown or a number out of range.
+        FileNotFoundError: `image`, or the world of this name, is not on this machine.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (Gymnasium's own type)
@@ -66,6 +73,9 @@ class SanaWMEnv(gym.Env[Any, Any]):
         self,
         world: str | WorldModel[Any] = "tiny",
         *,
+        image: Picture | None = None,
+        intrinsics: Sequence[float] | None = None,
+        prompt: str | None = None,
         action_mode: str = "continuous",
         actions_per_chunk: int = 1,
         key_map: str = SANA_WM_2026_06.name,
@@ -80,6 +90,7 @@ class SanaWMEnv(gym.Env[Any, Any]):
             raise ValueError(f"horizon is {horizon!r}, expected an integer >= 1")
         self.world: WorldModel[Any] = load_world(world) if isinstance(world, str) else world
         spec = self.world.spec
+        self._defaults = default_options(image, intrinsics, prompt, spec)
         self._actions = action_view(action_mode, actions_per_chunk, key_map, spec.limits)
         self._view = observation_view(observation, observation_size, spec)
         self.action_space = self._actions.space
@@ -102,12 +113,13 @@ class SanaWMEnv(gym.Env[Any, Any]):
             seed: Same seed, same start and noise, whatever other environments do.
             options: `scene` (int) and `prompt` (str) to draw a start there; or `image` (uint8
                 [H, W, 3]), with `intrinsics`, `prompt`, `scene`, `scene_c2w`; or a whole `start`.
+                What they leave open is as the environment was made.
 
         Raises:
             ValueError: An option is unknown or does not fit; the running rollout stays.
         """
         self._require_open()
-        choice = start_choice(options, self.world.spec)
+        choice = start_choice(with_defaults(options, self._defaults), self.world.spec)
         super().reset(seed=seed)
         # Drawn first, so that the noise of a seed does not depend on how the start was chosen.
         noise_seed = int(self.np_random.integers(2**31))

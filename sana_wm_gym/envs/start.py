@@ -2,18 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sana_wm_gym.camera.image import centre_crop, crop_image, crop_intrinsics
 from sana_wm_gym.camera.trajectory import check_intrinsics, check_rigid
 from sana_wm_gym.world.world_model import Start, WorldModel, WorldSpec
 
 OPTIONS = ("image", "intrinsics", "prompt", "scene", "scene_c2w", "start")
 """Keys that `reset(options=...)` knows."""
+
+
+Picture = str | os.PathLike[str] | npt.NDArray[np.uint8]
+"""A file, or uint8 [H, W, 3] RGB of any size."""
+
+
+def default_options(
+    image: Picture | None,
+    intrinsics: Sequence[float] | None,
+    prompt: str | None,
+    spec: WorldSpec,
+) -> dict[str, Any]:
+    """Reset options of an environment that was made for one picture, one prompt, or both.
+
+    Args:
+        image: Resized and cropped about its centre to the world's frame.
+        intrinsics: (fx, fy, cx, cy) in pixels of `image`; None takes `spec.intrinsics` for the
+            cropped frame.
+        prompt: Scene text.
+        spec: What the world expects.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no picture, intrinsics come without one, or a value does not fit.
+    """
+    options: dict[str, Any] = {} if prompt is None else {"prompt": prompt}
+    if image is not None:
+        pixels = image if isinstance(image, np.ndarray) else read_picture(image)
+        if pixels.ndim != 3:
+            raise ValueError(f"image is {pixels.dtype} {pixels.shape}, expected uint8 [H, W, 3]")
+        crop = centre_crop(pixels.shape[:2], (spec.height, spec.width))
+        options["image"] = crop_image(pixels, crop)
+        if intrinsics is not None:
+            given = np.array(_intrinsics(intrinsics))
+            options["intrinsics"] = tuple(crop_intrinsics(given, crop).tolist())
+    elif intrinsics is not None:
+        raise ValueError("intrinsics describe an image, expected 'image' with them")
+    start_choice(options, spec)
+    return options
+
+
+def read_picture(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+    """A picture file as it is meant to be seen, uint8 [H, W, 3] RGB.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not a picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is not a picture") from error
+
+
+def with_defaults(options: Mapping[str, Any] | None, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Reset options, and defaults where they leave something open.
+
+    A start, image or scene in `options` replaces the default image and its intrinsics.
+    """
+    options = dict(options or {})
+    if "start" in options:
+        return options
+    if options.keys() & {"image", "scene"}:
+        defaults = {name: defaults[name] for name in ("prompt",) if name in defaults}
+    return {**defaults, **options}
 
 
 @dataclass(frozen=True)

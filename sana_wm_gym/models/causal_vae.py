@@ -16,7 +16,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from sana_wm_gym.models.vae import RELEASED_TILING, Tiling, VideoVae, to_unit_range
+from sana_wm_gym.models.vae import RELEASED_TILING, Tiling, VideoVae, to_uint8, to_unit_range
 
 CONTEXT = 2
 """Past frames a temporal convolution reads: its kernel spans three."""
@@ -46,6 +46,8 @@ class CausalVae(VideoVae):
 
     Source: streaming spec section 4, "Streaming decode".
     """
+
+    free_skip = False
 
     def __init__(self, autoencoder: Any, tiling: Tiling | None = RELEASED_TILING) -> None:
         super().__init__(autoencoder, tiling)
@@ -113,6 +115,11 @@ class CausalVae(VideoVae):
     def decode_clip(self, latents: Tensor) -> Tensor:
         """A whole clip: `decode` from the start of a stream."""
         return self.decode(latents, None)[0]
+
+    @staticmethod
+    def to_bytes(frames: Tensor) -> Tensor:
+        """Frames in [0, 1] as uint8, cut off as the reference does."""
+        return to_uint8(frames)
 
     def named_state(self, state: CausalDecoderState) -> dict[str, Tensor]:
         """The state's tensors by the name of their convolution; see `state_from_named`."""

@@ -8,7 +8,9 @@ image enters as eight equal frames, as the released VAE's causal padding does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,55 @@ from torch import Tensor, nn
 
 GROUP = 8
 """Pixel frames per latent frame."""
+
+
+class LatentCodec(Protocol):
+    """Frames to latent frames and back; `PatchCodec` and `causal_vae.CausalVae` are two.
+
+    The decoder's past is a value of the codec's own (`Any` here): a frozen dataclass of tensors.
+    """
+
+    @property
+    def free_skip(self) -> bool:
+        """Whether `skip` costs nothing; otherwise it costs as much as `decode`."""
+        ...
+
+    def eval(self) -> Any:
+        """Switch off what only training does."""
+        ...
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """Latent frame of a still image, [n, H, W, 3] in [0, 1] to [n, channels, h, w]."""
+        ...
+
+    def begin(self, first: Tensor) -> Any:
+        """State after the first image's latent frame [b, channels, h, w]."""
+        ...
+
+    def decode(self, latents: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Frames [b, 8 f, H, W, 3] in [0, 1] of latents [b, channels, f, h, w], and the next
+        state."""
+        ...
+
+    def skip(self, latents: Tensor, state: Any) -> Any:
+        """State after `latents`, without their frames."""
+        ...
+
+    def to_bytes(self, frames: Tensor) -> Tensor:
+        """Frames in [0, 1] as uint8, rounded the way the codec was made with."""
+        ...
+
+    def named_state(self, state: Any) -> dict[str, Tensor]:
+        """The state's tensors by name."""
+        ...
+
+    def state_from_named(self, named: Mapping[str, Tensor]) -> Any:
+        """Inverse of `named_state`.
+
+        Raises:
+            ValueError: A tensor is missing, unknown, or of the wrong shape.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -58,6 +109,8 @@ class PatchCodec(nn.Module):
     mean: Tensor
     basis: Tensor
     scale: Tensor
+
+    free_skip = True
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
@@ -119,3 +172,29 @@ class PatchCodec(nn.Module):
     def begin(first: Tensor) -> DecoderState:
         """State after the first image's latent frame [b, channels, h, w]."""
         return DecoderState(first)
+
+    @staticmethod
+    def to_bytes(frames: Tensor) -> Tensor:
+        """Frames in [0, 1] as uint8, to the nearest."""
+        return (frames * 255).round().to(torch.uint8)
+
+    @staticmethod
+    def named_state(state: DecoderState) -> dict[str, Tensor]:
+        """The state's tensors by name; see `state_from_named`."""
+        return {"previous": state.previous}
+
+    def state_from_named(self, named: Mapping[str, Tensor]) -> DecoderState:
+        """Inverse of `named_state`.
+
+        Raises:
+            ValueError: The tensor is missing, is not alone, or has another number of channels.
+        """
+        if named.keys() != {"previous"}:
+            raise ValueError(f"given a decoder state with {sorted(named)}; expected ['previous']")
+        previous = named["previous"]
+        if previous.ndim != 4 or previous.shape[1] != self.config.channels:
+            raise ValueError(
+                f"given a decoder state {tuple(previous.shape)}; "
+                f"expected [b, {self.config.channels}, h, w]"
+            )
+        return DecoderState(previous)

@@ -23,10 +23,27 @@ def _procedural() -> WorldModel[Any]:
     return ProceduralWorld()
 
 
+def _streaming() -> WorldModel[Any]:
+    from sana_wm_gym.world.released import load_streaming, streaming_files_here
+
+    return load_streaming(streaming_files_here())
+
+
+def _refined() -> WorldModel[Any]:
+    from sana_wm_gym.world.released import load_streaming, streaming_files_here
+
+    return load_streaming(streaming_files_here(refined=True), refined=True)
+
+
 WORLDS: Mapping[str, Callable[[], WorldModel[Any]]] = MappingProxyType(
     {"tiny": _tiny, "procedural": _procedural}
 )
-"""Name -> loader. Each call loads anew; `load_world` shares."""
+"""Name -> loader of the worlds that ship. Each call loads anew; `load_world` shares."""
+
+RELEASED_WORLDS: Mapping[str, Callable[[], WorldModel[Any]]] = MappingProxyType(
+    {"sana-wm-streaming": _streaming, "sana-wm-streaming-refined": _refined}
+)
+"""The same for worlds whose weights have to be fetched first."""
 
 
 def load_world(name: str) -> WorldModel[Any]:
@@ -34,12 +51,14 @@ def load_world(name: str) -> WorldModel[Any]:
 
     Raises:
         ValueError: No world has this name, or its weights are damaged.
+        FileNotFoundError: A released world is not on this machine; says how to get it.
     """
-    if name not in WORLDS:
-        raise ValueError(f"unknown world {name!r}, expected one of {', '.join(sorted(WORLDS))}")
+    known = [*sorted(WORLDS), *sorted(RELEASED_WORLDS)]
+    if name not in known:
+        raise ValueError(f"unknown world {name!r}, expected one of {', '.join(known)}")
     return _load(name)
 
 
 @cache
 def _load(name: str) -> WorldModel[Any]:
-    return WORLDS[name]()
+    return {**WORLDS, **RELEASED_WORLDS}[name]()

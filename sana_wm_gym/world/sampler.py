@@ -57,6 +57,11 @@ class CleanPrediction:
         return torch.where(still, 0.0, (latents - clean) / torch.where(still, 1.0, sigma)), after
 
 
+def velocity_prediction(network: Flow) -> Flow:
+    """The flow of a network that predicts velocities, as the released ones do: itself."""
+    return network
+
+
 @dataclass(frozen=True)
 class Guidance:
     """Classifier-free guidance: v = v_u + scale (v_c - v_u) over a doubled batch.

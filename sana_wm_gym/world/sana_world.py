@@ -3,36 +3,62 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Generic
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from sana_wm_gym.camera.controls import MotionLimits
 from sana_wm_gym.camera.trajectory import CameraTrajectory, check_intrinsics
-from sana_wm_gym.models.codec import DecoderState, PatchCodec
+from sana_wm_gym.models.codec import LatentCodec, PatchCodec
 from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
 from sana_wm_gym.models.state import (
     GeneratorState,
     from_named_tensors,
+    map_tensors,
     named_tensors,
     row,
     shapes,
     stack,
 )
+from sana_wm_gym.models.text import PromptEmbedding
 from sana_wm_gym.models.transformer import SanaWM
 from sana_wm_gym.weights.world_file import EMBEDDED, WorldFile, read_world_file
 from sana_wm_gym.world.conditioning import chunk_conditioning
+from sana_wm_gym.world.packing import Arrays, arrays_of, taken, tensors_of
 from sana_wm_gym.world.renderer import render
-from sana_wm_gym.world.sampler import CleanPrediction, chunk_noise, self_forcing
+from sana_wm_gym.world.sampler import CleanPrediction, Flow, chunk_noise, self_forcing
 from sana_wm_gym.world.scenes import generate_scene, sample_pose
 from sana_wm_gym.world.schedule import NoiseSchedule
 from sana_wm_gym.world.schedule import self_forcing as schedule_of
+from sana_wm_gym.world.second_stage import (
+    Refinement,
+    SecondStage,
+    named_refinement,
+    refinement_of,
+)
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, LATENTS_PER_CHUNK, Start, WorldSpec
+
+CodecT = TypeVar("CodecT", bound=LatentCodec, default=PatchCodec)
+_PLAIN = ("image", "intrinsics", "seed", "chunk")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What decoding the last chunk gave, kept where it would be costly to do again.
+
+    Attributes:
+        frames: uint8 [24, H, W, 3].
+        decoder: The decoder's past after them.
+    """
+
+    frames: npt.NDArray[np.uint8]
+    decoder: Any
 
 
 @dataclass(frozen=True)
@@ -44,9 +70,14 @@ class SanaState:
         intrinsics: (fx, fy, cx, cy) in pixels of `image`.
         seed: Source of all noise.
         chunk: Chunks generated so far.
-        latents: Latent frames of the last chunk, [1, c, f, h, w]; the first image's before any.
+        latents: Latent frames of the last chunk as they are shown, refined where there is a second
+            stage, [1, c, f, h, w]; the first image's before any.
         generator: The generator's past; None before the first chunk.
-        decoder: The decoder's past, before `latents`.
+        decoder: The decoder's past, a value of the codec's own: before `latents`, or after the
+            first image before any chunk.
+        text: The encoded prompt, [1, l, c]; None where the generator reads none.
+        refinement: The refiner's past, after `latents`; None without a second stage.
+        decoded: Frames of `latents` where they are made at once; None where on demand.
     """
 
     image: npt.NDArray[np.uint8]
@@ -55,35 +86,60 @@ class SanaState:
     chunk: int
     latents: Tensor
     generator: GeneratorState | None
-    decoder: DecoderState
+    decoder: Any
+    text: PromptEmbedding | None = None
+    refinement: Refinement | None = None
+    decoded: Decoded | None = None
 
 
-class SanaWorld:
+class SanaWorld(Generic[CodecT]):
     """A camera-controlled world that a network has learned.
 
     Args:
         spec: What the world promises; `latent_shape` must be given.
-        model: Generator that predicts clean latents.
-        codec: Frames to latents and back.
+        model: The generator; its type and place are those of the latents.
+        codec: Frames to latents and back, on the same device.
         schedule: Noise levels of the sampler.
         window: What the generator's softmax blocks remember.
+        flow: Velocity field of the generator; by default of one that predicts clean latents.
+        caption: Encodes a prompt for a generator that reads one.
+        second_stage: Refines each chunk before it is decoded.
+
+    Raises:
+        ValueError: The spec has no latents, or the generator reads captions and there is no
+            encoder, or the other way round.
     """
 
     def __init__(
         self,
         spec: WorldSpec,
         model: SanaWM,
-        codec: PatchCodec,
+        codec: CodecT,
         schedule: NoiseSchedule,
         window: MemoryWindow,
+        *,
+        flow: Callable[[SanaWM], Flow] = CleanPrediction,
+        caption: Callable[[str], PromptEmbedding] | None = None,
+        second_stage: SecondStage | None = None,
     ) -> None:
         if spec.latent_shape is None:
             raise ValueError("given a spec without latent_shape; a learned world has latents")
+        if (model.config.text_channels is None) != (caption is None):
+            raise ValueError(
+                "given an encoder of captions for a generator that reads none"
+                if caption is not None
+                else "given no encoder of captions; this generator reads them"
+            )
         self._spec = spec
         self._latent_shape = spec.latent_shape
         self.model = model.eval()
-        self.codec = codec.eval()
+        self.codec: CodecT = codec.eval()
         self.schedule = schedule
+        self.flow = flow(self.model)
+        self.caption = caption
+        self.second_stage = second_stage
+        weight = next(self.model.parameters())
+        self._device, self._dtype = weight.device, weight.dtype
         self.plan = ChunkPlan(window=window)
 
     @property
@@ -97,9 +153,11 @@ class SanaWorld:
         The renderer makes this one image; nothing it knows reaches the generator afterwards.
 
         Raises:
-            ValueError: The world does not know the scene.
+            ValueError: The world does not know the scene, or knows none.
         """
         spec = self.spec
+        if not spec.scenes:
+            raise ValueError(f"world {spec.name!r} makes no first frames of its own: give an image")
         if scene is None:
             scene = int(rng.choice(spec.scenes))
         if scene not in spec.scenes:
@@ -124,7 +182,10 @@ class SanaWorld:
                 f"expected uint8 ({spec.height}, {spec.width}, 3)"
             )
         check_intrinsics(np.array([start.intrinsics], dtype=np.float64))
-        latent = self.codec.encode_image(torch.from_numpy(image.copy()).float()[None] / 255)
+        text = None if self.caption is None else self.caption(start.prompt)
+        second = self.second_stage
+        pixels = torch.from_numpy(image.copy()).float()[None] / 255
+        latent = self.codec.encode_image(pixels).to(self._device, self._dtype)
         return SanaState(
             image=image.copy(),
             intrinsics=start.intrinsics,
@@ -133,6 +194,8 @@ class SanaWorld:
             latents=latent[:, :, None],
             generator=None,
             decoder=self.codec.begin(latent),
+            text=None if text is None else self._to_generator(text),
+            refinement=None if second is None else second.begin(latent, start.prompt),
         )
 
     @torch.inference_mode()
@@ -152,7 +215,7 @@ class SanaWorld:
             self._check(camera)
         groups: dict[object, list[int]] = defaultdict(list)
         for index, state in enumerate(states):
-            groups[shapes(state.generator)].append(index)
+            groups[shapes((state.generator, state.text))].append(index)
         result: list[SanaState | None] = [None] * len(states)
         for members in groups.values():
             advanced = self._advance_alike(
@@ -175,38 +238,61 @@ class SanaWorld:
             (rows, columns),
             first,
         )
+        if states[0].text is not None:
+            text = stack([state.text for state in states if state.text is not None])
+            conditioning = replace(conditioning, text=text.features, text_mask=text.mask)
         shape = (channels, frames, rows, columns)
         noise = torch.stack([chunk_noise(state.seed, state.chunk, shape) for state in states])
         past = None if first else stack([s.generator for s in states if s.generator is not None])
         anchor = torch.cat([state.latents[:, :, 0] for state in states]) if first else None
         latents, after = self_forcing(
-            CleanPrediction(self.model),
-            noise,
+            self.flow,
+            noise.to(self._device, self._dtype),
             anchor,
-            conditioning,
+            map_tensors(lambda part: part.to(self._device), conditioning),
             self.plan,
             past,
             self.schedule,
         )
         new = latents[:, :, -LATENTS_PER_CHUNK:]
         return [
-            SanaState(
-                image=state.image,
-                intrinsics=state.intrinsics,
-                seed=state.seed,
-                chunk=state.chunk + 1,
-                latents=new[i : i + 1].clone(),
-                generator=row(after, i),
-                decoder=self.codec.skip(state.latents, state.decoder),
-            )
+            self._after(state, new[i : i + 1].clone(), row(after, i))
             for i, state in enumerate(states)
         ]
+
+    def _after(self, state: SanaState, latents: Tensor, generator: GeneratorState) -> SanaState:
+        """The state one chunk on; a decoder with a memory decodes the chunk on the way."""
+        if state.chunk == 0:
+            decoder = state.decoder
+        elif state.decoded is not None:
+            decoder = state.decoded.decoder
+        else:
+            decoder = self.codec.skip(state.latents, state.decoder)
+        refinement, decoded = state.refinement, None
+        if self.second_stage is not None and refinement is not None:
+            latents, refinement = self.second_stage.refine(
+                latents, refinement, state.seed, state.chunk
+            )
+        if not self.codec.free_skip:
+            pixels, decoder_after = self.codec.decode(latents, decoder)
+            decoded = Decoded(self._to_bytes(pixels)[0], decoder_after)
+        return replace(
+            state,
+            chunk=state.chunk + 1,
+            latents=latents,
+            generator=generator,
+            decoder=decoder,
+            refinement=refinement,
+            decoded=decoded,
+        )
 
     @torch.inference_mode()
     def frames(self, state: SanaState) -> npt.NDArray[np.uint8]:
         """The last chunk's frames, uint8 [24, H, W, 3]; the first image before any chunk."""
         if state.chunk == 0:
             return state.image[None].copy()
+        if state.decoded is not None:
+            return state.decoded.frames.copy()
         return self.decode([state])[0]
 
     @torch.inference_mode()
@@ -214,43 +300,52 @@ class SanaWorld:
         """Frames of several worlds' last chunks in one batch, uint8 [b, 24, H, W, 3]."""
         pixels, _ = self.codec.decode(
             torch.cat([state.latents for state in states]),
-            DecoderState(torch.cat([state.decoder.previous for state in states])),
+            stack([state.decoder for state in states]),
         )
-        return (pixels * 255).round().to(torch.uint8).numpy()
+        return self._to_bytes(pixels)
+
+    def _to_bytes(self, frames: Tensor) -> npt.NDArray[np.uint8]:
+        return np.asarray(self.codec.to_bytes(frames).cpu().numpy())
+
+    def _to_generator(self, text: PromptEmbedding) -> PromptEmbedding:
+        return PromptEmbedding(
+            text.features.to(self._device, self._dtype), text.mask.to(self._device)
+        )
 
     def latents(self, state: SanaState) -> npt.NDArray[np.float32]:
         """The last chunk's latent frames, float32 [3, c, h, w]; [1, c, h, w] before any."""
-        return state.latents[0].movedim(1, 0).float().numpy().copy()
+        return state.latents[0].movedim(1, 0).float().cpu().numpy().copy()
 
-    def pack(self, state: SanaState) -> dict[str, npt.NDArray[np.generic]]:
+    def pack(self, state: SanaState) -> Arrays:
         """The state as named arrays, enough for `unpack` to continue bit for bit."""
-        named = {} if state.generator is None else named_tensors(state.generator)
+        named = {"latents": state.latents}
+        named |= {f"decoder.{n}": t for n, t in self.codec.named_state(state.decoder).items()}
+        if state.text is not None:
+            named |= {"text.features": state.text.features, "text.mask": state.text.mask}
+        if state.refinement is not None:
+            named |= {f"refiner.{n}": t for n, t in named_refinement(state.refinement).items()}
+        if state.generator is not None:
+            named |= {f"generator.{n}": t for n, t in named_tensors(state.generator).items()}
         return {
             "image": state.image,
             "intrinsics": np.array(state.intrinsics, dtype=np.float64),
             "seed": np.array(state.seed, dtype=np.int64),
             "chunk": np.array(state.chunk, dtype=np.int64),
-            "latents": state.latents.numpy(),
-            "decoder.previous": state.decoder.previous.numpy(),
-            **{f"generator.{name}": tensor.numpy() for name, tensor in named.items()},
+            **arrays_of(named),
         }
 
-    def unpack(self, arrays: dict[str, npt.NDArray[np.generic]]) -> SanaState:
+    def unpack(self, arrays: Arrays) -> SanaState:
         """Inverse of `pack`.
 
         Raises:
             ValueError: An array is missing, unknown or of the wrong shape.
         """
-        plain = ("image", "intrinsics", "seed", "chunk", "latents", "decoder.previous")
-        missing = [name for name in plain if name not in arrays]
+        tensors = tensors_of({n: a for n, a in arrays.items() if n not in _PLAIN}, self._device)
+        missing = [name for name in _PLAIN if name not in arrays]
+        missing += [name for name in ("latents",) if name not in tensors]
         if missing:
             raise ValueError(f"given a state without {missing}")
-        named = {
-            name.removeprefix("generator."): torch.from_numpy(np.array(array))
-            for name, array in arrays.items()
-            if name not in plain
-        }
-        spec, latents = self.spec, torch.from_numpy(np.array(arrays["latents"]))
+        spec, latents = self.spec, tensors.pop("latents")
         if latents.ndim != 5 or (latents.shape[1], *latents.shape[3:]) != self._latent_shape:
             raise ValueError(
                 f"given a state with latents {tuple(latents.shape)}; expected "
@@ -258,10 +353,23 @@ class SanaWorld:
             )
         if arrays["image"].shape != (spec.height, spec.width, 3):
             raise ValueError(f"given a state with an image {arrays['image'].shape}")
+        decoder, text = taken(tensors, "decoder."), taken(tensors, "text.")
+        memories, refined = taken(tensors, "generator."), taken(tensors, "refiner.")
+        expected = set() if self.caption is None else {"features", "mask"}
+        if tensors or text.keys() != expected:
+            raise ValueError(
+                f"given a state with unknown arrays {sorted(tensors)} and text "
+                f"{sorted(text)}; expected text {sorted(expected)}"
+            )
+        if (self.second_stage is not None) != bool(refined):
+            raise ValueError(
+                f"given a state with {len(refined)} arrays of a refiner; expected "
+                f"{'none' if self.second_stage is None else 'its past'}"
+            )
         chunk = int(arrays["chunk"])
-        if (chunk > 0) != bool(named):
-            raise ValueError(f"given a state after {chunk} chunks with {len(named)} memories")
-        generator = from_named_tensors(named) if named else None
+        if (chunk > 0) != bool(memories):
+            raise ValueError(f"given a state after {chunk} chunks with {len(memories)} memories")
+        generator = from_named_tensors(memories) if memories else None
         if generator is not None and len(generator.blocks) != self.model.config.depth:
             raise ValueError(
                 f"given a state of {len(generator.blocks)} blocks; "
@@ -275,7 +383,9 @@ class SanaWorld:
             chunk=chunk,
             latents=latents,
             generator=generator,
-            decoder=DecoderState(torch.from_numpy(np.array(arrays["decoder.previous"]))),
+            decoder=self.codec.state_from_named(decoder),
+            text=PromptEmbedding(text["features"], text["mask"]) if text else None,
+            refinement=refinement_of(refined) if refined else None,
         )
 
     def _check(self, camera: CameraTrajectory) -> None:

@@ -78,3 +78,13 @@ def test_pixels_stay_in_range(codec, random):
     latents = 50 * torch.randn(1, 12, 2, 2, 3, generator=random)
     frames, _ = codec.decode(latents, codec.begin(latents[:, :, 0]))
     assert frames.min() == 0 and frames.max() == 1
+
+
+def test_the_decoder_state_by_name(codec):
+    state = codec.begin(torch.ones(1, 12, 2, 3))
+    named = codec.named_state(state)
+    assert torch.equal(codec.state_from_named(named).previous, state.previous)
+    with pytest.raises(ValueError, match=r"decoder state with \[\]; expected \['previous'\]"):
+        codec.state_from_named({})
+    with pytest.raises(ValueError, match=r"\(1, 11, 2, 3\); expected \[b, 12, h, w\]"):
+        codec.state_from_named({"previous": torch.ones(1, 11, 2, 3)})

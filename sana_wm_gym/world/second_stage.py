@@ -1,0 +1,85 @@
+"""The refiner in the loop: every chunk of the generator is refined before it is decoded.
+
+The generator goes on from its own latents, so the camera and its memory are what they are without
+this stage; only what is shown changes. A chunk is a block of the refiner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sana_wm_gym.models.refiner import (
+    Refiner,
+    RefinerState,
+    from_named_tensors,
+    named_tensors,
+)
+from sana_wm_gym.models.text import PromptEmbedding
+from sana_wm_gym.world.sampler import chunk_noise
+
+_TEXT = ("text.features", "text.mask")
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What the second stage knows of a rollout.
+
+    Attributes:
+        memory: The refiner's past.
+        text: The prompt as the refiner reads it, [1, l, c].
+    """
+
+    memory: RefinerState
+    text: PromptEmbedding
+
+
+@dataclass(frozen=True)
+class SecondStage:
+    """A refiner and what encodes its prompts.
+
+    Attributes:
+        refiner: Chunk-causal, on the generator's device.
+        caption: Encodes a prompt.
+    """
+
+    refiner: Refiner
+    caption: Callable[[str], PromptEmbedding]
+
+    def begin(self, first: Tensor, prompt: str) -> Refinement:
+        """Before the first chunk, from the first image's latent [1, c, h, w]."""
+        text = self.caption(prompt)
+        text = PromptEmbedding(text.features.to(first), text.mask.to(first.device))
+        return Refinement(self.refiner.begin(first, text), text)
+
+    def refine(
+        self, latents: Tensor, past: Refinement, seed: int, chunk: int
+    ) -> tuple[Tensor, Refinement]:
+        """Refined latents of a chunk [1, c, f, h, w], and what is known after it.
+
+        The noise is a function of (seed, chunk), and other than the generator's.
+        """
+        noise = chunk_noise(seed, -1 - chunk, tuple(latents.shape)).to(latents)
+        refined, memory = self.refiner(latents, noise, past.text, past.memory)
+        return refined, Refinement(memory, past.text)
+
+
+def named_refinement(refinement: Refinement) -> dict[str, Tensor]:
+    """All tensors by name; `refinement_of` is the inverse."""
+    text = dict(zip(_TEXT, (refinement.text.features, refinement.text.mask), strict=True))
+    return text | {f"memory.{n}": t for n, t in named_tensors(refinement.memory).items()}
+
+
+def refinement_of(named: Mapping[str, Tensor]) -> Refinement:
+    """Inverse of `named_refinement`.
+
+    Raises:
+        ValueError: A tensor is missing or has an unknown name.
+    """
+    missing = [name for name in _TEXT if name not in named]
+    if missing:
+        raise ValueError(f"given a refiner's state without {missing}")
+    memory = {n.removeprefix("memory."): t for n, t in named.items() if n not in _TEXT}
+    return Refinement(from_named_tensors(memory), PromptEmbedding(*(named[n] for n in _TEXT)))

@@ -1,0 +1,505 @@
+"""The released streaming world, of real library classes at tiny size with random weights.
+
+Text to first frame to six chunks to pixels to mp4, by the files and the environment alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+pytest.importorskip("transformers")
+pytest.importorskip("diffusers", minversion="0.42")
+
+import diffusers
+from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    PreTrainedTokenizerFast,
+)
+
+from sana_wm_gym.camera.trajectory import CameraTrajectory
+from sana_wm_gym.envs import ChunkVideoRecorder, SanaWMEnv
+from sana_wm_gym.envs.snapshot import Snapshot
+from sana_wm_gym.models.state import named_tensors
+from sana_wm_gym.models.text import Prompt, PromptEmbedding
+from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
+from sana_wm_gym.weights.generator import save_generator
+from sana_wm_gym.weights.names import Variant
+from sana_wm_gym.weights.prompt_cache import PromptKey, write_embedding
+from sana_wm_gym.world import catalogue
+from sana_wm_gym.world.offline import load_offline
+from sana_wm_gym.world.released import (
+    FOLDER_VARIABLE,
+    StreamingWorld,
+    assumed_intrinsics,
+    load_streaming,
+    streaming_files,
+    streaming_files_here,
+)
+from sana_wm_gym.world.world_model import Start
+
+SIZE = (64, 96)
+CONFIG = SanaWMConfig(
+    latent_channels=8,
+    width=32,
+    depth=4,
+    heads=2,
+    softmax_every=2,
+    mlp_ratio=1.5,
+    text_channels=16,
+    text_tokens=12,
+    position_entries=5,
+)
+# Strides as released; widths and layer counts small.
+VAE = {
+    "latent_channels": CONFIG.latent_channels,
+    "block_out_channels": [8, 16, 16, 16],
+    "layers_per_block": [1, 1, 1, 1, 1],
+    "decoder_block_out_channels": [8, 16, 32],
+    "decoder_layers_per_block": [1, 1, 1, 1],
+    "decoder_causal": True,
+}
+LTX = {
+    "in_channels": CONFIG.latent_channels,
+    "out_channels": CONFIG.latent_channels,
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "cross_attention_dim": 24,
+    "audio_in_channels": 3,
+    "audio_out_channels": 3,
+    "audio_num_attention_heads": 2,
+    "audio_attention_head_dim": 6,
+    "audio_cross_attention_dim": 12,
+    "num_layers": 2,
+    "caption_channels": 16,
+    "rope_type": "split",
+}
+WORDS = ["<pad>", "<bos>", "<eos>", "<unk>", *["a", "room", "with", "two", "doors", "Prompt:"]]
+GEMMA = {
+    "vocab_size": len(WORDS),
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+}
+CHI_PROMPT = ["two rooms", "User Prompt: "]
+
+
+def scramble(module: nn.Module, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            spread = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
+            parameter.normal_(0.0, spread, generator=random)
+
+
+def write_generator(folder: Path) -> None:
+    """As published: nested, prefixed, pickled."""
+    folder.mkdir()
+    model = SanaWM(CONFIG)
+    scramble(model, 0)
+    weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({"generator": weights}, folder / "model.pt")
+
+
+def write_vae(folder: Path, **changes: Any) -> None:
+    folder.mkdir()
+    vae = diffusers.AutoencoderKLLTX2Video(**VAE | changes)
+    scramble(vae, 1)
+    config = {name: value for name, value in vae.config.items() if name != "upsample_type"}
+    config["_class_name"] = "AutoencoderKLCausalLTX2Video"
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(vae.state_dict(), folder / "diffusion_pytorch_model.safetensors")
+
+
+def write_text_encoder(folder: Path) -> None:
+    torch.manual_seed(2)
+    Gemma2ForCausalLM(Gemma2Config(**GEMMA)).save_pretrained(folder)
+    write_tokenizer(folder)
+
+
+def write_second_stage(folder: Path, text: Path) -> None:
+    torch.manual_seed(3)
+    transformer = diffusers.LTX2VideoTransformer3DModel(**LTX)
+    transformer.save_pretrained(folder / "transformer")
+    small = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1}
+    LTX2TextConnectors(
+        caption_channels=16,
+        text_proj_in_factor=3,
+        **{f"{kind}_connector_{k}": v for kind in ("video", "audio") for k, v in small.items()},
+    ).save_pretrained(folder / "connectors")
+    Gemma3ForCausalLM(Gemma3TextConfig(**GEMMA)).save_pretrained(text)
+    write_tokenizer(text)
+
+
+def write_tokenizer(folder: Path) -> None:
+    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    core.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", 1)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+    ).save_pretrained(folder)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A release on disk and what loads it."""
+
+    folder: Path
+    prompts: Path
+
+    def load(self, **changes: Any) -> StreamingWorld:
+        arguments = {"config": CONFIG, "size": SIZE, "device": "cpu", "prompts": self.prompts}
+        return load_streaming(streaming_files(self.folder), **{**arguments, **changes})
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    folder = tmp_path_factory.mktemp("release")
+    write_generator(folder / "sana_dit")
+    write_vae(folder / "ltx2_causal_vae")
+    write_text_encoder(folder / "gemma-2-2b-it")
+    write_second_stage(folder / "refiner_diffusers", folder / "gemma3_12b")
+    lines = "".join(f"    - {json.dumps(line)}\n" for line in CHI_PROMPT)
+    (folder / "config.yaml").write_text(f"text_encoder:\n  chi_prompt:\n{lines}", encoding="utf-8")
+    return Stack(folder, tmp_path_factory.mktemp("prompts"))
+
+
+@pytest.fixture(scope="module")
+def world(stack: Stack) -> StreamingWorld:
+    return stack.load()
+
+
+def picture(height: int = 80, width: int = 200) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def environment(world: StreamingWorld, **changes: Any) -> SanaWMEnv:
+    arguments = {"image": picture(), "prompt": "a room", "observation": ("frames", "latent")}
+    return SanaWMEnv(world, **{**arguments, **changes})
+
+
+def drive(env: SanaWMEnv, chunks: range) -> list[np.ndarray]:
+    """Step with actions that depend on the chunk; the observations, one after another."""
+    seen = []
+    for chunk in chunks:
+        action = np.random.default_rng(chunk).uniform(-1, 1, 5).astype(np.float32)
+        observation = env.step(action)[0]
+        seen += [observation["frames"], observation["latent"]]
+    return seen
+
+
+@pytest.mark.parametrize("refined", [False, True], ids=["generator", "refined"])
+def test_text_to_video_and_a_restored_half_of_it(
+    stack: Stack, tmp_path: Path, refined: bool
+) -> None:
+    Image.fromarray(picture()).save(tmp_path / "room.png")
+    env = environment(
+        stack.load(refined=refined),
+        image=tmp_path / "room.png",
+        horizon=6,
+        render_mode="rgb_array_list",
+    )
+    film = ChunkVideoRecorder(env, tmp_path / "film")
+    film.reset(seed=1)
+    whole = drive(film, range(3))  # type: ignore[arg-type]
+    env.snapshot().save(tmp_path / "half.safetensors", env.world)
+    whole += drive(film, range(3, 6))  # type: ignore[arg-type]
+    assert whole[0].shape == (24, *SIZE, 3)
+    assert all(array.std() > 0 and np.isfinite(array).all() for array in whole)
+    assert len({array.tobytes() for array in whole}) == len(whole)
+
+    [mp4] = (tmp_path / "film").iterdir()
+    frames, seconds = imageio_ffmpeg.count_frames_and_secs(mp4)
+    assert frames == 1 + 6 * 24 and seconds == pytest.approx(145 / 16, abs=0.1)
+
+    again = environment(stack.load(refined=refined))  # other copies of the weights
+    again.restore(Snapshot.load(tmp_path / "half.safetensors", again.world))
+    rest = drive(again, range(3, 6))
+    assert all(np.array_equal(a, b) for a, b in zip(rest, whole[6:], strict=True))
+
+
+def test_the_second_stage_changes_what_is_shown_alone(stack: Stack) -> None:
+    states = []
+    for refined in (False, True):
+        env = environment(stack.load(refined=refined))
+        env.reset(seed=1)
+        drive(env, range(2))
+        states.append((env.world, env.snapshot().episode.world))
+    (plain, bare), (both, refined_state) = states
+    assert not np.array_equal(plain.latents(bare), both.latents(refined_state))
+    assert not np.array_equal(plain.frames(bare), both.frames(refined_state))
+    memories = [named_tensors(state.generator) for _, state in states]
+    assert all(torch.equal(tensor, memories[1][name]) for name, tensor in memories[0].items())
+    with pytest.raises(ValueError, match="0 arrays of a refiner; expected its past"):
+        both.unpack(plain.pack(bare))
+    with pytest.raises(ValueError, match="arrays of a refiner; expected none"):
+        plain.unpack(both.pack(refined_state))
+
+
+def test_prompt_image_and_seed_matter(world: StreamingWorld) -> None:
+    def first(seed: int = 1, **changes: Any) -> np.ndarray:
+        env = environment(world, **changes)
+        env.reset(seed=seed)
+        return drive(env, range(1))[1]
+
+    base = first()
+    assert np.array_equal(base, first())
+    assert not np.array_equal(base, first(prompt="two doors"))
+    assert not np.array_equal(base, first(image=picture()[:, ::-1]))
+    assert not np.array_equal(base, first(seed=2))
+
+
+def test_chunks_are_one_decoded_clip(world: StreamingWorld) -> None:
+    env = environment(world)
+    env.reset(seed=1)
+    states = [env.snapshot().episode.world]
+    streamed = []
+    for chunk in range(3):
+        streamed.append(drive(env, range(chunk, chunk + 1))[0])
+        states.append(env.snapshot().episode.world)
+    with torch.inference_mode():
+        clip = world.codec.decode_clip(torch.cat([state.latents for state in states], dim=2))
+        whole = world.codec.to_bytes(clip)[0].numpy()
+    assert np.array_equal(np.concatenate(streamed), whole[1:])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("chunks", [0, 2])
+def test_a_packed_state_continues_bit_for_bit(
+    stack: Stack, dtype: torch.dtype, chunks: int
+) -> None:
+    world = stack.load(dtype=dtype)
+    env = environment(world)
+    env.reset(seed=1)
+    drive(env, range(chunks))
+    state = env.snapshot().episode.world
+    assert state.latents.dtype == dtype
+    arrays = world.pack(state)
+    assert ("latents@bfloat16" in arrays) == (dtype == torch.bfloat16)
+    copied = world.unpack(arrays)
+    repacked = world.pack(copied)
+    assert all(np.array_equal(repacked[name], array) for name, array in arrays.items())
+    assert np.array_equal(world.frames(copied), world.frames(state))
+
+
+def test_two_rollouts_share_a_batch(stack: Stack) -> None:
+    world = stack.load(dtype=torch.float32)
+    states, cameras = [], []
+    for seed in (1, 2):
+        env = environment(world)
+        env.reset(seed=seed)
+        states.append(env.snapshot().episode.world)
+        cameras.append(straight(world))
+    together = world.advance(states, cameras)
+    for state, camera, result in zip(states, cameras, together, strict=True):
+        [alone] = world.advance([state], [camera])
+        np.testing.assert_allclose(world.latents(result), world.latents(alone), atol=1e-4)
+
+
+def straight(world: StreamingWorld) -> Any:
+    c2w = np.tile(np.eye(4), (25, 1, 1))
+    c2w[:, 2, 3] = 0.02 * np.arange(25)
+    return CameraTrajectory(c2w, np.array(world.spec.intrinsics), *SIZE[::-1])
+
+
+def test_the_encoder_is_loaded_once_per_prompt(stack: Stack, tmp_path: Path) -> None:
+    world = stack.load(prompts=tmp_path)
+    environment(world).reset(seed=1)
+    assert len(list(tmp_path.iterdir())) == 1
+    caption = world.caption
+    assert caption is not None
+    kept = caption("a room")
+    assert kept.features.shape == (1, 300, 16) and kept.mask.sum() == 4  # BOS, chi, two words
+    for file in tmp_path.iterdir():
+        file.unlink()
+    assert torch.equal(caption("a room").features, kept.features)
+
+
+def test_a_prompt_that_is_encoded_already(world: StreamingWorld, tmp_path: Path) -> None:
+    file = tmp_path / "room.safetensors"
+    random = torch.Generator().manual_seed(0)
+    given = PromptEmbedding(torch.randn(1, 7, 16, generator=random), torch.ones(1, 7).long())
+    write_embedding(file, PromptKey("somewhere", Prompt("a room")), given)
+    env = environment(world, prompt=str(file))
+    env.reset(seed=1)
+    state = env.snapshot().episode.world
+    assert torch.equal(state.text.features, given.features.bfloat16())
+    write_embedding(file, PromptKey("x", Prompt("")), PromptEmbedding(*narrow(given)))
+    with pytest.raises(ValueError, match="features of width 5; expected 16"):
+        env.reset(seed=1)
+
+
+def narrow(text: PromptEmbedding) -> tuple[torch.Tensor, torch.Tensor]:
+    return text.features[..., :5], text.mask
+
+
+def test_intrinsics_follow_the_crop_or_are_assumed(world: StreamingWorld) -> None:
+    env = environment(world)
+    _, info = env.reset()
+    assert info["intrinsics"].tolist() == list(assumed_intrinsics(*SIZE))
+    assert 2 * np.degrees(np.arctan(48 / info["intrinsics"][0])) == pytest.approx(70)
+    # 80 x 200 shrinks by 0.8 to 64 x 160, of which columns 32 to 128 stay.
+    _, info = environment(world, intrinsics=(100, 110, 100, 40)).reset()
+    np.testing.assert_allclose(info["intrinsics"], [80, 88, 48, 32])
+
+
+def test_reset_options_go_before_what_the_environment_was_made_with(world: StreamingWorld) -> None:
+    env = environment(world, intrinsics=(100, 110, 100, 40))
+    other = picture(*SIZE)
+    _, info = env.reset(options={"image": other})
+    state = env.snapshot().episode.world
+    assert np.array_equal(state.image, other)
+    assert info["intrinsics"].tolist() == list(assumed_intrinsics(*SIZE))
+    start = Start(other, (60.0, 60.0, 48.0, 32.0), prompt="two doors")
+    _, info = env.reset(options={"start": start})
+    assert info["intrinsics"].tolist() == [60, 60, 48, 32]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image": None, "intrinsics": (1, 1, 1, 1)}, "intrinsics describe an image"),
+        ({"image": picture()[:, :, 0]}, r"uint8 \(80, 200\), expected uint8 \[H, W, 3\]"),
+        ({"image": picture().astype(float)}, "float64"),
+        ({"prompt": 3}, "prompt is a int"),
+    ],
+)
+def test_arguments_that_do_not_fit(
+    world: StreamingWorld, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        environment(world, **changes)
+
+
+def test_no_picture(world: StreamingWorld, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no first frames of its own: give an image"):
+        environment(world, image=None).reset()
+    (tmp_path / "room.png").write_text("not a picture")
+    with pytest.raises(ValueError, match="room.png is not a picture"):
+        environment(world, image=tmp_path / "room.png")
+
+
+@pytest.mark.parametrize(
+    ("load", "message"),
+    [
+        (lambda s: s.load(size=(64, 100)), r"\(64, 100\); expected multiples of 32"),
+        (lambda s: s.load(config=SanaWMConfig(latent_channels=16)), "VAE of 8 channels"),
+    ],
+)
+def test_parts_that_do_not_fit(stack: Stack, load: Callable[[Stack], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load(stack)
+
+
+def test_a_prompt_without_an_encoder(stack: Stack, tmp_path: Path) -> None:
+    for name in ("sana_dit", "ltx2_causal_vae", "config.yaml"):
+        (tmp_path / name).symlink_to(stack.folder / name)
+    world = Stack(tmp_path, tmp_path / "prompts").load()
+    with pytest.raises(FileNotFoundError, match="put gemma-2-2b-it/ beside the generator"):
+        environment(world).reset()
+    with pytest.raises(FileNotFoundError, match="expected refiner_diffusers/ and gemma3_12b/"):
+        Stack(tmp_path, tmp_path / "prompts").load(refined=True)
+
+
+def test_a_world_that_is_not_here(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sana_wm_gym.weights.fetch.default_cache", lambda: tmp_path)
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"run `python -m sana_wm_gym.weights fetch sana-wm-streaming`, or set SANA_WM_STREAM",
+    ):
+        catalogue.load_world("sana-wm-streaming")
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="lacks sana_dit/ and ltx2_causal_vae/"):
+        catalogue.load_world("sana-wm-streaming")
+    monkeypatch.setenv(FOLDER_VARIABLE, str(stack.folder))
+    files = streaming_files_here()
+    assert files == streaming_files(stack.folder)
+    assert files.encoder.startswith("gemma-2-2b-it@")
+
+
+def test_a_world_by_its_name(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a user would, but for the size of the networks."""
+    Image.fromarray(picture()).save(tmp_path / "room.png")
+    monkeypatch.setenv(FOLDER_VARIABLE, str(stack.folder))
+    small = partial(load_streaming, config=CONFIG, size=SIZE, device="cpu", prompts=stack.prompts)
+    monkeypatch.setattr("sana_wm_gym.world.released.load_streaming", small)
+    try:
+        for name in catalogue.RELEASED_WORLDS:
+            env = gym.make(
+                "SanaWM/World-v0", world=name, image=str(tmp_path / "room.png"), prompt="a room"
+            )
+            env.reset(seed=0)
+            observation, reward, terminated, truncated, info = env.step(np.zeros(5, np.float32))
+            assert observation.shape == (*SIZE, 3) and info["chunk_index"] == 1
+            assert env.unwrapped.world.spec.name == name
+            assert (reward, terminated, truncated) == (0, False, False)
+    finally:
+        catalogue._load.cache_clear()  # no other test is to find the small worlds
+
+
+@pytest.mark.parametrize("variant", [Variant.BIDIRECTIONAL, Variant.CHUNK_CAUSAL])
+def test_whole_clips_along_a_trajectory(stack: Stack, tmp_path: Path, variant: Variant) -> None:
+    (tmp_path / "dit").mkdir()
+    model = SanaWM(replace(CONFIG, position_entries=0))
+    scramble(model, 0)
+    save_generator(tmp_path / "dit" / "weights.safetensors", model, variant)
+    write_vae(tmp_path / "vae", decoder_causal=False)
+    (tmp_path / "gemma-2-2b-it").symlink_to(stack.folder / "gemma-2-2b-it")
+    (tmp_path / "config.yaml").symlink_to(stack.folder / "config.yaml")
+    generator = load_offline(
+        tmp_path, variant, config=CONFIG, steps=3, device="cpu", prompts=stack.prompts
+    )
+    assert generator.group == (8 if variant is Variant.BIDIRECTIONAL else 24)
+
+    def path(frames: int, step: float = 0.02) -> CameraTrajectory:
+        c2w = np.tile(np.eye(4), (frames, 1, 1))
+        c2w[:, 2, 3] = step * np.arange(frames)
+        return CameraTrajectory(c2w, np.array(assumed_intrinsics(*SIZE)), *SIZE[::-1])
+
+    image = picture(*SIZE)
+    clip = generator.generate(image, path(49), "a room")
+    assert clip.shape == (49, *SIZE, 3) and clip.dtype == np.uint8
+    assert np.array_equal(clip, generator.generate(image, path(49), "a room"))
+    for other in (
+        generator.generate(image, path(49, 0.05), "a room"),
+        generator.generate(image, path(49), "two doors"),
+        generator.generate(image, path(49), "a room", negative_prompt="two doors"),
+        generator.generate(image, path(49), "a room", seed=1),
+    ):
+        assert not np.array_equal(clip, other)
+    with pytest.raises(ValueError, match=f"given 26 poses; expected {generator.group} k"):
+        generator.generate(image, path(26), "a room")
+    with pytest.raises(ValueError, match="expected uint8"):
+        generator.generate(image[1:], path(49), "a room")
+    with pytest.raises(ValueError, match=r"whole clips are made by the other two"):
+        load_offline(tmp_path, Variant.STREAMING)
