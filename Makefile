@@ -30,8 +30,8 @@ format: $(STAMP) ## rewrite the code in the house format
 type: $(STAMP) ## static types
 	$(BIN)/mypy
 
-unit: $(STAMP) ## tests only
-	$(BIN)/python -m pytest
+unit: $(STAMP) ## tests only, on all cores
+	$(BIN)/python -m pytest -n auto
 
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -184,7 +184,8 @@ def flow_euler_ltx(steps: int = 60, shift: float = 9.8) -> NoiseSchedule:
     ends = _shifted(np.array([1.0, 1.0 / TRAIN_STEPS], dtype=np.float32), shift)
     high, low = (float(end) * TRAIN_STEPS for end in ends)
     grid = np.linspace(high, low, steps) / TRAIN_STEPS
-    sigmas = _shifted(grid, shift).astype(np.float32)
+    # The shifted end is rounded to float32 before it is shifted again, and may lie just above 1.
+    sigmas = np.minimum(_shifted(grid, shift).astype(np.float32), np.float32(1))
     timesteps = sigmas * np.float32(TRAIN_STEPS)
     return NoiseSchedule(_levels(sigmas), tuple(timesteps.tolist()))
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchmarks.parity_checks import schedules
@@ -98,6 +98,8 @@ def test_shifted_table_falls_from_one_to_zero(steps, shift):
     assert table.sigmas[-1] == 0.0
 
 
+# The shifted end of this schedule is one rounding step above 1 in float32.
+@example(1, 1.8663979315319237)
 @given(st.integers(1, 100), st.floats(1.0, 20.0))
 def test_looking_up_the_next_level_walks_the_table(steps, shift):
     table = schedule.flow_euler_ltx(steps, shift)
