@@ -689,7 +689,8 @@ def _print(settings):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("world=sana-wm-streaming", "unknown world"),
+        ("world=nowhere", "unknown world"),
+        ("world=sana-wm-streaming", "weights fetch sana-wm-streaming"),
         ("seed=-1", "seed=-1"),
         ("bench=/no/such/folder", "no folder"),
     ],
