@@ -248,7 +248,7 @@ def test_all_missing_keys_are_named_at_once(bench):
         ({"prompt": 7}, "bad_value", "prompt is 7"),
         ({"trajectory_id": "arc"}, "inconsistent", "trajectory_id"),
         ({"camera_path": "../else.npz"}, "bad_value", "inside the bench"),
-        ({"image_path": "/tmp/else.png"}, "bad_value", "inside the bench"),
+        ({"image_path": "/elsewhere.png"}, "bad_value", "inside the bench"),
         ({"image_path": ""}, "bad_value", "inside the bench"),
         ({"camera_path": "nowhere.npz"}, "missing_file", "no such file"),
         ({"image_path": "nowhere.png"}, "missing_file", "no such file"),
