@@ -1,19 +1,42 @@
 """SANA-WM as a Gymnasium environment: an action moves a camera, a world state answers with frames.
 
-Importing this package registers "SanaWM/World-v0"; `gym.make("sana_wm_gym:SanaWM/World-v0")` does
-both in one line. Torch is imported only when a learned world is built.
+Importing this package registers the ids in `ENV_IDS`; `gym.make("sana_wm_gym:SanaWM/World-v0")`
+imports it and makes an environment in one line. Torch is imported only when a learned world is
+built.
 """
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import gymnasium
 
-__all__ = ["ENV_ID", "__version__"]
+__all__ = ["ENV_ID", "ENV_IDS", "__version__"]
 
 __version__ = "0.1.0"
 
 ENV_ID = "SanaWM/World-v0"
 """Id of `sana_wm_gym.envs.SanaWMEnv`; keyword arguments of `gymnasium.make` are its own."""
 
+ENV_IDS = MappingProxyType(
+    {
+        ENV_ID: "free_roam",
+        "SanaWM/ImageGoal-v0": "image_goal",
+        "SanaWM/Follow-v0": "follow",
+        "SanaWM/Explore-v0": "explore",
+        "SanaWM/Inspect-v0": "inspect",
+    }
+)
+"""Id -> task. Each id makes single environments (`gymnasium.make`) and batches (`make_vec`)."""
+
 # The truncation horizon is the environment's own argument, so no TimeLimit wrapper is asked for.
-gymnasium.register(id=ENV_ID, entry_point="sana_wm_gym.envs:SanaWMEnv")
+for _id, _task in ENV_IDS.items():
+    gymnasium.register(
+        id=_id,
+        entry_point="sana_wm_gym.envs:SanaWMEnv",
+        vector_entry_point="sana_wm_gym.envs:SanaWMVectorEnv",
+        kwargs={"task": _task},
+    )
+gymnasium.register(
+    id="SanaWM/ImageGoalHER-v0", entry_point="sana_wm_gym.envs.goal_env:SanaWMGoalEnv"
+)

@@ -3,13 +3,18 @@
 from sana_wm_gym.envs.online_metrics import KnownCamera, OnlineCameraMetrics
 from sana_wm_gym.envs.recorder import ChunkVideoRecorder, VideoWriter, write_video
 from sana_wm_gym.envs.sana_wm_env import SanaWMEnv
-from sana_wm_gym.envs.snapshot import Snapshot
+from sana_wm_gym.envs.simulation import Simulation
+from sana_wm_gym.envs.snapshot import Episode, Snapshot
+from sana_wm_gym.envs.vector_env import SanaWMVectorEnv
 
 __all__ = [
     "ChunkVideoRecorder",
+    "Episode",
     "KnownCamera",
     "OnlineCameraMetrics",
     "SanaWMEnv",
+    "SanaWMVectorEnv",
+    "Simulation",
     "Snapshot",
     "VideoWriter",
     "write_video",

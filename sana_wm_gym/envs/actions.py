@@ -23,6 +23,11 @@ from sana_wm_gym.camera.keys import (
 )
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, LATENTS_PER_CHUNK
 
+PLANAR = ("yaw", "right", "forward")
+"""The twist's parts that a "planar" action sets, in its order: a camera on a cart."""
+
+_PLANAR = [TWIST_NAMES.index(name) for name in PLANAR]
+
 Decoder = Callable[[Any, int, KeyState], tuple[Controls, KeyState]]
 """(one action, frames it is held for, key state) -> motion and the next key state."""
 
@@ -83,7 +88,7 @@ def action_view(mode: str, parts: int, key_map: str, limits: MotionLimits) -> Ac
     """The view for an environment's constructor arguments.
 
     Args:
-        mode: "continuous", "discrete" or "keys".
+        mode: "continuous", "planar", "discrete" or "keys".
         parts: Actions per chunk, 1 or 3.
         key_map: Name of a key map profile.
         limits: Motion per frame that full deflection of a continuous action maps to.
@@ -105,6 +110,14 @@ def action_view(mode: str, parts: int, key_map: str, limits: MotionLimits) -> Ac
         # A twist sets the velocity outright, so no inertia of earlier keys outlives it.
         return twist_to_controls(action, limits, frames), KeyState()
 
+    def planar(action: Any, frames: int, keys: KeyState) -> tuple[Controls, KeyState]:
+        part = np.asarray(action)
+        if part.shape != (len(PLANAR),):
+            raise ValueError(f"action has shape {part.shape}, expected ({len(PLANAR)},): {PLANAR}")
+        whole = np.zeros(len(TWIST_NAMES), part.dtype)
+        whole[_PLANAR] = part
+        return twist(whole, frames, keys)
+
     def index(action: Any, frames: int, keys: KeyState) -> tuple[Controls, KeyState]:
         return hold(discrete_to_held(action), frames, keys)
 
@@ -114,6 +127,7 @@ def action_view(mode: str, parts: int, key_map: str, limits: MotionLimits) -> Ac
     lead = () if parts == 1 else (parts,)
     kinds: dict[str, tuple[spaces.Space[Any], Decoder]] = {
         "continuous": (spaces.Box(-1.0, 1.0, (*lead, len(TWIST_NAMES)), np.float32), twist),
+        "planar": (spaces.Box(-1.0, 1.0, (*lead, len(PLANAR)), np.float32), planar),
         "discrete": (
             spaces.MultiDiscrete([len(DISCRETE_ACTIONS)] * parts)
             if lead

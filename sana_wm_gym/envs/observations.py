@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,19 +31,39 @@ class ObservationView:
     """The chosen parts of an observation.
 
     Attributes:
-        names: Parts in the order chosen.
-        space: A `Box` for a single part, else a flat `Dict`.
+        boxes: A `Box` for each part, in the order chosen.
         size: (height, width) of `frame` in pixels.
     """
 
-    names: tuple[str, ...]
-    space: spaces.Space[Any]
+    boxes: Mapping[str, spaces.Space[Any]]
     size: tuple[int, int]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Parts in the order chosen."""
+        return tuple(self.boxes)
+
+    @property
+    def space(self) -> spaces.Space[Any]:
+        """A `Box` for a single part, else a flat `Dict`."""
+        return self.boxes[self.names[0]] if len(self.boxes) == 1 else spaces.Dict(dict(self.boxes))
+
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether chunks have to be decoded."""
+        return not {"frame", "frames"}.isdisjoint(self.boxes)
 
     def observe(
         self, pixels: Pixels, latents: Latents, c2w: npt.NDArray[np.float64]
     ) -> Observation:
-        """Build an observation of new arrays; asks only for what is part of it.
+        """An element of `space`; see `parts`."""
+        parts = self.parts(pixels, latents, c2w)
+        return parts[self.names[0]] if len(parts) == 1 else parts
+
+    def parts(
+        self, pixels: Pixels, latents: Latents, c2w: npt.NDArray[np.float64]
+    ) -> dict[str, Array]:
+        """New arrays by name; asks only for what is part of them.
 
         Args:
             pixels: Gives the last chunk's frames, uint8 [24 or 1, H, W, 3].
@@ -63,7 +83,7 @@ class ObservationView:
             else:
                 low, high = _pose_bounds()
                 parts[name] = np.clip(c2w[:3].reshape(12).astype(np.float32), low, high)
-        return parts[self.names[0]] if len(self.names) == 1 else parts
+        return parts
 
 
 def observation_view(
@@ -103,8 +123,7 @@ def observation_view(
             f"world {spec.name!r} cannot be observed as {unknown}, "
             f"expected names of {sorted(known)}"
         )
-    space = known[names[0]] if len(names) == 1 else spaces.Dict({n: known[n] for n in names})
-    return ObservationView(tuple(names), space, (height, width))
+    return ObservationView({name: known[name] for name in names}, (height, width))
 
 
 def _pose_bounds() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,30 @@ from safetensors.numpy import save_file
 
 from sana_wm_gym.camera.keys import KeyState
 from sana_wm_gym.camera.trajectory import CameraState
+from sana_wm_gym.envs.tasks.task import FreeRoam, Task
 from sana_wm_gym.world.world_model import WorldModel, WorldSpec
 
-FORMAT = "sana_wm_gym/snapshot/1"
-_WORLD = "world."
+FORMAT = "sana_wm_gym/snapshot/2"
+_WORLD, _TASK = "world.", "task."
+_NO_TASK = FreeRoam()
 Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(eq=False)
+class Shown:
+    """Frames of the last chunk, once somebody has asked for them. A memo, no state: it can be
+    lost or shared without changing what anybody sees."""
+
+    world: Any = None
+    frames: npt.NDArray[np.uint8] | None = None
+
+    def of(self, world: Any) -> npt.NDArray[np.uint8] | None:
+        """Frames of this world state, or None where they are not known."""
+        return self.frames if self.world is world else None
+
+    def keep(self, world: Any, frames: npt.NDArray[np.uint8]) -> None:
+        """Remember the frames of a world state, instead of those before."""
+        self.world, self.frames = world, frames
 
 
 @dataclass(frozen=True)
@@ -35,6 +54,9 @@ class Episode:
         intrinsics: (fx, fy, cx, cy) in pixels of the world's frames.
         c2w: Commanded poses of the last chunk, float64 [24, 4, 4]; [1, 4, 4] before any.
         chunk: Chunks generated so far.
+        task: The task's own state.
+        over: The task has ended the episode.
+        shown: The last chunk's frames, if they are decoded; `Simulation.show` takes care of it.
     """
 
     world: Any
@@ -43,6 +65,9 @@ class Episode:
     intrinsics: tuple[float, float, float, float]
     c2w: npt.NDArray[np.float64]
     chunk: int
+    task: Any = None
+    over: bool = False
+    shown: Shown = field(default_factory=Shown, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -54,37 +79,41 @@ class Snapshot:
     Attributes:
         episode: Where the rollout stands.
         rng: State of `env.np_random`, which draws the starts and noise of later resets.
-        made_in: Name, frame size and latent shape of the world, as JSON values.
+        made_in: Name, frame size and latent shape of the world and name of the task, as JSON
+            values.
     """
 
     episode: Episode
     rng: Mapping[str, Any]
     made_in: Mapping[str, Any]
 
-    def check_fits(self, spec: WorldSpec) -> None:
-        """Raise if the snapshot was made in another world.
+    def check_fits(self, spec: WorldSpec, task: Task = _NO_TASK) -> None:
+        """Raise if the snapshot was made in another world or task.
 
         Raises:
-            ValueError: Name, frame size or latent shape differ.
+            ValueError: The world's name, frame size or latent shape differ, or the task's name.
         """
-        if dict(self.made_in) != identity(spec):
-            raise ValueError(
-                f"snapshot was made in {dict(self.made_in)}, expected {identity(spec)}"
-            )
+        expected = identity(spec, task)
+        if dict(self.made_in) != expected:
+            raise ValueError(f"snapshot was made in {dict(self.made_in)}, expected {expected}")
 
-    def save(self, path: str | os.PathLike[str], world: WorldModel[Any]) -> None:
+    def save(
+        self, path: str | os.PathLike[str], world: WorldModel[Any], task: Task = _NO_TASK
+    ) -> None:
         """Write a safetensors file: first under a temporary name, then renamed.
 
         Args:
             path: File to write; replaced if it exists.
             world: The world the snapshot was made in, as `env.unwrapped.world`.
+            task: The task it was made in, as `env.unwrapped.task`.
 
         Raises:
-            ValueError: `world` is another world.
+            ValueError: `world` is another world, or `task` another task.
         """
-        self.check_fits(world.spec)
+        self.check_fits(world.spec, task)
         episode = self.episode
         packed = {_WORLD + name: np.asarray(a) for name, a in world.pack(episode.world).items()}
+        packed |= {_TASK + name: np.asarray(a) for name, a in task.pack(episode.task).items()}
         # Safetensors has no text type, so texts travel in the header.
         texts = {name: str(array) for name, array in packed.items() if array.dtype.kind == "U"}
         arrays = {name: array for name, array in packed.items() if name not in texts}
@@ -94,6 +123,7 @@ class Snapshot:
             "camera.angles": np.array([episode.camera.pitch, episode.camera.roll]),
             "intrinsics": np.array(episode.intrinsics),
             "chunk": np.array(episode.chunk, dtype=np.int64),
+            "over": np.array(episode.over, dtype=np.bool_),
         }
         keys = asdict(episode.keys) | {"held": sorted(episode.keys.held)}
         header = {"made_in": self.made_in, "rng": self.rng, "keys": keys, "texts": texts}
@@ -111,12 +141,14 @@ class Snapshot:
             temporary.unlink(missing_ok=True)
 
     @staticmethod
-    def load(path: str | os.PathLike[str], world: WorldModel[Any]) -> Snapshot:
+    def load(
+        path: str | os.PathLike[str], world: WorldModel[Any], task: Task = _NO_TASK
+    ) -> Snapshot:
         """Read a file that `save` wrote.
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: The file is damaged, is no snapshot, or belongs to another world.
+            ValueError: The file is damaged, is no snapshot, or belongs to another world or task.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"no snapshot at {path}")
@@ -132,25 +164,35 @@ class Snapshot:
                 intrinsics=(fx, fy, cx, cy),
                 c2w=arrays["c2w"],
                 chunk=int(arrays["chunk"]),
+                over=bool(arrays["over"]),
             ),
             header["rng"],
             header["made_in"],
         )
         # Which world comes before what is in it: another world's state is no use to `unpack`.
-        snapshot.check_fits(world.spec)
-        packed = {name: array for name, array in arrays.items() if name.startswith(_WORLD)}
-        packed |= {name: np.array(value) for name, value in header["texts"].items()}
-        state = world.unpack({name.removeprefix(_WORLD): a for name, a in packed.items()})
-        return replace(snapshot, episode=replace(snapshot.episode, world=state))
+        snapshot.check_fits(world.spec, task)
+        packed = arrays | {name: np.array(value) for name, value in header["texts"].items()}
+        episode = replace(
+            snapshot.episode,
+            world=world.unpack(_under(_WORLD, packed)),
+            task=task.unpack(_under(_TASK, packed)),
+        )
+        return replace(snapshot, episode=episode)
 
 
-def identity(spec: WorldSpec) -> dict[str, Any]:
-    """What a snapshot remembers of its world, as JSON values."""
+def identity(spec: WorldSpec, task: Task = _NO_TASK) -> dict[str, Any]:
+    """What a snapshot remembers of its world and task, as JSON values."""
     return {
         "name": spec.name,
         "frame": [spec.height, spec.width],
         "latent": None if spec.latent_shape is None else list(spec.latent_shape),
+        "task": task.name,
     }
+
+
+def _under(prefix: str, arrays: Arrays) -> Arrays:
+    """The arrays whose names begin with `prefix`, without it."""
+    return {n.removeprefix(prefix): array for n, array in arrays.items() if n.startswith(prefix)}
 
 
 def generator(state: Mapping[str, Any]) -> np.random.Generator:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from sana_wm_gym.camera.image import centre_crop, crop_image, crop_intrinsics
 from sana_wm_gym.camera.trajectory import check_intrinsics, check_rigid
 from sana_wm_gym.world.world_model import Start, WorldModel, WorldSpec
 
-OPTIONS = ("image", "intrinsics", "prompt", "scene", "scene_c2w", "start")
+OPTIONS = ("image", "intrinsics", "intrinsics_from", "prompt", "scene", "scene_c2w", "start")
 """Keys that `reset(options=...)` knows."""
 
 
@@ -23,9 +23,26 @@ Picture = str | os.PathLike[str] | npt.NDArray[np.uint8]
 """A file, or uint8 [H, W, 3] RGB of any size."""
 
 
+class IntrinsicsEstimate(Protocol):
+    """Guesses a picture's intrinsics; `world.intrinsics.load_pi3x` makes one."""
+
+    @property
+    def name(self) -> str:
+        """What `info["intrinsics_from"]` says."""
+        ...
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> Sequence[float]:
+        """(fx, fy, cx, cy) in pixels of uint8 [H, W, 3]."""
+        ...
+
+
+Lens = Sequence[float] | IntrinsicsEstimate
+"""Intrinsics (fx, fy, cx, cy), or what estimates them."""
+
+
 def default_options(
     image: Picture | None,
-    intrinsics: Sequence[float] | None,
+    intrinsics: Lens | None,
     prompt: str | None,
     spec: WorldSpec,
 ) -> dict[str, Any]:
@@ -33,8 +50,8 @@ def default_options(
 
     Args:
         image: Resized and cropped about its centre to the world's frame.
-        intrinsics: (fx, fy, cx, cy) in pixels of `image`; None takes `spec.intrinsics` for the
-            cropped frame.
+        intrinsics: (fx, fy, cx, cy) in pixels of `image`, or what estimates them from it, here
+            and once; None takes `spec.intrinsics` for the cropped frame.
         prompt: Scene text.
         spec: What the world expects.
 
@@ -49,6 +66,9 @@ def default_options(
             raise ValueError(f"image is {pixels.dtype} {pixels.shape}, expected uint8 [H, W, 3]")
         crop = centre_crop(pixels.shape[:2], (spec.height, spec.width))
         options["image"] = crop_image(pixels, crop)
+        if callable(intrinsics):
+            options["intrinsics_from"] = intrinsics.name
+            intrinsics = intrinsics(pixels)
         if intrinsics is not None:
             given = np.array(_intrinsics(intrinsics))
             options["intrinsics"] = tuple(crop_intrinsics(given, crop).tolist())
@@ -82,6 +102,8 @@ def with_defaults(options: Mapping[str, Any] | None, defaults: Mapping[str, Any]
         return options
     if options.keys() & {"image", "scene"}:
         defaults = {name: defaults[name] for name in ("prompt",) if name in defaults}
+    if "intrinsics" in options:
+        defaults = {name: value for name, value in defaults.items() if name != "intrinsics_from"}
     return {**defaults, **options}
 
 
@@ -115,8 +137,8 @@ def start_choice(options: Mapping[str, Any] | None, spec: WorldSpec) -> StartCho
     """Check reset options before any work is done.
 
     Args:
-        options: `start` alone, or `image` with any of `intrinsics`, `prompt`, `scene` and
-            `scene_c2w`, or `scene` and `prompt` for a start drawn at random.
+        options: `start` alone, or `image` with any of `intrinsics` (and `intrinsics_from`),
+            `prompt`, `scene` and `scene_c2w`, or `scene` and `prompt` for a start drawn at random.
         spec: What the world expects of an image.
 
     Raises:
@@ -146,7 +168,7 @@ def start_choice(options: Mapping[str, Any] | None, spec: WorldSpec) -> StartCho
         )
     scene, prompt = _scene(options.get("scene")), _prompt(options.get("prompt"))
     if "image" not in options:
-        stray = [key for key in ("intrinsics", "scene_c2w") if key in options]
+        stray = [k for k in ("intrinsics", "intrinsics_from", "scene_c2w") if k in options]
         if stray:
             raise ValueError(f"reset options {stray} describe an image, expected 'image' with them")
         return StartChoice(scene=scene, prompt=prompt)
@@ -157,6 +179,7 @@ def start_choice(options: Mapping[str, Any] | None, spec: WorldSpec) -> StartCho
         prompt=prompt or "",
         scene=scene,
         scene_c2w=_pose(options["scene_c2w"]) if "scene_c2w" in options else None,
+        intrinsics_from=_source(options),
     )
     return StartChoice(given=start)
 
@@ -177,6 +200,16 @@ def _intrinsics(values: Any) -> tuple[float, float, float, float]:
     check_intrinsics(array[None])
     fx, fy, cx, cy = array.tolist()
     return fx, fy, cx, cy
+
+
+def _source(options: Mapping[str, Any]) -> str:
+    """Where intrinsics come from, in a word."""
+    if "intrinsics" not in options:
+        return "assumed"
+    source = options.get("intrinsics_from", "given")
+    if not isinstance(source, str):
+        raise ValueError(f"intrinsics_from is a {type(source).__name__}, expected a string")
+    return source
 
 
 def _pose(values: Any) -> npt.NDArray[np.float64]:

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 CONVOLUTION_BLOCK = 16
@@ -102,5 +103,6 @@ class RMSNorm(torch.nn.RMSNorm):
         """Normalise x [..., d]."""
         functions = fused() if x.is_cuda else None
         if functions is None:
-            return super().forward(x)
+            # Weights follow the input: torch has no fused norm of mixed types.
+            return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
         return functions.rms_norm(x, self.weight, None, eps=self.eps)

@@ -78,18 +78,41 @@ class ProceduralWorld:
         size: Frame (height, width) in pixels.
         scenes: Seeds that `sample_start` draws from.
         limits: Motion per frame that normalised actions map to.
+        start_radius: Starts are drawn at most this far, in metres, from a scene's most open
+            spot; None for anywhere.
     """
 
     size: tuple[int, int] = (64, 64)
     scenes: tuple[int, ...] = SCENES
     limits: MotionLimits = field(default=WALK_LIMITS)
+    start_radius: float | None = None
+
+    @staticmethod
+    def twin(spec: WorldSpec) -> ProceduralWorld:
+        """The ground truth of another world: its scenes, frame size, limits and starts.
+
+        Both worlds draw the same start from the same generator.
+
+        Raises:
+            ValueError: The other world knows no procedural scenes.
+        """
+        if not spec.scenes:
+            raise ValueError(f"world {spec.name!r} has no procedural scenes, so it has no twin")
+        return ProceduralWorld(
+            (spec.height, spec.width), spec.scenes, spec.limits, spec.start_radius
+        )
 
     def __post_init__(self) -> None:
+        # Settings read from a file come as lists.
+        object.__setattr__(self, "size", tuple(self.size))
+        object.__setattr__(self, "scenes", tuple(self.scenes))
         if min(self.size) < 1 or not self.scenes or min(self.scenes) < 0:
             raise ValueError(
                 "expected a positive size and at least one non-negative scene seed, "
                 f"given {self.size} and {self.scenes}"
             )
+        if self.start_radius is not None and not self.start_radius > 0:
+            raise ValueError(f"given start_radius = {self.start_radius}, expected > 0 or None")
 
     @property
     def spec(self) -> WorldSpec:
@@ -104,6 +127,7 @@ class ProceduralWorld:
             intrinsics=default_intrinsics(height, width),
             limits=self.limits,
             scenes=self.scenes,
+            start_radius=self.start_radius,
         )
 
     def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:
@@ -113,7 +137,7 @@ class ProceduralWorld:
             ValueError: `scene` is negative.
         """
         seed = int(rng.choice(self.scenes)) if scene is None else scene
-        c2w = sample_pose(_cached_scene(seed), rng)
+        c2w = sample_pose(_cached_scene(seed), rng, radius=self.start_radius)
         intrinsics = self.spec.intrinsics
         image = render(_cached_scene(seed), c2w[None], intrinsics, self.size)[0]
         return Start(image, intrinsics, scene=seed, scene_c2w=c2w)
@@ -180,6 +204,13 @@ class ProceduralWorld:
             return state.start.image[None]
         scene, first = _scene_of(state.start)
         return render(scene, first @ state.c2w, state.intrinsics, self.size)
+
+    def last_frame(self, state: ProceduralState) -> npt.NDArray[np.uint8]:
+        """The last of `frames`, uint8 [height, width, 3], for a 24th of their cost."""
+        if state.chunk == 0:
+            return state.start.image
+        scene, first = _scene_of(state.start)
+        return render(scene, first @ state.c2w[-1:], state.intrinsics[-1:], self.size)[0]
 
     def depth(self, state: ProceduralState) -> npt.NDArray[np.float32]:
         """Depth of the last chunk's frames in metres, float32 [24 or 1, height, width]."""

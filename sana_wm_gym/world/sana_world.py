@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -46,19 +47,7 @@ from sana_wm_gym.world.world_model import CHUNK_FRAMES, LATENTS_PER_CHUNK, Start
 
 CodecT = TypeVar("CodecT", bound=LatentCodec, default=PatchCodec)
 _PLAIN = ("image", "intrinsics", "seed", "chunk")
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What decoding the last chunk gave, kept where it would be costly to do again.
-
-    Attributes:
-        frames: uint8 [24, H, W, 3].
-        decoder: The decoder's past after them.
-    """
-
-    frames: npt.NDArray[np.uint8]
-    decoder: Any
+_FRAMES = "frames"
 
 
 @dataclass(frozen=True)
@@ -73,11 +62,12 @@ class SanaState:
         latents: Latent frames of the last chunk as they are shown, refined where there is a second
             stage, [1, c, f, h, w]; the first image's before any.
         generator: The generator's past; None before the first chunk.
-        decoder: The decoder's past, a value of the codec's own: before `latents`, or after the
-            first image before any chunk.
+        decoder: The decoder's past, a value of the codec's own: after `decoded`, where that is
+            there, else before `latents`, or after the first image before any chunk.
         text: The encoded prompt, [1, l, c]; None where the generator reads none.
         refinement: The refiner's past, after `latents`; None without a second stage.
-        decoded: Frames of `latents` where they are made at once; None where on demand.
+        decoded: Frames of `latents`, uint8 [24, H, W, 3], where they are made at once because
+            doing it again would be costly; None where on demand.
     """
 
     image: npt.NDArray[np.uint8]
@@ -89,7 +79,7 @@ class SanaState:
     decoder: Any
     text: PromptEmbedding | None = None
     refinement: Refinement | None = None
-    decoded: Decoded | None = None
+    decoded: npt.NDArray[np.uint8] | None = None
 
 
 class SanaWorld(Generic[CodecT]):
@@ -104,6 +94,8 @@ class SanaWorld(Generic[CodecT]):
         flow: Velocity field of the generator; by default of one that predicts clean latents.
         caption: Encodes a prompt for a generator that reads one.
         second_stage: Refines each chunk before it is decoded.
+        products: Type that the generator's matrix products are rounded to, such as
+            `torch.bfloat16`; None for that of its weights.
 
     Raises:
         ValueError: The spec has no latents, or the generator reads captions and there is no
@@ -121,6 +113,7 @@ class SanaWorld(Generic[CodecT]):
         flow: Callable[[SanaWM], Flow] = CleanPrediction,
         caption: Callable[[str], PromptEmbedding] | None = None,
         second_stage: SecondStage | None = None,
+        products: torch.dtype | None = None,
     ) -> None:
         if spec.latent_shape is None:
             raise ValueError("given a spec without latent_shape; a learned world has latents")
@@ -138,9 +131,21 @@ class SanaWorld(Generic[CodecT]):
         self.flow = flow(self.model)
         self.caption = caption
         self.second_stage = second_stage
+        self.products = products
         weight = next(self.model.parameters())
         self._device, self._dtype = weight.device, weight.dtype
         self.plan = ChunkPlan(window=window)
+        self._process = os.getpid()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Unpickling makes a world anew, in whatever process; a fork only looks as if it did.
+        self.__dict__.update(state)
+        self._process = os.getpid()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the generator is."""
+        return self._device
 
     @property
     def spec(self) -> WorldSpec:
@@ -174,7 +179,9 @@ class SanaWorld(Generic[CodecT]):
         Raises:
             ValueError: The image is not uint8 of the world's frame size, or the intrinsics are not
                 finite with positive focal lengths.
+            RuntimeError: This process was forked from the one that made the world.
         """
+        self._refuse_a_fork()
         spec, image = self.spec, np.asarray(start.image)
         if image.dtype != np.uint8 or image.shape != (spec.height, spec.width, 3):
             raise ValueError(
@@ -208,7 +215,9 @@ class SanaWorld(Generic[CodecT]):
         Raises:
             ValueError: There is not one camera per state, or a camera does not have 25 poses or is
                 meant for another frame size.
+            RuntimeError: This process was forked from the one that made the world.
         """
+        self._refuse_a_fork()
         if len(states) != len(cameras):
             raise ValueError(f"given {len(states)} states and {len(cameras)} cameras")
         for camera in cameras:
@@ -245,15 +254,16 @@ class SanaWorld(Generic[CodecT]):
         noise = torch.stack([chunk_noise(state.seed, state.chunk, shape) for state in states])
         past = None if first else stack([s.generator for s in states if s.generator is not None])
         anchor = torch.cat([state.latents[:, :, 0] for state in states]) if first else None
-        latents, after = self_forcing(
-            self.flow,
-            noise.to(self._device, self._dtype),
-            anchor,
-            map_tensors(lambda part: part.to(self._device), conditioning),
-            self.plan,
-            past,
-            self.schedule,
-        )
+        with torch.autocast(self._device.type, self.products, enabled=self.products is not None):
+            latents, after = self_forcing(
+                self.flow,
+                noise.to(self._device, self._dtype),
+                anchor,
+                map_tensors(lambda part: part.to(self._device), conditioning),
+                self.plan,
+                past,
+                self.schedule,
+            )
         new = latents[:, :, -LATENTS_PER_CHUNK:]
         return [
             self._after(state, new[i : i + 1].clone(), row(after, i))
@@ -262,20 +272,17 @@ class SanaWorld(Generic[CodecT]):
 
     def _after(self, state: SanaState, latents: Tensor, generator: GeneratorState) -> SanaState:
         """The state one chunk on; a decoder with a memory decodes the chunk on the way."""
-        if state.chunk == 0:
-            decoder = state.decoder
-        elif state.decoded is not None:
-            decoder = state.decoded.decoder
-        else:
-            decoder = self.codec.skip(state.latents, state.decoder)
+        decoder = state.decoder
+        if state.chunk > 0 and state.decoded is None:
+            decoder = self.codec.skip(state.latents, decoder)
         refinement, decoded = state.refinement, None
         if self.second_stage is not None and refinement is not None:
             latents, refinement = self.second_stage.refine(
                 latents, refinement, state.seed, state.chunk
             )
         if not self.codec.free_skip:
-            pixels, decoder_after = self.codec.decode(latents, decoder)
-            decoded = Decoded(self._to_bytes(pixels)[0], decoder_after)
+            pixels, decoder = self.codec.decode(latents, decoder)
+            decoded = self._to_bytes(pixels)[0]
         return replace(
             state,
             chunk=state.chunk + 1,
@@ -286,18 +293,29 @@ class SanaWorld(Generic[CodecT]):
             decoded=decoded,
         )
 
-    @torch.inference_mode()
     def frames(self, state: SanaState) -> npt.NDArray[np.uint8]:
         """The last chunk's frames, uint8 [24, H, W, 3]; the first image before any chunk."""
+        return self.show([state])[0]
+
+    def show(self, states: Sequence[SanaState]) -> list[npt.NDArray[np.uint8]]:
+        """`frames` of each state; those that are not decoded yet are so in one batch."""
+        shown = [self._known_frames(state) for state in states]
+        hidden = [i for i, frames in enumerate(shown) if frames is None]
+        if hidden:
+            for i, frames in zip(hidden, self.decode([states[i] for i in hidden]), strict=True):
+                # A copy, so that one world's frames do not keep the whole batch alive.
+                shown[i] = frames.copy()
+        return [frames for frames in shown if frames is not None]
+
+    def _known_frames(self, state: SanaState) -> npt.NDArray[np.uint8] | None:
         if state.chunk == 0:
             return state.image[None].copy()
-        if state.decoded is not None:
-            return state.decoded.frames.copy()
-        return self.decode([state])[0]
+        return None if state.decoded is None else state.decoded.copy()
 
     @torch.inference_mode()
     def decode(self, states: Sequence[SanaState]) -> npt.NDArray[np.uint8]:
         """Frames of several worlds' last chunks in one batch, uint8 [b, 24, H, W, 3]."""
+        self._refuse_a_fork()
         pixels, _ = self.codec.decode(
             torch.cat([state.latents for state in states]),
             stack([state.decoder for state in states]),
@@ -331,6 +349,7 @@ class SanaWorld(Generic[CodecT]):
             "intrinsics": np.array(state.intrinsics, dtype=np.float64),
             "seed": np.array(state.seed, dtype=np.int64),
             "chunk": np.array(state.chunk, dtype=np.int64),
+            **({} if state.decoded is None else {_FRAMES: state.decoded}),
             **arrays_of(named),
         }
 
@@ -340,7 +359,8 @@ class SanaWorld(Generic[CodecT]):
         Raises:
             ValueError: An array is missing, unknown or of the wrong shape.
         """
-        tensors = tensors_of({n: a for n, a in arrays.items() if n not in _PLAIN}, self._device)
+        others = {n: a for n, a in arrays.items() if n not in (*_PLAIN, _FRAMES)}
+        tensors = tensors_of(others, self._device)
         missing = [name for name in _PLAIN if name not in arrays]
         missing += [name for name in ("latents",) if name not in tensors]
         if missing:
@@ -369,6 +389,16 @@ class SanaWorld(Generic[CodecT]):
         chunk = int(arrays["chunk"])
         if (chunk > 0) != bool(memories):
             raise ValueError(f"given a state after {chunk} chunks with {len(memories)} memories")
+        shown = arrays.get(_FRAMES)
+        wanted = (CHUNK_FRAMES, spec.height, spec.width, 3)
+        if (shown is not None) != (chunk > 0 and not self.codec.free_skip) or (
+            shown is not None and shown.shape != wanted
+        ):
+            raise ValueError(
+                f"given a state after {chunk} chunks with frames "
+                f"{None if shown is None else shown.shape}; expected "
+                f"{None if self.codec.free_skip or chunk == 0 else wanted}"
+            )
         generator = from_named_tensors(memories) if memories else None
         if generator is not None and len(generator.blocks) != self.model.config.depth:
             raise ValueError(
@@ -386,7 +416,17 @@ class SanaWorld(Generic[CodecT]):
             decoder=self.codec.state_from_named(decoder),
             text=PromptEmbedding(text["features"], text["mask"]) if text else None,
             refinement=refinement_of(refined) if refined else None,
+            decoded=None if shown is None else np.array(shown, dtype=np.uint8),
         )
+
+    def _refuse_a_fork(self) -> None:
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                f"this process is a forked copy of the one that loaded world {self.spec.name!r}, "
+                "and a network's threads and device do not survive a fork: step many worlds in "
+                "one process with SanaWMVectorEnv (gymnasium.make_vec), or start workers by "
+                "'spawn' or 'forkserver'"
+            )
 
     def _check(self, camera: CameraTrajectory) -> None:
         if len(camera.c2w) != CHUNK_FRAMES + 1:
@@ -398,13 +438,15 @@ class SanaWorld(Generic[CodecT]):
             )
 
 
-def world_of(file: WorldFile) -> SanaWorld:
-    """The world that a world file describes."""
+def world_of(
+    file: WorldFile, *, name: str | None = None, products: torch.dtype | None = None
+) -> SanaWorld:
+    """The world that a world file describes; `name` and `products` replace its own."""
     promise = file.promise
     size, patch = (promise["height"], promise["width"]), file.codec.config.patch
     fx, fy, cx, cy = promise["intrinsics"]
     spec = WorldSpec(
-        name=promise["name"],
+        name=promise["name"] if name is None else name,
         height=size[0],
         width=size[1],
         fps=promise["fps"],
@@ -420,6 +462,7 @@ def world_of(file: WorldFile) -> SanaWorld:
         file.codec,
         schedule_of(promise["timesteps"]),
         MemoryWindow(**promise["window"]),
+        products=products,
     )
 
 
@@ -448,3 +491,15 @@ def load_tiny() -> SanaWorld:
         ValueError: The weights are damaged.
     """
     return world_of(read_world_file(EMBEDDED / "tiny.safetensors"))
+
+
+def load_tiny_bf16() -> SanaWorld:
+    """The same world with matrix products in bfloat16, as it was trained: about 1.5 times as fast
+    on processors that have such products (AVX512-BF16, AMX), slower on others.
+
+    Raises:
+        FileNotFoundError: The package was built without its weights.
+        ValueError: The weights are damaged.
+    """
+    file = read_world_file(EMBEDDED / "tiny.safetensors")
+    return world_of(file, name="tiny-bf16", products=torch.bfloat16)

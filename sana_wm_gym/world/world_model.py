@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,8 @@ class Start:
         scene: Seed of the procedural scene the image was taken in, or None for a user's image.
         scene_c2w: Camera-to-world pose of the first frame in that scene, float64 [4, 4], or None.
             Only the ground-truth world reads it; a learned world sees `image` alone.
+        intrinsics_from: Where the intrinsics come from: "given", "assumed" (nobody said, so the
+            world's own), or the name of what estimated them.
     """
 
     image: npt.NDArray[np.uint8]
@@ -70,6 +72,7 @@ class Start:
     prompt: str = ""
     scene: int | None = None
     scene_c2w: npt.NDArray[np.float64] | None = None
+    intrinsics_from: str = "given"
 
 
 StateT = TypeVar("StateT")
@@ -137,4 +140,22 @@ class WorldModel(Protocol[StateT]):
         Raises:
             ValueError: An array is missing, unknown or of the wrong shape.
         """
+        ...
+
+
+@runtime_checkable
+class ShowsTogether(Protocol):
+    """What a world may offer besides: decoding the last chunks of several states in one batch."""
+
+    def show(self, states: Sequence[Any]) -> list[npt.NDArray[np.uint8]]:
+        """`frames` of each state."""
+        ...
+
+
+@runtime_checkable
+class ShowsLast(Protocol):
+    """What a world may offer besides: a chunk's last frame for less than all of its frames."""
+
+    def last_frame(self, state: Any) -> npt.NDArray[np.uint8]:
+        """The last of `frames`, uint8 [height, width, 3]."""
         ...

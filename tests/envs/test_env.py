@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 
 from sana_wm_gym.camera import Controls, parse_action_string, rollout_action_string
-from sana_wm_gym.camera.keys import CONTROL_NAMES, DISCRETE_ACTIONS, KEY_MAPS, SANA_WM_2026_06
+from sana_wm_gym.camera.keys import (
+    CONTROL_NAMES,
+    DISCRETE_ACTIONS,
+    KEY_MAPS,
+    SANA_WM_2026_06,
+    KeyState,
+)
 from sana_wm_gym.envs import SanaWMEnv
+from sana_wm_gym.envs.tasks import Verdict
 from sana_wm_gym.world.world_model import Start
 
 EVERYTHING = ("frame", "frames", "latent", "pose")
@@ -95,6 +104,13 @@ def test_action_kinds_agree_on_the_motion_they_stand_for(world: Any, parts: int)
     assert same(text.step_string("dw-24"), a)
 
 
+def test_a_planar_action_is_a_twist_without_the_rest(world: Any) -> None:
+    planar, whole = SanaWMEnv(world, action_mode="planar"), SanaWMEnv(world)
+    for env in (planar, whole):
+        env.reset(seed=0)
+    assert same(planar.step(np.array([0.5, -1, 1])), whole.step(np.array([0.5, 0, -1, 0, 1])))
+
+
 def test_one_action_per_latent_frame_is_held_for_eight_frames(world: Any) -> None:
     env = SanaWMEnv(world, actions_per_chunk=3)
     env.reset(seed=0)
@@ -135,8 +151,9 @@ def test_motion_by_keys_keeps_its_inertia_between_chunks(world: Any, mode: str) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"task": "cooking"}, "unknown task 'cooking', expected one of"),
         ({"world": "moon"}, "unknown world 'moon', expected one of procedural, tiny"),
-        ({"action_mode": "telepathy"}, "expected one of continuous, discrete, keys"),
+        ({"action_mode": "telepathy"}, "expected one of continuous, planar, discrete"),
         ({"actions_per_chunk": 2}, "actions_per_chunk is 2, expected 1 or 3"),
         ({"key_map": "qwerty"}, "unknown key map 'qwerty', expected one of " + ", ".join(KEY_MAPS)),
         ({"observation": "frame"}, "expected a sequence of different names"),
@@ -215,6 +232,8 @@ BAD_ACTIONS = [
     ("discrete", 1, 13, "expected an integer from 0 to 12"),
     ("discrete", 1, 1.0, "expected an integer"),
     ("discrete", 3, np.array([0, -1, 0]), "expected an integer"),
+    ("planar", 1, np.zeros(5), r"expected \(3,\)"),
+    ("planar", 3, np.full((3, 3), np.nan), "yaw is nan"),
     ("keys", 1, np.full(8, 2), "expected only 0 and 1"),
     ("keys", 3, np.zeros(8), r"expected \(3, 8\)"),
 ]
@@ -364,6 +383,94 @@ def test_a_long_string_in_chunks_is_the_string_in_one(world: Any) -> None:
         parts = ["".join(letter[n] for n in keys) + "-1" for keys in held[chunk : chunk + 24]]
         poses.append(env.step_string(",".join(parts))[4]["c2w"])
     assert np.array_equal(np.concatenate(poses), rollout_action_string(text, SANA_WM_2026_06))
+
+
+class Dive:
+    """Ends when the camera is deep enough; says how deep it is."""
+
+    name, horizon = "dive", 7
+
+    def spaces(self, simulation: Any) -> Any:
+        return {"deep": spaces.Box(-9, 9, (1,), np.float32)}
+
+    def begin(self, simulation: Any, episodes: Any, rngs: Any) -> Any:
+        return [0.0 for _ in episodes]
+
+    def disturb(self, state: float, chunk: int, controls: Controls) -> Controls:
+        return replace(controls, down=controls.down + 0.001 * chunk)
+
+    def judge(self, simulation: Any, before: Any, after: Any) -> Any:
+        deep = float(after.c2w[-1, 1, 3])
+        return deep, Verdict(deep - before.task, deep > 0.5, {"deep": deep})
+
+    def observe(self, state: float) -> Any:
+        return {"deep": np.array([state], np.float32)}
+
+
+def test_a_task_disturbs_judges_and_ends(world: Any) -> None:
+    env = SanaWMEnv(world, task=Dive())
+    assert env.horizon == 7 and SanaWMEnv(world, task=Dive(), horizon=3).horizon == 3
+    observation, info = env.reset(seed=0)
+    assert observation["frame"].shape == (40, 48, 3) and observation["deep"] == 0
+    assert "deep" not in info
+    down, total = np.array([0, 0, 0, 0.5, 0]), 0.0
+    for chunk in range(2):
+        observation, reward, terminated, truncated, info = env.step(down)
+        total += reward
+        # Half of 0.025 m per frame, and 0.001 m more from the second chunk on.
+        assert info["deep"] == pytest.approx(24 * 0.0125 * (chunk + 1) + 0.024 * chunk)
+        assert total == pytest.approx(info["deep"]) == observation["deep"][0]
+    assert terminated is True and truncated is False and info["chunk_index"] == 2
+    with pytest.raises(ResetNeeded, match="ended by its task at chunk 2"):
+        env.step(down)
+    env.reset()
+    env.step(down)
+
+
+def test_imagining_disturbs_nobody(world: Any) -> None:
+    env, twin = SanaWMEnv(world, task=Dive()), SanaWMEnv(world, task=Dive())
+    for each in (env, twin):
+        each.reset(seed=0)
+    here, simulation = env.snapshot().episode, env.simulation
+    keys = [KeyState()] * 3
+    motion, _ = simulation.decode(here, np.array([0, 0, 0, 1, 0]))
+    after, verdicts = simulation.play([here] * 3, [motion] * 3, keys)
+    [passed] = simulation.move([here], [motion])
+    assert [verdict.terminated for verdict in verdicts] == [after[0].over] * 3 == [True] * 3
+    assert passed.task == 0.0 and not passed.over and passed.chunk == 1
+    assert np.array_equal(passed.c2w, after[0].c2w)
+    assert same(simulation.observe(after), [simulation.observe([after[0]])[0]] * 3)
+    # Futures of one moment have pictures of their own.
+    [other] = simulation.move([here], [Controls.still(24)])
+    pictures = simulation.show([passed, other, here])
+    assert all(
+        np.array_equal(p, world.frames(e.world))
+        for p, e in zip(pictures, [passed, other, here], strict=True)
+    )
+    assert same(env.step(np.zeros(5)), twin.step(np.zeros(5)))
+    with pytest.raises(ValueError, match="given 3 episodes, 3 motions and 2 key states"):
+        simulation.play([here] * 3, [motion] * 3, keys[:2])
+
+
+def test_a_task_may_not_hide_what_is_seen(world: Any) -> None:
+    class Hides(Dive):
+        def spaces(self, simulation: Any) -> Any:
+            return {"frame": spaces.Box(-9, 9, (1,), np.float32)}
+
+    with pytest.raises(ValueError, match=r"'dive' adds observation parts \['frame'\]"):
+        SanaWMEnv(world, task=Hides())
+
+
+def test_a_reset_that_fails_changes_nothing(world: Any) -> None:
+    env, twin = SanaWMEnv(world), SanaWMEnv(world)
+    for each in (env, twin):
+        each.reset(seed=0)
+    for seed in (None, 8):
+        with pytest.raises(ValueError, match="no scene 99"):
+            env.reset(seed=seed, options={"scene": 99})
+    assert env.np_random_seed == 0
+    assert same(env.step(np.zeros(5)), twin.step(np.zeros(5)))
+    assert same(env.reset(), twin.reset())
 
 
 def test_the_info_has_no_clock_in_it(world: Any) -> None:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium.error import ResetNeeded
 
 from sana_wm_gym.envs import SanaWMEnv, Snapshot
+from sana_wm_gym.envs.tasks import TASKS, load_task
 from sana_wm_gym.world.catalogue import WORLDS
 
 
 def replay(env: SanaWMEnv, actions: list[Any]) -> bytes:
     """Every byte the environment returns, then those of a start drawn after it."""
-    seen = b""
+    seen = []
     for action in actions:
-        observation, *_, info = env.step(action)
-        seen += observation["frame"].tobytes() + observation["pose"].tobytes()
-        seen += info["c2w"].tobytes() + bytes([info["chunk_index"]])
+        observation, *judgement, info = env.step(action)
+        seen += [*observation.values(), *judgement, *info.values()]
     observation, _ = env.reset()
-    return seen + observation["frame"].tobytes()
+    return b"".join(np.asarray(value).tobytes() for value in [*seen, *observation.values()])
 
 
 def walk(env: SanaWMEnv, steps: int) -> list[Any]:
@@ -56,6 +58,55 @@ def test_every_world_survives_a_file(tmp_path: Path, name: str) -> None:
     expected = replay(env, future)
     env.restore(Snapshot.load(tmp_path / "here.safetensors", env.world))
     assert replay(env, future) == expected
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_every_task_survives_a_file(world: Any, tmp_path: Path, name: str) -> None:
+    env = SanaWMEnv(world, task=name, observation=("frame", "pose"))
+    future = walk(env, steps=2)
+    here = tmp_path / "here.safetensors"
+    env.snapshot().save(here, world, env.task)
+    expected = replay(env, future)
+    other = SanaWMEnv(world, task=name, observation=("frame", "pose"))
+    other.restore(Snapshot.load(here, world, load_task(name)))
+    assert replay(other, future) == expected
+
+
+def test_another_task(world: Any, tmp_path: Path) -> None:
+    env = SanaWMEnv(world, task="image_goal")
+    env.reset(seed=0)
+    here = env.snapshot()
+    with pytest.raises(ValueError, match="'image_goal'.*, expected .*'free_roam'"):
+        SanaWMEnv(world).restore(here)
+    with pytest.raises(ValueError, match="'image_goal'.*, expected .*'free_roam'"):
+        here.save(tmp_path / "here.safetensors", world)
+    here.save(tmp_path / "here.safetensors", world, env.task)
+    with pytest.raises(ValueError, match="'image_goal'.*, expected .*'explore'"):
+        Snapshot.load(tmp_path / "here.safetensors", world, load_task("explore"))
+
+
+def test_an_ended_episode_stays_ended(world: Any, tmp_path: Path) -> None:
+    env = SanaWMEnv(world)
+    env.reset(seed=0)
+    over = replace(env.snapshot(), episode=replace(env.snapshot().episode, over=True))
+    over.save(tmp_path / "over.safetensors", world)
+    env.restore(Snapshot.load(tmp_path / "over.safetensors", world))
+    with pytest.raises(ResetNeeded, match="ended by its task at chunk 0"):
+        env.step(np.zeros(5))
+
+
+def test_a_snapshot_remembers_the_picture(world: Any) -> None:
+    env = SanaWMEnv(world, render_mode="rgb_array")
+    env.reset(seed=0)
+    env.step(np.ones(5))
+    here, shown = env.snapshot(), env.render()
+    env.step(np.ones(5))
+    calls = world.calls["frames"]
+    env.restore(here)
+    assert np.array_equal(env.render(), shown) and world.calls["frames"] == calls
+    # The memo belongs to one world state: with another it is no memo.
+    later = replace(here.episode, world=replace(here.episode.world, chunk=2))
+    assert not np.array_equal(env.simulation.frames(later)[-1], shown)
 
 
 def test_restore_shows_what_was_seen(world: Any) -> None:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sana_wm_gym.camera.controls import twist_to_controls
 from sana_wm_gym.camera.se3 import rotation_x, rotation_y, rotation_z
-from sana_wm_gym.camera.trajectory import CameraTrajectory
+from sana_wm_gym.camera.trajectory import CameraState, CameraTrajectory, integrate
 from sana_wm_gym.world.procedural import SCENES, ProceduralState, ProceduralWorld
 from sana_wm_gym.world.renderer import default_intrinsics, render, render_depth
 from sana_wm_gym.world.scenes import (
@@ -403,3 +404,43 @@ def test_starts_stay_near_the_open_spot_when_asked() -> None:
     far = np.array([sample_pose(scene, rng)[[0, 2], 3] for _ in range(50)])
     assert np.linalg.norm(near - centre, axis=1).max() <= 0.7
     assert np.linalg.norm(far - centre, axis=1).max() > 1.5
+
+
+def test_the_last_frame_alone_is_the_last_of_all() -> None:
+    world = ProceduralWorld()
+    state = world.begin(world.sample_start(np.random.default_rng(3)), seed=0)
+    np.testing.assert_array_equal(world.last_frame(state), world.frames(state)[-1])
+    controls = twist_to_controls((0.4, 0.1, 0.2, 0.0, 0.7), world.limits, 24)
+    poses, _ = integrate(CameraState(), controls, world.limits.pitch_limit)
+    path = CameraTrajectory(
+        np.concatenate([np.eye(4)[None], poses]), np.array(world.spec.intrinsics), 64, 64
+    )
+    [state] = world.advance([state], [path])
+    np.testing.assert_array_equal(world.last_frame(state), world.frames(state)[-1])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_twin_draws_the_starts_of_the_other_world(seed: int) -> None:
+    other = ProceduralWorld(size=(24, 32), scenes=(5, 8), start_radius=0.7)
+    twin = ProceduralWorld.twin(replace(other.spec, name="learned", latent_shape=(2, 3, 4)))
+    assert twin == other
+    start, same = (w.sample_start(np.random.default_rng(seed)) for w in (other, twin))
+    assert np.array_equal(start.image, same.image)
+    scene = generate_scene(start.scene)
+    away = (start.scene_c2w[:3, 3] - open_spot(scene))[[0, 2]]
+    assert np.hypot(*away) <= 0.7
+    anywhere = ProceduralWorld(size=(24, 32), scenes=(5, 8))
+    assert not np.array_equal(
+        anywhere.sample_start(np.random.default_rng(seed)).scene_c2w, start.scene_c2w
+    )
+
+
+def test_a_twin_needs_scenes_and_a_radius_some_size() -> None:
+    with pytest.raises(ValueError, match="no twin"):
+        ProceduralWorld.twin(replace(ProceduralWorld().spec, scenes=()))
+    with pytest.raises(ValueError, match="start_radius = 0"):
+        ProceduralWorld(start_radius=0)
+
+
+def test_settings_from_a_file_may_come_as_lists() -> None:
+    assert ProceduralWorld([16, 24], [1, 2]) == ProceduralWorld((16, 24), (1, 2))

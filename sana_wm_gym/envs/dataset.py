@@ -1,0 +1,300 @@
+"""Episodes on disk: Minari datasets, with a video of every frame beside them.
+
+A recorded dataset is a folder that Minari reads as it is:
+
+    FOLDER/NAME/data/main_data.hdf5             observations, actions, rewards, ends and infos
+    FOLDER/NAME/data/metadata.json              spaces, environment, size
+    FOLDER/NAME/data/videos/episode-0000.mp4    every frame, where the environment renders them
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import imageio_ffmpeg
+import numpy as np
+import numpy.typing as npt
+
+from sana_wm_gym.envs.recorder import VideoWriter
+
+_ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
+_VIDEOS = "videos"
+
+
+@dataclass(frozen=True)
+class _Step:
+    observation: Any
+    action: Any
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: Mapping[str, Any]
+
+
+class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
+    """Records every episode of an environment; `close` gives the dataset its name.
+
+    Observations and actions are stored as they are, images of at least 32 pixels as JPEG. Infos
+    hold what `info` tells in numbers: of a `SanaWMEnv` the commanded camera "c2w", float64
+    [24, 4, 4] per chunk, "intrinsics", "chunk_index" and the task's numbers. There is one more
+    info than actions, as of observations. The first frame stands for a whole chunk: its "c2w" is
+    repeated 24 times. Numbers that are not told after reset are NaN there, or False.
+
+    With `render_mode="rgb_array_list"` every frame of every chunk goes to a video. An episode that
+    is left before its end counts as truncated. Until `close`, everything is in a hidden folder, so
+    half a dataset never bears its name; as a context manager, an error discards it.
+
+    Args:
+        env: Any environment whose spaces Minari knows; other wrappers belong inside.
+        dataset: Name such as "image_goal/expert-v0": words, "/" for groups, and a version.
+        folder: Where datasets are; None takes MINARI_DATASETS_PATH, else Minari's own place.
+        jpeg: False stores images exactly.
+        notes: Facts to keep in the metadata, such as "algorithm_name" and "description".
+
+    Raises:
+        ValueError: The name is malformed.
+        FileExistsError: There is such a dataset already.
+        ImportError: Minari is not installed.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        dataset: str,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        jpeg: bool = True,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
+        storage = _minari().dataset.minari_storage.MinariStorage
+        self.place = dataset_path(dataset, folder)
+        if self.place.exists():
+            raise FileExistsError(
+                f"there is a dataset {dataset!r} at {self.place}, expected a new name or version"
+            )
+        super().__init__(env)
+        self.place.parent.mkdir(parents=True, exist_ok=True)
+        self._partial = Path(tempfile.mkdtemp(prefix=".recording-", dir=self.place.parent))
+        self._storage = storage.new(
+            self._partial / "data",
+            env.observation_space,
+            env.action_space,
+            _spec(env),
+            jpeg_encoding=jpeg,
+        )
+        version = importlib.metadata.version("minari")
+        self._storage.update_metadata(
+            {"dataset_id": dataset, "minari_version": version, **(notes or {})}
+        )
+        self.episodes = 0
+        self._first: tuple[Any, Mapping[str, Any], int | None] | None = None
+        self._steps: list[_Step] = []
+        self._video: VideoWriter | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset and begin an episode; `seed` is stored with it."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._store()
+        self._first = (observation, info, seed)
+        self._film()
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step and record; an episode that ends is stored."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._steps.append(_Step(observation, action, float(reward), terminated, truncated, info))
+        self._film()
+        if terminated or truncated:
+            self._store()
+        return observation, reward, terminated, truncated, info
+
+    def close(self) -> None:
+        """Store the running episode, name the dataset and close the environment.
+
+        A recording without episodes leaves nothing.
+        """
+        if self._partial.exists():
+            self._store()
+            if self.episodes:
+                os.replace(self._partial, self.place)
+        self.discard()
+        super().close()
+
+    def __exit__(self, kind: type[BaseException] | None, *facts: Any) -> Literal[False]:
+        """Close; where an error ends the recording, discard it first."""
+        if kind is not None:
+            self.discard()
+        self.close()
+        return False
+
+    def discard(self) -> None:
+        """Throw away what was recorded."""
+        if self._video is not None:
+            self._video.discard()
+        self._first, self._steps, self._video = None, [], None
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _store(self) -> None:
+        """The running episode as a group of the file."""
+        if self._first is None or not self._steps:
+            if self._video is not None:
+                self._video.discard()
+            self._first, self._video = None, None
+            return
+        observation, info, seed = self._first
+        last = self._steps[-1]
+        ended = [step.truncated for step in self._steps[:-1]]
+        ended.append(last.truncated or not last.terminated)
+        buffer = _minari().data_collector.episode_buffer.EpisodeBuffer(
+            id=self.episodes,
+            seed=seed,
+            observations=_columns([observation, *(step.observation for step in self._steps)]),
+            actions=_columns([step.action for step in self._steps]),
+            rewards=[step.reward for step in self._steps],
+            terminations=[step.terminated for step in self._steps],
+            truncations=ended,
+            infos=_infos([info, *(step.info for step in self._steps)]),
+        )
+        try:
+            self._storage.update_episodes([buffer])
+        except BaseException:
+            # A group that is half written cannot be told from a whole one.
+            self.discard()
+            raise
+        if self._video is not None:
+            self._video.close()
+        self.episodes += 1
+        self._first, self._steps, self._video = None, [], None
+
+    def _film(self) -> None:
+        if self.env.render_mode != "rgb_array_list":
+            return
+        frames: Any = self.env.render()
+        if self._video is None:
+            path = self._partial / "data" / _VIDEOS / _video_name(self.episodes)
+            height, width = frames[0].shape[:2]
+            fps = float(self.env.metadata["render_fps"])
+            self._video = VideoWriter(path, height, width, fps)
+        self._video.add(frames)
+
+
+def dataset_path(dataset: str, folder: str | os.PathLike[str] | None = None) -> Path:
+    """Where a dataset of this name is, or would be.
+
+    Raises:
+        ValueError: The name is malformed.
+        ImportError: Minari is not installed.
+    """
+    if not _ID.fullmatch(dataset):
+        raise ValueError(
+            f"dataset is {dataset!r}, expected a name with a version such as 'image_goal/expert-v0'"
+        )
+    place = _minari().storage.get_dataset_path(dataset) if folder is None else Path(folder, dataset)
+    # Minari cannot size up a folder that is given relative to the working directory.
+    return Path(place).absolute()
+
+
+def open_dataset(dataset: str, folder: str | os.PathLike[str] | None = None) -> Any:
+    """A recorded `minari.MinariDataset`. Nothing is downloaded.
+
+    Raises:
+        ValueError: The name is malformed.
+        FileNotFoundError: There is no such dataset in the folder.
+        ImportError: Minari is not installed.
+    """
+    place = dataset_path(dataset, folder)
+    if not (place / "data").is_dir():
+        raise FileNotFoundError(f"no dataset {dataset!r} at {place}")
+    return _minari().MinariDataset(place / "data")
+
+
+def read_video(dataset: Any, episode: int) -> tuple[npt.NDArray[np.uint8], float]:
+    """Every frame of a recorded episode, as the video keeps them.
+
+    Args:
+        dataset: A `minari.MinariDataset`.
+        episode: Its number.
+
+    Returns:
+        uint8 [24 n + 1, H, W, 3] after n chunks, and the frames per second.
+
+    Raises:
+        FileNotFoundError: No video was recorded with it.
+    """
+    path = Path(dataset.storage.data_path) / _VIDEOS / _video_name(episode)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no video at {path}; episodes are filmed with render_mode='rgb_array_list'"
+        )
+    reader = imageio_ffmpeg.read_frames(path)
+    facts = next(reader)
+    width, height = facts["size"]
+    frames = [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader]
+    return np.stack(frames), float(facts["fps"])
+
+
+def _video_name(episode: int) -> str:
+    return f"episode-{episode:04d}.mp4"
+
+
+def _columns(rows: Sequence[Any]) -> Any:
+    """Values of one space, one per step, as Minari takes them: parts first, then steps."""
+    if isinstance(rows[0], Mapping):
+        return {name: _columns([row[name] for row in rows]) for name in rows[0]}
+    return [np.asarray(row) for row in rows]
+
+
+def _infos(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[npt.NDArray[Any]]]:
+    """Numbers of `info` with one entry per row; what else is in it is left out."""
+    found: dict[str, list[npt.NDArray[Any]]] = {}
+    for name, last in rows[-1].items():
+        shape, kind = np.shape(last), np.asarray(last).dtype
+        if kind.kind not in "biuf":
+            continue
+        told = all(name in row for row in rows)
+        if not told and kind.kind in "iu":
+            kind = np.dtype(np.float64)
+        missing = np.full(shape, False if kind.kind == "b" or told else np.nan, kind)
+        values = [np.asarray(row.get(name, missing), kind) for row in rows]
+        if shape and values[0].shape == (1, *shape[1:]):
+            # Before the first chunk only one frame exists; it stands for the whole clip.
+            values[0] = np.repeat(values[0], shape[0], axis=0)
+        if all(value.shape == shape for value in values):
+            found[name] = values
+    return found
+
+
+def _spec(env: gym.Env[Any, Any]) -> Any:
+    """What Minari needs to make the environment again, or None where that is no plain value."""
+    spec = env.spec
+    try:
+        if spec is not None:
+            spec.to_json()
+    except (TypeError, ValueError):
+        return None
+    return spec
+
+
+def _minari() -> Any:
+    try:
+        import h5py  # noqa: F401 (Minari's file format)
+        import minari
+        import minari.data_collector.episode_buffer
+        import minari.dataset.minari_storage
+        import minari.storage
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"datasets need Minari, {error.name!r} is missing: pip install sana_wm_gym[data]"
+        ) from error
+    return minari

@@ -1,0 +1,49 @@
+"""Tasks: a goal, a reward and an end, apart from the world they are set in."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from sana_wm_gym.envs.tasks.explore import Explore
+from sana_wm_gym.envs.tasks.follow import Follow
+from sana_wm_gym.envs.tasks.image_goal import ImageGoal, Shaped, Sparse
+from sana_wm_gym.envs.tasks.inspect_point import Inspect
+from sana_wm_gym.envs.tasks.pose_distance import PoseDistance
+from sana_wm_gym.envs.tasks.task import FreeRoam, Task, Verdict
+
+TASKS: Mapping[str, Callable[[], Task]] = MappingProxyType(
+    {
+        "free_roam": FreeRoam,
+        "image_goal": ImageGoal,
+        "follow": Follow,
+        "explore": Explore,
+        "inspect": Inspect,
+    }
+)
+"""Tasks by name, with their default settings."""
+
+
+def load_task(name: str) -> Task:
+    """The task of a name, with its default settings.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}, expected one of {', '.join(TASKS)}")
+    return TASKS[name]()
+
+
+__all__ = [
+    "TASKS",
+    "Explore",
+    "Follow",
+    "FreeRoam",
+    "ImageGoal",
+    "Inspect",
+    "PoseDistance",
+    "Shaped",
+    "Sparse",
+    "Task",
+    "Verdict",
+    "load_task",
+]

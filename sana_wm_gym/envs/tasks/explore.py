@@ -1,0 +1,234 @@
+"""See the place from everywhere: new views are worth something, and views that keep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from sana_wm_gym.camera.controls import Controls
+from sana_wm_gym.envs.tasks.checks import require_arrays, require_number, require_whole
+from sana_wm_gym.envs.tasks.pose_distance import PoseDistance
+from sana_wm_gym.envs.tasks.task import Arrays, Verdict
+from sana_wm_gym.metrics.video import ssim
+
+if TYPE_CHECKING:
+    from sana_wm_gym.envs.simulation import Simulation
+    from sana_wm_gym.envs.snapshot import Episode
+
+_NEVER = -1
+_THUMBNAIL = 32
+_DISTANCE = PoseDistance()
+
+
+@dataclass(frozen=True, eq=False)
+class ExploreState:
+    """What has been seen so far.
+
+    Attributes:
+        seen: Chunk in which each cell was last seen, or -1: int64 [side, side, sectors].
+        poses: Ends of the chunks that are remembered for revisits, float64 [k, 4, 4].
+        pictures: What they showed, uint8 [k, 32, 32, 3].
+        similarity: Sum over revisits so far.
+        revisits: Their number.
+    """
+
+    seen: npt.NDArray[np.int64]
+    poses: npt.NDArray[np.float64]
+    pictures: npt.NDArray[np.uint8]
+    similarity: float = 0.0
+    revisits: int = 0
+
+
+@dataclass(frozen=True)
+class Explore:
+    """Cover view cells: positions on a grid, times headings.
+
+    A cell is a square of `cell` metres on the floor plan and a heading sector; the first frame is
+    in the middle of one. Cells count up to `rings` squares from the start in each direction, since
+    a world model has no walls that would keep an agent from walking off for ever. All 24 poses of
+    a chunk are looked at. The reward is the number of cells seen for the first time / `scale`.
+
+    With a `bonus`, coming back is worth something too. A revisit is a chunk that ends in a cell
+    last seen `away` or more chunks ago, of which there is a picture from the end of a chunk; it
+    earns `bonus` times the SSIM, cut at 0, of the new picture with the one taken nearest to it,
+    both as thumbnails. Views inside a cell differ, so even a perfect world stays below 1: compare
+    with the procedural one. Without a bonus nothing is decoded for this.
+
+    `info` tells "cells", "coverage" (their share of all cells that count), "revisits" so far and
+    "revisit_similarity", the mean SSIM over them (0 where there are none).
+
+    Attributes:
+        horizon: Chunks after which an episode is truncated.
+        cell: Side of a square in metres.
+        sectors: Number of heading sectors.
+        rings: Squares on each side of the first one that count.
+        scale: Cells that are worth a reward of one.
+        bonus: Reward for a revisit that looks the same; 0 for none.
+        away: Chunks after which coming back is a revisit.
+
+    Raises:
+        ValueError: A setting is out of its range.
+    """
+
+    horizon: int = 40
+    cell: float = 0.5
+    sectors: int = 8
+    rings: int = 4
+    scale: float = 4.0
+    bonus: float = 0.0
+    away: int = 4
+
+    def __post_init__(self) -> None:
+        require_whole("Explore.horizon", self.horizon, 1)
+        require_number("Explore.cell", self.cell, above=True)
+        require_whole("Explore.sectors", self.sectors, 1)
+        require_whole("Explore.rings", self.rings, 0)
+        require_number("Explore.scale", self.scale, above=True)
+        require_number("Explore.bonus", self.bonus)
+        require_whole("Explore.away", self.away, 1)
+
+    @property
+    def name(self) -> str:
+        """ "explore"."""
+        return "explore"
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Squares to the right, squares ahead, heading sectors."""
+        side = 2 * self.rings + 1
+        return side, side, self.sectors
+
+    def spaces(self, simulation: Simulation) -> dict[str, spaces.Space[Any]]:
+        """Nothing is added."""
+        return {}
+
+    def begin(
+        self,
+        simulation: Simulation,
+        episodes: Sequence[Episode],
+        rngs: Sequence[np.random.Generator],
+    ) -> list[ExploreState]:
+        """One cell is seen: the first frame's. Nothing is drawn."""
+        blank = ExploreState(
+            seen=np.full(self.grid, _NEVER, np.int64),
+            poses=np.zeros((0, 4, 4)),
+            pictures=np.zeros((0, _THUMBNAIL, _THUMBNAIL, 3), np.uint8),
+        )
+        return [self._seen(blank, simulation, episode) for episode in episodes]
+
+    def disturb(self, state: ExploreState, chunk: int, controls: Controls) -> Controls:
+        """As commanded."""
+        return controls
+
+    def judge(
+        self, simulation: Simulation, before: Episode, after: Episode
+    ) -> tuple[ExploreState, Verdict]:
+        """New cells, and whether an old one still looks as it did."""
+        old: ExploreState = before.task
+        new = self._seen(old, simulation, after)
+        cells = int((new.seen != _NEVER).sum())
+        fresh = cells - int((old.seen != _NEVER).sum())
+        reward = fresh / self.scale + self.bonus * (new.similarity - old.similarity)
+        info = {
+            "cells": cells,
+            "coverage": cells / new.seen.size,
+            "revisits": new.revisits,
+            "revisit_similarity": new.similarity / max(new.revisits, 1),
+        }
+        return new, Verdict(reward, info=info)
+
+    def observe(self, state: ExploreState) -> Arrays:
+        """Nothing is added."""
+        return {}
+
+    def pack(self, state: ExploreState) -> Arrays:
+        """Cells, pictures and revisits."""
+        return {
+            "seen": state.seen,
+            "poses": state.poses,
+            "pictures": state.pictures,
+            "revisits": np.array([state.similarity, state.revisits], np.float64),
+        }
+
+    def unpack(self, arrays: Arrays) -> ExploreState:
+        """Inverse of `pack`.
+
+        Raises:
+            ValueError: An array is missing, unknown or of the wrong shape.
+        """
+        thumbnails = (None, _THUMBNAIL, _THUMBNAIL, 3)
+        shapes = {"poses": (None, 4, 4), "pictures": thumbnails, "revisits": (2,)}
+        require_arrays(arrays, {"seen": self.grid, **shapes})
+        similarity, revisits = arrays["revisits"].tolist()
+        return ExploreState(
+            np.asarray(arrays["seen"], np.int64),
+            np.asarray(arrays["poses"], np.float64),
+            np.asarray(arrays["pictures"], np.uint8),
+            similarity,
+            int(revisits),
+        )
+
+    def cells(self, c2w: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """Cells that poses are in, relative to the first frame's: those that count, each once.
+
+        Args:
+            c2w: Poses relative to the first frame, float64 [n, 4, 4].
+
+        Returns:
+            Flat indices into `grid`, int64 [m], in rising order.
+        """
+        sector = 2 * math.pi / self.sectors
+        # Rounding puts the first frame in the middle of its square and of its sector.
+        squares = np.rint(c2w[:, (0, 2), 3] / self.cell)
+        heading = np.rint(np.arctan2(c2w[:, 0, 2], c2w[:, 2, 2]) / sector) % self.sectors
+        counts = (np.abs(squares) <= self.rings).all(axis=1)
+        across, ahead = (squares[counts] + self.rings).astype(np.int64).T
+        index = np.ravel_multi_index((across, ahead, heading[counts].astype(np.int64)), self.grid)
+        return np.unique(index)
+
+    def _seen(self, old: ExploreState, simulation: Simulation, episode: Episode) -> ExploreState:
+        """The state after the last chunk of `episode`."""
+        seen = old.seen.copy()
+        seen.flat[self.cells(episode.c2w)] = episode.chunk
+        if self.bonus == 0.0:
+            return ExploreState(seen, old.poses, old.pictures)
+        pose, picture = episode.c2w[-1], _thumbnail(simulation.frames(episode)[-1])
+        likeness = self._likeness(old, pose, picture, episode.chunk)
+        return ExploreState(
+            seen,
+            np.concatenate([old.poses, pose[None]]),
+            np.concatenate([old.pictures, picture[None]]),
+            old.similarity + (likeness or 0.0),
+            old.revisits + (likeness is not None),
+        )
+
+    def _likeness(
+        self,
+        old: ExploreState,
+        pose: npt.NDArray[np.float64],
+        picture: npt.NDArray[np.uint8],
+        chunk: int,
+    ) -> float | None:
+        """SSIM of a revisit, 0 to 1; None where this is none."""
+        here = self.cells(pose[None])
+        if len(here) == 0 or old.seen.flat[here[0]] == _NEVER:
+            return None
+        if chunk - old.seen.flat[here[0]] < self.away:
+            return None
+        taken = [i for i, p in enumerate(old.poses) if np.array_equal(self.cells(p[None]), here)]
+        if not taken:
+            return None
+        nearest = min(taken, key=lambda i: _DISTANCE.between(pose, old.poses[i]))
+        return max(0.0, ssim(picture, old.pictures[nearest]))
+
+
+def _thumbnail(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    size = (_THUMBNAIL, _THUMBNAIL)
+    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))

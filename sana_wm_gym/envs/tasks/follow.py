@@ -1,0 +1,206 @@
+"""Follow a given camera path although the legs slip."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from sana_wm_gym.camera.controls import TWIST_NAMES, Controls, MotionLimits, twist_to_controls
+from sana_wm_gym.camera.se3 import geodesic_angle
+from sana_wm_gym.camera.trajectory import rollout
+from sana_wm_gym.envs.observations import POSE_BOUND
+from sana_wm_gym.envs.tasks.checks import require_arrays, require_number, require_whole
+from sana_wm_gym.envs.tasks.task import Arrays, Verdict
+from sana_wm_gym.world.world_model import CHUNK_FRAMES
+
+if TYPE_CHECKING:
+    from sana_wm_gym.envs.simulation import Simulation
+    from sana_wm_gym.envs.snapshot import Episode
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class FollowState:
+    """Where an episode stands on its path.
+
+    Attributes:
+        path: Poses to follow relative to the first frame, one per frame, float64 [n, 4, 4];
+            path[0] is the first frame's.
+        slips: What is added to the motion of each chunk, per frame in the order of
+            `camera.TWIST_NAMES`, radians and metres, float64 [chunks, 5].
+        chunk: Chunks so far.
+    """
+
+    path: Array
+    slips: Array
+    chunk: int = 0
+
+
+@dataclass(frozen=True)
+class Follow:
+    """Keep to a commanded camera path under noise and drift: observation part "path".
+
+    The path is a smooth random walk of twists about a steady bend, one twist per chunk, so that an
+    agent whose motion did not slip could follow it exactly. What the agent commands is disturbed
+    by white noise and by a bias that drifts slowly, both drawn when the episode begins.
+
+    Compared are the 24 poses of each chunk with the path's at the same instants, under the
+    convention "scale_only" of `metrics` with scale 1: frame 0 is shared and nothing is fitted. The
+    reward is exp(-(translation error / `scale` + rotation error / `turn_scale`)), in (0, 1], with
+    both errors means over the chunk. An episode ends once the translation error exceeds `lost`.
+
+    `info` tells "rot_err_deg", "trans_err_m" and "is_success": whether the last chunk before the
+    horizon was within `near` metres and `turn` radians. The camera is the one that was commanded
+    and disturbed; how well a learned world's pictures obey it, `metrics` can tell.
+
+    Attributes:
+        horizon: Chunks after which an episode is truncated.
+        lookahead: Ends of how many next chunks are observed.
+        forward: Mean forward speed of the path, as a fraction of the world's limit.
+        yaw: Mean turning speed to one side or the other, as a fraction of the world's limit.
+        wander: Standard deviation of forward, sideways and turning speeds about their means, as a
+            fraction of the limits.
+        noise: Standard deviation of the white noise, as a fraction of the limits.
+        drift: Standard deviation of the bias, as a fraction of the limits.
+        persistence: What is left of a deviation, of path or bias, a chunk later; 0 to 1.
+        scale: Metres of translation error that cost a factor e.
+        turn_scale: Radians of rotation error that cost a factor e.
+        near: Metres of error that count as success.
+        turn: Radians of error that count as success.
+        lost: Metres of error that end an episode.
+
+    Raises:
+        ValueError: A setting is out of its range.
+    """
+
+    horizon: int = 16
+    lookahead: int = 2
+    forward: float = 0.25
+    yaw: float = 0.6
+    wander: float = 0.1
+    noise: float = 0.05
+    drift: float = 0.1
+    persistence: float = 0.8
+    scale: float = 0.5
+    turn_scale: float = math.radians(30.0)
+    near: float = 0.3
+    turn: float = math.radians(15.0)
+    lost: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_whole("Follow.horizon", self.horizon, 1)
+        require_whole("Follow.lookahead", self.lookahead, 1)
+        require_number("Follow.forward", self.forward, -1.0, 1.0)
+        for name in ("yaw", "wander", "noise", "drift", "persistence"):
+            require_number(f"Follow.{name}", getattr(self, name), 0.0, 1.0)
+        for name in ("scale", "turn_scale", "near", "turn", "lost"):
+            require_number(f"Follow.{name}", getattr(self, name), above=True)
+
+    @property
+    def name(self) -> str:
+        """ "follow"."""
+        return "follow"
+
+    def spaces(self, simulation: Simulation) -> dict[str, spaces.Space[Any]]:
+        """ "path": first three rows of the next poses relative to the first frame, flattened."""
+        return {"path": spaces.Box(-self._bound, self._bound, dtype=np.float32)}
+
+    def begin(
+        self,
+        simulation: Simulation,
+        episodes: Sequence[Episode],
+        rngs: Sequence[np.random.Generator],
+    ) -> list[FollowState]:
+        """Draw paths and slips for the simulation's horizon."""
+        limits = simulation.world.spec.limits
+        return [self._draw(rng, limits, simulation.horizon) for rng in rngs]
+
+    def disturb(self, state: FollowState, chunk: int, controls: Controls) -> Controls:
+        """The command plus the chunk's slip; past the horizon nothing slips."""
+        if chunk >= len(state.slips):
+            return controls
+        slip = dict(zip(TWIST_NAMES, state.slips[chunk], strict=True))
+        return Controls(
+            **{f.name: getattr(controls, f.name) + slip.get(f.name, 0.0) for f in fields(Controls)}
+        )
+
+    def judge(
+        self, simulation: Simulation, before: Episode, after: Episode
+    ) -> tuple[FollowState, Verdict]:
+        """How near the path the chunk was."""
+        state: FollowState = before.task
+        frames = CHUNK_FRAMES * before.chunk + 1 + np.arange(CHUNK_FRAMES)
+        # Past its end the path stands still.
+        wanted = state.path[np.minimum(frames, len(state.path) - 1)]
+        angle = float(geodesic_angle(wanted[:, :3, :3], after.c2w[:, :3, :3]).mean())
+        metres = float(np.linalg.norm(wanted[:, :3, 3] - after.c2w[:, :3, 3], axis=1).mean())
+        lost = metres > self.lost
+        near = metres <= self.near and angle <= self.turn
+        info = {
+            "rot_err_deg": math.degrees(angle),
+            "trans_err_m": metres,
+            "is_success": near and after.chunk >= simulation.horizon,
+        }
+        reward = math.exp(-(metres / self.scale + angle / self.turn_scale))
+        return replace(state, chunk=after.chunk), Verdict(reward, lost, info)
+
+    def observe(self, state: FollowState) -> Arrays:
+        """The path at the ends of the next chunks."""
+        chunks = range(state.chunk + 1, state.chunk + 1 + self.lookahead)
+        rows = np.stack([self.target(state, chunk)[:3] for chunk in chunks])
+        return {"path": np.clip(rows.astype(np.float32).ravel(), -self._bound, self._bound)}
+
+    def target(self, state: FollowState, chunk: int) -> Array:
+        """Where the path wants the camera after `chunk` chunks, float64 [4, 4]."""
+        return state.path[min(CHUNK_FRAMES * chunk, len(state.path) - 1)]
+
+    def pack(self, state: FollowState) -> Arrays:
+        """Path, slips and chunk."""
+        return {"path": state.path, "slips": state.slips, "chunk": np.array(state.chunk, np.int64)}
+
+    def unpack(self, arrays: Arrays) -> FollowState:
+        """Inverse of `pack`.
+
+        Raises:
+            ValueError: An array is missing, unknown or of the wrong shape.
+        """
+        shapes = {"path": (None, 4, 4), "slips": (None, len(TWIST_NAMES)), "chunk": ()}
+        require_arrays(arrays, shapes)
+        path, slips = (np.asarray(arrays[name], np.float64) for name in ("path", "slips"))
+        return FollowState(path, slips, int(arrays["chunk"]))
+
+    @property
+    def _bound(self) -> npt.NDArray[np.float32]:
+        row = np.array([1.0, 1.0, 1.0, POSE_BOUND], np.float32)
+        return np.tile(row, 3 * self.lookahead)
+
+    def _draw(self, rng: np.random.Generator, limits: MotionLimits, horizon: int) -> FollowState:
+        chunks = horizon + self.lookahead
+        side = float(rng.choice((-1.0, 1.0)))
+        mean = np.array([side * self.yaw, 0.0, 0.0, 0.0, self.forward])
+        moves = np.array([1.0, 0.0, 1.0, 0.0, 1.0])
+        twists = mean + self.wander * moves * self._wandering(rng, chunks)
+        walk = [twist_to_controls(np.clip(t, -1.0, 1.0), limits, CHUNK_FRAMES) for t in twists]
+        # Everything slips that may be commanded, so a pitch that drifts has to be held level.
+        slips = self.noise * rng.standard_normal((horizon, len(TWIST_NAMES)))
+        slips = slips + self.drift * self._wandering(rng, horizon)
+        units = np.array([getattr(limits, name) for name in TWIST_NAMES])
+        return FollowState(rollout(Controls.concatenate(walk)), slips * units)
+
+    def _wandering(self, rng: np.random.Generator, chunks: int) -> Array:
+        """A stationary first-order process of unit variance in each component, [chunks, 5]."""
+        kicks = rng.standard_normal((chunks, len(TWIST_NAMES)))
+        values = np.empty_like(kicks)
+        value = kicks[0]
+        for chunk, kick in enumerate(kicks):
+            if chunk:
+                value = self.persistence * value + math.sqrt(1 - self.persistence**2) * kick
+            values[chunk] = value
+        return values

@@ -1,0 +1,302 @@
+"""Go where a picture was taken. The agent sees the picture, never the pose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from sana_wm_gym.camera.controls import Controls, MotionLimits, twist_to_controls
+from sana_wm_gym.camera.trajectory import rollout
+from sana_wm_gym.envs.observations import ObservationView, observation_view
+from sana_wm_gym.envs.tasks.checks import (
+    require_arrays,
+    require_number,
+    require_range,
+    require_whole,
+)
+from sana_wm_gym.envs.tasks.pose_distance import Pose, PoseDistance, gap
+from sana_wm_gym.envs.tasks.task import Arrays, Verdict
+from sana_wm_gym.world.world_model import CHUNK_FRAMES
+
+if TYPE_CHECKING:
+    from sana_wm_gym.envs.simulation import Simulation
+    from sana_wm_gym.envs.snapshot import Episode
+
+_TRIES = 1000
+
+
+class GoalReward(Protocol):
+    """What a step is worth on the way to a goal."""
+
+    def __call__(self, before_m: float, after_m: float, reached: bool) -> float:
+        """Reward of a step.
+
+        Args:
+            before_m: Distance to the goal before it, metres.
+            after_m: Distance to the goal after it, metres.
+            reached: The goal is reached.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """Metres gained, less a cost per step, and a bonus at the goal.
+
+    Over an episode the gains telescope: their sum is the first distance less the last.
+
+    Attributes:
+        bonus: Added when the goal is reached, >= 0.
+        step_cost: Taken off at every step, >= 0.
+    """
+
+    bonus: float = 1.0
+    step_cost: float = 0.05
+
+    def __post_init__(self) -> None:
+        require_number("Shaped.bonus", self.bonus)
+        require_number("Shaped.step_cost", self.step_cost)
+
+    def __call__(self, before_m: float, after_m: float, reached: bool) -> float:
+        """`before_m - after_m - step_cost`, and `bonus` if reached."""
+        return before_m - after_m - self.step_cost + (self.bonus if reached else 0.0)
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """1 at the goal, 0 elsewhere."""
+
+    def __call__(self, before_m: float, after_m: float, reached: bool) -> float:
+        """1.0 if reached, else 0.0."""
+        return float(reached)
+
+
+@dataclass(frozen=True, eq=False)
+class GoalState:
+    """Where an episode stands with its goal.
+
+    Attributes:
+        picture: The goal as the agent sees it: uint8 [h, w, 3], or a latent, float32 [cells].
+        c2w: Where it was taken, relative to the first frame, float64 [4, 4].
+        shortest: Distance from the start to the goal, metres.
+        taken: Distance covered so far, summed over chunks, metres.
+    """
+
+    picture: npt.NDArray[Any]
+    c2w: Pose
+    shortest: float
+    taken: float = 0.0
+
+
+@dataclass(frozen=True)
+class ImageGoal:
+    """Reach the view in a goal image: observation part "goal".
+
+    When an episode begins, the world is rolled from its start along a hidden walk, and the last
+    frame of that is the goal. The picture so comes from the very world the agent acts in, and the
+    way there was imagined by it. The episode itself then starts over, at the start.
+
+    The goal counts as reached at the end of a chunk that ends within `near` metres and `turn`
+    radians of it; this ends the episode. `info` tells "is_success", "goal_distance_m" and
+    "goal_angle_deg" at the end of the chunk, and "spl": success weighted by path length, shortest
+    / max(taken, shortest) when reached and 0 otherwise, where lengths are sums of `distance`
+    between the ends of chunks.
+
+    Attributes:
+        horizon: Chunks after which an episode is truncated.
+        chunks: Lengths of hidden walks, in chunks, drawn with equal chances.
+        forward: Range of each chunk's forward speed, as a fraction of the world's limit.
+        right: Largest sideways speed to either side, as a fraction of the world's limit.
+        yaw: Largest turning speed to either side, as a fraction of the world's limit.
+        near: Metres to the goal at which it is reached.
+        turn: Radians to the goal at which it is reached.
+        distance: Joins metres and radians, for reward and path lengths.
+        reward: What a step is worth: `Shaped()` or `Sparse()`, or one's own.
+
+    Raises:
+        ValueError: A setting is out of its range.
+
+    Source: SPL, Anderson et al., "On Evaluation of Embodied Navigation Agents"
+    (arXiv 1807.06757), eq. 1.
+    """
+
+    horizon: int = 8
+    chunks: tuple[int, ...] = (1, 2)
+    forward: tuple[float, float] = (0.5, 1.0)
+    right: float = 0.2
+    yaw: float = 0.8
+    near: float = 0.4
+    turn: float = math.radians(15.0)
+    distance: PoseDistance = field(default=PoseDistance())
+    reward: GoalReward = field(default=Shaped())
+
+    def __post_init__(self) -> None:
+        require_whole("ImageGoal.horizon", self.horizon, 1)
+        if not self.chunks:
+            raise ValueError("ImageGoal.chunks is empty, expected lengths of hidden walks")
+        for chunks in self.chunks:
+            require_whole("ImageGoal.chunks", chunks, 1)
+        require_range("ImageGoal.forward", self.forward, -1.0, 1.0)
+        require_number("ImageGoal.right", self.right, 0.0, 1.0)
+        require_number("ImageGoal.yaw", self.yaw, 0.0, 1.0)
+        require_number("ImageGoal.near", self.near, above=True)
+        require_number("ImageGoal.turn", self.turn, 0.0, math.pi, above=True)
+
+    @property
+    def name(self) -> str:
+        """ "image_goal"."""
+        return "image_goal"
+
+    def spaces(self, simulation: Simulation) -> dict[str, spaces.Space[Any]]:
+        """ "goal": an image of the observed size, or a latent where no frame is observed.
+
+        Raises:
+            ValueError: Nothing visual is observed, or no walk leads away from the start.
+        """
+        view = goal_view(simulation)
+        # Settings under which no walk ever leaves the start would be found out only at reset.
+        self.walk(np.random.default_rng(0), simulation.world.spec.limits)
+        return {"goal": view.space}
+
+    def begin(
+        self,
+        simulation: Simulation,
+        episodes: Sequence[Episode],
+        rngs: Sequence[np.random.Generator],
+    ) -> list[GoalState]:
+        """Roll every world along its hidden walk, all in one batch, and take a picture there."""
+        goals = self.imagine(simulation, episodes, rngs)
+        view = goal_view(simulation)
+        simulation.prepare(goals, view)
+        return [
+            GoalState(
+                picture=_picture(view, simulation, goal),
+                c2w=goal.c2w[-1],
+                shortest=self.distance.between(episode.c2w[-1], goal.c2w[-1]),
+            )
+            for episode, goal in zip(episodes, goals, strict=True)
+        ]
+
+    def imagine(
+        self,
+        simulation: Simulation,
+        episodes: Sequence[Episode],
+        rngs: Sequence[np.random.Generator],
+    ) -> list[Episode]:
+        """The ends of hidden walks that start in `episodes`, one drawn from each generator."""
+        limits = simulation.world.spec.limits
+        walks = [self.walk(rng, limits) for rng in rngs]
+        ends = list(episodes)
+        for chunk in range(max(map(len, walks), default=0)):
+            rows = [i for i, walk in enumerate(walks) if len(walk) > chunk]
+            moved = simulation.move([ends[i] for i in rows], [walks[i][chunk] for i in rows])
+            for i, end in zip(rows, moved, strict=True):
+                ends[i] = end
+        return ends
+
+    def disturb(self, state: GoalState, chunk: int, controls: Controls) -> Controls:
+        """As commanded."""
+        return controls
+
+    def judge(
+        self, simulation: Simulation, before: Episode, after: Episode
+    ) -> tuple[GoalState, Verdict]:
+        """Reward of the step, and whether the goal is reached."""
+        state: GoalState = before.task
+        last, pose = before.c2w[-1], after.c2w[-1]
+        metres, angle = gap(pose, state.c2w)
+        reached = self.reached(metres, angle)
+        taken = state.taken + self.distance.between(last, pose)
+        reward = self.reward(
+            self.distance.between(last, state.c2w),
+            self.distance.between(pose, state.c2w),
+            reached,
+        )
+        spl = state.shortest / max(taken, state.shortest) if reached else 0.0
+        info = {
+            "is_success": reached,
+            "goal_distance_m": metres,
+            "goal_angle_deg": math.degrees(angle),
+            "spl": spl,
+        }
+        return replace(state, taken=taken), Verdict(reward, reached, info)
+
+    def reached(self, metres: float, angle: float) -> bool:
+        """Whether a camera this far from the goal, in metres and radians, has reached it."""
+        return metres <= self.near and angle <= self.turn
+
+    def observe(self, state: GoalState) -> Arrays:
+        """The goal's picture."""
+        return {"goal": state.picture.copy()}
+
+    def pack(self, state: GoalState) -> Arrays:
+        """Picture, pose and lengths."""
+        return {
+            "picture": state.picture,
+            "c2w": state.c2w,
+            "lengths": np.array([state.shortest, state.taken]),
+        }
+
+    def unpack(self, arrays: Arrays) -> GoalState:
+        """Inverse of `pack`.
+
+        Raises:
+            ValueError: An array is missing, unknown or of the wrong shape.
+        """
+        require_arrays(arrays, {"picture": None, "c2w": (4, 4), "lengths": (2,)})
+        shortest, taken = np.asarray(arrays["lengths"], np.float64).tolist()
+        return GoalState(arrays["picture"], np.asarray(arrays["c2w"], np.float64), shortest, taken)
+
+    def walk(self, rng: np.random.Generator, limits: MotionLimits) -> list[Controls]:
+        """A hidden walk, chunk by chunk, that does not end where it began.
+
+        Raises:
+            ValueError: None was found: the world is too slow for these settings.
+        """
+        for _ in range(_TRIES):
+            walk = []
+            for _ in range(int(rng.choice(self.chunks))):
+                yaw, right = rng.uniform(-self.yaw, self.yaw), rng.uniform(-self.right, self.right)
+                twist = (yaw, 0.0, right, 0.0, rng.uniform(*self.forward))
+                walk.append(twist_to_controls(twist, limits, CHUNK_FRAMES))
+            path = rollout(Controls.concatenate(walk))
+            if not self.reached(*gap(path[0], path[-1])):
+                return walk
+        raise ValueError(
+            f"hidden walks of {self.chunks} chunks at these speeds stay within {self.near:g} m and "
+            f"{math.degrees(self.turn):g} degrees of the start in this world; "
+            "expected more chunks, faster walks or a narrower goal"
+        )
+
+
+def goal_view(simulation: Simulation) -> ObservationView:
+    """How a goal is seen: as the first visual part of the observation, one frame of it.
+
+    Raises:
+        ValueError: Nothing visual is observed.
+    """
+    names = [name for name in simulation.view.names if name in ("frame", "frames", "latent")]
+    if not names:
+        raise ValueError(
+            f"observation is {simulation.view.names}, expected 'frame', 'frames' or 'latent' in "
+            "it: a goal image is of no use to an agent that sees nothing"
+        )
+    # Of "frames" one is enough: the goal is a place, not a film.
+    name = "latent" if names[0] == "latent" else "frame"
+    return observation_view((name,), simulation.view.size, simulation.world.spec)
+
+
+def _picture(view: ObservationView, simulation: Simulation, episode: Episode) -> npt.NDArray[Any]:
+    picture = view.observe(
+        pixels=lambda: simulation.look(episode, view),
+        latents=lambda: simulation.world.latents(episode.world),
+        c2w=episode.c2w[-1],
+    )
+    assert not isinstance(picture, dict)
+    return picture

@@ -1,0 +1,394 @@
+"""Many worlds, one network: N rollouts of a task that advance in one batch.
+
+envs = gym.make_vec("SanaWM/ImageGoal-v0", num_envs=16, world="tiny")
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
+
+from sana_wm_gym.camera.controls import Controls
+from sana_wm_gym.camera.keys import SANA_WM_2026_06, KeyState
+from sana_wm_gym.envs.observations import Observation
+from sana_wm_gym.envs.sana_wm_env import METADATA, check_render_mode, ending_of, render_fps
+from sana_wm_gym.envs.simulation import Info, checked_horizon, info_of, simulation_of
+from sana_wm_gym.envs.snapshot import Episode, Snapshot, generator, identity
+from sana_wm_gym.envs.start import Picture
+from sana_wm_gym.envs.tasks.task import Task
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel
+
+
+class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
+    """N environments of one kind, which share a world and a batch.
+
+    Row i is the `SanaWMEnv` of its seed: it has its own state, trajectory, generator and horizon,
+    and does not depend on what its neighbours do, but for the rounding of a network that works on
+    another batch size. Rows may stand at different chunks. A step that fails, because of a bad
+    action or otherwise, changes nothing in any row.
+
+    `infos` are Gymnasium's: arrays by name, with a mask under "_name". In `step`, "c2w" is always
+    [N, 24, 4, 4]; where a row was reset in that step its one pose is repeated.
+
+    Args:
+        num_envs: Number of rows, N >= 1.
+        world: As the other arguments that are not listed here: those of `SanaWMEnv`.
+        horizon: Chunks after which an episode is truncated: one number, one per row, or None for
+            the task's.
+        autoreset_mode: What becomes of a row whose episode has ended. "NextStep": its next step
+            resets it, whatever the action. "SameStep": it is reset at once, and what it ended
+            with is in `infos["final_obs"]` and `infos["final_info"]`. "Disabled": it must be
+            reset by `reset(options={"reset_mask": ...})`.
+        as_torch: Return observations, rewards (float32), terminations and truncations as torch
+            tensors on the world's device.
+        max_episode_steps: Gymnasium's name for one horizon; goes before `horizon`.
+
+    Raises:
+        ValueError: A name is unknown, a number out of range, or there is not one horizon per row.
+        FileNotFoundError: `image`, or the world of this name, is not on this machine.
+    """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012 (Gymnasium's own type)
+        **METADATA,
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }
+
+    def __init__(
+        self,
+        num_envs: int,
+        world: str | WorldModel[Any] = "tiny",
+        *,
+        task: str | Task = "free_roam",
+        image: Picture | None = None,
+        intrinsics: Sequence[float] | None = None,
+        prompt: str | None = None,
+        action_mode: str = "continuous",
+        actions_per_chunk: int = 1,
+        key_map: str = SANA_WM_2026_06.name,
+        observation: Sequence[str] = ("frame",),
+        observation_size: tuple[int, int] | None = None,
+        horizon: int | Sequence[int] | None = None,
+        render_mode: str | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        as_torch: bool = False,
+        max_episode_steps: int | None = None,
+    ) -> None:
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+            raise ValueError(f"num_envs is {num_envs!r}, expected an integer >= 1")
+        check_render_mode(render_mode)
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        if max_episode_steps is not None:
+            horizon = max_episode_steps
+        self.simulation = simulation_of(
+            world,
+            task,
+            image=image,
+            intrinsics=intrinsics,
+            prompt=prompt,
+            action_mode=action_mode,
+            actions_per_chunk=actions_per_chunk,
+            key_map=key_map,
+            observation=observation,
+            observation_size=observation_size,
+            horizon=_longest(horizon),
+        )
+        self.num_envs = num_envs
+        self.horizons = _per_row(horizon, num_envs, self.simulation.horizon)
+        self.render_mode = render_mode
+        self.metadata = {
+            **type(self).metadata,
+            "render_fps": render_fps(self.world.spec, render_mode),
+            "autoreset_mode": self.autoreset_mode,
+        }
+        self.single_action_space = self.simulation.actions.space
+        self.single_observation_space = self.simulation.observation_space
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self._give = _to_torch(self.world) if as_torch else _as_it_is
+        self._episodes: list[Episode] | None = None
+        self._random = [seeding.np_random() for _ in range(num_envs)]
+
+    @property
+    def world(self) -> WorldModel[Any]:
+        """What is moved through, shared by all rows."""
+        return self.simulation.world
+
+    @property
+    def task(self) -> Task:
+        """Goal, reward and end, the same in all rows."""
+        return self.simulation.task
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """Every row's generator."""
+        return tuple(rng for rng, _ in self._random)
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The seed that every row's generator was made with; -1 where it was restored."""
+        return tuple(seed for _, seed in self._random)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Any, Info]:
+        """Begin a rollout in every row, or in some.
+
+        Args:
+            seed: Row i gets `seed + i`, or `seed[i]`; None leaves its generator as it is.
+            options: `SanaWMEnv`'s, for all rows alike; and "reset_mask", bool [N]: only these
+                rows are reset, the others stay as they are.
+
+        Raises:
+            ValueError: An option is unknown or does not fit; the running rollouts stay.
+            ResetNeeded: Rows that are left out have never been reset.
+        """
+        self._require_open()
+        given = dict(options or {})
+        mask = given.pop("reset_mask", None)
+        rows = list(range(self.num_envs)) if mask is None else self._masked(mask)
+        seeds = self._seeds(seed)
+        if self._episodes is None and len(rows) < self.num_envs:
+            raise ResetNeeded("there are no rollouts yet, expected a reset of all rows first")
+        random = self._copied(rows)
+        for row in rows:
+            if seeds[row] is not None:
+                random[row] = seeding.np_random(seeds[row])
+        begun = self.simulation.begin([given] * len(rows), [random[row][0] for row in rows])
+        episodes = _placed(self._episodes or begun, rows, begun)
+        observations = self._batch(self.simulation.observe(episodes))
+        self._episodes, self._random = episodes, random
+        infos: Info = {}
+        for row in rows:
+            infos = self._add_info(infos, info_of(episodes[row]), row)
+        return observations, infos
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Info]:
+        """Move every camera for one chunk.
+
+        Args:
+            actions: An element of `action_space`, as an array or a tensor.
+
+        Raises:
+            ValueError: The batch has the wrong shape, or an action is not in the action space;
+                says in which row. Nothing has changed.
+            ResetNeeded: A row has no rollout, or its rollout has ended and is not reset by itself.
+        """
+        before = self._begun()
+        given = self._checked(actions)
+        ended = [ending_of(*pair) for pair in zip(before, self.horizons, strict=True)]
+        if self.autoreset_mode is not AutoresetMode.NEXT_STEP and any(ended):
+            row = next(row for row, ending in enumerate(ended) if ending)
+            raise ResetNeeded(f"the rollout in row {row} {ended[row]}, expected reset() first")
+        playing = [row for row, ending in enumerate(ended) if not ending]
+        moves = [self._decode(before[row], given[row], row) for row in playing]
+        played, verdicts = self.simulation.play(
+            [before[row] for row in playing],
+            [controls for controls, _ in moves],
+            [keys for _, keys in moves],
+        )
+        rewards = np.zeros(self.num_envs)
+        terminations = np.zeros(self.num_envs, dtype=np.bool_)
+        truncations = np.zeros(self.num_envs, dtype=np.bool_)
+        infos_of: dict[int, Info] = {}
+        for row, episode, verdict in zip(playing, played, verdicts, strict=True):
+            rewards[row] = verdict.reward
+            terminations[row] = verdict.terminated
+            truncations[row] = episode.chunk >= self.horizons[row]
+            infos_of[row] = info_of(episode, verdict)
+        episodes = _placed(before, playing, played)
+        infos: Info = {}
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            over = [row for row, ending in enumerate(ended) if ending]
+        elif self.autoreset_mode is AutoresetMode.SAME_STEP:
+            over = np.flatnonzero(terminations | truncations).tolist()
+            finals = self.simulation.observe([episodes[row] for row in over])
+            for row, final in zip(over, finals, strict=True):
+                last = {"final_obs": self._give(final), "final_info": infos_of[row]}
+                infos = self._add_info(infos, last, row)
+        else:
+            over = []
+        random = self._copied(over)
+        begun = self.simulation.begin([None] * len(over), [random[row][0] for row in over])
+        for row, episode in zip(over, begun, strict=True):
+            infos_of[row] = _spread(info_of(episode))
+        episodes = _placed(episodes, over, begun)
+        observations = self._batch(self.simulation.observe(episodes))
+        self._episodes, self._random = episodes, random
+        for row in range(self.num_envs):
+            infos = self._add_info(infos, infos_of[row], row)
+        give = self._give
+        return observations, give(rewards), give(terminations), give(truncations), infos
+
+    def render(self) -> tuple[Any, ...] | None:
+        """For each row the last frame, uint8 [H, W, 3], or the list of all frames of its last
+        chunk."""
+        episodes = self._begun()
+        if self.render_mode is None:
+            gym.logger.warn("render() needs render_mode='rgb_array' or 'rgb_array_list'")
+            return None
+        shown = [frames.copy() for frames in self.simulation.show(episodes)]
+        if self.render_mode == "rgb_array":
+            return tuple(frames[-1] for frames in shown)
+        return tuple(list(frames) for frames in shown)
+
+    def snapshot(self, row: int) -> Snapshot:
+        """The whole state of one row, as `SanaWMEnv.snapshot`; fits single environments too.
+
+        Raises:
+            ValueError: There is no such row.
+        """
+        episode = self._begun()[self._row(row)]
+        state = self._random[row][0].bit_generator.state
+        return Snapshot(episode, dict(state), identity(self.world.spec, self.task))
+
+    def restore(self, row: int, snapshot: Snapshot) -> tuple[Observation, Info]:
+        """Continue a row from a snapshot; nothing is computed again.
+
+        Returns:
+            The row's observation and info, as `SanaWMEnv.restore`.
+
+        Raises:
+            ValueError: There is no such row, or the snapshot was made in another world or task.
+            ResetNeeded: There are no rollouts yet.
+        """
+        return self._put([self._row(row)], snapshot)
+
+    def branch(self, source: int, rows: Iterable[int]) -> tuple[Observation, Info]:
+        """Copy one row's world into other rows, generator included; nothing is computed again.
+
+        The copies differ from their source where their actions differ, and only there.
+
+        Returns:
+            The observation and info that all these rows now have.
+
+        Raises:
+            ValueError: There is no such row.
+            ResetNeeded: There are no rollouts yet.
+        """
+        rows = [self._row(row) for row in rows]
+        return self._put(rows, self.snapshot(source))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Forget the rollouts. The world stays loaded for other environments."""
+        self._episodes = None
+
+    def _put(self, rows: list[int], snapshot: Snapshot) -> tuple[Observation, Info]:
+        episodes = self._begun()
+        snapshot.check_fits(self.world.spec, self.task)
+        [observation] = self.simulation.observe([snapshot.episode])
+        self._episodes = _placed(episodes, rows, [snapshot.episode] * len(rows))
+        for row in rows:
+            self._random[row] = (generator(snapshot.rng), -1)
+        return self._give(observation), info_of(snapshot.episode)
+
+    def _copied(self, rows: list[int]) -> list[tuple[np.random.Generator, int]]:
+        """The generators, with copies in some rows: drawn from, and kept if nothing fails."""
+        return [
+            (copy.deepcopy(rng), seed) if row in rows else (rng, seed)
+            for row, (rng, seed) in enumerate(self._random)
+        ]
+
+    def _batch(self, observations: list[Observation]) -> Any:
+        empty: Any = create_empty_array(self.single_observation_space, self.num_envs)
+        return self._give(concatenate(self.single_observation_space, observations, empty))
+
+    def _checked(self, actions: Any) -> npt.NDArray[Any]:
+        # A tensor may live on a device or carry gradients.
+        array = np.asarray(actions.detach().cpu() if hasattr(actions, "detach") else actions)
+        expected = self.action_space.shape
+        if array.shape != expected:
+            raise ValueError(
+                f"actions have shape {array.shape}, expected {expected}: "
+                f"one action for each of {self.num_envs} rows"
+            )
+        return array
+
+    def _decode(self, episode: Episode, action: Any, row: int) -> tuple[Controls, KeyState]:
+        try:
+            return self.simulation.decode(episode, action)
+        except ValueError as error:
+            raise ValueError(f"row {row}: {error}") from error
+
+    def _masked(self, mask: Any) -> list[int]:
+        array = np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask)
+        if array.dtype != np.bool_ or array.shape != (self.num_envs,) or not array.any():
+            raise ValueError(
+                f"reset_mask is {array.dtype} {array.shape} with {np.count_nonzero(array)} rows "
+                f"set, expected bool ({self.num_envs},) with at least one"
+            )
+        return [int(row) for row in np.flatnonzero(array)]
+
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, (int, np.integer)):
+            return [int(seed) + row for row in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"given {len(seed)} seeds, expected one for each of {self.num_envs}")
+        return list(seed)
+
+    def _row(self, row: int) -> int:
+        if not 0 <= row < self.num_envs:
+            raise ValueError(f"given row {row}, expected one of 0 to {self.num_envs - 1}")
+        return row
+
+    def _begun(self) -> list[Episode]:
+        self._require_open()
+        if self._episodes is None:
+            raise ResetNeeded("there are no rollouts yet, expected reset() first")
+        return self._episodes
+
+    def _require_open(self) -> None:
+        if self.closed:
+            raise ClosedEnvironmentError("the environment is closed, expected an open one")
+
+
+def _placed(episodes: list[Episode], rows: list[int], new: list[Episode]) -> list[Episode]:
+    """The episodes, with new ones in some rows."""
+    placed = list(episodes)
+    for row, episode in zip(rows, new, strict=True):
+        placed[row] = episode
+    return placed
+
+
+def _spread(info: Info) -> Info:
+    """The info of a reset among those of steps: its one pose as 24, so that arrays are whole."""
+    return {**info, "c2w": np.repeat(info["c2w"], CHUNK_FRAMES // len(info["c2w"]), axis=0)}
+
+
+def _longest(horizon: int | Sequence[int] | None) -> int | None:
+    if horizon is None or isinstance(horizon, (int, np.integer)):
+        return horizon
+    return max(map(checked_horizon, horizon), default=0)
+
+
+def _per_row(horizon: int | Sequence[int] | None, rows: int, longest: int) -> tuple[int, ...]:
+    if horizon is None or isinstance(horizon, (int, np.integer)):
+        return (longest,) * rows
+    if len(horizon) != rows:
+        raise ValueError(f"given {len(horizon)} horizons, expected one for each of {rows} rows")
+    return tuple(map(checked_horizon, horizon))
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _to_torch(world: WorldModel[Any]) -> Callable[[Any], Any]:
+    # Imported here, so that environments without tensors do without torch.
+    from sana_wm_gym.world.tensors import to_tensors
+
+    device = getattr(world, "device", "cpu")
+    return lambda value: to_tensors(value, device)
