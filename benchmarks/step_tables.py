@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.pages import line, replace_between
 from sana_wm_gym.world.world_model import CHUNK_FRAMES
 
 Result = dict[str, Any]
@@ -89,13 +88,9 @@ def markdown(result: Result) -> str:
         + (f", weights {weights['sha256'][:12]}." if weights else "."),
     ]
     for title, (headings, rows) in table_rows(result).items():
-        lines += ["", f"**{title}**", "", _line(headings), _line(["---"] * len(headings))]
-        lines += [_line(row) for row in rows]
+        lines += ["", f"**{title}**", "", line(headings), line(["---"] * len(headings))]
+        lines += [line(row) for row in rows]
     return "\n".join(lines) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def show(result: Result, console: Console) -> None:
@@ -116,11 +111,4 @@ def renew_page(path: Path, result: Result) -> None:
     Raises:
         ValueError: The page has no such marks.
     """
-    text = path.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{path} has no {BEGIN} ... {END}")
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(f"{before}{BEGIN}\n{markdown(result)}{END}{after}", encoding="utf-8")
-    os.replace(temporary, path)
+    replace_between(path, BEGIN, END, markdown(result))
