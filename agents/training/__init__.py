@@ -1,0 +1,1 @@
+"""What `agents.train` and `agents.evaluate` are made of: settings, run folder, checkpoints."""

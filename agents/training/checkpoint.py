@@ -1,0 +1,125 @@
+"""Everything a run needs to go on exactly where it stood, written whole or not at all.
+
+A checkpoint is a folder, `checkpoints/step-0000016384`, with the learner and its books in
+`learner.pt` and the state of every environment in `rows/`. It is written as `*.partial` and then
+renamed, so a run that is killed at any moment finds the last whole one.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+_PREFIX, _PARTIAL, _LEARNER, _ROWS = "step-", ".partial", "learner.pt", "rows"
+
+
+def save_checkpoint(
+    folder: Path, step: int, values: Mapping[str, Any], save_rows: Callable[[Path], None]
+) -> Path:
+    """Write a checkpoint, then remove older ones.
+
+    Args:
+        folder: Of checkpoints.
+        step: Environment steps so far.
+        values: Tensors, numbers, strings, and lists, tuples and dicts of them.
+        save_rows: Writes the environments' states into a folder.
+
+    Returns:
+        The checkpoint's folder.
+    """
+    final = folder / f"{_PREFIX}{step:010d}"
+    partial = final.with_name(final.name + _PARTIAL)
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / _ROWS).mkdir(parents=True)
+    save_rows(partial / _ROWS)
+    with (partial / _LEARNER).open("wb") as file:
+        torch.save(dict(values), file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, final)
+    for other in folder.iterdir():
+        if other != final and other.name.startswith(_PREFIX):
+            shutil.rmtree(other, ignore_errors=True)
+    return final
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint in a folder of them; None where there is none."""
+    found = [
+        path
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if path.name.startswith(_PREFIX) and not path.name.endswith(_PARTIAL)
+    ]
+    return max(found, key=lambda path: path.name, default=None)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The values of a checkpoint. Nothing in the file is run.
+
+    Raises:
+        FileNotFoundError: There is none here.
+        ValueError: The file is damaged or holds more than plain values.
+    """
+    file = path / _LEARNER
+    if not file.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}: there is no {_LEARNER} in it")
+    try:
+        values: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"checkpoint {file} is damaged: {str(error).splitlines()[0]}") from error
+    return values
+
+
+def rows_of(path: Path) -> Path:
+    """Folder of the environments' states in a checkpoint."""
+    return path / _ROWS
+
+
+def random_state() -> dict[str, Any]:
+    """State of the process's random generators, as plain values."""
+    # The old generator, because that is what stable-baselines3 draws from.
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    return {
+        "torch": torch.get_rng_state(),
+        "numpy": (str(name), np.asarray(keys).tolist(), int(position), int(has_gauss), float(gauss)),
+        "python": random.getstate(),
+    }
+
+
+def restore_random_state(state: Mapping[str, Any]) -> None:
+    """Set the process's random generators to what `random_state` gave."""
+    torch.set_rng_state(state["torch"])
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, np.array(keys, np.uint32), position, has_gauss, gauss))  # noqa: NPY002
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))
+
+
+def to_plain(value: Any) -> Any:
+    """Arrays as tensors, at any depth of dicts and tuples, so that they can be stored safely."""
+    if isinstance(value, np.ndarray):
+        # Axes keep their order in memory: convolutions round differently on another one.
+        return torch.from_numpy(np.array(value, order="K"))
+    if isinstance(value, Mapping):
+        return {name: to_plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(map(to_plain, value))
+    return value
+
+
+def to_arrays(value: Any) -> Any:
+    """Inverse of `to_plain`."""
+    if isinstance(value, torch.Tensor):
+        return np.array(value.numpy(), order="K")
+    if isinstance(value, Mapping):
+        return {name: to_arrays(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(map(to_arrays, value))
+    return value

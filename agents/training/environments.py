@@ -1,0 +1,108 @@
+"""The environments of a run: many rows of one world to learn in, a simulation to be judged in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from agents.training.algorithms import Agent
+from agents.training.config import EnvSettings
+from sana_wm_gym.envs.goal_env import SanaWMGoalEnv, ThumbnailGoal
+from sana_wm_gym.envs.sb3 import SanaWMVecEnv
+from sana_wm_gym.envs.simulation import Simulation
+from sana_wm_gym.envs.snapshot import Snapshot
+from sana_wm_gym.envs.tasks import Task
+from sana_wm_gym.envs.vector_env import SanaWMVectorEnv
+from sana_wm_gym.world.world_model import WorldModel
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Environments that learn together.
+
+    Attributes:
+        env: They, as stable-baselines3 takes them.
+        simulation: What they are made of.
+        vector: They, in one batch; None for goal environments, which take turns.
+    """
+
+    env: VecEnv
+    simulation: Simulation
+    vector: SanaWMVectorEnv | None
+
+    def save(self, folder: Path) -> None:
+        """Write the state of every row to a folder."""
+        assert self.vector is not None
+        for row in range(self.vector.num_envs):
+            snapshot = self.vector.snapshot(row)
+            snapshot.save(_file(folder, row), self.simulation.world, self.simulation.task)
+
+    def restore(self, folder: Path) -> None:
+        """Go on from what `save` wrote.
+
+        Raises:
+            FileNotFoundError: A row is missing.
+            ValueError: A file is damaged, or of another world or task.
+        """
+        assert self.vector is not None
+        self.env.reset()  # rows stand somewhere before they are put elsewhere
+        for row in range(self.vector.num_envs):
+            path = _file(folder, row)
+            snapshot = Snapshot.load(path, self.simulation.world, self.simulation.task)
+            self.vector.restore(row, snapshot)
+
+
+def make_rows(
+    world: WorldModel[Any], task: Task, agent: Agent, env: EnvSettings, num_envs: int
+) -> Rows:
+    """Environments of a run, not yet reset.
+
+    Raises:
+        ValueError: World, task, observation and agent do not go together.
+    """
+    if agent.goal_env:
+        return _goal_rows(world, task, agent, env, num_envs)
+    vector = SanaWMVectorEnv(
+        num_envs,
+        world,
+        task=task,
+        action_mode=agent.action_mode,
+        observation=tuple(env.observation),
+        observation_size=env.observation_size,
+        horizon=env.horizon,
+        autoreset_mode="Disabled",
+    )
+    return Rows(SanaWMVecEnv(vector), vector.simulation, vector)
+
+
+def _goal_rows(
+    world: WorldModel[Any], task: Task, agent: Agent, env: EnvSettings, num_envs: int
+) -> Rows:
+    """Environments whose goals can be relabelled; stepped in turn."""
+    if not isinstance(task, ThumbnailGoal):
+        raise ValueError(
+            f"given task {task.name!r}; goals of this agent must be pictures that can stand in "
+            "for each other: task=image_goal_her"
+        )
+
+    def make() -> SanaWMGoalEnv:
+        return SanaWMGoalEnv(
+            world,
+            task=task,
+            action_mode=agent.action_mode,
+            observation=tuple(env.observation),
+            observation_size=env.observation_size,
+            horizon=env.horizon,
+        )
+
+    rows = DummyVecEnv([make] * num_envs)  # type: ignore[list-item, unused-ignore]
+    [first, *_] = rows.envs
+    simulation = first.get_wrapper_attr("simulation")
+    return Rows(rows, simulation, None)
+
+
+def _file(folder: Path, row: int) -> Path:
+    return folder / f"{row:04d}.safetensors"

@@ -1,0 +1,281 @@
+"""A training run from settings to its last evaluation, going on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from stable_baselines3.common.logger import Logger as LearnerLog
+
+from agents.training.algorithms import Policy, RandomPolicy
+from agents.training.checkpoint import (
+    latest_checkpoint,
+    random_state,
+    read_checkpoint,
+    restore_random_state,
+    rows_of,
+    save_checkpoint,
+    to_arrays,
+    to_plain,
+)
+from agents.training.config import TrainConfig
+from agents.training.environments import Rows, make_rows
+from agents.training.evaluation import Evaluation, evaluate_policy
+from agents.training.loggers import CsvTable, Sink, read_rows
+from agents.training.run_folder import RunFolder, provenance, write_json
+from agents.training.saved_run import SavedRun
+from agents.training.watch import TIMING_COLUMNS, Books, Watch, columns, evaluation_row
+from sana_wm_gym.envs.simulation import Simulation
+from sana_wm_gym.world.world_model import WorldModel
+
+
+def learn(
+    config: TrainConfig, settings: Mapping[str, Any], text: str, console: Console
+) -> Evaluation:
+    """Train, or go on training, and judge the result.
+
+    Args:
+        config: The run.
+        settings: What its results depend on, as JSON values.
+        text: All settings, as config.yaml keeps them.
+        console: Where progress is told.
+
+    Returns:
+        The evaluation at the end.
+
+    Raises:
+        ValueError: Settings do not go together, the folder holds another run, or the run was
+            stopped and cannot go on.
+        ImportError: A package is missing; says what to install.
+    """
+    torch.set_num_threads(config.threads)
+    folder = RunFolder(config.root)
+    rows = make_rows(config.world, config.task, config.agent, config.env, config.num_envs)
+    learner = config.agent.build(rows.env, config.seed, config.device)
+    folder.claim(settings, text)
+    if folder.finished:
+        return Evaluation.of(json.loads(folder.evaluation.read_text(encoding="utf-8")))
+    if isinstance(learner, RandomPolicy):
+        _record_chance(config, settings, folder, rows, learner)
+    else:
+        run = _Run(config, settings, folder, rows, learner, console)
+        run.go(latest_checkpoint(folder.checkpoints))
+    evaluation = evaluate_policy(
+        learner,
+        rows.simulation,
+        config.evaluation,
+        config.evaluation.last_episodes,
+        config.world,
+        folder.path / "videos" / "last",
+    )
+    write_json(
+        folder.evaluation, {**provenance("agents.train"), "run": settings, **evaluation.document()}
+    )
+    return evaluation
+
+
+def trained_policy(
+    run: SavedRun, world: WorldModel[Any] | None = None, seed: int = 0
+) -> tuple[Policy, Simulation]:
+    """The policy of a run, ready to act, and the simulation it acts in.
+
+    Args:
+        run: The run, opened.
+        world: Where it shall act; None for the world of the run.
+        seed: Of a policy that acts by chance.
+
+    Raises:
+        FileNotFoundError: The run has no checkpoint yet.
+        ValueError: The checkpoint is damaged or of other networks, or the world does not fit.
+    """
+    config = run.config
+    place = config.world if world is None else world
+    rows = make_rows(place, config.task, config.agent, config.env, num_envs=1)
+    learner = config.agent.build(rows.env, seed, config.device)
+    if not isinstance(learner, RandomPolicy):
+        if run.checkpoint is None:
+            raise FileNotFoundError(f"the run in {run.folder} has no checkpoint yet")
+        _set_parameters(learner, read_checkpoint(run.checkpoint), run.checkpoint, config.device)
+    return learner, rows.simulation
+
+
+def _set_parameters(learner: Any, values: Mapping[str, Any], source: Path, device: str) -> None:
+    try:
+        learner.set_parameters(values["parameters"], exact_match=True, device=device)
+    except (KeyError, RuntimeError, ValueError) as error:
+        said = str(error).splitlines()[0]
+        raise ValueError(f"checkpoint {source} holds other networks: {said}") from error
+
+
+class _Run:
+    """One run of a learner, with its open files."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        settings: Mapping[str, Any],
+        folder: RunFolder,
+        rows: Rows,
+        learner: Any,
+        console: Console,
+    ) -> None:
+        self.config, self.settings, self.folder = config, settings, folder
+        self.rows, self.learner, self.console = rows, learner, console
+        self.metrics: CsvTable | None = None
+        self.timings: CsvTable | None = None
+        self.books = Books([0.0] * config.num_envs, [0] * config.num_envs)
+        self.checkpoint_s = 0.0
+        self.sink: Sink | None = None
+
+    def go(self, checkpoint: Path | None) -> None:
+        """Learn what is left to learn."""
+        self.learner.set_logger(LearnerLog(None, []))
+        if checkpoint is not None:
+            self._resume(checkpoint)
+        left = self.config.steps - self.learner.num_timesteps
+        if left <= 0:
+            return
+        if checkpoint is not None and not self.config.agent.resumes:
+            raise ValueError(
+                f"{self.folder.path} holds a run that was stopped and cannot go on: this agent's "
+                "replay memory is not kept. Give another folder, or remove this one"
+            )
+        try:
+            watch = Watch(self.books, self.config.agent.row_every, self._boundary)
+            self.learner.learn(
+                left, watch, log_interval=None, reset_num_timesteps=checkpoint is None
+            )
+        finally:
+            for file in (self.metrics, self.timings, self.sink):
+                if file is not None:
+                    file.close()
+
+    def _boundary(self, watch: Watch) -> None:
+        config, step = self.config, self.learner.num_timesteps
+        began = time.perf_counter()
+        evaluation = self._evaluated(step)
+        watch.seconds["evaluation_s"] = time.perf_counter() - began
+        if self.metrics is None or self.timings is None:
+            assert evaluation is not None
+            heads = columns(evaluation, config.agent.columns)
+            self.metrics = CsvTable(self.folder.metrics, heads)
+            self.timings = CsvTable(self.folder.timings, TIMING_COLUMNS)
+        if self.sink is None:
+            self.sink = config.logger.open(self.folder.path, self.settings, step)
+        learned = {k: float(v) for k, v in self.learner.logger.name_to_value.items()}
+        self.learner.logger.dump(step)
+        row = {
+            **watch.finished.row(),
+            "timesteps": step,
+            "episodes": self.books.episodes,
+            **learned,
+            **evaluation_row(evaluation),
+        }
+        self.metrics.write(row)
+        self.timings.write({"timesteps": step, **watch.seconds, "checkpoint_s": self.checkpoint_s})
+        self.sink.write({k: row.get(k) for k in self.metrics.columns[1:]}, step)
+        began = time.perf_counter()
+        self._save(step)
+        _document(self.folder, self.settings)
+        self.checkpoint_s = time.perf_counter() - began
+        self._tell(step, watch, evaluation)
+
+    def _evaluated(self, step: int) -> Evaluation | None:
+        """An evaluation where one is due: first, last, and every so many steps."""
+        settings, last = self.config.evaluation, self.books.evaluated
+        if last >= 0 and step - last < settings.every and step < self.config.steps:
+            return None
+        self.books.evaluated = step
+        return evaluate_policy(
+            self.learner,
+            self.rows.simulation,
+            settings,
+            settings.episodes,
+            self.config.world,
+            self.folder.path / "videos" / f"step-{step:010d}",
+        )
+
+    def _save(self, step: int) -> None:
+        learner, resumes = self.learner, self.config.agent.resumes
+        assert self.metrics is not None and self.timings is not None
+        values: dict[str, Any] = {"parameters": learner.get_parameters(), "timesteps": step}
+        if resumes:
+            values |= {
+                "updates": learner._n_updates,
+                "last_obs": to_plain(learner._last_obs),
+                "episode_starts": to_plain(learner._last_episode_starts),
+                "memory": to_plain(getattr(learner, "_last_lstm_states", None)),
+                "random": random_state(),
+                "books": asdict(self.books),
+                "metrics_bytes": self.metrics.length,
+                "timings_bytes": self.timings.length,
+            }
+        save_checkpoint(
+            self.folder.checkpoints, step, values, self.rows.save if resumes else lambda _: None
+        )
+
+    def _resume(self, checkpoint: Path) -> None:
+        learner, values = self.learner, read_checkpoint(checkpoint)
+        _set_parameters(learner, values, checkpoint, self.config.device)
+        learner.num_timesteps = values["timesteps"]
+        if not self.config.agent.resumes:
+            return
+        learner._n_updates = values["updates"]
+        learner._last_obs = to_arrays(values["last_obs"])
+        learner._last_episode_starts = to_arrays(values["episode_starts"])
+        if values["memory"] is not None:
+            learner._last_lstm_states = type(learner._last_lstm_states)(*values["memory"])
+        self.books = Books(**values["books"])
+        self.rows.restore(rows_of(checkpoint))
+        self.metrics = CsvTable(self.folder.metrics, None, values["metrics_bytes"])
+        self.timings = CsvTable(self.folder.timings, None, values["timings_bytes"])
+        self.console.print(f"going on at step {learner.num_timesteps}")
+        # Last, since building and restoring may have drawn numbers.
+        restore_random_state(values["random"])
+
+    def _tell(self, step: int, watch: Watch, evaluation: Evaluation | None) -> None:
+        line = f"{step:>9} steps"
+        told = watch.finished.row()
+        for name in ("return", "is_success"):
+            if name in told:
+                line += f"  {name} {told[name]:.3f}"
+        line += f"  {watch.seconds['rollout_s']:.1f} + {watch.seconds['update_s']:.1f} s"
+        if evaluation is not None:
+            told_by = evaluation.summary()
+            names = [name for name in ("return", "is_success") if name in told_by]
+            line += "  evaluated: " + ", ".join(f"{name} {told_by[name]}" for name in names)
+        self.console.print(line, highlight=False, soft_wrap=True)
+
+
+def _record_chance(
+    config: TrainConfig,
+    settings: Mapping[str, Any],
+    folder: RunFolder,
+    rows: Rows,
+    policy: Policy,
+) -> None:
+    """The one row of a run that learns nothing."""
+    judged = config.evaluation
+    evaluation = evaluate_policy(policy, rows.simulation, judged, judged.episodes, config.world)
+    table = CsvTable(folder.metrics, columns(evaluation, ()))
+    row = {"timesteps": 0, "episodes": 0, **evaluation_row(evaluation)}
+    table.write(row)
+    table.close()
+    _document(folder, settings)
+    sink = config.logger.open(folder.path, settings, 0)
+    sink.write({name: value for name, value in row.items() if name != "timesteps"}, 0)
+    sink.close()
+
+
+def _document(folder: RunFolder, settings: Mapping[str, Any]) -> None:
+    rows = read_rows(folder.metrics)
+    write_json(
+        folder.path / "metrics.json",
+        {**provenance("agents.train"), "run": settings, "rows": rows},
+    )

@@ -1,0 +1,162 @@
+"""A run's folder: whose it is, and files that are written whole.
+
+config.yaml       every setting, resolved
+run.json          what the run is: its settings but for where and how it is logged
+metrics.csv       one row per rollout; the same bytes for the same settings and seed
+metrics.json      the same rows, with command, commit, device and date
+timings.csv       seconds spent, row by row
+evaluation.json   the last evaluation, episode by episode
+videos/           evaluation episodes, every frame
+checkpoints/      what the run goes on from
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+_CHECKOUT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps its files.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Resolved settings."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """Rows of the run."""
+        return self.path / "metrics.csv"
+
+    @property
+    def timings(self) -> Path:
+        """Seconds, kept apart from what is the same on every machine."""
+        return self.path / "timings.csv"
+
+    @property
+    def evaluation(self) -> Path:
+        """The last evaluation; there once a run is finished."""
+        return self.path / "evaluation.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.evaluation.is_file()
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    def claim(self, settings: Mapping[str, Any], config: str) -> None:
+        """Make the folder this run's, or check that it is.
+
+        Args:
+            settings: What the run's results depend on, as JSON values.
+            config: Text of `config.yaml`.
+
+        Raises:
+            ValueError: It holds another run; says in what they differ.
+        """
+        identity = self.path / "run.json"
+        if identity.is_file():
+            changed = differences(json.loads(identity.read_text(encoding="utf-8")), settings)
+            if changed:
+                raise ValueError(
+                    f"{self.path} holds another run ({'; '.join(changed)}): "
+                    "give another folder, or remove this one"
+                )
+            return
+        write_text(self.config, config)
+        write_json(identity, settings)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], within: str = "") -> list[str]:
+    """Settings, by dotted name, in which two runs differ, with both values."""
+    found: list[str] = []
+    for key in dict.fromkeys([*old, *new]):
+        was, now = old.get(key), new.get(key)
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            found += differences(was, now, f"{within}{key}.")
+        elif was != now:
+            found.append(f"{within}{key} was {json.dumps(was)}, now {json.dumps(now)}")
+    return found
+
+
+def provenance(module: str) -> dict[str, Any]:
+    """Where numbers come from: command, commit, device and date.
+
+    Args:
+        module: Name that `python -m` runs.
+    """
+    return {
+        "command": " ".join(["python -m", module, *sys.argv[1:]]),
+        "commit": commit(),
+        "device": device(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def commit() -> str:
+    """Commit of this checkout, marked if files that it tracks have been edited since."""
+    try:
+        head, edited = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "-uno")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head + ("+edited" if edited else "")
+
+
+def device() -> str:
+    """The processor, in words."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text(errors="replace").splitlines()
+            if line.startswith("model name")
+        ]
+        model = next(iter(names), model)
+    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write json under a temporary name, then rename.
+
+    Raises:
+        ValueError: A number is NaN or infinite; json has neither.
+    """
+    write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write under a temporary name, then rename: a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=_CHECKOUT, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()

@@ -1,0 +1,229 @@
+"""The single-file PPO: its arithmetic, and that it learns where there is something to see."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from agents import ppo_latent
+from sana_wm_gym.camera import MotionLimits
+from sana_wm_gym.envs import SanaWMVectorEnv
+from sana_wm_gym.envs.tasks import ImageGoal
+from sana_wm_gym.world.world_model import Start, WorldSpec
+
+SPEC = WorldSpec(
+    name="toy",
+    height=8,
+    width=8,
+    fps=16.0,
+    latent_shape=(4, 2, 2),
+    intrinsics=(8.0, 8.0, 4.0, 4.0),
+    limits=MotionLimits(),
+    scenes=(0,),
+)
+
+
+@dataclass(frozen=True)
+class ToyState:
+    c2w: np.ndarray
+    chunk: int
+
+
+class ToyWorld:
+    """Latents tell the pose outright, so that a policy has nothing to find out but where to go."""
+
+    spec = SPEC
+
+    def sample_start(self, rng, scene=None):
+        return Start(np.zeros((8, 8, 3), np.uint8), SPEC.intrinsics, scene=0)
+
+    def begin(self, start, seed):
+        return ToyState(np.eye(4)[None], 0)
+
+    def advance(self, states: Sequence[ToyState], cameras):
+        return [
+            replace(state, c2w=camera.c2w[1:], chunk=state.chunk + 1)
+            for state, camera in zip(states, cameras, strict=True)
+        ]
+
+    def frames(self, state):
+        raise AssertionError("latents are enough: no frame is to be decoded")
+
+    def latents(self, state):
+        pose = state.c2w[-1]
+        numbers = np.float32([pose[0, 3], pose[2, 3], pose[0, 2], 1])
+        return np.tile(numbers[None, :, None, None], (1, 1, 2, 2))
+
+    def pack(self, state):
+        return {"c2w": state.c2w, "chunk": np.array(state.chunk)}
+
+    def unpack(self, arrays):
+        return ToyState(arrays["c2w"], int(arrays["chunk"]))
+
+
+def toy_env(rows: int, task="image_goal"):
+    return SanaWMVectorEnv(rows, ToyWorld(), task=task, observation=("latent",), as_torch=True)
+
+
+def rollout(values, rewards, terminated, over):
+    """One world's rollout as `advantages` takes it."""
+    columns = (torch.tensor(part)[:, None] for part in (values, rewards, terminated, over))
+    values, rewards, terminated, over = columns
+    rest = dict.fromkeys(("views", "actions", "log_probs", "idle"), torch.zeros(0))
+    return ppo_latent.Rollout(
+        values=values, rewards=rewards, terminated=terminated, over=over, **rest
+    )
+
+
+def test_advantages_are_returns_less_values_where_lambda_is_one():
+    """Goal after two steps; a step that only begins; cut short after two more; goes on."""
+    values = [0.5, 0.25, 9.0, 0.3, 0.1, 0.7, 0.2, 0.4]
+    rewards = [1.0, 2.0, 0.0, 3.0, 4.0, 0.0, 5.0]
+    ended = [False, True, False, False, False, False, False]
+    over = [False, True, False, False, True, False, False]
+    gamma = 0.5
+    got = ppo_latent.advantages(rollout(values, rewards, ended, over), gamma, 1.0)[:, 0].tolist()
+    assert got[0] == pytest.approx(1 + gamma * 2 - 0.5)  # nothing after the goal
+    assert got[1] == pytest.approx(2 - 0.25)
+    assert got[3] == pytest.approx(3 + gamma * (4 + gamma * 0.7) - 0.3)  # the last view's worth
+    assert got[4] == pytest.approx(4 + gamma * 0.7 - 0.1)
+    assert got[6] == pytest.approx(5 + gamma * 0.4 - 0.2)
+    # Where lambda is 0 each is one surprise.
+    short = ppo_latent.advantages(rollout(values, rewards, ended, over), gamma, 0.0)[:, 0].tolist()
+    assert short[3] == pytest.approx(3 + gamma * 0.1 - 0.3)
+    assert short[1] == pytest.approx(2 - 0.25)
+
+
+def test_idle_steps_teach_nothing():
+    """Whatever is in a step that only began an episode, the improved policy is the same."""
+    torch.manual_seed(0)
+    settings = ppo_latent.Settings(epochs=2, batches=2)
+    steps, worlds = 6, 3
+    views = torch.randn(steps + 1, worlds, 8, 2, 2)
+    idle = torch.zeros(steps, worlds, dtype=torch.bool)
+    idle[2, 1] = True
+    over = idle.roll(-1, 0)
+    numbers = [torch.randn(steps, worlds) for _ in range(2)]
+    values, actions = torch.randn(steps + 1, worlds), torch.randn(steps, worlds, 5)
+
+    def improved(junk: float) -> dict[str, torch.Tensor]:
+        torch.manual_seed(1)
+        policy = ppo_latent.Policy((4, 2, 2), 5, settings)
+        seen, drawn, rewards = views.clone(), actions.clone(), numbers[1].clone()
+        seen[2, 1], drawn[2, 1], rewards[2, 1] = junk, junk, junk
+        known = values.clone()
+        known[2, 1] = 0.0  # the terminal view's own worth, which does count
+        told = ppo_latent.Rollout(seen, known, drawn, numbers[0], rewards, over, over, idle)
+        optimizer = torch.optim.Adam(policy.parameters(), 1e-2)
+        ppo_latent.improve(policy, optimizer, told, settings)
+        return policy.state_dict()
+
+    one, other = improved(0.0), improved(7.0)
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def test_policy_looks_at_the_leading_channels_of_view_and_goal():
+    settings = ppo_latent.Settings(channels=3)
+    policy = ppo_latent.Policy((4, 2, 2), 5, settings)
+    latent, goal = torch.randn(2, 16), torch.randn(2, 16)
+    seen = policy.look({"latent": latent, "goal": goal})
+    assert seen.shape == (2, 6, 2, 2)
+    assert torch.equal(seen[1, :3], latent[1].reshape(4, 2, 2)[:3])
+    assert torch.equal(seen[1, 3:], goal[1].reshape(4, 2, 2)[:3])
+    assert ppo_latent.Policy((4, 2, 2), 5, ppo_latent.Settings(channels=12)).channels == 4
+    best = policy.best({"latent": 1e3 * latent, "goal": goal})
+    assert best.shape == (2, 5) and best.abs().max() <= 1
+
+
+def test_it_learns_where_latents_tell_the_pose():
+    """Two thousand steps are enough to beat chance by far; nothing is decoded on the way."""
+    env = toy_env(16, ImageGoal(chunks=(1,), near=0.5))
+    settings = ppo_latent.Settings(steps=2000, seed=1)
+    updates = []
+    policy = ppo_latent.learn(env, settings, lambda policy, diary: updates.append(diary.steps))
+    assert updates == sorted(set(updates)) and updates[-1] >= 2000
+    env.action_space.seed(0)
+    chance = ppo_latent.judge(env, lambda observation: env.action_space.sample(), 48)
+    learned = ppo_latent.judge(env, policy.best, 48)
+    assert learned["low"] > chance["high"]
+    assert learned == ppo_latent.judge(env, policy.best, 48)  # the same goals each time
+
+
+def test_diary_rows_add_up():
+    env = toy_env(3)
+    diaries = []
+    settings = ppo_latent.Settings(num_envs=3, steps=90, rollout=20)
+    ppo_latent.learn(env, settings, lambda policy, diary: diaries.append(diary))
+    rows, diary = diaries[-1].rows, diaries[-1]
+    assert sum(row["length"] for row in rows) <= diary.steps < sum(r["length"] for r in rows) + 24
+    assert all(1 <= row["length"] <= 8 and (row["length"] == 8 or row["success"]) for row in rows)
+    assert all((row["spl"] > 0) == bool(row["success"]) for row in rows)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The command, in the toy world."""
+    monkeypatch.setattr(
+        ppo_latent,
+        "SanaWMVectorEnv",
+        lambda rows, world, **rest: SanaWMVectorEnv(rows, ToyWorld(), **rest),
+    )
+    return ["--steps", "60", "--num-envs", "4", "--rollout", "8", "--episodes", "6"]
+
+
+def test_the_command_writes_what_it_says_and_twice_the_same(small, tmp_path, capsys):
+    for name in ("one", "two"):
+        assert ppo_latent.main([*small, "--out", str(tmp_path / name), "--seed", "2"]) == 0
+    assert ppo_latent.main([*small, "--out", str(tmp_path / "other"), "--seed", "3"]) == 0
+    assert "held-out goals" in capsys.readouterr().out
+    files = {path.name for path in (tmp_path / "one").iterdir()}
+    assert files == {"episodes.csv", "policy.safetensors", "summary.json"}
+    for name in ("episodes.csv", "policy.safetensors"):
+        one, two, other = ((tmp_path / run / name).read_bytes() for run in ("one", "two", "other"))
+        assert one == two != other
+    with (tmp_path / "one" / "episodes.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows and set(rows[0]) == {"step", "world", "length", "return", "spl", "success"}
+    summary = json.loads((tmp_path / "one" / "summary.json").read_text())
+    settings = ppo_latent.Settings(**summary["settings"])
+    assert settings.seed == 2
+    assert 0 <= summary["policy"]["low"] <= summary["policy"]["success"] <= 1
+    policy = ppo_latent.Policy((4, 2, 2), 5, settings)
+    policy.load_state_dict(load_file(tmp_path / "one" / "policy.safetensors"))
+    assert isinstance(policy, nn.Module)
+
+
+def test_help_teaches_every_setting(capsys):
+    with pytest.raises(SystemExit) as end:
+        ppo_latent.main(["--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    for word in ("--channels", "--num-envs", "--smoothing", "leading latent channels", "(0.95)"):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--steps", "0"], "steps is 0, expected 1"),
+        (["--gamma", "1.5"], "gamma is 1.5, expected 0 to 1"),
+        (["--seed", "-1"], "seed is -1, expected 0 to 999"),
+        (["--world", "nowhere"], "unknown world 'nowhere'"),
+        (["--world", "procedural"], "cannot be observed as ['latent']"),
+    ],
+)
+def test_bad_settings_are_one_line(arguments, said, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert ppo_latent.main([*arguments, "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not out.exists()

@@ -1,0 +1,388 @@
+"""Training runs: what they leave, how they go on after a stop, and what they refuse."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("stable_baselines3")
+pytest.importorskip("hydra")
+
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+
+from agents.train import train
+from agents.training import checkpoint as checkpoint_module
+from agents.training.algorithms import PPO, DeepQ, Network, Random, RecurrentPPO, SacHer
+from agents.training.command import CONF, instantiated, run_command
+from agents.training.config import EnvSettings, EvaluationSettings, TrainConfig
+from agents.training.learning import learn
+from agents.training.loggers import CsvTable, Tensorboard, Wandb, read_rows
+from agents.training.run_folder import differences
+from sana_wm_gym.envs.goal_env import ThumbnailGoal
+from sana_wm_gym.envs.tasks import TASKS, ImageGoal, Sparse
+from sana_wm_gym.world.procedural import ProceduralWorld
+
+ROOT = Path(__file__).parents[2]
+WORLD = ProceduralWorld(size=(16, 16), scenes=(8,), start_radius=0.7)
+TASK = ImageGoal(horizon=2, chunks=(1,))
+SMALL = PPO(rollout=4, batch_size=8, epochs=1, network=Network(features=8, layers=(8,)))
+JUDGED = EvaluationSettings(episodes=2, last_episodes=2, every=16, rows=2, videos=0)
+QUIET = Console(quiet=True)
+
+CLI = [
+    "world=procedural",
+    "world._target_=sana_wm_gym.world.procedural.ProceduralWorld",
+    "~world.name",
+    "+world.size=[16,16]",
+    "+world.scenes=[8]",
+    "task.horizon=2",
+    "task.chunks=[1]",
+    "num_envs=2",
+    "steps=32",
+    "agent.rollout=4",
+    "agent.batch_size=8",
+    "agent.epochs=1",
+    "agent.network.features=8",
+    "evaluation.episodes=2",
+    "evaluation.last_episodes=2",
+    "evaluation.every=100",
+    "evaluation.rows=2",
+    "evaluation.videos=0",
+]
+
+
+def config(folder: Path, **changes: Any) -> TrainConfig:
+    values = {"agent": SMALL, "num_envs": 2, "steps": 32, "evaluation": JUDGED, **changes}
+    return TrainConfig(WORLD, str(folder), TASK, **values)
+
+
+def run(folder: Path, **changes: Any) -> bytes:
+    """Metrics of a run of the small world, from where it stands to its end."""
+    learn(config(folder, **changes), {"run": "small"}, "", QUIET)
+    return (folder / "metrics.csv").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(folder, evaluation=replace(JUDGED, videos=1))
+    return folder
+
+
+def test_a_run_leaves_what_it_promises(whole: Path) -> None:
+    with (whole / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["timesteps"]) for row in rows] == [0, 8, 16, 24, 32]
+    assert [row["eval/return"] != "" for row in rows] == [True, False, True, False, True]
+    assert all(row["train/loss"] for row in rows[1:])
+    # Two rows of two chunks each: four episodes in every rollout of 2 x 4 steps, fewer if a goal
+    # is reached early, never less than two.
+    episodes = [int(row["episodes"]) for row in rows]
+    assert all(after - before >= 2 for before, after in zip(episodes, episodes[1:], strict=False))
+    document = json.loads((whole / "metrics.json").read_text())
+    assert document["rows"] == read_rows(whole / "metrics.csv")
+    assert {"command", "commit", "device", "date", "run"} <= document.keys()
+    assert not any(name.endswith("_s") for name in rows[0])  # no clocks among what is compared
+    last = json.loads((whole / "evaluation.json").read_text())
+    assert [one["seed"] for one in last["episodes"]] == [10000, 10001]
+    [video] = (whole / "videos" / "last").iterdir()
+    frames, _ = imageio_ffmpeg.count_frames_and_secs(str(video))
+    assert frames == 1 + 24 * last["episodes"][0]["length"]
+    assert len(list((whole / "checkpoints").iterdir())) == 1
+
+
+def test_a_finished_run_is_not_run_again(whole: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+    run(whole, evaluation=replace(JUDGED, videos=1))
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
+
+
+class StoppedError(Exception):
+    """Stands in for a signal that ends the process."""
+
+
+@pytest.mark.parametrize("write", [0, 2])
+def test_a_run_stopped_while_it_writes_goes_on_to_the_same_bytes(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: int
+) -> None:
+    calls = iter(range(1000))
+    rename = os.replace
+
+    def stop(source: Any, target: Any) -> None:
+        if next(calls) == write:
+            raise StoppedError
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_module.os, "replace", _only_folders(stop, rename))
+        with pytest.raises(StoppedError):
+            run(tmp_path)
+    assert any(path.name.endswith(".partial") for path in (tmp_path / "checkpoints").iterdir())
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("40,1,0.3")  # half a row, as if the disk had the last word
+    assert run(tmp_path) == (whole / "metrics.csv").read_bytes()
+
+
+def _only_folders(stop: Any, rename: Any) -> Any:
+    """`stop` for checkpoints, which are folders; other files are renamed as ever."""
+    return lambda a, b: stop(a, b) if Path(a).is_dir() else rename(a, b)
+
+
+def test_a_killed_process_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    killed, never = tmp_path / "killed", tmp_path / "never"
+    command = [sys.executable, "-m", "agents.train", *CLI, f"folder={killed}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not any((killed / "checkpoints").glob("step-*")):
+            time.sleep(0.01)
+        time.sleep(random.uniform(0.0, 0.5))
+        assert process.poll() is None, "the run was over before it could be killed"
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not (killed / "evaluation.json").exists()
+    for folder in (killed, never):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            assert train(compose("agents", [*CLI, f"folder={folder}"])) == 0
+    assert (killed / "metrics.csv").read_bytes() == (never / "metrics.csv").read_bytes()
+
+
+def test_a_policy_with_memory_goes_on_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sb3_contrib")
+    agent = RecurrentPPO(
+        rollout=3, batch_size=6, epochs=1, memory=4, network=Network(features=8, layers=(8,))
+    )
+    expected = run(tmp_path / "whole", agent=agent, steps=18)
+    with monkeypatch.context() as patch:
+
+        def stop(source: Any, target: Any) -> None:
+            if "0000000012" in str(target):
+                raise StoppedError
+            rename(source, target)
+
+        rename = os.replace
+        patch.setattr(checkpoint_module.os, "replace", _only_folders(stop, rename))
+        with pytest.raises(StoppedError):
+            run(tmp_path / "stopped", agent=agent, steps=18)
+    assert run(tmp_path / "stopped", agent=agent, steps=18) == expected
+
+
+def test_a_stopped_run_with_a_replay_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = DeepQ(
+        learning_starts=4, batch_size=4, gradients=1, network=Network(features=8, layers=(8,))
+    )
+    monkeypatch.setattr(DeepQ, "row_every", 8)
+    assert b"train/loss" in run(tmp_path / "whole", agent=agent, steps=16)
+    with monkeypatch.context() as patch:
+
+        def stop(source: Any, target: Any) -> None:
+            if "0000000008" in str(target):
+                raise StoppedError
+            rename(source, target)
+
+        rename = os.replace
+        patch.setattr(checkpoint_module.os, "replace", _only_folders(stop, rename))
+        with pytest.raises(StoppedError):
+            run(tmp_path / "stopped", agent=agent, steps=16)
+    with pytest.raises(ValueError, match="cannot go on"):
+        run(tmp_path / "stopped", agent=agent, steps=16)
+
+
+def test_hindsight_needs_goals_that_can_be_swapped(tmp_path: Path) -> None:
+    agent = SacHer(
+        learning_starts=8, batch_size=4, gradients=1, network=Network(features=8, layers=(8,))
+    )
+    with pytest.raises(ValueError, match="image_goal_her"):
+        run(tmp_path / "refused", agent=agent)
+    hindsight = replace(config(tmp_path, agent=agent, steps=12), task=ThumbnailGoal(walk=TASK))
+    evaluation = learn(hindsight, {}, "", QUIET)
+    assert evaluation.task == "thumbnail_goal"
+
+
+def test_chance_leaves_a_run_too(tmp_path: Path) -> None:
+    run(tmp_path, agent=Random())
+    [row] = read_rows(tmp_path / "metrics.csv")
+    assert row["timesteps"] == 0 and row["eval/return"] is not None
+    assert (tmp_path / "evaluation.json").is_file()
+
+
+def test_folders_do_not_mix_runs(whole: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+    with pytest.raises(ValueError, match='run was "small", now "other"'):
+        learn(config(whole), {"run": "other"}, "", QUIET)
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
+
+
+def test_differences_name_what_differs() -> None:
+    same = {"a": 1, "b": {"c": [1, 2]}}
+    assert differences(same, same) == []
+    assert differences(same, {"a": 1, "b": {"c": [1]}, "d": 2}) == [
+        "b.c was [1, 2], now [1]",
+        "d was null, now 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PPO(gamma=1.5), "agent.gamma=1.5"),
+        (lambda: PPO(rollout=0), "agent.rollout=0"),
+        (lambda: PPO(learning_rate=float("nan")), "agent.learning_rate"),
+        (lambda: PPO(noise=0.0), "agent.noise"),
+        (lambda: RecurrentPPO(memory=-1), "agent.memory"),
+        (lambda: DeepQ(action_mode="continuous"), "needs 'discrete'"),
+        (lambda: DeepQ(gradients=0), "agent.gradients"),
+        (lambda: SacHer(action_mode="keys"), "needs 'continuous'"),
+        (lambda: Network(features=0), "network.features=0"),
+        (lambda: PPO(batch_size=7).check(4), "expected a divisor of"),
+        (lambda: EvaluationSettings(episodes=0), "evaluation.episodes=0"),
+        (lambda: EvaluationSettings(videos=True), "evaluation.videos=True"),
+        (lambda: EnvSettings(size=(3,)).observation_size, "expected \\[height, width\\]"),
+        (lambda: Wandb(mode="on"), "logger.mode='on'"),
+        (lambda: config(Path(), num_envs=0), "num_envs=0"),
+        (lambda: config(Path(), steps=1.5), "steps=1.5"),
+    ],
+)
+def test_settings_are_checked(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["foo=1", "agent=nobody", "world=nowhere", "agent.gamma=2", "launcher=joblib", "task.near=-1"],
+)
+def test_a_wrong_setting_is_one_line_and_status_2(
+    override: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if override.startswith("launcher"):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["train", override])
+    with pytest.raises(SystemExit) as stop:
+        run_command("agents", train)
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+
+
+def test_every_choice_of_every_group_can_be_made() -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for group in ("world", "task", "agent", "logger"):
+            for path in sorted((CONF / group).glob("*.yaml")):
+                extra = ["world.name=procedural"] if path.stem == "named" else []
+                cfg = compose("agents", [f"{group}={path.stem}", "folder=x", *extra])
+                instantiated(cfg[group])
+
+
+def test_tasks_of_conf_are_the_defaults() -> None:
+    """So that a task means the same by name, in `gym.make`, as by group."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for name, make in TASKS.items():
+            if name == "free_roam":
+                continue
+            task = instantiated(compose("agents", [f"task={name}"]).task)
+            assert _plain(task) == _plain(make())
+        sparse = instantiated(compose("agents", ["task=image_goal_sparse"]).task)
+        assert _plain(sparse) == _plain(ImageGoal(reward=Sparse()))
+
+
+def _plain(task: Any) -> Any:
+    if hasattr(task, "__dataclass_fields__"):
+        return {"": type(task).__name__} | {
+            name: _plain(getattr(task, name)) for name in task.__dataclass_fields__
+        }
+    return list(task) if isinstance(task, tuple) else task
+
+
+@settings(max_examples=15)
+@given(st.lists(st.floats(allow_nan=False), min_size=1, max_size=6), st.data())
+def test_a_table_cut_back_and_written_again_is_the_same(
+    tmp_path_factory: pytest.TempPathFactory, values: list[float], data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("table")
+    table = CsvTable(folder / "a.csv", ["x", "y"])
+    lengths = [table.length]
+    for value in values:
+        table.write({"x": value, "z": 1})
+        lengths.append(table.length)
+    table.close()
+    kept = data.draw(st.integers(0, len(values)))
+    (folder / "b.csv").write_bytes((folder / "a.csv").read_bytes() + b"1,")
+    again = CsvTable(folder / "b.csv", None, lengths[kept])
+    for value in values[kept:]:
+        again.write({"x": value, "z": 1})
+    again.close()
+    assert (folder / "b.csv").read_bytes() == (folder / "a.csv").read_bytes()
+
+
+def test_events_are_written(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    sink = Tensorboard().open(tmp_path, {}, 0)
+    sink.write({"return": 1.0, "train/loss": None}, 3)
+    sink.close()
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+class FakeWandb:
+    """Remembers what it is told."""
+
+    Settings = dict
+
+    def __init__(self) -> None:
+        self.asked: dict[str, Any] = {}
+        self.rows: list[Any] = []
+
+    def init(self, **asked: Any) -> FakeWandb:
+        self.asked = asked
+        return self
+
+    def log(self, row: Any, step: int) -> None:
+        self.rows.append((step, row))
+
+    def finish(self) -> None: ...
+
+
+def test_wandb_stays_offline_and_goes_on_with_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    sink = Wandb().open(tmp_path, {"seed": 0}, 0)
+    sink.write({"return": 1.0, "length": None}, 8)
+    assert fake.asked["mode"] == "offline" and fake.rows == [(8, {"return": 1.0})]
+    first = fake.asked["id"]
+    Wandb().open(tmp_path, {"seed": 0}, 8)
+    assert fake.asked["id"] == first
+    Wandb().open(tmp_path, {"seed": 1}, 0)
+    assert fake.asked["id"] != first
+
+
+@pytest.mark.parametrize(
+    ("logger", "module"),
+    [(Wandb(), "wandb"), (Tensorboard(), "torch.utils.tensorboard")],
+)
+def test_a_missing_package_says_what_to_install(
+    logger: Any, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=r"pip install sana_wm_gym\[agents\]"):
+        logger.open(tmp_path, {}, 0)
