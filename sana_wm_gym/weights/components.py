@@ -116,7 +116,10 @@ def _language_model(folder: Path, dtype: torch.dtype, device: str) -> tuple[Any,
         from transformers import AutoModel, AutoTokenizer
     except ImportError as error:
         raise ModuleNotFoundError(HUB_EXTRA) from error
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    # Diffusers' layout keeps the tokenizer in a folder beside the network's.
+    beside = folder.parent / "tokenizer"
+    own = any(folder.glob("tokenizer*")) or not beside.is_dir()
+    tokenizer = AutoTokenizer.from_pretrained(folder if own else beside, local_files_only=True)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model = AutoModel.from_pretrained(

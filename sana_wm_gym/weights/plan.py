@@ -43,6 +43,14 @@ class Precision(StrEnum):
     NVFP4 = "NVFP4"
 
 
+CAPABILITY: Mapping[Precision, tuple[int, int]] = {
+    Precision.BF16: (8, 0),
+    Precision.FP8: (9, 0),
+    Precision.NVFP4: (10, 0),
+}
+"""CUDA compute capability that a precision needs."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One part of a release.
@@ -128,7 +136,7 @@ def options(release: Release, table: Sequence[Row], machine: Machine) -> list[Op
     by_name = {row.component.name: row for row in table}
     vae = by_name["vae"].memory[Precision.BF16] or by_name["vae"].disk
     state = memory_bytes() if release.variant is Variant.STREAMING else 0
-    for precision, capability in zip(Precision, ((8, 0), (9, 0), (10, 0)), strict=True):
+    for precision, capability in CAPABILITY.items():
         weights = by_name["generator"].memory[precision]
         assert weights is not None, "the generator's shapes are always known"
         base = weights + state

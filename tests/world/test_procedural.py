@@ -422,7 +422,9 @@ def test_the_last_frame_alone_is_the_last_of_all() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_twin_draws_the_starts_of_the_other_world(seed: int) -> None:
     other = ProceduralWorld(size=(24, 32), scenes=(5, 8), start_radius=0.7)
-    twin = ProceduralWorld.twin(replace(other.spec, name="learned", latent_shape=(2, 3, 4)))
+    twin = ProceduralWorld.twin(
+        dataclasses.replace(other.spec, name="learned", latent_shape=(2, 3, 4))
+    )
     assert twin == other
     start, same = (w.sample_start(np.random.default_rng(seed)) for w in (other, twin))
     assert np.array_equal(start.image, same.image)
@@ -437,7 +439,7 @@ def test_a_twin_draws_the_starts_of_the_other_world(seed: int) -> None:
 
 def test_a_twin_needs_scenes_and_a_radius_some_size() -> None:
     with pytest.raises(ValueError, match="no twin"):
-        ProceduralWorld.twin(replace(ProceduralWorld().spec, scenes=()))
+        ProceduralWorld.twin(dataclasses.replace(ProceduralWorld().spec, scenes=()))
     with pytest.raises(ValueError, match="start_radius = 0"):
         ProceduralWorld(start_radius=0)
 

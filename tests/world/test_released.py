@@ -5,9 +5,7 @@ Text to first frame to six chunks to pixels to mp4, by the files and the environ
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,34 +16,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
-from torch import nn
 
 pytest.importorskip("transformers")
 pytest.importorskip("diffusers", minversion="0.42")
 
-import diffusers
-from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import (
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    Gemma3ForCausalLM,
-    Gemma3TextConfig,
-    PreTrainedTokenizerFast,
-)
+from tiny_release import CONFIG, SIZE, Stack, picture
 
 from sana_wm_gym.camera.trajectory import CameraTrajectory
 from sana_wm_gym.envs import ChunkVideoRecorder, SanaWMEnv
 from sana_wm_gym.envs.snapshot import Snapshot
 from sana_wm_gym.models.state import named_tensors
 from sana_wm_gym.models.text import Prompt, PromptEmbedding
-from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
-from sana_wm_gym.weights.generator import save_generator
-from sana_wm_gym.weights.names import Variant
+from sana_wm_gym.models.transformer import SanaWMConfig
 from sana_wm_gym.weights.prompt_cache import PromptKey, write_embedding
 from sana_wm_gym.world import catalogue
-from sana_wm_gym.world.offline import load_offline
 from sana_wm_gym.world.released import (
     FOLDER_VARIABLE,
     StreamingWorld,
@@ -56,148 +40,10 @@ from sana_wm_gym.world.released import (
 )
 from sana_wm_gym.world.world_model import Start
 
-SIZE = (64, 96)
-CONFIG = SanaWMConfig(
-    latent_channels=8,
-    width=32,
-    depth=4,
-    heads=2,
-    softmax_every=2,
-    mlp_ratio=1.5,
-    text_channels=16,
-    text_tokens=12,
-    position_entries=5,
-)
-# Strides as released; widths and layer counts small.
-VAE = {
-    "latent_channels": CONFIG.latent_channels,
-    "block_out_channels": [8, 16, 16, 16],
-    "layers_per_block": [1, 1, 1, 1, 1],
-    "decoder_block_out_channels": [8, 16, 32],
-    "decoder_layers_per_block": [1, 1, 1, 1],
-    "decoder_causal": True,
-}
-LTX = {
-    "in_channels": CONFIG.latent_channels,
-    "out_channels": CONFIG.latent_channels,
-    "num_attention_heads": 2,
-    "attention_head_dim": 12,
-    "cross_attention_dim": 24,
-    "audio_in_channels": 3,
-    "audio_out_channels": 3,
-    "audio_num_attention_heads": 2,
-    "audio_attention_head_dim": 6,
-    "audio_cross_attention_dim": 12,
-    "num_layers": 2,
-    "caption_channels": 16,
-    "rope_type": "split",
-}
-WORDS = ["<pad>", "<bos>", "<eos>", "<unk>", *["a", "room", "with", "two", "doors", "Prompt:"]]
-GEMMA = {
-    "vocab_size": len(WORDS),
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 8,
-}
-CHI_PROMPT = ["two rooms", "User Prompt: "]
-
-
-def scramble(module: nn.Module, seed: int) -> None:
-    random = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            spread = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
-            parameter.normal_(0.0, spread, generator=random)
-
-
-def write_generator(folder: Path) -> None:
-    """As published: nested, prefixed, pickled."""
-    folder.mkdir()
-    model = SanaWM(CONFIG)
-    scramble(model, 0)
-    weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    torch.save({"generator": weights}, folder / "model.pt")
-
-
-def write_vae(folder: Path, **changes: Any) -> None:
-    folder.mkdir()
-    vae = diffusers.AutoencoderKLLTX2Video(**VAE | changes)
-    scramble(vae, 1)
-    config = {name: value for name, value in vae.config.items() if name != "upsample_type"}
-    config["_class_name"] = "AutoencoderKLCausalLTX2Video"
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    save_file(vae.state_dict(), folder / "diffusion_pytorch_model.safetensors")
-
-
-def write_text_encoder(folder: Path) -> None:
-    torch.manual_seed(2)
-    Gemma2ForCausalLM(Gemma2Config(**GEMMA)).save_pretrained(folder)
-    write_tokenizer(folder)
-
-
-def write_second_stage(folder: Path, text: Path) -> None:
-    torch.manual_seed(3)
-    transformer = diffusers.LTX2VideoTransformer3DModel(**LTX)
-    transformer.save_pretrained(folder / "transformer")
-    small = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1}
-    LTX2TextConnectors(
-        caption_channels=16,
-        text_proj_in_factor=3,
-        **{f"{kind}_connector_{k}": v for kind in ("video", "audio") for k, v in small.items()},
-    ).save_pretrained(folder / "connectors")
-    Gemma3ForCausalLM(Gemma3TextConfig(**GEMMA)).save_pretrained(text)
-    write_tokenizer(text)
-
-
-def write_tokenizer(folder: Path) -> None:
-    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    core.post_processor = processors.TemplateProcessing(
-        single="<bos> $A", special_tokens=[("<bos>", 1)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="<pad>",
-        bos_token="<bos>",
-        eos_token="<eos>",
-        unk_token="<unk>",
-    ).save_pretrained(folder)
-
-
-@dataclass(frozen=True)
-class Stack:
-    """A release on disk and what loads it."""
-
-    folder: Path
-    prompts: Path
-
-    def load(self, **changes: Any) -> StreamingWorld:
-        arguments = {"config": CONFIG, "size": SIZE, "device": "cpu", "prompts": self.prompts}
-        return load_streaming(streaming_files(self.folder), **{**arguments, **changes})
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    folder = tmp_path_factory.mktemp("release")
-    write_generator(folder / "sana_dit")
-    write_vae(folder / "ltx2_causal_vae")
-    write_text_encoder(folder / "gemma-2-2b-it")
-    write_second_stage(folder / "refiner_diffusers", folder / "gemma3_12b")
-    lines = "".join(f"    - {json.dumps(line)}\n" for line in CHI_PROMPT)
-    (folder / "config.yaml").write_text(f"text_encoder:\n  chi_prompt:\n{lines}", encoding="utf-8")
-    return Stack(folder, tmp_path_factory.mktemp("prompts"))
-
 
 @pytest.fixture(scope="module")
 def world(stack: Stack) -> StreamingWorld:
     return stack.load()
-
-
-def picture(height: int = 80, width: int = 200) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def environment(world: StreamingWorld, **changes: Any) -> SanaWMEnv:
@@ -424,7 +270,7 @@ def test_a_prompt_without_an_encoder(stack: Stack, tmp_path: Path) -> None:
     world = Stack(tmp_path, tmp_path / "prompts").load()
     with pytest.raises(FileNotFoundError, match="put gemma-2-2b-it/ beside the generator"):
         environment(world).reset()
-    with pytest.raises(FileNotFoundError, match="expected refiner_diffusers/ and gemma3_12b/"):
+    with pytest.raises(FileNotFoundError, match="refiner_diffusers/ and gemma3_12b/"):
         Stack(tmp_path, tmp_path / "prompts").load(refined=True)
 
 
@@ -465,41 +311,3 @@ def test_a_world_by_its_name(stack: Stack, tmp_path: Path, monkeypatch: pytest.M
             assert (reward, terminated, truncated) == (0, False, False)
     finally:
         catalogue._load.cache_clear()  # no other test is to find the small worlds
-
-
-@pytest.mark.parametrize("variant", [Variant.BIDIRECTIONAL, Variant.CHUNK_CAUSAL])
-def test_whole_clips_along_a_trajectory(stack: Stack, tmp_path: Path, variant: Variant) -> None:
-    (tmp_path / "dit").mkdir()
-    model = SanaWM(replace(CONFIG, position_entries=0))
-    scramble(model, 0)
-    save_generator(tmp_path / "dit" / "weights.safetensors", model, variant)
-    write_vae(tmp_path / "vae", decoder_causal=False)
-    (tmp_path / "gemma-2-2b-it").symlink_to(stack.folder / "gemma-2-2b-it")
-    (tmp_path / "config.yaml").symlink_to(stack.folder / "config.yaml")
-    generator = load_offline(
-        tmp_path, variant, config=CONFIG, steps=3, device="cpu", prompts=stack.prompts
-    )
-    assert generator.group == (8 if variant is Variant.BIDIRECTIONAL else 24)
-
-    def path(frames: int, step: float = 0.02) -> CameraTrajectory:
-        c2w = np.tile(np.eye(4), (frames, 1, 1))
-        c2w[:, 2, 3] = step * np.arange(frames)
-        return CameraTrajectory(c2w, np.array(assumed_intrinsics(*SIZE)), *SIZE[::-1])
-
-    image = picture(*SIZE)
-    clip = generator.generate(image, path(49), "a room")
-    assert clip.shape == (49, *SIZE, 3) and clip.dtype == np.uint8
-    assert np.array_equal(clip, generator.generate(image, path(49), "a room"))
-    for other in (
-        generator.generate(image, path(49, 0.05), "a room"),
-        generator.generate(image, path(49), "two doors"),
-        generator.generate(image, path(49), "a room", negative_prompt="two doors"),
-        generator.generate(image, path(49), "a room", seed=1),
-    ):
-        assert not np.array_equal(clip, other)
-    with pytest.raises(ValueError, match=f"given 26 poses; expected {generator.group} k"):
-        generator.generate(image, path(26), "a room")
-    with pytest.raises(ValueError, match="expected uint8"):
-        generator.generate(image[1:], path(49), "a room")
-    with pytest.raises(ValueError, match=r"whole clips are made by the other two"):
-        load_offline(tmp_path, Variant.STREAMING)

@@ -1,0 +1,200 @@
+"""Weights in fp8 or NVFP4, by NVIDIA's Transformer Engine, to spare memory.
+
+The linears of attention, caption attention and feed-forward store their weights in eight or four
+bits and multiply in them. What reads cameras, embeds, modulates or writes latents stays in
+bfloat16: which weights are quantised is said by `weights.names`, where `plan` counts them too.
+
+Source: SANA-WM streaming release; spec "Quantisation". Needs a GPU: fp8 compute capability 9.0,
+NVFP4 10.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sana_wm_gym.models.layers import PointwiseConv
+from sana_wm_gym.models.refiner import Refiner
+from sana_wm_gym.models.transformer import SanaWM
+from sana_wm_gym.weights.names import quantised, quantised_refiner
+from sana_wm_gym.weights.plan import CAPABILITY, Chooser, Precision
+
+ROWS = 32
+"""Tokens are filled up to a multiple of this: the kernels want whole blocks."""
+
+_MISSING = (
+    'no Transformer Engine for {precision}; install "sana_wm_gym[fp8]" (transformer-engine >= 2.0)'
+)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Transformer Engine, set up for one precision.
+
+    Attributes:
+        linear: Its linear layer: (in, out, bias=, params_dtype=, device=).
+        storing: Makes a context in which layers are built with quantised weights.
+        computing: Makes a context in which they multiply in that precision.
+    """
+
+    linear: Callable[..., nn.Module]
+    storing: Callable[[], AbstractContextManager[Any]]
+    computing: Callable[[], AbstractContextManager[Any]]
+
+
+def require_gpu(precision: Precision, dtype: torch.dtype, device: torch.device) -> None:
+    """Refuse a precision that a device does not have, before anything is loaded.
+
+    Raises:
+        ValueError: Fewer bits than bfloat16 and no GPU, one that is too old, or another `dtype`.
+    """
+    if precision is Precision.BF16:
+        return
+    wanted = CAPABILITY[precision]
+    if device.type != "cuda":
+        raise ValueError(f"given {precision} on {device}; expected a GPU, or Precision.BF16")
+    found = torch.cuda.get_device_capability(device)
+    if found < wanted:
+        raise ValueError(
+            f"given {precision} on a GPU of compute capability {found[0]}.{found[1]}; "
+            f"expected {wanted[0]}.{wanted[1]} or newer"
+        )
+    if dtype != torch.bfloat16:
+        raise ValueError(f"given {precision} with {dtype}; expected bfloat16 for all else")
+
+
+def engine_for(precision: Precision, *, smoothing: bool) -> Engine:
+    """Transformer Engine with the recipe of the release.
+
+    Args:
+        precision: fp8 (128 x 128 blocks) or NVFP4.
+        smoothing: For NVFP4, Hadamard rotation and stochastic rounding. The generator loses its
+            pose following without them; the refiner runs without.
+
+    Raises:
+        ImportError: Transformer Engine is missing, or too old for the precision.
+    """
+    try:
+        te = import_module("transformer_engine.pytorch")
+        recipes = import_module("transformer_engine.common.recipe")
+        if precision is Precision.FP8:
+            recipe = recipes.Float8BlockScaling()
+        else:
+            recipe = recipes.NVFP4BlockScaling(
+                disable_rht=not smoothing, disable_stochastic_rounding=not smoothing
+            )
+    except (ImportError, AttributeError) as error:
+        raise ImportError(_MISSING.format(precision=precision) + f": {error}") from error
+    # Renamed in 2.9; the old names go on working for a while, new ones are not there before.
+    if hasattr(te, "quantized_model_init"):
+        return Engine(
+            te.Linear,
+            lambda: te.quantized_model_init(enabled=True, recipe=recipe),
+            lambda: te.autocast(enabled=True, recipe=recipe),
+        )
+    return Engine(
+        te.Linear,
+        lambda: te.fp8_model_init(enabled=True, recipe=recipe),
+        lambda: te.fp8_autocast(enabled=True, fp8_recipe=recipe),
+    )
+
+
+class QuantisedLinear(nn.Module):
+    """A linear layer with quantised weights, for tokens [..., in].
+
+    Args:
+        weight: [out, in], on any device.
+        bias: [out], or None.
+        engine: Stores and multiplies.
+        device: Where it works.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, engine: Engine, device: torch.device
+    ) -> None:
+        super().__init__()
+        self._computing = engine.computing
+        with torch.no_grad(), engine.storing():  # no gradients: no second, transposed copy
+            linear: Any = engine.linear(
+                weight.shape[1],
+                weight.shape[0],
+                bias=bias is not None,
+                params_dtype=weight.dtype,
+                device=device,
+            )
+        with torch.no_grad():
+            linear.weight.copy_(weight)  # quantises
+            if bias is not None:
+                linear.bias.copy_(bias)
+        self.linear: nn.Module = linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] to [..., out]."""
+        tokens = x.reshape(-1, x.shape[-1])
+        count = len(tokens)
+        filled = F.pad(tokens, (0, 0, 0, -count % ROWS))
+        with self._computing():
+            out = self.linear(filled)
+        return out[:count].unflatten(0, x.shape[:-1])
+
+
+def quantise(module: nn.Module, chosen: Chooser, engine: Engine, device: torch.device) -> list[str]:
+    """Replace the chosen linear layers and bring the rest to the device as it is.
+
+    Layers go over one by one, so that the module may come from main memory.
+
+    Args:
+        module: Changed in place.
+        chosen: By the name and shape of a weight.
+        engine: Stores and multiplies.
+        device: Where the module will be.
+
+    Returns:
+        Names of the weights that were quantised.
+    """
+    names = []
+    for path, layer in list(module.named_modules()):
+        kernel = layer.conv if isinstance(layer, PointwiseConv) else layer
+        if not isinstance(layer, nn.Linear | PointwiseConv) or not isinstance(
+            kernel, nn.Linear | nn.Conv2d
+        ):
+            continue
+        name = f"{path}.conv.weight" if kernel is not layer else f"{path}.weight"
+        if not chosen(name, tuple(kernel.weight.shape)):
+            continue
+        small = QuantisedLinear(kernel.weight.flatten(1), kernel.bias, engine, device)
+        parent, _, leaf = path.rpartition(".")
+        setattr(module.get_submodule(parent), leaf, small.eval().requires_grad_(False))
+        names.append(name)
+    module.to(device)
+    return names
+
+
+def quantise_generator(model: SanaWM, precision: Precision, device: torch.device) -> SanaWM:
+    """The given generator on a device, its larger linears in a precision.
+
+    Raises:
+        ImportError: Transformer Engine is missing, or too old for the precision.
+    """
+    if precision is not Precision.BF16:
+        quantise(model, quantised, engine_for(precision, smoothing=True), device)
+    return model
+
+
+def quantise_refiner(refiner: Refiner, precision: Precision, device: torch.device) -> Refiner:
+    """The given refiner on a device, its larger linears in a precision.
+
+    Raises:
+        ImportError: Transformer Engine is missing, or too old for the precision.
+    """
+    if precision is not Precision.BF16:
+        engine = engine_for(precision, smoothing=False)
+        quantise(refiner.transformer, quantised_refiner, engine, device)
+    return refiner

@@ -1,0 +1,260 @@
+"""A planned trajectory as a world: the clip is made at once, then shown chunk by chunk.
+
+Generators that read frames still to come cannot answer an action. They can keep the world's
+contract on one condition: the path is settled before the first step. `begin` makes the whole clip
+along the plan, `advance` shows the next 24 frames of it and refuses any other camera.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sana_wm_gym.camera.se3 import geodesic_angle
+from sana_wm_gym.camera.trajectory import CameraTrajectory, check_intrinsics, check_rigid
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, LATENTS_PER_CHUNK, Start, WorldSpec
+
+Array = npt.NDArray[np.float64]
+Arrays = dict[str, npt.NDArray[np.generic]]
+
+TOLERANCE = 1e-4
+"""How far from the plan an entry of a pose may be, and intrinsics as a share of the frame's width:
+a plan kept in float32 still fits the cameras that an environment integrates in float64."""
+
+_NAMES = ("image", "c2w", "intrinsics", "frames", "latents", "chunk")
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """What a generator of whole clips makes.
+
+    Attributes:
+        frames: uint8 [n, H, W, 3], the first image among them.
+        latents: Latent frames as they were decoded, float32 [(n - 1) / 8 + 1, c, h, w].
+    """
+
+    frames: npt.NDArray[np.uint8]
+    latents: npt.NDArray[np.float32]
+
+
+class ClipGenerator(Protocol):
+    """Makes a whole clip along a camera trajectory; `offline.OfflineGenerator` is one."""
+
+    def clip(
+        self,
+        image: npt.NDArray[np.uint8],
+        trajectory: CameraTrajectory,
+        prompt: str,
+        *,
+        seed: int,
+    ) -> Clip:
+        """A clip of one frame per pose, a function of the arguments alone."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ReplayState:
+    """Where a replay stands. Branches share the clip.
+
+    Attributes:
+        image: First frame, uint8 [H, W, 3].
+        cameras: The plan, 24 k + 1 poses.
+        clip: What was made along it.
+        chunk: Chunks shown so far, 0 to k.
+    """
+
+    image: npt.NDArray[np.uint8]
+    cameras: CameraTrajectory
+    clip: Clip
+    chunk: int
+
+
+@dataclass(frozen=True, eq=False)
+class ReplayWorld:
+    """A world that follows one plan.
+
+    Attributes:
+        generator: Makes the clip, in `begin`.
+        spec: What the world promises; `latent_shape` must be given.
+        plan: Poses relative to the first frame, float64 [24 k + 1, 4, 4]; the first is the
+            identity. `camera.rollout` makes them from controls.
+
+    Raises:
+        ValueError: The plan has another number of poses, does not start at the identity or holds
+            one that is not rigid, or the spec has no latents.
+    """
+
+    generator: ClipGenerator
+    spec: WorldSpec
+    plan: Array
+
+    def __post_init__(self) -> None:
+        plan = np.array(self.plan, dtype=np.float64)
+        if plan.ndim != 3 or plan.shape[1:] != (4, 4) or len(plan) % CHUNK_FRAMES != 1:
+            raise ValueError(f"given a plan {plan.shape}; expected [{CHUNK_FRAMES} k + 1, 4, 4]")
+        if len(plan) == 1:
+            raise ValueError("given a plan of one pose; expected at least one chunk after it")
+        check_rigid(plan, "plan")
+        if np.abs(plan[0] - np.eye(4)).max() > TOLERANCE:
+            raise ValueError(
+                f"given a plan that starts at\n{plan[0]}\nexpected poses relative to the first "
+                "frame (camera.se3.relative_to_first)"
+            )
+        if self.spec.latent_shape is None:
+            raise ValueError("given a spec without latent_shape; a generated clip has latents")
+        plan.setflags(write=False)
+        object.__setattr__(self, "plan", plan)
+
+    @property
+    def chunks(self) -> int:
+        """Steps from the start to the end of the plan: the horizon for an environment."""
+        return len(self.plan) // CHUNK_FRAMES
+
+    def along(self, plan: Array) -> ReplayWorld:
+        """The same generator with another plan."""
+        return replace(self, plan=plan)
+
+    def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:
+        """Always refused: a generator makes no first frames.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            f"world {self.spec.name!r} makes no first frames of its own: give an image"
+        )
+
+    def begin(self, start: Start, seed: int) -> ReplayState:
+        """Make the whole clip along the plan; this is where the time goes.
+
+        Raises:
+            ValueError: The image is not uint8 of the world's frame size, or the intrinsics are not
+                finite with positive focal lengths.
+        """
+        spec, image = self.spec, np.array(start.image)
+        if image.dtype != np.uint8 or image.shape != (spec.height, spec.width, 3):
+            raise ValueError(
+                f"given a first frame {image.dtype} {image.shape}; "
+                f"expected uint8 ({spec.height}, {spec.width}, 3)"
+            )
+        intrinsics = np.array(start.intrinsics, dtype=np.float64)
+        check_intrinsics(intrinsics[None])
+        cameras = CameraTrajectory(self.plan, intrinsics, spec.width, spec.height)
+        clip = self.generator.clip(image, cameras, start.prompt, seed=seed)
+        self._check_clip(clip, len(self.plan))
+        return ReplayState(image, cameras, clip, chunk=0)
+
+    def advance(
+        self, states: Sequence[ReplayState], cameras: Sequence[CameraTrajectory]
+    ) -> list[ReplayState]:
+        """Show the next chunk of each state.
+
+        Raises:
+            ValueError: There is not one camera per state, a plan is over, or a camera is not where
+                the plan has it (says from which frame on, and by how much).
+        """
+        if len(states) != len(cameras):
+            raise ValueError(f"given {len(states)} states and {len(cameras)} cameras")
+        for state, camera in zip(states, cameras, strict=True):
+            _check_camera(state, camera)
+        return [replace(state, chunk=state.chunk + 1) for state in states]
+
+    def frames(self, state: ReplayState) -> npt.NDArray[np.uint8]:
+        """The last chunk's frames, uint8 [24, H, W, 3]; the first image before any chunk."""
+        if state.chunk == 0:
+            return state.image[None].copy()
+        end = state.chunk * CHUNK_FRAMES + 1
+        return state.clip.frames[end - CHUNK_FRAMES : end].copy()
+
+    def latents(self, state: ReplayState) -> npt.NDArray[np.float32]:
+        """The last chunk's latent frames, float32 [3, c, h, w]; [1, c, h, w] before any."""
+        end = state.chunk * LATENTS_PER_CHUNK + 1
+        return state.clip.latents[max(end - LATENTS_PER_CHUNK, 0) : end].copy()
+
+    def pack(self, state: ReplayState) -> Arrays:
+        """The state as named arrays: the whole clip with its plan, so that nothing is made anew."""
+        return {
+            "image": state.image,
+            "c2w": state.cameras.c2w,
+            "intrinsics": state.cameras.intrinsics[0],
+            "frames": state.clip.frames,
+            "latents": state.clip.latents,
+            "chunk": np.array(state.chunk, dtype=np.int64),
+        }
+
+    def unpack(self, arrays: Arrays) -> ReplayState:
+        """Inverse of `pack`. The state keeps its own plan, whatever this world's is.
+
+        Raises:
+            ValueError: An array is missing, unknown or of the wrong shape.
+        """
+        if arrays.keys() != set(_NAMES):
+            raise ValueError(f"given a state with arrays {sorted(arrays)}; expected {_NAMES}")
+        spec = self.spec
+        image = np.array(arrays["image"], dtype=np.uint8)
+        if image.shape != (spec.height, spec.width, 3):
+            raise ValueError(f"given a state with an image {image.shape}")
+        cameras = CameraTrajectory(
+            np.asarray(arrays["c2w"], dtype=np.float64),
+            np.asarray(arrays["intrinsics"], dtype=np.float64),
+            spec.width,
+            spec.height,
+        )
+        clip = Clip(
+            np.array(arrays["frames"], dtype=np.uint8), np.array(arrays["latents"], np.float32)
+        )
+        self._check_clip(clip, len(cameras))
+        chunk = int(arrays["chunk"])
+        if len(cameras) % CHUNK_FRAMES != 1 or not 0 <= chunk <= len(cameras) // CHUNK_FRAMES:
+            raise ValueError(f"given a state after {chunk} chunks of {len(cameras)} planned poses")
+        return ReplayState(image, cameras, clip, chunk)
+
+    def _check_clip(self, clip: Clip, count: int) -> None:
+        """Refuse a clip that is not one frame per pose of this world's size; else protect it."""
+        spec = self.spec
+        frames, latents = (count, spec.height, spec.width, 3), None
+        if spec.latent_shape is not None:
+            latents = (count // CHUNK_FRAMES * LATENTS_PER_CHUNK + 1, *spec.latent_shape)
+        if clip.frames.shape != frames or clip.latents.shape != latents:
+            raise ValueError(
+                f"given a clip of frames {clip.frames.shape} and latents {clip.latents.shape}; "
+                f"expected {frames} and {latents}"
+            )
+        clip.frames.setflags(write=False)
+        clip.latents.setflags(write=False)
+
+
+def _check_camera(state: ReplayState, camera: CameraTrajectory) -> None:
+    """Refuse a chunk's camera that is not the plan's."""
+    first = state.chunk * CHUNK_FRAMES
+    if first + 1 >= len(state.cameras):
+        raise ValueError(
+            f"given a camera after the end of the plan; expected at most {state.chunk} chunks"
+        )
+    planned = state.cameras[first : first + CHUNK_FRAMES + 1]
+    if len(camera) != len(planned):
+        raise ValueError(f"given {len(camera)} poses; expected {len(planned)}")
+    if (camera.height, camera.width) != (planned.height, planned.width):
+        raise ValueError(
+            f"given a camera for {camera.height} x {camera.width} frames; "
+            f"expected {planned.height} x {planned.width}"
+        )
+    off = np.abs(camera.intrinsics - planned.intrinsics).max(axis=1)
+    if off.max() > TOLERANCE * planned.width:
+        raise ValueError(
+            f"given intrinsics {camera.intrinsics[off.argmax()]}; the plan's clip was made with "
+            f"{planned.intrinsics[0]}"
+        )
+    away = np.abs(camera.c2w - planned.c2w).max(axis=(1, 2)) > TOLERANCE
+    if away.any():
+        frame = int(np.flatnonzero(away)[0])
+        metres = np.linalg.norm(camera.c2w[frame, :3, 3] - planned.c2w[frame, :3, 3])
+        turn = geodesic_angle(camera.c2w[frame, :3, :3], planned.c2w[frame, :3, :3])
+        raise ValueError(
+            f"given a camera that leaves the plan at frame {first + frame}, {metres:.3g} m and "
+            f"{np.degrees(turn):.3g} degrees away; a replay shows the planned path alone"
+        )
