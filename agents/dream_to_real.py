@@ -196,8 +196,9 @@ def markdown(document: Mapping[str, Any]) -> str:
 
     lines = [
         f"`{document['command']}`, commit {document['commit'][:12]}, {document['date']}, "
-        f"{document['device']}. Dream: `{DREAM}`, twin: the exact renderings of the same map. "
-        f"{document['seeds']} seeds, {document['steps']} environment steps of training each, {document['episodes']} episodes per policy and world.",
+        f"{document['device']}. Dream: `{DREAM}`; twin: exact renderings of the same map. "
+        f"{document['seeds']} seeds, {document['steps']} environment steps of training each, "
+        f"{document['episodes']} episodes per policy and world.",
         "",
         "| | success in the dream, % | success in the twin, % | gap, points | SPL in the dream "
         "| SPL in the twin | return in the dream | return in the twin |",
