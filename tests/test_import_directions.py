@@ -30,7 +30,7 @@ CONFINED = {
     "gymnasium": {"top", "envs", "benchmarks", "agents"},
     "hydra": {"training", "benchmarks", "agents"},
     "omegaconf": {"training", "benchmarks", "agents"},
-    "safetensors": {"weights", "envs", "training", "benchmarks"},
+    "safetensors": {"weights", "envs", "training", "benchmarks", "agents"},
     "stable_baselines3": {"envs", "benchmarks", "agents"},
 }
 

@@ -20,7 +20,7 @@ from sana_wm_gym.camera.keys import SANA_WM_2026_06
 from sana_wm_gym.envs.observations import Observation
 from sana_wm_gym.envs.sana_wm_env import SanaWMEnv
 from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.envs.start import Picture
+from sana_wm_gym.envs.start import Lens, Picture
 from sana_wm_gym.envs.tasks.checks import require_arrays, require_number
 from sana_wm_gym.envs.tasks.image_goal import ImageGoal
 from sana_wm_gym.envs.tasks.task import Arrays, Verdict
@@ -226,7 +226,7 @@ class SanaWMGoalEnv(SanaWMEnv):
         *,
         task: ThumbnailGoal | None = None,
         image: Picture | None = None,
-        intrinsics: Sequence[float] | None = None,
+        intrinsics: Lens | None = None,
         prompt: str | None = None,
         action_mode: str = "continuous",
         actions_per_chunk: int = 1,

@@ -16,7 +16,7 @@ from sana_wm_gym.camera.keys import SANA_WM_2026_06, KeyState
 from sana_wm_gym.envs.observations import Observation
 from sana_wm_gym.envs.simulation import Info, info_of, simulation_of
 from sana_wm_gym.envs.snapshot import Episode, Snapshot, generator, identity
-from sana_wm_gym.envs.start import Picture
+from sana_wm_gym.envs.start import Lens, Picture
 from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel, WorldSpec
 
@@ -47,8 +47,9 @@ class SanaWMEnv(gym.Env[Any, Any]):
         image: Where rollouts begin unless reset options say otherwise: a picture file or uint8
             [H, W, 3], resized and cropped about its centre to the world's frame. The released
             worlds need one.
-        intrinsics: (fx, fy, cx, cy) in pixels of `image`; None assumes `world.spec.intrinsics`
-            for the cropped frame. Either way `info` tells what is used.
+        intrinsics: (fx, fy, cx, cy) in pixels of `image`, or what estimates them from it, such as
+            `world.intrinsics.load_pi3x(path)`; None assumes `world.spec.intrinsics` for the
+            cropped frame. Either way `info` tells what is used and where it comes from.
         prompt: Scene text, unless reset options say otherwise.
         action_mode: "continuous": `Box(-1, 1, (5,))`, the body twist (yaw, pitch, right, down,
             forward) as a fraction of the world's limits. "planar": `Box(-1, 1, (3,))`, only (yaw,
@@ -77,7 +78,7 @@ class SanaWMEnv(gym.Env[Any, Any]):
         *,
         task: str | Task = "free_roam",
         image: Picture | None = None,
-        intrinsics: Sequence[float] | None = None,
+        intrinsics: Lens | None = None,
         prompt: str | None = None,
         action_mode: str = "continuous",
         actions_per_chunk: int = 1,

@@ -23,7 +23,7 @@ from sana_wm_gym.camera.trajectory import CameraState, CameraTrajectory, integra
 from sana_wm_gym.envs.actions import ActionView, action_view
 from sana_wm_gym.envs.observations import Observation, ObservationView, observation_view
 from sana_wm_gym.envs.snapshot import Episode
-from sana_wm_gym.envs.start import Picture, default_options, start_choice, with_defaults
+from sana_wm_gym.envs.start import Lens, Picture, default_options, start_choice, with_defaults
 from sana_wm_gym.envs.tasks import load_task
 from sana_wm_gym.envs.tasks.task import Task, Verdict
 from sana_wm_gym.world.catalogue import load_world
@@ -77,6 +77,7 @@ class Simulation:
                     camera=CameraState(),
                     keys=KeyState(),
                     intrinsics=start.intrinsics,
+                    intrinsics_from=start.intrinsics_from,
                     c2w=np.eye(4)[None],
                     chunk=0,
                 )
@@ -162,6 +163,7 @@ class Simulation:
                 camera=camera,
                 keys=key,
                 intrinsics=before.intrinsics,
+                intrinsics_from=before.intrinsics_from,
                 c2w=c2w,
                 chunk=before.chunk + 1,
                 task=before.task,
@@ -230,7 +232,7 @@ def simulation_of(
     task: str | Task,
     *,
     image: Picture | None,
-    intrinsics: Sequence[float] | None,
+    intrinsics: Lens | None,
     prompt: str | None,
     action_mode: str,
     actions_per_chunk: int,
@@ -276,6 +278,7 @@ def info_of(episode: Episode, verdict: Verdict | None = None) -> Info:
     return {
         "c2w": episode.c2w.copy(),
         "intrinsics": np.array(episode.intrinsics, dtype=np.float64),
+        "intrinsics_from": episode.intrinsics_from,
         "chunk_index": episode.chunk,
         **({} if verdict is None else verdict.info),
     }

@@ -56,6 +56,7 @@ class Episode:
         chunk: Chunks generated so far.
         task: The task's own state.
         over: The task has ended the episode.
+        intrinsics_from: Where the intrinsics come from; see `Start`.
         shown: The last chunk's frames, if they are decoded; `Simulation.show` takes care of it.
     """
 
@@ -67,6 +68,7 @@ class Episode:
     chunk: int
     task: Any = None
     over: bool = False
+    intrinsics_from: str = "given"
     shown: Shown = field(default_factory=Shown, compare=False, repr=False)
 
 
@@ -126,7 +128,13 @@ class Snapshot:
             "over": np.array(episode.over, dtype=np.bool_),
         }
         keys = asdict(episode.keys) | {"held": sorted(episode.keys.held)}
-        header = {"made_in": self.made_in, "rng": self.rng, "keys": keys, "texts": texts}
+        header = {
+            "intrinsics_from": episode.intrinsics_from,
+            "made_in": self.made_in,
+            "rng": self.rng,
+            "keys": keys,
+            "texts": texts,
+        }
         text = json.dumps(header)
         path = Path(path)
         temporary = path.with_name(path.name + ".partial")
@@ -162,6 +170,7 @@ class Snapshot:
                 camera=CameraState(arrays["camera.c2w"], pitch, roll),
                 keys=KeyState(**(header["keys"] | {"held": frozenset(header["keys"]["held"])})),
                 intrinsics=(fx, fy, cx, cy),
+                intrinsics_from=header["intrinsics_from"],
                 c2w=arrays["c2w"],
                 chunk=int(arrays["chunk"]),
                 over=bool(arrays["over"]),

@@ -23,7 +23,7 @@ from sana_wm_gym.envs.observations import Observation
 from sana_wm_gym.envs.sana_wm_env import METADATA, check_render_mode, ending_of, render_fps
 from sana_wm_gym.envs.simulation import Info, checked_horizon, info_of, simulation_of
 from sana_wm_gym.envs.snapshot import Episode, Snapshot, generator, identity
-from sana_wm_gym.envs.start import Picture
+from sana_wm_gym.envs.start import Lens, Picture
 from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel
 
@@ -69,7 +69,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         *,
         task: str | Task = "free_roam",
         image: Picture | None = None,
-        intrinsics: Sequence[float] | None = None,
+        intrinsics: Lens | None = None,
         prompt: str | None = None,
         action_mode: str = "continuous",
         actions_per_chunk: int = 1,

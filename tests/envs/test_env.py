@@ -219,6 +219,7 @@ def test_reset_options_reach_the_world(world: Any) -> None:
     image[:] = 255
     assert not observation.any() and not env.snapshot().episode.world.image.any()
     assert info["intrinsics"].tolist() == [9, 8, 7, 6]
+    assert info["intrinsics_from"] == "given"
     env.reset(options={"start": START})
     assert env.snapshot().episode.intrinsics == START.intrinsics
 
@@ -476,4 +477,9 @@ def test_a_reset_that_fails_changes_nothing(world: Any) -> None:
 def test_the_info_has_no_clock_in_it(world: Any) -> None:
     env = gym.make("SanaWM/World-v0", world=world)
     env.reset(seed=0)
-    assert set(env.step(np.zeros(5))[4]) == {"c2w", "intrinsics", "chunk_index"}
+    assert set(env.step(np.zeros(5))[4]) == {
+        "c2w",
+        "intrinsics",
+        "intrinsics_from",
+        "chunk_index",
+    }

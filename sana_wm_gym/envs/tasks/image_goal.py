@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sana_wm_gym.envs.simulation import Simulation
     from sana_wm_gym.envs.snapshot import Episode
 
-_TRIES = 1000
+_TRIES = 200
 
 
 class GoalReward(Protocol):

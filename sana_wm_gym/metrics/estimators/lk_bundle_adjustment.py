@@ -45,7 +45,7 @@ Mask = npt.NDArray[np.bool_]
 _STILL_PX = 0.1  # median image motion of a clip in which nothing moves
 _STARTS = 2  # start pairs tried, each with up to three motions
 _RACE = 32  # key frames that every start must explain before one is chosen
-_SAME_DEG = 1.0  # RotErr under which two reconstructions are one, once adjusted
+_SAME_DEG = 0.3  # RotErr under which two reconstructions are one
 _MIN_SHARE = 0.8  # of the best one's observations that another must explain to compete
 _FINISHED = 2  # reconstructions adjusted to the end
 _KEYS_PER_TRACK = 5  # key frames in a track of median length
@@ -76,7 +76,7 @@ class LKBundleAdjustment:
         def result(c2w: Array, valid: Mask, mode: Mode, error: float | None) -> PoseEstimate:
             info = EstimatorInfo(
                 "lk_bundle_adjustment",
-                "3",
+                "2",
                 "estimated",
                 mode,
                 error,

@@ -1,0 +1,105 @@
+"""Is looking alike the same as being there? Where the threshold of `ThumbnailGoal` comes from.
+
+    python -m benchmarks.thumbnail_goal procedural 128
+
+From each of many starts the world is rolled along a hidden walk to a goal, and along the same walk
+with noise added to the motion. The two last views are compared twice: by their thumbnails, as the
+goal environment does, and by their cameras, as `ImageGoal` does. Printed, for each threshold, is
+how often thumbnails say yes where cameras say no (false positives, as a share of the camera's
+noes, and how far these are from the goal) and the other way round.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+
+import numpy as np
+import numpy.typing as npt
+
+from sana_wm_gym.camera import TWIST_NAMES, Controls, MotionLimits
+from sana_wm_gym.envs import SanaWMEnv
+from sana_wm_gym.envs.goal_env import ThumbnailGoal, thumbnail
+from sana_wm_gym.envs.tasks import ImageGoal
+from sana_wm_gym.envs.tasks.pose_distance import gap
+
+NOISE = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6)
+"""Standard deviations of what is added to a chunk's twist, as fractions of the limits."""
+
+THRESHOLDS = (0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.12)
+BATCH = 16
+
+Array = npt.NDArray[np.float64]
+
+
+def pairs(world: str, starts: int) -> Array:
+    """Metres, radians and thumbnail difference of each (start, noise) pair, [n, 3]."""
+    task, goal = ImageGoal(), ThumbnailGoal()
+    simulation = SanaWMEnv(world).simulation
+    limits = simulation.world.spec.limits
+    rows = []
+    for first in range(0, starts, BATCH):
+        rngs = [np.random.default_rng(seed) for seed in range(first, min(first + BATCH, starts))]
+        episodes = simulation.begin([None] * len(rngs), rngs)
+        walks = [task.walk(rng, limits) for rng in rngs]
+        ends = []
+        for noise in (0.0, *NOISE):
+            tries = list(episodes)
+            for chunk in range(max(task.chunks)):
+                going = [i for i, walk in enumerate(walks) if chunk < len(walk)]
+                motions = [shaken(walks[i][chunk], noise, rngs[i], limits) for i in going]
+                moved = simulation.move([tries[i] for i in going], motions)
+                for i, after in zip(going, moved, strict=True):
+                    tries[i] = after
+            seen = [thumbnail(frames[-1]) for frames in simulation.show(tries)]
+            ends.append([(e.c2w[-1], view) for e, view in zip(tries, seen, strict=True)])
+        goals, *attempts = ends
+        for attempt in attempts:
+            for (pose, view), (there, wanted) in zip(attempt, goals, strict=True):
+                rows.append((*gap(pose, there), float(goal.difference(view, wanted))))
+    return np.array(rows)
+
+
+def shaken(
+    controls: Controls, noise: float, rng: np.random.Generator, limits: MotionLimits
+) -> Controls:
+    """A chunk's motion with a constant twist of random size added to it."""
+    extra = {n: noise * rng.standard_normal() * getattr(limits, n) for n in TWIST_NAMES}
+    return Controls(
+        **{f.name: getattr(controls, f.name) + extra.get(f.name, 0.0) for f in fields(Controls)}
+    )
+
+
+def table(rows: Array) -> list[str]:
+    """Error rates of each threshold against the camera's verdict, as lines of Markdown."""
+    task = ImageGoal()
+    there = (rows[:, 0] <= task.near) & (rows[:, 1] <= task.turn)
+    distance = rows[:, 0] + task.distance.metres_per_radian * rows[:, 1]
+    lines = [
+        f"{len(rows)} pairs, {there.mean():.0%} of them at the goal by the camera",
+        "",
+        "| threshold | false positives | false negatives | precision | d of false positives, m |",
+        "|---|---|---|---|---|",
+    ]
+    for threshold in THRESHOLDS:
+        alike = rows[:, 2] <= threshold
+        wrong, missed = alike & ~there, ~alike & there
+        lines.append(
+            f"| {threshold:.2f} | {wrong.sum() / (~there).sum():.1%} "
+            f"| {missed.sum() / there.sum():.1%} | {(alike & there).sum() / alike.sum():.1%} "
+            f"| {np.median(distance[wrong]):.2f} |"
+        )
+    return lines
+
+
+def main() -> None:
+    """Print the table of one world."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("world", choices=("procedural", "tiny"))
+    parser.add_argument("starts", type=int)
+    given = parser.parse_args()
+    print("\n".join(table(pairs(given.world, given.starts))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Episodes whose cameras tests put where they like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sana_wm_gym.camera import Controls, MotionLimits, twist_to_controls
+from sana_wm_gym.envs import Episode, SanaWMEnv, Simulation
+from sana_wm_gym.envs.tasks import Task, Verdict
+from sana_wm_gym.world.world_model import CHUNK_FRAMES
+
+Play = Callable[..., tuple[Episode, list[Verdict]]]
+
+
+@pytest.fixture
+def begin(world: Any) -> Callable[..., tuple[Simulation, Episode]]:
+    """A task's simulation in the fake world, and one new episode of it."""
+    world.spec = replace(world.spec, limits=MotionLimits(forward=0.05, right=0.05, yaw=0.026))
+
+    def begin(task: Task, seed: int = 0, **arguments: Any) -> tuple[Simulation, Episode]:
+        simulation = SanaWMEnv(world, task=task, **arguments).simulation
+        [episode] = simulation.begin([None], [np.random.default_rng(seed)])
+        return simulation, episode
+
+    return begin
+
+
+@pytest.fixture
+def play() -> Play:
+    """Play twists, a chunk each, until the task ends the episode."""
+
+    def play(
+        simulation: Simulation, episode: Episode, twists: Sequence[Any]
+    ) -> tuple[Episode, list[Verdict]]:
+        verdicts: list[Verdict] = []
+        for twist in twists:
+            [episode], [verdict] = simulation.play([episode], [held(simulation, twist)])
+            verdicts.append(verdict)
+            if verdict.terminated:
+                break
+        return episode, verdicts
+
+    return play
+
+
+def held(simulation: Simulation, twist: Any) -> Controls:
+    """A twist held over a chunk."""
+    return twist_to_controls(np.asarray(twist), simulation.world.spec.limits, CHUNK_FRAMES)

@@ -1,0 +1,99 @@
+"""Cells count once; coming back is worth what the place has kept of its look."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sana_wm_gym.envs import SanaWMEnv
+from sana_wm_gym.envs.tasks import Explore
+from sana_wm_gym.world.procedural import ProceduralWorld
+
+FIXTURES = settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+AHEAD, BACK = (0, 0, 0, 0, 1), (0, 0, 0, 0, -1)
+
+
+@FIXTURES
+@given(twists=st.integers(0, 10**6), rings=st.integers(0, 4), sectors=st.integers(1, 12))
+def test_rewards_sum_to_the_cells_that_were_visited(begin, play, twists, rings, sectors):
+    task = Explore(rings=rings, sectors=sectors, scale=2.0)
+    simulation, episode = begin(task)
+    visited = set(task.cells(episode.c2w).tolist())
+    assert len(visited) == 1
+    total = 0.0
+    for twist in np.random.default_rng(twists).uniform(-1, 1, (5, 5)):
+        episode, [verdict] = play(simulation, episode, [twist])
+        visited |= set(task.cells(episode.c2w).tolist())
+        total += verdict.reward
+        assert verdict.reward >= 0.0
+        assert verdict.info["cells"] == len(visited)
+        assert verdict.info["coverage"] == len(visited) / ((2 * rings + 1) ** 2 * sectors)
+    assert total == pytest.approx((len(visited) - 1) / 2.0)
+
+
+def test_the_way_back_earns_nothing(begin, play):
+    simulation, start = begin(Explore())
+    _, verdicts = play(simulation, start, [AHEAD, BACK, AHEAD])
+    assert verdicts[0].reward > 0.0
+    assert [v.reward for v in verdicts[1:]] == [0.0, 0.0]
+
+
+def test_cells_are_places_and_headings():
+    task = Explore(cell=0.5, sectors=4, rings=1)
+    poses = np.tile(np.eye(4), (5, 1, 1))
+    poses[1, 0, 3] = 0.24  # the same square
+    poses[2, 0, 3] = 0.26  # the next one
+    poses[3, :3, :3] = [[0, 0, 1], [0, 1, 0], [-1, 0, 0]]  # facing right
+    poses[4, 2, 3] = 0.8  # two squares off
+    assert len(task.cells(poses[:2])) == 1
+    assert len(task.cells(poses[[0, 2]])) == 2
+    assert len(task.cells(poses[[0, 3]])) == 2
+    assert len(task.cells(poses[4:])) == 0
+
+
+def test_walking_off_for_ever_earns_nothing(begin, play):
+    simulation, start = begin(Explore(rings=1))
+    _, verdicts = play(simulation, start, [AHEAD] * 4)
+    assert verdicts[0].reward > 0.0
+    assert sum(v.reward for v in verdicts[1:]) == 0.0
+
+
+def test_nothing_is_decoded_without_a_bonus(world):
+    for bonus, decoded in ((0.0, 0), (1.0, 3)):
+        env = SanaWMEnv(world, task=Explore(bonus=bonus), observation=("pose",))
+        world.calls.clear()
+        env.reset(seed=0)
+        for _ in range(2):
+            env.step(np.zeros(5))
+        assert world.calls["frames"] == decoded
+
+
+def test_a_perfect_world_looks_the_same_on_return(play):
+    task = Explore(bonus=0.5, away=2, scale=1.0)
+    simulation = SanaWMEnv(ProceduralWorld(size=(32, 32)), task=task).simulation
+    [start] = simulation.begin([None], [np.random.default_rng(3)])
+    _, verdicts = play(simulation, start, [AHEAD, AHEAD, BACK, BACK])
+    assert [v.info["revisits"] for v in verdicts] == [0, 0, 0, 1]
+    # The square at the end of the third chunk was left in the second, so the camera was hardly
+    # away; the start was left in the first.
+    assert verdicts[-1].info["revisit_similarity"] == pytest.approx(1.0)
+    assert [v.reward for v in verdicts[2:]] == pytest.approx([0.0, 0.5])
+
+
+def test_a_forgetful_world_is_caught(begin, play):
+    # The fake world shows noise of its own in every chunk.
+    simulation, start = begin(Explore(bonus=0.5, away=2))
+    _, verdicts = play(simulation, start, [AHEAD, AHEAD, BACK, BACK])
+    assert verdicts[-1].info["revisits"] == 1
+    assert verdicts[-1].info["revisit_similarity"] < 0.5
+
+
+def test_staying_is_no_revisit(begin, play):
+    simulation, start = begin(Explore(bonus=0.5, away=2))
+    _, verdicts = play(simulation, start, [np.zeros(5)] * 5)
+    assert [v.info["revisits"] for v in verdicts] == [0] * 5
+    assert [v.reward for v in verdicts] == [0.0] * 5
