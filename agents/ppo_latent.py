@@ -1,8 +1,8 @@
 """PPO in one file: reach the view in a goal image, seeing latents, with no frame ever decoded.
 
-A world model thinks in latents, so an agent inside it may as well look at them. Sixteen worlds are
-stepped in one batch, tensors stay on the world's device from the network that dreams to the
-network that acts, and everything between the two is below, to be read from top to bottom.
+A world model thinks in latents, so an agent inside it may as well look at them. Many worlds are
+stepped in one batch, tensors stay on the world's device from the network that dreams to the one
+that acts, and everything between the two is below, to be read from top to bottom.
 
     python -m agents.ppo_latent --steps 20000 --seed 3 --out outputs/ppo_latent_3
     python -m agents.ppo_latent --help
@@ -11,8 +11,7 @@ Writes OUT/episodes.csv (a row for each finished episode of training), OUT/polic
 OUT/summary.json (success of the policy and of random actions on the same held-out episodes). The
 same seed on the same machine gives the same files.
 
-Source: Schulman et al., "Proximal Policy Optimization Algorithms" (arXiv 1707.06347); advantages
-after Schulman et al. (arXiv 1506.02438), eq. 16.
+Source: Schulman et al., arXiv 1707.06347 (PPO) and arXiv 1506.02438, eq. 16 (advantages).
 """
 
 from __future__ import annotations
@@ -37,8 +36,6 @@ from torch.distributions import Distribution, Independent, Normal
 
 from sana_wm_gym.envs import SanaWMVectorEnv
 
-HELD_OUT = 1_000_000  # first seed of the episodes that a policy is judged on
-
 
 def setting(default: Any, text: str) -> Any:
     """A dataclass field with a line of help."""
@@ -62,7 +59,7 @@ class Settings:
     )
     width: int = setting(128, "units of the last hidden layer")
     rate: float = setting(7e-4, "learning rate at the start; it falls linearly to 0")
-    gamma: float = setting(0.95, "discount per step; a step is 1.5 seconds")
+    gamma: float = setting(0.5, "discount per step: the reward tells at once what one was worth")
     smoothing: float = setting(0.9, "lambda: 0 trusts the critic alone, 1 the returns alone")
     clip: float = setting(0.2, "how far an update may move the odds of an action from 1")
     epochs: int = setting(6, "passes over each rollout")
@@ -117,7 +114,7 @@ class Rollout(NamedTuple):
 
     views: Tensor  # before each step and after the last, [t + 1, n, ...]
     values: Tensor  # what the critic thought of them, [t + 1, n]
-    actions: Tensor  # as drawn, before they are clipped to the action space, [t, n, 5]
+    actions: Tensor  # as drawn, before they are clipped to the action space, [t, n, ...]
     log_probs: Tensor  # of each action when it was drawn
     rewards: Tensor
     terminated: Tensor  # the goal was reached, so there is no future to count
@@ -128,9 +125,8 @@ class Rollout(NamedTuple):
 def advantages(rollout: Rollout, gamma: float, smoothing: float) -> Tensor:
     """How much better each action was than the critic had thought, [t, n].
 
-    Worlds begin their next episode in a step of its own, so the view after an episode's last step
-    is still its own: cut short by the horizon it is worth what the critic sees there, at the goal
-    nothing more.
+    The view after an episode's last step is still its own, because the next one begins in a step
+    of its own: cut short, it is worth what the critic sees there, at the goal nothing more.
     """
     result = torch.zeros_like(rollout.rewards)
     later = torch.zeros_like(rollout.rewards[0])
@@ -226,7 +222,7 @@ def judge(
     """Success of held-out episodes, with its 95 % Wilson interval."""
     reached: list[bool] = []
     for first in range(0, episodes, env.num_envs):
-        observation, _ = env.reset(seed=HELD_OUT + first)
+        observation, _ = env.reset(seed=1_000_000 + first)  # training seeds are below
         success, running = np.zeros(env.num_envs, dtype=bool), np.ones(env.num_envs, dtype=bool)
         while running.any():
             observation, _, ended, cut, info = env.step(act(observation))
@@ -240,22 +236,25 @@ def judge(
 
 def save(path: Path, data: bytes) -> None:
     """Write a file beside `path`, then put it in its place in one go."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    path.with_suffix(".partial").write_bytes(data)
+    os.replace(path.with_suffix(".partial"), path)
 
 
 def table(rows: Sequence[Mapping[str, float]]) -> bytes:
     """The rows as csv, with a header."""
-    lines = [list(rows[0])] + [list(row.values()) for row in rows] if rows else []
+    lines: list[list[Any]] = [[*rows[0]], *([*row.values()] for row in rows)] if rows else []
     return "".join(",".join(map(str, line)) + "\n" for line in lines).encode()
 
 
 def run(settings: Settings, console: Console) -> None:
     """Learn, judge, and write everything to `settings.out`."""
-    # A row whose episode has ended begins the next one in a step of its own: see `advantages`.
     env = SanaWMVectorEnv(
-        settings.num_envs, settings.world, task="image_goal", observation=("latent",), as_torch=True
+        settings.num_envs,
+        settings.world,
+        task="image_goal",
+        action_mode="planar",  # goals are taken at the start's height and pitch
+        observation=("latent",),
+        as_torch=True,
     )
     env.action_space.seed(settings.seed)
     out = Path(settings.out)
@@ -265,8 +264,7 @@ def run(settings: Settings, console: Console) -> None:
 
         def each(policy: Policy, diary: Diary) -> None:
             lately = np.mean([row["success"] for row in diary.rows[-100:]] or [0])
-            text = f"{lately:.0%} of the last 100 episodes reached their goal"
-            progress.update(bar, completed=diary.steps, description=text)
+            progress.update(bar, completed=diary.steps, description=f"{lately:.0%} reach the goal")
             save(out / "episodes.csv", table(diary.rows))
             save(out / "policy.safetensors", serialized(policy.state_dict()))
 
@@ -276,8 +274,7 @@ def run(settings: Settings, console: Console) -> None:
         "policy": judge(env, policy.best, settings.episodes),
     }
     env.close()
-    summary = json.dumps({"settings": asdict(settings), **results}, indent=2) + "\n"
-    save(out / "summary.json", summary.encode())
+    save(out / "summary.json", json.dumps({"settings": asdict(settings), **results}).encode())
     for name, result in results.items():
         console.print(name, "reaches {success:.2f} ({low:.2f} to {high:.2f})".format(**result))
     console.print(f"of {settings.episodes} held-out goals; wrote {out}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -96,10 +97,10 @@ class LookAlike:
         self, simulation: Simulation, before: Episode, after: Episode
     ) -> tuple[GoalState, Verdict]:
         """Minus the difference of pictures after the step."""
-        # Branches of one episode share its memo of decoded frames; each looks for itself here.
-        seen = goal_view(simulation).observe(
-            pixels=lambda: simulation.world.frames(after.world),
-            latents=lambda: simulation.world.latents(after.world),
+        view = goal_view(simulation)
+        seen = view.observe(
+            pixels=partial(simulation.look, after, view),
+            latents=partial(simulation.world.latents, after.world),
             c2w=after.c2w[-1],
         )
         assert not isinstance(seen, dict)

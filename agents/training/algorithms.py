@@ -291,7 +291,7 @@ class DeepQ:
     target_every: int = 1_000
     exploration_share: float = 0.4
     exploration_end: float = 0.05
-    network: Network = field(default_factory=Network)
+    network: Network = field(default_factory=lambda: Network(layers=(64,)))
 
     def __post_init__(self) -> None:
         whole = ("buffer_size", "learning_starts", "batch_size", "train_every", "target_every")
@@ -366,7 +366,7 @@ class SacHer:
     train_every: int = 1
     gradients: int = 4
     relabelled: int = 4
-    network: Network = field(default_factory=Network)
+    network: Network = field(default_factory=lambda: Network(layers=(64,)))
 
     def __post_init__(self) -> None:
         whole = ("buffer_size", "learning_starts", "batch_size", "train_every", "relabelled")
@@ -410,7 +410,8 @@ class Random:
     """Actions of chance: what any policy must beat.
 
     Attributes:
-        action_mode: "continuous", "discrete" or "keys".
+        action_mode: That of the policies it is compared with: among fewer motions, chance gets
+            further.
     """
 
     goal_env: ClassVar[bool] = False
@@ -418,7 +419,7 @@ class Random:
     columns: ClassVar[tuple[str, ...]] = ()
     row_every: ClassVar[int] = 1
 
-    action_mode: str = "continuous"
+    action_mode: str = "planar"
 
     def check(self, num_envs: int) -> None:
         """Any number of environments will do."""

@@ -86,9 +86,10 @@ def random_state() -> dict[str, Any]:
     """State of the process's random generators, as plain values."""
     # The old generator, because that is what stable-baselines3 draws from.
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    words = np.asarray(keys).tolist()
     return {
         "torch": torch.get_rng_state(),
-        "numpy": (str(name), np.asarray(keys).tolist(), int(position), int(has_gauss), float(gauss)),
+        "numpy": (str(name), words, int(position), int(has_gauss), float(gauss)),
         "python": random.getstate(),
     }
 

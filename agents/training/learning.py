@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from stable_baselines3.common.logger import Logger as LearnerLog
 
 from agents.training.algorithms import Policy, RandomPolicy
@@ -131,6 +132,15 @@ class _Run:
         self.timings: CsvTable | None = None
         self.books = Books([0.0] * config.num_envs, [0] * config.num_envs)
         self.checkpoint_s = 0.0
+        self.progress = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps  {task.fields[said]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.bar = self.progress.add_task("", total=config.steps, said="")
         self.sink: Sink | None = None
 
     def go(self, checkpoint: Path | None) -> None:
@@ -148,9 +158,10 @@ class _Run:
             )
         try:
             watch = Watch(self.books, self.config.agent.row_every, self._boundary)
-            self.learner.learn(
-                left, watch, log_interval=None, reset_num_timesteps=checkpoint is None
-            )
+            with self.progress:
+                self.learner.learn(
+                    left, watch, log_interval=None, reset_num_timesteps=checkpoint is None
+                )
         finally:
             for file in (self.metrics, self.timings, self.sink):
                 if file is not None:
@@ -240,17 +251,16 @@ class _Run:
         restore_random_state(values["random"])
 
     def _tell(self, step: int, watch: Watch, evaluation: Evaluation | None) -> None:
-        line = f"{step:>9} steps"
         told = watch.finished.row()
-        for name in ("return", "is_success"):
-            if name in told:
-                line += f"  {name} {told[name]:.3f}"
-        line += f"  {watch.seconds['rollout_s']:.1f} + {watch.seconds['update_s']:.1f} s"
+        said = [f"{name} {told[name]:.3f}" for name in ("return", "is_success") if name in told]
+        self.progress.update(self.bar, completed=step, said="  ".join(said))
         if evaluation is not None:
             told_by = evaluation.summary()
             names = [name for name in ("return", "is_success") if name in told_by]
-            line += "  evaluated: " + ", ".join(f"{name} {told_by[name]}" for name in names)
-        self.console.print(line, highlight=False, soft_wrap=True)
+            line = ", ".join(f"{name} {told_by[name]}" for name in names)
+            self.console.print(
+                f"{step:>9} steps  evaluated: {line}", highlight=False, soft_wrap=True
+            )
 
 
 def _record_chance(

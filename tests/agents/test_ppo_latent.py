@@ -197,7 +197,7 @@ def test_the_command_writes_what_it_says_and_twice_the_same(small, tmp_path, cap
     settings = ppo_latent.Settings(**summary["settings"])
     assert settings.seed == 2
     assert 0 <= summary["policy"]["low"] <= summary["policy"]["success"] <= 1
-    policy = ppo_latent.Policy((4, 2, 2), 5, settings)
+    policy = ppo_latent.Policy((4, 2, 2), 3, settings)
     policy.load_state_dict(load_file(tmp_path / "one" / "policy.safetensors"))
     assert isinstance(policy, nn.Module)
 
@@ -207,7 +207,7 @@ def test_help_teaches_every_setting(capsys):
         ppo_latent.main(["--help"])
     assert end.value.code == 0
     text = capsys.readouterr().out
-    for word in ("--channels", "--num-envs", "--smoothing", "leading latent channels", "(0.95)"):
+    for word in ("--channels", "--num-envs", "--smoothing", "leading latent channels", "(0.5)"):
         assert word in text
 
 

@@ -151,7 +151,7 @@ def test_a_killed_process_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None and not any((killed / "checkpoints").glob("step-*")):
             time.sleep(0.01)
-        time.sleep(random.uniform(0.0, 0.5))
+        time.sleep(random.uniform(0.0, 0.3))
         assert process.poll() is None, "the run was over before it could be killed"
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
@@ -291,6 +291,16 @@ def test_every_choice_of_every_group_can_be_made() -> None:
                 extra = ["world.name=procedural"] if path.stem == "named" else []
                 cfg = compose("agents", [f"{group}={path.stem}", "folder=x", *extra])
                 instantiated(cfg[group])
+
+
+def test_agents_of_conf_are_the_defaults() -> None:
+    made = {"ppo": PPO, "recurrent_ppo": RecurrentPPO, "dqn": DeepQ, "sac_her": SacHer}
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for name, make in {**made, "random": Random}.items():
+            cfg = compose("agents", [f"agent={name}", "folder=x"])
+            assert _plain(instantiated(cfg.agent)) == _plain(make())
+        # Chance moves as the policies do that it is compared with.
+        assert Random().action_mode == PPO().action_mode
 
 
 def test_tasks_of_conf_are_the_defaults() -> None:

@@ -1,0 +1,49 @@
+"""The tutorial runs from end to end, and practice shows."""
+
+from __future__ import annotations
+
+import json
+
+import imageio.v3 as iio
+import pytest
+
+from agents import tutorial
+from sana_wm_gym.world.procedural import ProceduralWorld
+
+
+def test_practice_shows(capsys):
+    """A twentieth of the default: no whole orbit yet, but far ahead of chance."""
+    env = tutorial.make_rows(ProceduralWorld(size=(16, 16), scenes=(8,)), 16)
+    env.action_space.seed(0)
+    policy = tutorial.practise(env, 1000, 0, tutorial.Console(quiet=True))
+    learned = tutorial.judge(env, lambda seen: policy.predict(seen, deterministic=True)[0])
+    chance = tutorial.judge(env, lambda seen: [env.action_space.sample() for _ in range(16)])
+    assert learned["orbit_deg"] > 10 > 0 > chance["orbit_deg"]
+    again = tutorial.judge(env, lambda seen: policy.predict(seen, deterministic=True)[0])
+    assert again == learned
+
+
+def test_the_command_films_the_learned_world(tmp_path, capsys):
+    assert tutorial.main(["--steps", "130", "--out", str(tmp_path)]) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["steps"] == 256  # whole rollouts of 16 rows, 8 steps each
+    filmed = summary["filmed in tiny"]
+    frames = iio.imread(tmp_path / "film" / "episode-0000.mp4")
+    assert len(frames) == 1 + 24 * filmed["chunks"]
+    assert frames[-1].std() > 1
+    said = capsys.readouterr().out
+    for word in ("target", "orbit_deg", "random", "policy", "wrote"):
+        assert word in said
+
+
+@pytest.mark.parametrize("arguments", [["--steps", "0"], ["--seed", "-1"]])
+def test_bad_arguments_end_before_any_work(arguments):
+    with pytest.raises(SystemExit) as end:
+        tutorial.main(arguments)
+    assert end.value.code == 2
+
+
+def test_an_unknown_world_is_one_line(capsys, tmp_path):
+    assert tutorial.main(["--world", "nowhere", "--out", str(tmp_path / "out")]) == 2
+    assert "unknown world 'nowhere'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
