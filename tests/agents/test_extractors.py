@@ -9,7 +9,7 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecTransposeImage
 
-from agents.extractors import StackedViews, is_picture, parts_of, strided_convolutions
+from agents.extractors import CoarseViews, StackedViews, is_picture, parts_of, strided_convolutions
 from sana_wm_gym.envs import SanaWMVectorEnv
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.envs.tasks import ImageGoal
@@ -91,3 +91,40 @@ def test_it_fits_a_policy_of_stable_baselines3():
     model.learn(8)
     after = list(model.policy.features_extractor.parameters())
     assert all(not torch.equal(b, a) for b, a in zip(before, after, strict=True))
+
+
+def test_coarse_views_see_cell_means_alone():
+    torch.manual_seed(0)
+    space = spaces.Dict(
+        {
+            "frame": spaces.Box(0, 255, (3, 16, 24), np.uint8),
+            "goal": spaces.Box(0, 255, (3, 8, 8), np.uint8),
+            "pose": VECTOR,
+        }
+    )
+    net = CoarseViews(space, features_dim=16, cells=4)
+    seen = {name: torch.rand(2, *part.shape) for name, part in space.spaces.items()}
+    features = net(seen)
+    assert features.shape == (2, 16)
+    # Within a cell of 4 x 6 pixels the order does not matter, across cells it does.
+    frame = seen["frame"]
+    within = frame.unflatten(3, (4, 6)).flip(4).flatten(3)
+    torch.testing.assert_close(net({**seen, "frame": within}), features)
+    for name in space.spaces:
+        changed = net({**seen, name: seen[name].flip(-1)})
+        assert not torch.allclose(changed, features), name
+
+
+@pytest.mark.parametrize(
+    ("space", "settings"),
+    [
+        (VECTOR, {}),
+        (PICTURE, {"cells": 21}),
+        (PICTURE, {"cells": 0}),
+        (PICTURE, {"channels": ()}),
+    ],
+    ids=["no picture", "more cells than pixels", "no cells", "no channels"],
+)
+def test_coarse_views_refuse_what_they_cannot_average(space, settings):
+    with pytest.raises(ValueError, match="expected at least one picture"):
+        CoarseViews(space, **settings)
