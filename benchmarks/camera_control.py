@@ -16,14 +16,15 @@ from benchmarks.bench.hub import bench_root
 from benchmarks.bench.layout import SceneEntry, list_scenes
 from benchmarks.bench.results import MethodFolder, MethodInfo, write_method_info
 from benchmarks.control.config import ControlConfig
-from benchmarks.control.jobs import Generated, Job, single_threaded
+from benchmarks.control.jobs import Generated, Job
+from benchmarks.control.launchers import single_threaded
 from benchmarks.control.run_folder import RunFolder, differ, read_json
 from benchmarks.control.running import run, scoring_identity
 from benchmarks.control.worlds import OpenedWorld, open_world
 from benchmarks.report import provenance, sha256, write_json
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
 
-_CONF = Path(__file__).parents[1] / "conf"
+_CONF = Path(__file__).parents[1] / "conf/benchmarks"  # no folder there is named as a setting
 _BUILT_SCENES = 10
 
 
@@ -55,6 +56,7 @@ def benchmark(config: ControlConfig, console: Console) -> int:
         config.name,
         {**provenance("benchmarks.camera_control"), "run": who},
         config.workers,
+        config.launch,
         console,
         pending=len(entries) - len(jobs),
     )

@@ -28,6 +28,7 @@ from benchmarks.bench.hub import bench_root
 from benchmarks.bench.layout import FOLDERS, PUBLIC_NAMES, Split, list_scenes, split_of
 from benchmarks.bench.results import MethodFolder, MethodInfo, read_method_info
 from benchmarks.control.jobs import Given, Job
+from benchmarks.control.launchers import LAUNCHERS, launcher_of
 from benchmarks.control.run_folder import RunFolder
 from benchmarks.control.running import run, scoring_identity
 from benchmarks.control.score_video import Scoring
@@ -112,7 +113,8 @@ def score(options: argparse.Namespace, console: Console) -> int:
         for entry in list_scenes(bench, split)
     ]
     source = {**provenance("benchmarks.score"), "run": who}
-    return run(jobs, out, out / "results", name, source, options.workers, console)
+    launch = launcher_of(options.launcher, options.ray_address)
+    return run(jobs, out, out / "results", name, source, options.workers, launch, console)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,7 +141,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--revision", help="commit of a hub bench")
     parser.add_argument("--offline", action="store_true", help="hub bench from the cache only")
-    parser.add_argument("--workers", type=int, default=2, help="processes (2)")
+    parser.add_argument("--workers", type=int, default=2, help="videos at a time (2)")
+    parser.add_argument(
+        "--launcher", choices=LAUNCHERS, default=LAUNCHERS[0], help="where they run (processes)"
+    )
+    parser.add_argument("--ray-address", help="a Ray cluster that runs already, or auto")
     options = parser.parse_args(arguments)
     if min(options.interval, options.workers) < 1:
         parser.error("--interval and --workers count from 1")

@@ -89,7 +89,7 @@ def _persistence(world: WorldModel[Any], sizes: Sizes, seed: int, tick: Tick) ->
 
 def _gates(world: WorldModel[Any], sizes: Sizes, seed: int, tick: Tick) -> Result:
     if not isinstance(world, SanaWorld):
-        raise NotImplementedError(f"world {world.spec.name!r} has no network, so it has no gates")
+        raise gates.NoNetworkError(world.spec.name)
     scene = world.spec.scenes[0]
     walk = walk_poses(world.spec, scene, _GATE_WALK, sizes.gate_chunks)
     start = start_at(world.spec, scene, walk[0])
@@ -162,7 +162,7 @@ def probe(options: argparse.Namespace, console: Console) -> None:
                     bar.advance(task, done)
 
                 result = chosen.measure(world, sizes, options.seed, tick)
-        except NotImplementedError as reason:
+        except gates.NoNetworkError as reason:
             console.print(f"{name}: not measured, {reason}")
             continue
         source = {**provenance("benchmarks.trust_probes"), "seed": options.seed}

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from benchmarks.bench.files import Picture
 from benchmarks.bench.layout import BenchScene, Split, camera_file, image_file
 from benchmarks.bench.write import write_bench
+from benchmarks.outside_training import outside_training
 from sana_wm_gym.camera.revisits import find_revisits
 from sana_wm_gym.camera.se3 import invert, rotation_x, rotation_y
 from sana_wm_gym.camera.synthesis import (
@@ -30,8 +31,6 @@ from sana_wm_gym.camera.synthesis import (
     synthesise,
 )
 from sana_wm_gym.camera.templates import HARD, SIMPLE
-from sana_wm_gym.training.walks import HEIGHT_RANGE
-from sana_wm_gym.world.procedural import WALK_LIMITS
 from sana_wm_gym.world.renderer import default_intrinsics, render, render_depth
 from sana_wm_gym.world.scenes import Scene, cast, generate_scene, sample_pose
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
@@ -48,8 +47,6 @@ _CANDIDATES = 64
 _PIXELS = 32
 _VOXEL = 0.08
 _EVERY = 8
-_LEVEL = np.deg2rad(1.0)
-_SLACK = 1 + 1e-6
 
 # A cube of views, 90 degrees each: four around, up and down.
 _CUBE = (
@@ -153,36 +150,6 @@ def choose_start(
     return max(views, key=merit)
 
 
-def outside_training(c2w: Array, scene_c2w: Array) -> list[str]:
-    """In what a path leaves the walks that the embedded world was trained on; empty if in nothing.
-
-    Args:
-        c2w: Poses relative to the first, [n, 4, 4].
-        scene_c2w: Pose of the first in its map, [4, 4].
-    """
-    poses = scene_c2w @ c2w
-    ahead, right, steps = poses[:, :3, 2], poses[:, :3, 0], np.diff(poses[:, :3, 3], axis=0)
-    pitch, roll = np.arcsin(np.clip(-ahead[:, 1], -1, 1)), np.arcsin(np.clip(right[:, 1], -1, 1))
-    yaw = np.unwrap(np.arctan2(ahead[:, 0], ahead[:, 2]))
-    heading = np.stack([np.sin(yaw), np.zeros(len(yaw)), np.cos(yaw)], axis=1)[1:]
-    limits = WALK_LIMITS
-    reached = {
-        "height": (poses[:, 1, 3], HEIGHT_RANGE),
-        "pitch": (pitch, limits.pitch_limit),
-        "roll": (roll, _LEVEL),
-        "forward speed": ((steps * heading).sum(-1), limits.forward),
-        "sideways speed": (np.cross(heading, steps)[:, 1], limits.right),
-        "climb": (steps[:, 1], limits.down),
-        "yaw rate": (np.diff(yaw), limits.yaw),
-        "pitch rate": (np.diff(pitch), limits.pitch),
-    }
-    return [
-        name
-        for name, (values, limit) in reached.items()
-        if np.abs(values).max(initial=0) > limit * _SLACK
-    ]
-
-
 def build_bench(
     root: Path,
     spec: WorldSpec,
@@ -265,7 +232,7 @@ def build_bench(
                         "collision_status": path.collision_status,
                         "collision_retries": path.retries,
                         "smoothness": asdict(path.smoothness),
-                        "outside_training": outside_training(path.c2w[:frames], start.c2w),
+                        "outside_training": _outside(start.c2w @ path.c2w[:frames]),
                     },
                 )
             )
@@ -285,3 +252,7 @@ def prompt(scene: Scene) -> str:
 def _picture(scene: Scene, view: Viewpoint, spec: WorldSpec) -> Picture:
     size = (spec.height, spec.width)
     return render(scene, view.c2w[None], np.array(spec.intrinsics), size)[0]
+
+
+def _outside(in_scene: Array) -> list[str]:
+    return [flag.what for flag in outside_training(in_scene)]

@@ -1,4 +1,4 @@
-"""One benchmark run as values; `conf/camera_control.yaml` holds the defaults."""
+"""One benchmark run as values; `conf/benchmarks/camera_control.yaml` holds the defaults."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from benchmarks.bench.build import FULL_FRAMES, TEMPLATES
 from benchmarks.bench.layout import Split, split_of
+from benchmarks.control.jobs import Launcher
+from benchmarks.control.launchers import launcher_of
 from benchmarks.control.score_video import Scoring
 from sana_wm_gym.metrics.estimators import LKBundleAdjustment
 from sana_wm_gym.metrics.estimators.protocol import PoseEstimator
@@ -34,7 +36,9 @@ class ControlConfig:
         min_coverage: Smallest accepted share of placed frames, 0 to 1.
         floor: Score true videos with the same estimator.
         estimator: Turns frames into poses.
-        workers: Processes.
+        launcher: Where scenes run: `processes` of this machine, or `ray`.
+        ray_address: A Ray cluster that runs already, or `auto`; None starts one here.
+        workers: Scenes at a time; a cluster that runs already takes as many as it has CPUs.
         shard: This process runs scenes shard, shard + shards, ... of the list.
         shards: How many such processes share the folder.
     """
@@ -52,6 +56,8 @@ class ControlConfig:
     min_coverage: float = 0.5
     floor: bool = True
     estimator: PoseEstimator = field(default_factory=LKBundleAdjustment)
+    launcher: str = "processes"
+    ray_address: str | None = None
     workers: int = 2
     shard: int = 0
     shards: int = 1
@@ -77,6 +83,7 @@ class ControlConfig:
             raise ValueError(f"given shard={self.shard} of shards={self.shards}; it counts from 0")
         if not 0 <= self.min_coverage <= 1:
             raise ValueError(f"given min_coverage={self.min_coverage}; expected 0 to 1")
+        launcher_of(self.launcher, self.ray_address)
         if not hasattr(self.estimator, "estimate"):
             kind = type(self.estimator).__name__
             raise ValueError(f"given estimator {kind}; expected something with .estimate()")
@@ -95,6 +102,11 @@ class ControlConfig:
     def root(self) -> Path:
         """Where everything goes."""
         return Path(self.folder or f"outputs/camera_control/{self.name}")
+
+    @property
+    def launch(self) -> Launcher:
+        """Runs the scenes."""
+        return launcher_of(self.launcher, self.ray_address)
 
     @property
     def scoring(self) -> Scoring:

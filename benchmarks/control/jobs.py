@@ -6,18 +6,11 @@ several, or on other machines that see the same folder.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
-
-import cv2
 
 from benchmarks.bench.files import BenchDataError
 from benchmarks.bench.layout import BenchScene, SceneEntry, read_scene
@@ -105,15 +98,7 @@ def finished(job: Job) -> Result | None:
 def run_job(job: Job) -> Result:
     """Score a scene and write its result; what is wrong with it becomes its result's code."""
     entry, folder = job.entry, RunFolder(job.folder)
-    result: Result = {
-        "scene": entry.id,
-        "split": entry.split,
-        "scene_type": str(entry.row.get("scene_type", "unknown")),
-        "trajectory": str(entry.row.get("trajectory_id", "unknown")),
-        "outside_training": list(entry.row.get("outside_training") or []),
-        "inputs": job.digest(),
-        "taken": {"commit": commit(), "device": device(), "date": datetime.now(UTC).isoformat()},
-    }
+    result = _about(job)
     try:
         scene = read_scene(entry)
         clip, cost = _video(job, scene, folder)
@@ -127,6 +112,27 @@ def run_job(job: Job) -> Result:
         result |= _failed(job, "unexpected", f"{type(error).__name__}: {error}")
     write_json(folder.result_file(entry.split, entry.id), result)
     return result
+
+
+def give_up(job: Job, code: str, message: str) -> Result:
+    """Write the result of a job that could not be run to its end."""
+    result = _about(job) | _failed(job, code, message)
+    write_json(RunFolder(job.folder).result_file(job.entry.split, job.entry.id), result)
+    return result
+
+
+def _about(job: Job) -> Result:
+    """What is known of a scene before it is scored."""
+    row = job.entry.row
+    return {
+        "scene": job.entry.id,
+        "split": job.entry.split,
+        "scene_type": str(row.get("scene_type", "unknown")),
+        "trajectory": str(row.get("trajectory_id", "unknown")),
+        "outside_training": list(row.get("outside_training") or []),
+        "inputs": job.digest(),
+        "taken": {"commit": commit(), "device": device(), "date": datetime.now(UTC).isoformat()},
+    }
 
 
 def _failed(job: Job, code: str, message: str) -> Result:
@@ -167,14 +173,19 @@ def _video(job: Job, scene: BenchScene, folder: RunFolder) -> tuple[Clip, Mappin
     return read_video(path), made["cost"]
 
 
+Launcher = Callable[[Sequence[Job], int], Iterator[Result]]
+"""Jobs and a number of workers -> each job's result when it is done, in any order."""
+
+
 def run_jobs(
-    jobs: Sequence[Job], workers: int, on_result: Callable[[Result], None]
+    jobs: Sequence[Job], workers: int, launch: Launcher, on_result: Callable[[Result], None]
 ) -> dict[tuple[str, str], Result]:
     """Run what is not finished; results by (split, scene), in the order of the jobs.
 
     Args:
         jobs: What to do.
-        workers: Processes; 1 stays in this one.
+        workers: How many at a time.
+        launch: Runs them.
         on_result: Told of every result, those of earlier starts first.
 
     Raises:
@@ -185,48 +196,7 @@ def run_jobs(
         if result is not None:
             on_result(result)
     waiting = [job for job in jobs if results[job.entry.split, job.entry.id] is None]
-    for result in _work(waiting, min(workers, len(waiting))):
+    for result in launch(waiting, workers):
         results[result["split"], result["scene"]] = result
         on_result(result)
     return {key: result for key, result in results.items() if result is not None}
-
-
-def _work(jobs: Sequence[Job], workers: int) -> Iterator[Result]:
-    if workers <= 1:
-        single_threaded()
-        yield from map(run_job, jobs)
-        return
-    # A fresh interpreter each: torch and OpenCV do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
-        yield from _gather(pool, jobs)
-
-
-def _gather(pool: Executor, jobs: Sequence[Job]) -> Iterator[Result]:
-    futures: list[Future[Result]] = [pool.submit(run_job, job) for job in jobs]
-    try:
-        for future in as_completed(futures):
-            yield future.result()
-    finally:
-        for future in futures:
-            future.cancel()
-
-
-def _start_worker() -> None:
-    single_threaded()
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    """End with the process that started this one, also if that was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def single_threaded() -> None:
-    """Networks and frames are small: threads that wait for each other cost more than they bring.
-    Scenes run side by side instead."""
-    cv2.setNumThreads(1)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch reads it when a world first imports it

@@ -19,7 +19,7 @@ from rich.progress import (
 
 from benchmarks.bench.results import MethodFolder
 from benchmarks.control.evaluations import write_evaluations
-from benchmarks.control.jobs import Job, Result, run_jobs
+from benchmarks.control.jobs import Job, Launcher, Result, run_jobs
 from benchmarks.control.report import Report
 from benchmarks.control.run_folder import RunFolder
 from benchmarks.control.score_video import Scoring
@@ -52,6 +52,7 @@ def run(
     name: str,
     provenance: Mapping[str, Any],
     workers: int,
+    launch: Launcher,
     console: Console,
     pending: int = 0,
 ) -> int:
@@ -63,7 +64,8 @@ def run(
         method: Folder of the method, for the files that other tools read.
         name: What made the videos.
         provenance: For the report; plain values.
-        workers: Processes.
+        workers: How many scenes at a time.
+        launch: Runs the jobs.
         console: Where to print.
         pending: Scenes that other processes of this run have yet to finish.
 
@@ -74,7 +76,7 @@ def run(
         ValueError: A finished scene's files have changed, or scores may not share a mean.
     """
     try:
-        results = _with_progress(jobs, workers, console)
+        results = _with_progress(jobs, workers, launch, console)
     except BrokenExecutor:
         console.print("a worker died, perhaps for want of memory; the same command goes on")
         return 2
@@ -96,7 +98,7 @@ def run(
 
 
 def _with_progress(
-    jobs: Sequence[Job], workers: int, console: Console
+    jobs: Sequence[Job], workers: int, launch: Launcher, console: Console
 ) -> dict[tuple[str, str], Result]:
     bar = Progress(
         TextColumn("{task.description}"),
@@ -115,7 +117,7 @@ def _with_progress(
             bar.advance(task)
             bar.console.print(line(result), markup=False, highlight=False, soft_wrap=True)
 
-        return run_jobs(jobs, workers, done)
+        return run_jobs(jobs, workers, launch, done)
 
 
 def line(result: Result) -> str:

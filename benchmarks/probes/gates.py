@@ -46,6 +46,16 @@ TRACE_SLOTS = 100
 _WARM_CHUNKS = 10
 
 
+class NoNetworkError(ValueError):
+    """A world that makes its frames without a network has no gates to watch."""
+
+    def __init__(self, world: str) -> None:
+        super().__init__(
+            f"world {world!r} has no network, so it has no gates; expected a learned world, such "
+            "as tiny or a world file"
+        )
+
+
 @dataclass(frozen=True)
 class StreamStatistics:
     """One head's memory of one stream."""

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from benchmarks.outside_training import Flag, outside_training
 from benchmarks.probes.control import Control, controls, score
 from benchmarks.probes.rollouts import Array, Spread, Tick, film, frame_errors, with_truth
 from benchmarks.world_scores import psnr, repeat_first
@@ -23,32 +24,12 @@ from sana_wm_gym.camera.trajectory import rollout
 from sana_wm_gym.metrics import RolloutScore
 from sana_wm_gym.metrics.estimators.protocol import PoseEstimator
 from sana_wm_gym.training.validation import HeldOutClip
-from sana_wm_gym.training.walks import HEIGHT_RANGE, MARGIN
+from sana_wm_gym.training.walks import MARGIN
 from sana_wm_gym.world.scenes import free_space, generate_scene
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldModel
 
 _STEEPEST = math.radians(80.0)
 StateT = TypeVar("StateT")
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One way in which a motion leaves the training distribution.
-
-    Attributes:
-        what: The quantity.
-        value: Its largest value on the path.
-        limit: The largest in training.
-        unit: Of both.
-    """
-
-    what: str
-    value: float
-    limit: float
-    unit: str
-
-    def __str__(self) -> str:
-        return f"{self.what} {self.value:.3g} {self.unit} (training {self.limit:.3g})"
 
 
 @dataclass(frozen=True)
@@ -172,35 +153,9 @@ def outside(start: Start, c2w: Array, limits: MotionLimits) -> tuple[Flag, ...]:
     if start.scene is None or start.scene_c2w is None:
         raise ValueError("given a start without scene and scene_c2w; expected a procedural scene")
     in_scene = start.scene_c2w @ c2w
-    rotation, position = in_scene[:, :3, :3], in_scene[:, :3, 3]
-    # x right, y down, z forward: the heading is the third column, its pitch counts upwards.
-    yaw = np.unwrap(np.arctan2(rotation[:, 0, 2], rotation[:, 2, 2]))
-    pitch = -np.arcsin(np.clip(rotation[:, 1, 2], -1, 1))
-    roll = np.arctan2(rotation[:, 1, 0], rotation[:, 1, 1])
-    steps = np.diff(position, axis=0)
-    free = free_space(generate_scene(start.scene), position, MARGIN)
-
-    def largest(values: Array) -> float:
-        return float(np.abs(values).max())
-
-    degrees = math.degrees
-    measured = (
-        Flag("roll", degrees(largest(roll)), 0.0, "deg"),
-        Flag("pitch", degrees(largest(pitch)), degrees(limits.pitch_limit), "deg"),
-        Flag("yaw speed", degrees(largest(np.diff(yaw))), degrees(limits.yaw), "deg/frame"),
-        Flag("pitch speed", degrees(largest(np.diff(pitch))), degrees(limits.pitch), "deg/frame"),
-        Flag(
-            "walking speed",
-            largest(np.linalg.norm(steps[:, [0, 2]], axis=1)),
-            math.hypot(limits.forward, limits.right),
-            "m/frame",
-        ),
-        Flag("vertical speed", largest(steps[:, 1]), limits.down, "m/frame"),
-        Flag("height", largest(position[:, 1]), HEIGHT_RANGE, "m"),
-        Flag("frames at or in a surface", 100 * float(np.mean(~free)), 0.0, "%"),
-    )
-    # Poses come from sums and products: leave room for rounding.
-    return tuple(flag for flag in measured if flag.value > flag.limit * (1 + 1e-6) + 1e-6)
+    free = free_space(generate_scene(start.scene), in_scene[:, :3, 3], MARGIN)
+    taken = Flag("frames at or in a surface", 100 * float(np.mean(~free)), 0.0, "%")
+    return outside_training(in_scene, limits) + ((taken,) if taken.value else ())
 
 
 def worst(flags: Sequence[tuple[Flag, ...]]) -> tuple[Flag, ...]:

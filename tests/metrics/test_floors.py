@@ -74,16 +74,18 @@ def row(clip: str, rotation: float | None, **other: object) -> dict[str, object]
     }  # fmt: skip
     return {
         "clip": clip, "estimator": "seer", "version": "3", "degraded": False, "size": 64,
-        "frames": 97, "release": release, "cpu_seconds": 1.0, **other,
+        "frames": 97, "release": release, "cpu_seconds": 1.0, "coverage": 1.0,
+        **other,
     }  # fmt: skip
 
 
 def test_floors_are_medians_over_the_clips_an_estimator_is_for() -> None:
     rows = [row("dolly", 0.1), row("orbit", 0.4), row("loop", 0.2), row("spiral", None)]
+    rows.append(row("s_curve", 8.0, coverage=0.4))  # too few frames placed to count as scored
     rows += [row("pan", 9.0), row("orbit", 5.0, degraded=True)]
     rows += [row(clip, 0.3, estimator="rotation_only") for clip in ("pan", "orbit")]
     turned, sharp, soft = floors(rows, {"date": "2026-01-02"})
-    assert (sharp.clips, sharp.scored, sharp.rot_err, sharp.rot_err_worst) == (4, 3, 0.2, 0.4)
+    assert (sharp.clips, sharp.scored, sharp.rot_err, sharp.rot_err_worst) == (5, 3, 0.2, 0.4)
     assert sharp.trans_err == pytest.approx(0.02) and sharp.date == "2026-01-02"
     assert soft.soft and soft.rot_err == 5.0
     assert turned.estimator == "rotation_only" and turned.clips == 1
