@@ -20,8 +20,8 @@ from benchmarks.control.jobs import Generated, Job
 from benchmarks.control.launchers import single_threaded
 from benchmarks.control.run_folder import RunFolder, differ, read_json
 from benchmarks.control.running import run, scoring_identity
-from benchmarks.control.worlds import OpenedWorld, open_world
-from benchmarks.report import provenance, sha256, write_json
+from benchmarks.control.worlds import OpenedWorld, open_world, weights_digest
+from benchmarks.report import provenance, write_json
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
 
 _CONF = Path(__file__).parents[1] / "conf/benchmarks"  # no folder there is named as a setting
@@ -67,7 +67,7 @@ def identity(config: ControlConfig, opened: OpenedWorld) -> dict[str, Any]:
     return {
         "world": opened.world.spec.name,
         "kind": opened.kind,
-        "weights_sha256": None if opened.weights is None else sha256(opened.weights),
+        "weights_sha256": None if opened.weights is None else weights_digest(opened.weights),
         "bench": _bench_name(config),
         "seed": config.seed,
         **scoring_identity(config.scoring),

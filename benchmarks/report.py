@@ -59,7 +59,8 @@ def device() -> str:
 
 def sha256(path: Path) -> str:
     """Digest of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as stream:  # weights may be larger than memory
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def peak_memory_mb() -> float:

@@ -162,7 +162,7 @@ def _video(job: Job, scene: BenchScene, folder: RunFolder) -> tuple[Clip, Mappin
     # A video without its record was never finished, or is not ours.
     whole = made is not None and path.is_file() and made["sha256"] == sha256(path)
     if made is None or not whole or made["inputs"] != inputs:
-        world = open_world(source.world).for_size(scene.image_size)
+        world = open_world(source.world).for_scene(scene)
         cost = generate(world, scene, scene_seed(source.seed, entry.split, entry.id), path)
         made = {
             "inputs": inputs,

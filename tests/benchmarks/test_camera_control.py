@@ -34,7 +34,9 @@ from benchmarks.control.videos import Clip, VideoError, read_video, write_video
 from sana_wm_gym.metrics import MixedScoresError
 from sana_wm_gym.metrics.estimators import OracleEstimator, RotationOnly
 from sana_wm_gym.metrics.estimators.protocol import EstimatorInfo, PoseEstimate
-from sana_wm_gym.world.procedural import ProceduralWorld
+from sana_wm_gym.world.procedural import ProceduralWorld, generate_scene, render
+from sana_wm_gym.world.replay import Clip as ReplayClip
+from sana_wm_gym.world.replay import ReplayWorld
 
 WORLD = ProceduralWorld(size=(32, 32), scenes=(5,))
 FRAMES = 49  # poses; two chunks
@@ -319,6 +321,72 @@ def test_weights_nobody_can_name_are_no_result(monkeypatch):
     with pytest.raises(ValueError, match="random weights"):
         worlds.open_world("unknown")
     worlds.open_world.cache_clear()
+
+
+@dataclass(frozen=True, eq=False)
+class Renders:
+    """A generator of whole clips whose clips are exact."""
+
+    scene: int
+    scene_c2w: np.ndarray
+    asked: list
+
+    def clip(self, image, trajectory, prompt, *, seed):
+        self.asked.append((len(trajectory), seed))
+        frames = render(
+            generate_scene(self.scene),
+            self.scene_c2w @ trajectory.c2w,
+            trajectory.intrinsics,
+            (trajectory.height, trajectory.width),
+        )
+        return ReplayClip(frames, np.zeros(((len(frames) - 1) // 8 + 1, 1, 1, 1), np.float32))
+
+    def replay(self, plan):
+        return ReplayWorld(self, replace(WORLD.spec, name="clips", latent_shape=(1, 1, 1)), plan)
+
+
+def test_a_generator_of_whole_clips_is_told_each_path(scene, tmp_path, monkeypatch):
+    generator = Renders(scene.procedural_scene, scene.scene_c2w, [])
+    weights = tmp_path / "dit"
+    weights.mkdir()
+    monkeypatch.setattr(worlds, "load_clip_generator", lambda name: generator)
+    monkeypatch.setattr(worlds, "released_weights", lambda name: weights)
+    worlds.open_world.cache_clear()
+    opened = worlds.open_world("sana-wm-bidirectional")
+    assert opened.kind == "learned" and opened.weights == weights
+    made, true = tmp_path / "made.mp4", tmp_path / "true.mp4"
+    generate(opened.for_scene(scene), scene, 5, made)
+    generate(WORLD, scene, 5, true)
+    assert generator.asked == [(len(whole_chunks(scene.c2w)), 5)]
+    assert made.read_bytes() == true.read_bytes()
+    worlds.open_world.cache_clear()
+
+
+def test_released_weights_are_those_on_this_machine(tmp_path, monkeypatch):
+    for name in ("dit", "vae"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("SANA_WM_BIDIRECTIONAL", str(tmp_path))
+    assert worlds.released_weights("sana-wm-bidirectional-refined") == tmp_path / "dit"
+    with pytest.raises(FileNotFoundError, match="no release"):
+        worlds.released_weights("somebody-else")
+
+
+def test_results_of_a_folder_of_weights_are_signed_with_all_of_it(tmp_path):
+    folder = tmp_path / "dit"
+    (folder / "shards").mkdir(parents=True)
+    (folder / "shards" / "1.safetensors").write_bytes(b"one")
+    (folder / "2.safetensors").write_bytes(b"two")
+    before = worlds.weights_digest(folder)
+    assert worlds.weights_digest(folder) == before
+    (folder / "2.safetensors").write_bytes(b"TWO")
+    assert worlds.weights_digest(folder) != before
+    (folder / "2.safetensors").write_bytes(b"two")
+    (folder / "2.safetensors").rename(folder / "3.safetensors")
+    assert worlds.weights_digest(folder) != before
+
+
+def test_both_kinds_of_the_embedded_world_are_signed_with_its_file():
+    assert worlds.open_world("tiny-bf16").weights == worlds.open_world("tiny").weights
 
 
 # A run ------------------------------------------------------------------------------------------
