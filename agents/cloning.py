@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from agents.extractors import StackedViews, is_picture
 from agents.training.config import EvaluationSettings, require_whole
 from agents.training.evaluation import Evaluation, evaluate_policy
-from agents.training.run_folder import provenance, write_json
 from sana_wm_gym.camera.controls import require
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.dataset import open_dataset
+from sana_wm_gym.provenance import provenance, write_json
 
 Observation = npt.NDArray[Any] | dict[str, npt.NDArray[Any]]
 

@@ -30,7 +30,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from agents.training.intervals import Estimate, estimate
-from agents.training.run_folder import RunFolder, provenance, write_json, write_text
+from agents.training.run_folder import RunFolder
+from sana_wm_gym.provenance import provenance, write_json, write_text
 
 DREAM, REAL = "tiny-bf16", "twin"
 NAMES = {DREAM: "dream", REAL: "twin"}

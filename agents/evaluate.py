@@ -28,8 +28,8 @@ def evaluate(settings: Any) -> int:
     from agents.training.config import EvaluateConfig
     from agents.training.evaluation import evaluate_policy
     from agents.training.learning import trained_policy
-    from agents.training.run_folder import provenance, write_json
     from agents.training.saved_run import open_run
+    from sana_wm_gym.provenance import provenance, write_json
 
     wanted = instantiated(settings)
     assert isinstance(wanted, EvaluateConfig)

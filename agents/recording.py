@@ -15,10 +15,10 @@ from rich.progress import track
 from agents.episode_video import Film, pages
 from agents.planners import Plan, Planner, ScriptedExpert
 from agents.training.config import require_whole
-from agents.training.run_folder import provenance
 from sana_wm_gym import ENV_IDS
 from sana_wm_gym.envs import SanaWMEnv, write_video
 from sana_wm_gym.envs.dataset import DatasetRecorder, dataset_path, open_dataset, read_video
+from sana_wm_gym.provenance import provenance
 
 
 @dataclass(frozen=True)

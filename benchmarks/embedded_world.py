@@ -35,7 +35,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.pictures import Strip, write_strips
-from benchmarks.report import progress, provenance, sha256, write_json
+from benchmarks.report import progress
 from benchmarks.world_scores import (
     STATISTICS,
     Frames,
@@ -55,6 +55,7 @@ from benchmarks.world_scores import (
 )
 from sana_wm_gym.metrics import RELEASE, SCALE_ONLY
 from sana_wm_gym.metrics.estimators import LKBundleAdjustment
+from sana_wm_gym.provenance import provenance, sha256, write_json
 from sana_wm_gym.training.validation import HeldOutClip, held_out_clips, roll
 from sana_wm_gym.weights.world_file import EMBEDDED, read_world_file
 from sana_wm_gym.world.sana_world import SanaWorld, world_of

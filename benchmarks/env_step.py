@@ -34,14 +34,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.report import (
-    peak_memory_mb,
-    progress,
-    provenance,
-    resident_mb,
-    sha256,
-    write_json,
-)
+from benchmarks.report import peak_memory_mb, progress, resident_mb
 from benchmarks.step_tables import renew_page, show
 from benchmarks.step_timing import (
     TIERS,
@@ -53,6 +46,7 @@ from benchmarks.step_timing import (
     state_bytes,
 )
 from sana_wm_gym import ENV_ID
+from sana_wm_gym.provenance import provenance, sha256, write_json
 from sana_wm_gym.weights.world_file import EMBEDDED, read_world_file
 from sana_wm_gym.world.procedural import ProceduralWorld
 from sana_wm_gym.world.sana_world import SanaWorld, world_of

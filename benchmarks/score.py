@@ -32,8 +32,8 @@ from benchmarks.control.launchers import LAUNCHERS, launcher_of
 from benchmarks.control.run_folder import RunFolder
 from benchmarks.control.running import run, scoring_identity
 from benchmarks.control.score_video import Scoring
-from benchmarks.report import provenance
 from sana_wm_gym.metrics.estimators import LKBundleAdjustment
+from sana_wm_gym.provenance import provenance
 
 
 def video_folders(videos: Path, asked: Sequence[str]) -> dict[Split, Path]:

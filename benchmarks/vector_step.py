@@ -34,10 +34,11 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.report import progress, provenance, sha256, write_json
+from benchmarks.report import progress
 from benchmarks.step_timing import state_bytes
 from benchmarks.vector_tables import renew_page, show
 from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
+from sana_wm_gym.provenance import provenance, sha256, write_json
 from sana_wm_gym.weights.world_file import EMBEDDED
 from sana_wm_gym.world.catalogue import WORLDS, load_world
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from scipy.spatial.transform import Rotation
 
 from benchmarks.floor_clips import CLIPS, place
-from benchmarks.report import progress, provenance, write_json
+from benchmarks.report import progress
 from sana_wm_gym.camera.se3 import relative_to_first
 from sana_wm_gym.metrics import (
     PAPER_SIM3,
@@ -34,6 +34,7 @@ from sana_wm_gym.metrics import (
 from sana_wm_gym.metrics.drift import frame_change
 from sana_wm_gym.metrics.estimators import LKBundleAdjustment
 from sana_wm_gym.metrics.estimators.protocol import PoseEstimator
+from sana_wm_gym.provenance import provenance, write_json
 from sana_wm_gym.world.renderer import default_intrinsics, render
 from sana_wm_gym.world.scenes import Scene, generate_scene
 from sana_wm_gym.world.world_model import CHUNK_FRAMES

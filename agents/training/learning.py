@@ -29,10 +29,11 @@ from agents.training.config import TrainConfig
 from agents.training.environments import Rows, make_rows
 from agents.training.evaluation import Evaluation, evaluate_policy
 from agents.training.loggers import CsvTable, Sink, read_rows
-from agents.training.run_folder import RunFolder, provenance, write_json
+from agents.training.run_folder import RunFolder
 from agents.training.saved_run import SavedRun
 from agents.training.watch import TIMING_COLUMNS, Books, Watch, columns, evaluation_row
 from sana_wm_gym.envs.simulation import Simulation
+from sana_wm_gym.provenance import provenance, write_json
 from sana_wm_gym.world.world_model import WorldModel
 
 

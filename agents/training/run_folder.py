@@ -13,17 +13,12 @@ checkpoints/      what the run goes on from
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-_CHECKOUT = Path(__file__).parents[2]
+from sana_wm_gym.provenance import write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -99,64 +94,3 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], within: str = ""
         elif was != now:
             found.append(f"{within}{key} was {json.dumps(was)}, now {json.dumps(now)}")
     return found
-
-
-def provenance(module: str) -> dict[str, Any]:
-    """Where numbers come from: command, commit, device and date.
-
-    Args:
-        module: Name that `python -m` runs.
-    """
-    return {
-        "command": " ".join(["python -m", module, *sys.argv[1:]]),
-        "commit": commit(),
-        "device": device(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-
-
-def commit() -> str:
-    """Commit of this checkout, marked if files that it tracks have been edited since."""
-    try:
-        head, edited = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "-uno")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head + ("+edited" if edited else "")
-
-
-def device() -> str:
-    """The processor, in words."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [
-            line.partition(":")[2].strip()
-            for line in cpuinfo.read_text(errors="replace").splitlines()
-            if line.startswith("model name")
-        ]
-        model = next(iter(names), model)
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
-
-
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write json under a temporary name, then rename.
-
-    Raises:
-        ValueError: A number is NaN or infinite; json has neither.
-    """
-    write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments], cwd=_CHECKOUT, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()

@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.bench.files import BenchDataError, inside, parse_object, read_text
 from benchmarks.bench.layout import FOLDERS, MANIFEST, SceneEntry
-from benchmarks.report import sha256, write_json
+from sana_wm_gym.provenance import sha256, write_json
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.bench.layout import BenchScene
 from benchmarks.control.generate import whole_chunks
-from benchmarks.report import sha256
+from sana_wm_gym.provenance import sha256
 from sana_wm_gym.world.catalogue import (
     CLIP_GENERATORS,
     RELEASED_WORLDS,

@@ -10,7 +10,6 @@ from PIL import Image
 
 from benchmarks import embedded_world
 from benchmarks.pictures import ENLARGED, Strip, enlarge, write_strips
-from benchmarks.report import write_json
 from benchmarks.world_scores import (
     Margin,
     Range,
@@ -24,6 +23,7 @@ from benchmarks.world_scores import (
 )
 from sana_wm_gym.metrics import SCALE_ONLY
 from sana_wm_gym.metrics.estimators.protocol import EstimatorInfo, OracleEstimator, PoseEstimate
+from sana_wm_gym.provenance import write_json
 from sana_wm_gym.training.validation import chunk_psnr, held_out_clips, roll
 from sana_wm_gym.weights.world_file import read_world_file
 from sana_wm_gym.world.procedural import ProceduralWorld

@@ -1,0 +1,83 @@
+"""What every measurement carries: command, commit, device and date; and files written whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+_CHECKOUT = Path(__file__).parents[1]
+
+
+def provenance(module: str) -> dict[str, Any]:
+    """Where numbers come from.
+
+    Args:
+        module: Name that `python -m` runs.
+    """
+    return {
+        "command": " ".join(["python -m", module, *sys.argv[1:]]),
+        "commit": commit(),
+        "device": device(),
+        "load_average": round(os.getloadavg()[0], 2),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def commit() -> str:
+    """Commit of this checkout, marked if files that it tracks have been edited since."""
+    try:
+        head = _git("rev-parse", "HEAD")
+        edited = _git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head + ("+edited" if edited else "")
+
+
+def device() -> str:
+    """The processor, in words."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file, in hexadecimal."""
+    with path.open("rb") as stream:  # weights may be larger than memory
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write json under a temporary name, then rename.
+
+    Raises:
+        ValueError: A number is NaN or infinite; json has neither.
+    """
+    write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write under a temporary name, then rename: a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=_CHECKOUT, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
