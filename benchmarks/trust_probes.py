@@ -27,12 +27,12 @@ from rich.console import Console
 
 from benchmarks.probes import gates, horizon, novel_control, persistence
 from benchmarks.probes.plots import draw
-from benchmarks.probes.report import Result, markdown, write_text
+from benchmarks.probes.report import Result, markdown
 from benchmarks.probes.rollouts import Tick, draw_starts, start_at, walk_poses, walking_clips
 from benchmarks.report import progress
 from sana_wm_gym.camera.se3 import relative_to_first
 from sana_wm_gym.metrics.estimators import LKBundleAdjustment
-from sana_wm_gym.provenance import provenance, write_json
+from sana_wm_gym.provenance import provenance, write_json, write_text
 from sana_wm_gym.weights.world_file import read_world_file
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.sana_world import SanaWorld, world_of

@@ -71,7 +71,8 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write under a temporary name, then rename: a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
+    # Processes that write the same file at once do not share the temporary one.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 

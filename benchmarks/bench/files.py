@@ -202,9 +202,3 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def write_text(path: Path, content: str) -> None:
-    """Write a text file whole."""
-    with replacing(path) as partial:
-        partial.write_text(content, encoding="utf-8")

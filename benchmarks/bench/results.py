@@ -30,9 +30,9 @@ from benchmarks.bench.files import (
     parse_object,
     read_text,
     text,
-    write_text,
 )
 from benchmarks.bench.layout import PUBLIC_NAMES, SAFE_ID, split_of
+from sana_wm_gym.provenance import write_text
 
 EvalName = Literal["vbench_scores", "revisit_consistency", "temporal_degradation", "summary"]
 

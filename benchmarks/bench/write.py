@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.bench.camera_file import write_camera
-from benchmarks.bench.files import Picture, replacing, write_text
+from benchmarks.bench.files import Picture, replacing
 from benchmarks.bench.layout import (
     FOLDERS,
     KEPT_SCENES,
@@ -27,6 +27,7 @@ from benchmarks.bench.layout import (
 )
 from benchmarks.bench.pairs import pair_rows
 from sana_wm_gym.camera.trajectory import check_rigid
+from sana_wm_gym.provenance import write_text
 
 
 def write_bench(

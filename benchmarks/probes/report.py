@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from benchmarks.probes.gates import GateStability
 from benchmarks.probes.horizon import Horizon
@@ -13,14 +11,6 @@ from benchmarks.probes.persistence import Likeness, Persistence
 from sana_wm_gym.metrics import RELEASE
 
 Result = Persistence | GateStability | Horizon | NovelControl
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
