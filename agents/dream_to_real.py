@@ -324,9 +324,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--seeds", type=int, default=5, help="policies per kind (5)")
-    add("--steps", type=int, default=15_360, help="environment steps of training each (15360)")
+    add("--steps", type=int, default=10_240, help="environment steps of training each (10240)")
     add("--episodes", type=int, default=100, help="per policy and world (100)")
-    add("--every", type=int, default=3_072, help="steps between evaluations (3072)")
+    add("--every", type=int, default=2_560, help="steps between evaluations (2560)")
     add("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time; all cores")
     add("--out", type=Path, default=Path("outputs/dream_to_real"), help="folder")
     add("settings", nargs="*", help="more settings of agents.train, such as agent.gamma=0.7")

@@ -29,7 +29,7 @@ class EvaluationSettings:
 
     episodes: int = 32
     last_episodes: int = 100
-    every: int = 8_192
+    every: int = 2_560
     seed: int = 10_000
     rows: int = 16
     videos: int = 2
@@ -97,7 +97,7 @@ class TrainConfig:
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     env: EnvSettings = field(default_factory=EnvSettings)
     num_envs: int = 16
-    steps: int = 65_536
+    steps: int = 10_240
     seed: int = 0
     device: str = "cpu"
     threads: int = 1
