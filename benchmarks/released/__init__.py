@@ -1,0 +1,1 @@
+"""Parts of `benchmarks.released_step`: weights, work, measurements and tables at released size."""
