@@ -34,7 +34,7 @@ def evaluate(settings: Any) -> int:
     wanted = instantiated(settings)
     assert isinstance(wanted, EvaluateConfig)
     run = open_run(Path(wanted.checkpoint), wanted.trust)
-    policy, simulation = trained_policy(run, wanted.world, wanted.seed)
+    policy, simulation = trained_policy(run, wanted.world)
     # A world given by its name or file has that name; None is the world of the run.
     place = simulation.world.spec.name if wanted.place == "named" else wanted.place or "own"
     out = Path(wanted.folder) if wanted.folder else run.folder / "evaluations" / place

@@ -83,14 +83,13 @@ def learn(
 
 
 def trained_policy(
-    run: SavedRun, world: WorldModel[Any] | None = None, seed: int = 0
+    run: SavedRun, world: WorldModel[Any] | None = None
 ) -> tuple[Policy, Simulation]:
     """The policy of a run, ready to act, and the simulation it acts in.
 
     Args:
         run: The run, opened.
         world: Where it shall act; None for the world of the run.
-        seed: Of a policy that acts by chance.
 
     Raises:
         FileNotFoundError: The run has no checkpoint yet.
@@ -99,7 +98,8 @@ def trained_policy(
     config = run.config
     place = config.world if world is None else world
     rows = make_rows(place, config.task, config.agent, config.env, num_envs=1)
-    learner = config.agent.build(rows.env, seed, config.device)
+    # The run's seed, so that runs that act by chance do not all act alike.
+    learner = config.agent.build(rows.env, config.seed, config.device)
     if not isinstance(learner, RandomPolicy):
         if run.checkpoint is None:
             raise FileNotFoundError(f"the run in {run.folder} has no checkpoint yet")
