@@ -24,7 +24,7 @@ from scipy import stats
 
 from agents.evaluate import evaluate
 from agents.train import train
-from agents.training.algorithms import PPO, Network, RandomPolicy
+from agents.training.algorithms import PPO, Network, Random, RandomPolicy
 from agents.training.command import CONF, run_command
 from agents.training.config import EnvSettings, EvaluateConfig, EvaluationSettings
 from agents.training.environments import make_rows
@@ -265,3 +265,16 @@ def test_a_table_is_shown(rows: Any) -> None:
     judge(Steady(), rows, 2).show(console, "title")
     text = console.export_text()
     assert "is_success" in text and "title" in text
+
+
+def test_chance_acts_by_the_seed_of_its_run(trained: Path) -> None:
+    run = open_run(trained)
+
+    def actions(seed: int) -> np.ndarray:
+        config = replace(run.config, agent=Random(), seed=seed)
+        policy, simulation = trained_policy(replace(run, config=config))
+        views = {n: box.sample()[None] for n, box in simulation.observation_space.spaces.items()}
+        return np.concatenate([policy.predict(views)[0] for _ in range(3)])
+
+    assert np.array_equal(actions(1), actions(1))
+    assert not np.array_equal(actions(1), actions(2))
