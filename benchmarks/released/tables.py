@@ -157,9 +157,12 @@ def floor_seconds(found: Result, roof: Result) -> float:
 
 def markdown(result: Result) -> str:
     """The tables, and where they come from, as Markdown."""
-    runs = sorted({(r["device"], _short(r["commit"]), r["date"]) for r in result["cases"]})
     lines = ["Random weights: times and memory, no result.", ""]
-    lines += [f"* {device}; commit {commit}, {date}." for device, commit, date in runs]
+    for device in sorted({record["device"] for record in result["cases"]}):
+        there = [record for record in result["cases"] if record["device"] == device]
+        commits = ", ".join(sorted({_short(record["commit"]) for record in there}))
+        dates = ", ".join(sorted({record["date"] for record in there}))
+        lines.append(f"* {device}; {dates}; at commits {commits}.")
     for title, (headings, rows) in table_rows(result).items():
         lines += ["", f"**{title}**", "", line(headings), line(["---"] * len(headings))]
         lines += [line(row) for row in rows]

@@ -176,13 +176,13 @@ def chunk_flow_euler(
             device=latents.device,
         )[:frames].clone()
         sigmas[0] = timesteps[0] = after[0] = 0
-        velocity, _ = flow(
+        velocity = flow(
             latents[:, :, :frames],
             timesteps.expand(latents.shape[0], -1),
             prefix(conditioning, frames),
             prefix_plan(plan, frames),
             None,
-        )
+        )[0]
         change = (sigmas - after)[:, None, None] * velocity.float()
         moved = (latents[:, :, :frames].float() - change).to(latents.dtype)
         latents = torch.cat([moved, latents[:, :, frames:]], dim=2)
@@ -225,7 +225,8 @@ def denoise(
     if first_latent is not None:
         moving[:, 0] = 0
     for sigma, timestep in zip(schedule.sigmas, schedule.timesteps, strict=False):
-        velocity, _ = flow(latents, moving * timestep, conditioning, plan, state)
+        # The noisy pass's memories are let go at once: at full size they are close to a gigabyte.
+        velocity = flow(latents, moving * timestep, conditioning, plan, state)[0]
         step = sigma - schedule.next_sigma(sigma)
         latents = (latents.float() - step * velocity.float()).to(latents.dtype)
         latents = hold_first(latents, first_latent)
