@@ -146,19 +146,26 @@ def _only_folders(stop: Any, rename: Any) -> Any:
 
 def test_a_killed_process_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     killed, never = tmp_path / "killed", tmp_path / "never"
-    command = [sys.executable, "-m", "agents.train", *CLI, f"folder={killed}"]
+    settings = [*CLI, "steps=160"]  # twenty rollouts, so that half-way is far from the end
+    moment = random.randrange(80)
+    command = [sys.executable, "-m", "agents.train", *settings, f"folder={killed}"]
+
+    def reached() -> bool:
+        found = (killed / "checkpoints").glob("step-*")
+        return any(int(path.name.partition("-")[2].partition(".")[0]) >= moment for path in found)
+
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
-        while process.poll() is None and not any((killed / "checkpoints").glob("step-*")):
-            time.sleep(0.01)
-        time.sleep(random.uniform(0.0, 0.3))
+        while process.poll() is None and not reached():
+            time.sleep(0.002)
+        time.sleep(random.uniform(0.0, 0.05))
         assert process.poll() is None, "the run was over before it could be killed"
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert not (killed / "evaluation.json").exists()
     for folder in (killed, never):
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            assert train(compose("agents", [*CLI, f"folder={folder}"])) == 0
+            assert train(compose("agents", [*settings, f"folder={folder}"])) == 0
     assert (killed / "metrics.csv").read_bytes() == (never / "metrics.csv").read_bytes()
 
 
