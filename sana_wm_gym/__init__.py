@@ -41,6 +41,7 @@ for _id, _task in ENV_IDS.items():
 gymnasium.register(
     id="SanaWM/ImageGoalHER-v0",
     entry_point="sana_wm_gym.envs.goal_env:SanaWMGoalEnv",
+    vector_entry_point="sana_wm_gym.envs.goal_env:SanaWMGoalVectorEnv",
     order_enforce=False,
     disable_env_checker=True,
 )

@@ -56,13 +56,12 @@ class Agent(Protocol):
 
     Attributes:
         goal_env: It needs `SanaWMGoalEnv`, whose goals can be relabelled.
-        resumes: A stopped run goes on exactly where it stood.
         columns: What it logs about learning, beside returns.
-        row_every: Least number of steps between rows of metrics; 1 for one per rollout.
+        row_every: Least number of steps between rows of metrics, and so between checkpoints; 1 for
+            one per rollout.
     """
 
     goal_env: ClassVar[bool]
-    resumes: ClassVar[bool]
     columns: ClassVar[tuple[str, ...]]
     row_every: ClassVar[int]
 
@@ -156,7 +155,6 @@ class PPO:
     """
 
     goal_env: ClassVar[bool] = False
-    resumes: ClassVar[bool] = True
     columns: ClassVar[tuple[str, ...]] = _PPO_COLUMNS
     row_every: ClassVar[int] = 1
 
@@ -276,7 +274,6 @@ class DeepQ:
     """
 
     goal_env: ClassVar[bool] = False
-    resumes: ClassVar[bool] = False
     columns: ClassVar[tuple[str, ...]] = ("train/loss", "train/learning_rate")
     row_every: ClassVar[int] = 1024
 
@@ -347,7 +344,6 @@ class SacHer:
     """
 
     goal_env: ClassVar[bool] = True
-    resumes: ClassVar[bool] = False
     columns: ClassVar[tuple[str, ...]] = (
         "train/actor_loss",
         "train/critic_loss",
@@ -415,7 +411,6 @@ class Random:
     """
 
     goal_env: ClassVar[bool] = False
-    resumes: ClassVar[bool] = True
     columns: ClassVar[tuple[str, ...]] = ()
     row_every: ClassVar[int] = 1
 

@@ -1,8 +1,9 @@
 """Everything a run needs to go on exactly where it stood, written whole or not at all.
 
 A checkpoint is a folder, `checkpoints/step-0000016384`, with the learner and its books in
-`learner.pt` and the state of every environment in `rows/`. It is written as `*.partial` and then
-renamed, so a run that is killed at any moment finds the last whole one.
+`learner.pt`, the state of every environment in `rows/` and, for agents that have one, the replay
+memory in `replay/`. It is written as `*.partial` and then renamed, so a run that is killed at any
+moment finds the last whole one.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
-_PREFIX, _PARTIAL, _LEARNER, _ROWS = "step-", ".partial", "learner.pt", "rows"
+_PREFIX, _PARTIAL, _LEARNER = "step-", ".partial", "learner.pt"
 
 
 def save_checkpoint(
-    folder: Path, step: int, values: Mapping[str, Any], save_rows: Callable[[Path], None]
+    folder: Path, step: int, values: Mapping[str, Any], write: Callable[[Path, Path | None], None]
 ) -> Path:
     """Write a checkpoint, then remove older ones.
 
@@ -29,7 +30,8 @@ def save_checkpoint(
         folder: Of checkpoints.
         step: Environment steps so far.
         values: Tensors, numbers, strings, and lists, tuples and dicts of them.
-        save_rows: Writes the environments' states into a folder.
+        write: Writes whatever else there is into a checkpoint, given its folder and that of the
+            one before, None for the first.
 
     Returns:
         The checkpoint's folder.
@@ -37,8 +39,8 @@ def save_checkpoint(
     final = folder / f"{_PREFIX}{step:010d}"
     partial = final.with_name(final.name + _PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
-    (partial / _ROWS).mkdir(parents=True)
-    save_rows(partial / _ROWS)
+    partial.mkdir(parents=True)
+    write(partial, latest_checkpoint(folder))
     with (partial / _LEARNER).open("wb") as file:
         torch.save(dict(values), file)
         file.flush()
@@ -79,7 +81,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def rows_of(path: Path) -> Path:
     """Folder of the environments' states in a checkpoint."""
-    return path / _ROWS
+    return path / "rows"
+
+
+def replay_of(path: Path) -> Path:
+    """Folder of the replay memory in a checkpoint; not there where nothing is replayed."""
+    return path / "replay"
 
 
 def random_state() -> dict[str, Any]:

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
-
 from agents.training.algorithms import Agent
 from agents.training.config import EnvSettings
-from sana_wm_gym.envs.goal_env import SanaWMGoalEnv, ThumbnailGoal
+from sana_wm_gym.envs.goal_env import SanaWMGoalVectorEnv, ThumbnailGoal
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.snapshot import Snapshot
@@ -21,23 +19,24 @@ from sana_wm_gym.world.world_model import WorldModel
 
 @dataclass(frozen=True)
 class Rows:
-    """Environments that learn together.
+    """Environments that learn together, in one batch.
 
     Attributes:
         env: They, as stable-baselines3 takes them.
-        simulation: What they are made of.
-        vector: They, in one batch; None for goal environments, which take turns.
     """
 
-    env: VecEnv
-    simulation: Simulation
-    vector: SanaWMVectorEnv | None
+    env: SanaWMVecEnv
+
+    @property
+    def simulation(self) -> Simulation:
+        """What they are made of."""
+        return self.env.vector_env.simulation
 
     def save(self, folder: Path) -> None:
-        """Write the state of every row to a folder."""
-        assert self.vector is not None
-        for row in range(self.vector.num_envs):
-            snapshot = self.vector.snapshot(row)
+        """Write the state of every row to a new folder."""
+        folder.mkdir()
+        for row in range(self.env.num_envs):
+            snapshot = self.env.vector_env.snapshot(row)
             snapshot.save(_file(folder, row), self.simulation.world, self.simulation.task)
 
     def restore(self, folder: Path) -> None:
@@ -47,12 +46,11 @@ class Rows:
             FileNotFoundError: A row is missing.
             ValueError: A file is damaged, or of another world or task.
         """
-        assert self.vector is not None
         self.env.reset()  # rows stand somewhere before they are put elsewhere
-        for row in range(self.vector.num_envs):
+        for row in range(self.env.num_envs):
             path = _file(folder, row)
             snapshot = Snapshot.load(path, self.simulation.world, self.simulation.task)
-            self.vector.restore(row, snapshot)
+            self.env.vector_env.restore(row, snapshot)
 
 
 def make_rows(
@@ -63,9 +61,13 @@ def make_rows(
     Raises:
         ValueError: World, task, observation and agent do not go together.
     """
-    if agent.goal_env:
-        return _goal_rows(world, task, agent, env, num_envs)
-    vector = SanaWMVectorEnv(
+    if agent.goal_env and not isinstance(task, ThumbnailGoal):
+        raise ValueError(
+            f"given task {task.name!r}; goals of this agent must be pictures that can stand in "
+            "for each other: task=image_goal_her"
+        )
+    kind: type[SanaWMVectorEnv] = SanaWMGoalVectorEnv if agent.goal_env else SanaWMVectorEnv
+    vector = kind(
         num_envs,
         world,
         task=task,
@@ -75,33 +77,7 @@ def make_rows(
         horizon=env.horizon,
         autoreset_mode="Disabled",
     )
-    return Rows(SanaWMVecEnv(vector), vector.simulation, vector)
-
-
-def _goal_rows(
-    world: WorldModel[Any], task: Task, agent: Agent, env: EnvSettings, num_envs: int
-) -> Rows:
-    """Environments whose goals can be relabelled; stepped in turn."""
-    if not isinstance(task, ThumbnailGoal):
-        raise ValueError(
-            f"given task {task.name!r}; goals of this agent must be pictures that can stand in "
-            "for each other: task=image_goal_her"
-        )
-
-    def make() -> SanaWMGoalEnv:
-        return SanaWMGoalEnv(
-            world,
-            task=task,
-            action_mode=agent.action_mode,
-            observation=tuple(env.observation),
-            observation_size=env.observation_size,
-            horizon=env.horizon,
-        )
-
-    rows = DummyVecEnv([make] * num_envs)  # type: ignore[list-item, unused-ignore]
-    [first, *_] = rows.envs
-    simulation = first.get_wrapper_attr("simulation")
-    return Rows(rows, simulation, None)
+    return Rows(SanaWMVecEnv(vector))
 
 
 def _file(folder: Path, row: int) -> Path:

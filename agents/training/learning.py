@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -19,16 +20,17 @@ from agents.training.checkpoint import (
     latest_checkpoint,
     random_state,
     read_checkpoint,
+    replay_of,
     restore_random_state,
     rows_of,
     save_checkpoint,
-    to_arrays,
-    to_plain,
 )
 from agents.training.config import TrainConfig
 from agents.training.environments import Rows, make_rows
 from agents.training.evaluation import Evaluation, evaluate_policy
+from agents.training.learner_state import learner_state, restore_learner, set_parameters
 from agents.training.loggers import CsvTable, Sink, read_rows
+from agents.training.replay import load_replay, save_replay
 from agents.training.run_folder import RunFolder
 from agents.training.saved_run import SavedRun
 from agents.training.watch import TIMING_COLUMNS, Books, Watch, columns, evaluation_row
@@ -52,8 +54,8 @@ def learn(
         The evaluation at the end.
 
     Raises:
-        ValueError: Settings do not go together, the folder holds another run, or the run was
-            stopped and cannot go on.
+        ValueError: Settings do not go together, the folder holds another run, or what a stopped
+            run left is damaged.
         ImportError: A package is missing; says what to install.
     """
     torch.set_num_threads(config.threads)
@@ -79,6 +81,10 @@ def learn(
     write_json(
         folder.evaluation, {**provenance("agents.train"), "run": settings, **evaluation.document()}
     )
+    last = latest_checkpoint(folder.checkpoints)
+    if last is not None:
+        # By far the largest thing in the folder, and nothing will go on from it.
+        shutil.rmtree(replay_of(last), ignore_errors=True)
     return evaluation
 
 
@@ -103,16 +109,8 @@ def trained_policy(
     if not isinstance(learner, RandomPolicy):
         if run.checkpoint is None:
             raise FileNotFoundError(f"the run in {run.folder} has no checkpoint yet")
-        _set_parameters(learner, read_checkpoint(run.checkpoint), run.checkpoint, config.device)
+        set_parameters(learner, read_checkpoint(run.checkpoint), run.checkpoint, config.device)
     return learner, rows.simulation
-
-
-def _set_parameters(learner: Any, values: Mapping[str, Any], source: Path, device: str) -> None:
-    try:
-        learner.set_parameters(values["parameters"], exact_match=True, device=device)
-    except (KeyError, RuntimeError, ValueError) as error:
-        said = str(error).splitlines()[0]
-        raise ValueError(f"checkpoint {source} holds other networks: {said}") from error
 
 
 class _Run:
@@ -147,22 +145,16 @@ class _Run:
     def go(self, checkpoint: Path | None) -> None:
         """Learn what is left to learn."""
         self.learner.set_logger(LearnerLog(None, []))
-        if checkpoint is not None:
-            self._resume(checkpoint)
-        left = self.config.steps - self.learner.num_timesteps
-        if left <= 0:
-            return
-        if checkpoint is not None and not self.config.agent.resumes:
-            raise ValueError(
-                f"{self.folder.path} holds a run that was stopped and cannot go on: this agent's "
-                "replay memory is not kept. Give another folder, or remove this one"
-            )
         try:
-            watch = Watch(self.books, self.config.agent.row_every, self._boundary)
-            with self.progress:
-                self.learner.learn(
-                    left, watch, log_interval=None, reset_num_timesteps=checkpoint is None
-                )
+            if checkpoint is not None:
+                self._resume(checkpoint)
+            left = self.config.steps - self.learner.num_timesteps
+            if left > 0:
+                watch = Watch(self.books, self.config.agent.row_every, self._boundary)
+                with self.progress:
+                    self.learner.learn(
+                        left, watch, log_interval=None, reset_num_timesteps=checkpoint is None
+                    )
         finally:
             for file in (self.metrics, self.timings, self.sink):
                 if file is not None:
@@ -214,35 +206,34 @@ class _Run:
         )
 
     def _save(self, step: int) -> None:
-        learner, resumes = self.learner, self.config.agent.resumes
         assert self.metrics is not None and self.timings is not None
-        values: dict[str, Any] = {"parameters": learner.get_parameters(), "timesteps": step}
-        if resumes:
-            values |= {
-                "updates": learner._n_updates,
-                "last_obs": to_plain(learner._last_obs),
-                "episode_starts": to_plain(learner._last_episode_starts),
-                "memory": to_plain(getattr(learner, "_last_lstm_states", None)),
-                "random": random_state(),
-                "books": asdict(self.books),
-                "metrics_bytes": self.metrics.length,
-                "timings_bytes": self.timings.length,
-            }
-        save_checkpoint(
-            self.folder.checkpoints, step, values, self.rows.save if resumes else lambda _: None
-        )
+        values = {
+            **learner_state(self.learner),
+            "random": random_state(),
+            "books": asdict(self.books),
+            "metrics_bytes": self.metrics.length,
+            "timings_bytes": self.timings.length,
+        }
+        save_checkpoint(self.folder.checkpoints, step, values, self._write)
+
+    def _write(self, checkpoint: Path, earlier: Path | None) -> None:
+        self.rows.save(rows_of(checkpoint))
+        replay = getattr(self.learner, "replay_buffer", None)
+        if replay is not None:
+            before = None if earlier is None else replay_of(earlier)
+            save_replay(replay, self._slots, replay_of(checkpoint), before)
+
+    @property
+    def _slots(self) -> int:
+        """Steps so far of each environment, which is what a replay memory counts."""
+        return int(self.learner.num_timesteps) // self.config.num_envs
 
     def _resume(self, checkpoint: Path) -> None:
         learner, values = self.learner, read_checkpoint(checkpoint)
-        _set_parameters(learner, values, checkpoint, self.config.device)
-        learner.num_timesteps = values["timesteps"]
-        if not self.config.agent.resumes:
-            return
-        learner._n_updates = values["updates"]
-        learner._last_obs = to_arrays(values["last_obs"])
-        learner._last_episode_starts = to_arrays(values["episode_starts"])
-        if values["memory"] is not None:
-            learner._last_lstm_states = type(learner._last_lstm_states)(*values["memory"])
+        restore_learner(learner, values, checkpoint, self.config.device)
+        replay = getattr(learner, "replay_buffer", None)
+        if replay is not None:
+            load_replay(replay, self._slots, replay_of(checkpoint))
         self.books = Books(**values["books"])
         self.rows.restore(rows_of(checkpoint))
         self.metrics = CsvTable(self.folder.metrics, None, values["metrics_bytes"])

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
 
 from sana_wm_gym.camera.controls import Controls
 from sana_wm_gym.camera.keys import SANA_WM_2026_06
@@ -24,6 +26,7 @@ from sana_wm_gym.envs.start import Lens, Picture
 from sana_wm_gym.envs.tasks.checks import require_arrays, require_number
 from sana_wm_gym.envs.tasks.image_goal import ImageGoal
 from sana_wm_gym.envs.tasks.task import Arrays, Verdict
+from sana_wm_gym.envs.vector_env import SanaWMVectorEnv
 from sana_wm_gym.world.world_model import WorldModel
 
 if TYPE_CHECKING:
@@ -259,3 +262,64 @@ class SanaWMGoalEnv(SanaWMEnv):
     ) -> npt.NDArray[np.float32]:
         """Reward of having achieved one thing when another was desired; see `ThumbnailGoal`."""
         return self._goal.compute_reward(achieved_goal, desired_goal, info)
+
+
+class SanaWMGoalVectorEnv(SanaWMVectorEnv):
+    """N rows of `SanaWMGoalEnv` that advance in one batch.
+
+    Goals are relabelled with the task's own `compute_reward`, which takes arrays and is the same
+    for all rows: `envs.task.compute_reward`.
+
+    Args:
+        num_envs: Number of rows, N >= 1.
+        world: As of `SanaWMVectorEnv`, like all arguments that are not explained here.
+        task: What counts as success, and how goals are drawn.
+        observation: Exactly one part of the world: ("frame",), ("frames",) or ("latent",).
+
+    Raises:
+        ValueError: A name is unknown, a number out of range, there is not one horizon per row, or
+            several parts are observed.
+        FileNotFoundError: `image`, or the world of this name, is not on this machine.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        world: str | WorldModel[Any] = "tiny",
+        *,
+        task: ThumbnailGoal | None = None,
+        image: Picture | None = None,
+        intrinsics: Lens | None = None,
+        prompt: str | None = None,
+        action_mode: str = "continuous",
+        actions_per_chunk: int = 1,
+        key_map: str = SANA_WM_2026_06.name,
+        observation: Sequence[str] = ("frame",),
+        observation_size: tuple[int, int] | None = None,
+        horizon: int | Sequence[int] | None = None,
+        render_mode: str | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        as_torch: bool = False,
+        max_episode_steps: int | None = None,
+    ) -> None:
+        super().__init__(
+            num_envs,
+            world,
+            task=ThumbnailGoal() if task is None else task,
+            image=image,
+            intrinsics=intrinsics,
+            prompt=prompt,
+            action_mode=action_mode,
+            actions_per_chunk=actions_per_chunk,
+            key_map=key_map,
+            observation=observation,
+            observation_size=observation_size,
+            horizon=horizon,
+            render_mode=render_mode,
+            autoreset_mode=autoreset_mode,
+            as_torch=as_torch,
+            max_episode_steps=max_episode_steps,
+        )
+        self.simulation = GoalSimulation.of(self.simulation)
+        self.single_observation_space = self.simulation.observation_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)

@@ -191,29 +191,6 @@ def test_a_policy_with_memory_goes_on_to_the_same_bytes(
     assert run(tmp_path / "stopped", agent=agent, steps=18) == expected
 
 
-def test_a_stopped_run_with_a_replay_memory_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    agent = DeepQ(
-        learning_starts=4, batch_size=4, gradients=1, network=Network(features=8, layers=(8,))
-    )
-    monkeypatch.setattr(DeepQ, "row_every", 8)
-    assert b"train/loss" in run(tmp_path / "whole", agent=agent, steps=16)
-    with monkeypatch.context() as patch:
-
-        def stop(source: Any, target: Any) -> None:
-            if "0000000008" in str(target):
-                raise StoppedError
-            rename(source, target)
-
-        rename = os.replace
-        patch.setattr(checkpoint_module.os, "replace", _only_folders(stop, rename))
-        with pytest.raises(StoppedError):
-            run(tmp_path / "stopped", agent=agent, steps=16)
-    with pytest.raises(ValueError, match="cannot go on"):
-        run(tmp_path / "stopped", agent=agent, steps=16)
-
-
 def test_hindsight_needs_goals_that_can_be_swapped(tmp_path: Path) -> None:
     agent = SacHer(
         learning_starts=8, batch_size=4, gradients=1, network=Network(features=8, layers=(8,))

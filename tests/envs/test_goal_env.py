@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -17,8 +18,12 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import sana_wm_gym  # noqa: F401 (registers the id)
-from sana_wm_gym.envs import SanaWMVectorEnv
-from sana_wm_gym.envs.goal_env import SanaWMGoalEnv, ThumbnailGoal, thumbnail
+from sana_wm_gym.envs.goal_env import (
+    SanaWMGoalEnv,
+    SanaWMGoalVectorEnv,
+    ThumbnailGoal,
+    thumbnail,
+)
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.envs.tasks import ImageGoal
 from sana_wm_gym.world.procedural import ProceduralWorld
@@ -79,13 +84,73 @@ def test_branches_and_snapshots_keep_the_form() -> None:
 def test_several_parts_are_refused() -> None:
     with pytest.raises(ValueError, match="expected one part"):
         SanaWMGoalEnv(SMALL, observation=("frame", "pose"))
+    with pytest.raises(ValueError, match="expected one part"):
+        SanaWMGoalVectorEnv(2, SMALL, observation=("frame", "pose"))
+
+
+class WholeInfo(gym.Wrapper[Any, Any, Any, Any]):
+    """Repeats the one pose of a reset 24 times: Gymnasium's loop cannot mix array shapes."""
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(**kwargs)
+        return observation, {**info, "c2w": np.repeat(info["c2w"], 24, axis=0)}
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_rows_are_the_single_environments_of_their_seeds(mode: AutoresetMode) -> None:
+    options: dict[str, Any] = {"world": SMALL, "observation_size": (18, 18), "horizon": 2}
+    batch: Any = gym.make_vec(
+        "SanaWM/ImageGoalHER-v0", num_envs=3, autoreset_mode=mode.value, **options
+    )
+    loop = SyncVectorEnv([lambda: WholeInfo(SanaWMGoalEnv(**options))] * 3, autoreset_mode=mode)
+    assert isinstance(batch, SanaWMGoalVectorEnv)
+    assert batch.metadata["autoreset_mode"] is mode
+    assert batch.observation_space == loop.observation_space
+    assert batch.single_observation_space == loop.single_observation_space
+    assert batch.action_space == loop.action_space
+    rng = np.random.default_rng(0)
+    results = [(batch.reset(seed=5), loop.reset(seed=5))]
+    for _ in range(4):
+        actions = rng.uniform(-1, 1, (3, 5)).astype(np.float32)
+        results.append((batch.step(actions), loop.step(actions)))
+        over = results[-1][0][2] | results[-1][0][3]
+        if mode is AutoresetMode.DISABLED and over.any():
+            masked = {"options": {"reset_mask": over}}
+            results.append((batch.reset(**masked), loop.reset(**masked)))
+    for found, expected in results:
+        assert set(found[0]) == {"achieved_goal", "desired_goal", "observation"}
+        assert batch.observation_space.contains(found[0])
+        for name, part in expected[0].items():
+            assert found[0][name].tobytes() == part.tobytes()
+        for one, other in zip(found[1:-1], expected[1:-1], strict=True):
+            assert one.dtype == other.dtype and np.array_equal(one, other)
+        for name in ("goal_rms", "is_success", "_goal_rms", "_is_success", "_final_obs"):
+            assert np.array_equal(found[-1].get(name), expected[-1].get(name))
+    ends = [found[-1] for found, _ in results if "final_obs" in found[-1]]
+    assert bool(ends) == (mode is AutoresetMode.SAME_STEP)
+    assert all("observation" in info["final_obs"][0] for info in ends)
+
+
+def test_rows_branch_and_relabel_and_come_as_tensors() -> None:
+    batch: Any = gym.make_vec(
+        "SanaWM/ImageGoalHER-v0", num_envs=2, world=SMALL, max_episode_steps=2, as_torch=True
+    )
+    seen, _ = batch.reset(seed=1)
+    assert batch.horizons == (2, 2) and seen["observation"].shape == (2, 36, 36, 3)
+    copied, _ = batch.branch(0, [1])
+    seen, rewards, *_ = batch.step(np.zeros((2, 5), np.float32))
+    for name in ("observation", "achieved_goal", "desired_goal"):
+        assert (seen[name][0] == seen[name][1]).all()
+    assert (copied["desired_goal"] == seen["desired_goal"][1]).all()
+    achieved, desired = (seen[name].numpy() for name in ("achieved_goal", "desired_goal"))
+    assert np.array_equal(batch.task.compute_reward(achieved, desired, [{}] * 2), rewards)
 
 
 def vectors() -> list[Any]:
     """Environments in turn, and rows of one batch."""
     task = ThumbnailGoal(walk=STRAIGHT)
     single = [lambda: SanaWMGoalEnv(SMALL, task=task, observation=("pose",), horizon=2)] * 2
-    batch = SanaWMVectorEnv(2, SMALL, task=task, observation=("pose",), horizon=2)
+    batch = SanaWMGoalVectorEnv(2, SMALL, task=task, observation=("pose",), horizon=2)
     return [DummyVecEnv(single), SanaWMVecEnv(batch)]  # type: ignore[list-item]
 
 
