@@ -22,7 +22,8 @@ from sana_wm_gym.training.dataset import walk_generator
 from sana_wm_gym.training.validation import HeldOutClip
 from sana_wm_gym.training.walks import sample_walk
 from sana_wm_gym.world.renderer import render
-from sana_wm_gym.world.sana_world import SanaState, SanaWorld
+from sana_wm_gym.world.sana_state import SanaState
+from sana_wm_gym.world.sana_world import SanaWorld
 from sana_wm_gym.world.scenes import generate_scene
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
 

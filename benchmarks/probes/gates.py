@@ -39,7 +39,8 @@ from benchmarks.probes.watch import (
 from benchmarks.report import resident_mb
 from sana_wm_gym.models.attention import DeltaRuleAttention
 from sana_wm_gym.models.state import named_tensors
-from sana_wm_gym.world.sana_world import SanaState, SanaWorld
+from sana_wm_gym.world.sana_state import SanaState
+from sana_wm_gym.world.sana_world import SanaWorld
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start
 
 TRACE_SLOTS = 100

@@ -81,9 +81,14 @@ class ObservationView:
             elif name == "latent":
                 parts[name] = np.clip(latents()[-1].ravel(), -LATENT_BOUND, LATENT_BOUND)
             else:
-                low, high = _pose_bounds()
-                parts[name] = np.clip(c2w[:3].reshape(12).astype(np.float32), low, high)
+                parts[name] = pose_part(c2w)
         return parts
+
+
+def pose_part(c2w: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """The part "pose" of a camera [4, 4]: its first three rows, float32 [12]."""
+    low, high = _pose_bounds()
+    return np.clip(c2w[:3].reshape(12).astype(np.float32), low, high)
 
 
 def observation_view(

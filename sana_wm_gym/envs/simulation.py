@@ -221,7 +221,8 @@ class Simulation:
                 latents=partial(self.world.latents, episode.world),
                 c2w=episode.c2w[-1],
             )
-            parts |= self.task.observe(episode.task)
+            # The task may show the same array again; whoever gets an observation may write in it.
+            parts |= {n: part.copy() for n, part in self.task.observe(episode.task).items()}
             flat = isinstance(self.observation_space, spaces.Dict)
             seen.append(parts if flat else next(iter(parts.values())))
         return seen

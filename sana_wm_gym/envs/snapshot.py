@@ -29,18 +29,34 @@ Arrays = dict[str, npt.NDArray[Any]]
 @dataclass(eq=False)
 class Shown:
     """Frames of the last chunk, once somebody has asked for them. A memo, no state: it can be
-    lost or shared without changing what anybody sees."""
+    lost or shared without changing what anybody sees.
+
+    Attributes:
+        world: The world state that is shown.
+        frames: All of its frames, where they are known.
+        tensor: All of its frames, or the last alone, as a tensor on the world's device, where
+            they were asked for as tensors; `TensorView` takes care of it.
+    """
 
     world: Any = None
     frames: npt.NDArray[np.uint8] | None = None
+    tensor: Any = None
 
     def of(self, world: Any) -> npt.NDArray[np.uint8] | None:
         """Frames of this world state, or None where they are not known."""
         return self.frames if self.world is world else None
 
+    def tensor_of(self, world: Any) -> Any:
+        """Frames of this world state as a tensor, or None where they are not known as one."""
+        return self.tensor if self.world is world else None
+
     def keep(self, world: Any, frames: npt.NDArray[np.uint8]) -> None:
-        """Remember the frames of a world state, instead of those before."""
-        self.world, self.frames = world, frames
+        """Remember the frames of a world state, instead of those of another."""
+        self.world, self.frames, self.tensor = world, frames, self.tensor_of(world)
+
+    def keep_tensor(self, world: Any, tensor: Any) -> None:
+        """Remember the frames of a world state as a tensor, instead of those of another."""
+        self.world, self.frames, self.tensor = world, self.of(world), tensor
 
 
 @dataclass(frozen=True)

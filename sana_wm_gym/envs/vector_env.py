@@ -6,8 +6,8 @@ envs = gym.make_vec("SanaWM/ImageGoal-v0", num_envs=16, world="tiny")
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -21,11 +21,14 @@ from sana_wm_gym.camera.controls import Controls
 from sana_wm_gym.camera.keys import SANA_WM_2026_06, KeyState
 from sana_wm_gym.envs.observations import Observation
 from sana_wm_gym.envs.sana_wm_env import METADATA, check_render_mode, ending_of, render_fps
-from sana_wm_gym.envs.simulation import Info, checked_horizon, info_of, simulation_of
+from sana_wm_gym.envs.simulation import Info, Simulation, checked_horizon, info_of, simulation_of
 from sana_wm_gym.envs.snapshot import Episode, Snapshot, generator, identity
 from sana_wm_gym.envs.start import Lens, Picture
 from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel
+
+if TYPE_CHECKING:
+    from sana_wm_gym.envs.tensor_view import TensorView
 
 
 class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
@@ -49,7 +52,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             with is in `infos["final_obs"]` and `infos["final_info"]`. "Disabled": it must be
             reset by `reset(options={"reset_mask": ...})`.
         as_torch: Return observations, rewards (float32), terminations and truncations as torch
-            tensors on the world's device.
+            tensors on the world's device; see `TensorView`.
         max_episode_steps: Gymnasium's name for one horizon; goes before `horizon`.
 
     Raises:
@@ -113,7 +116,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         self.single_observation_space = self.simulation.observation_space
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self._give = _to_torch(self.world) if as_torch else _as_it_is
+        self._view = _tensor_view(self.world, num_envs) if as_torch else _ArrayView()
         self._episodes: list[Episode] | None = None
         self._random = [seeding.np_random() for _ in range(num_envs)]
 
@@ -167,7 +170,8 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
                 random[row] = seeding.np_random(seeds[row])
         begun = self.simulation.begin([given] * len(rows), [random[row][0] for row in rows])
         episodes = _placed(self._episodes or begun, rows, begun)
-        observations = self._batch(self.simulation.observe(episodes))
+        simulation, view = self.simulation, self._view
+        observations = view.batch(simulation, view.observe(simulation, episodes))
         self._episodes, self._random = episodes, random
         infos: Info = {}
         for row in rows:
@@ -208,28 +212,32 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             truncations[row] = episode.chunk >= self.horizons[row]
             infos_of[row] = info_of(episode, verdict)
         episodes = _placed(before, playing, played)
-        infos: Info = {}
+        finals: list[Episode] = []
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
             over = [row for row, ending in enumerate(ended) if ending]
         elif self.autoreset_mode is AutoresetMode.SAME_STEP:
             over = np.flatnonzero(terminations | truncations).tolist()
-            finals = self.simulation.observe([episodes[row] for row in over])
-            for row, final in zip(over, finals, strict=True):
-                last = {"final_obs": self._give(final), "final_info": infos_of[row]}
-                infos = self._add_info(infos, last, row)
+            finals = [episodes[row] for row in over]
         else:
             over = []
         random = self._copied(over)
         begun = self.simulation.begin([None] * len(over), [random[row][0] for row in over])
+        episodes = _placed(episodes, over, begun)
+        # Ends and beginnings are seen together, so that they are decoded in one batch.
+        simulation, view = self.simulation, self._view
+        seen = view.observe(simulation, [*finals, *episodes])
+        observations = view.batch(simulation, seen[len(finals) :])
+        infos: Info = {}
+        for row, final in zip(over, seen[: len(finals)], strict=False):
+            last = {"final_obs": view.alone(final), "final_info": infos_of[row]}
+            infos = self._add_info(infos, last, row)
         for row, episode in zip(over, begun, strict=True):
             infos_of[row] = _spread(info_of(episode))
-        episodes = _placed(episodes, over, begun)
-        observations = self._batch(self.simulation.observe(episodes))
-        self._episodes, self._random = episodes, random
         for row in range(self.num_envs):
             infos = self._add_info(infos, infos_of[row], row)
-        give = self._give
-        return observations, give(rewards), give(terminations), give(truncations), infos
+        ends = view.numbers(terminations), view.numbers(truncations)
+        self._episodes, self._random = episodes, random
+        return observations, view.numbers(rewards), *ends, infos
 
     def render(self) -> tuple[Any, ...] | None:
         """For each row the last frame, uint8 [H, W, 3], or the list of all frames of its last
@@ -287,11 +295,11 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
     def _put(self, rows: list[int], snapshot: Snapshot) -> tuple[Observation, Info]:
         episodes = self._begun()
         snapshot.check_fits(self.world.spec, self.task)
-        [observation] = self.simulation.observe([snapshot.episode])
+        [observation] = self._view.observe(self.simulation, [snapshot.episode])
         self._episodes = _placed(episodes, rows, [snapshot.episode] * len(rows))
         for row in rows:
             self._random[row] = (generator(snapshot.rng), -1)
-        return self._give(observation), info_of(snapshot.episode)
+        return self._view.alone(observation), info_of(snapshot.episode)
 
     def _copied(self, rows: list[int]) -> list[tuple[np.random.Generator, int]]:
         """The generators, with copies in some rows: drawn from, and kept if nothing fails."""
@@ -299,10 +307,6 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             (copy.deepcopy(rng), seed) if row in rows else (rng, seed)
             for row, (rng, seed) in enumerate(self._random)
         ]
-
-    def _batch(self, observations: list[Observation]) -> Any:
-        empty: Any = create_empty_array(self.single_observation_space, self.num_envs)
-        return self._give(concatenate(self.single_observation_space, observations, empty))
 
     def _checked(self, actions: Any) -> npt.NDArray[Any]:
         # A tensor may live on a device or carry gradients.
@@ -382,13 +386,26 @@ def _per_row(horizon: int | Sequence[int] | None, rows: int, longest: int) -> tu
     return tuple(map(checked_horizon, horizon))
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
+class _ArrayView:
+    """Observations as arrays: `TensorView` for those who want none."""
+
+    def observe(self, simulation: Simulation, episodes: Sequence[Episode]) -> list[Observation]:
+        return simulation.observe(episodes)
+
+    def batch(self, simulation: Simulation, observations: Sequence[Observation]) -> Any:
+        space = simulation.observation_space
+        empty: Any = create_empty_array(space, len(observations))
+        return concatenate(space, observations, empty)
+
+    def alone(self, observation: Observation) -> Observation:
+        return observation
+
+    def numbers(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return values
 
 
-def _to_torch(world: WorldModel[Any]) -> Callable[[Any], Any]:
+def _tensor_view(world: WorldModel[Any], rows: int) -> TensorView:
     # Imported here, so that environments without tensors do without torch.
-    from sana_wm_gym.world.tensors import to_tensors
+    from sana_wm_gym.envs.tensor_view import TensorView
 
-    device = getattr(world, "device", "cpu")
-    return lambda value: to_tensors(value, device)
+    return TensorView(world, rows)

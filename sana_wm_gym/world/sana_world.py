@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, Generic
 
 import numpy as np
@@ -18,68 +18,22 @@ from sana_wm_gym.camera.controls import MotionLimits
 from sana_wm_gym.camera.trajectory import CameraTrajectory, check_intrinsics
 from sana_wm_gym.models.codec import LatentCodec, PatchCodec
 from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
-from sana_wm_gym.models.state import (
-    GeneratorState,
-    from_named_tensors,
-    map_tensors,
-    named_tensors,
-    row,
-    shapes,
-    stack,
-)
+from sana_wm_gym.models.state import GeneratorState, map_tensors, row, shapes, stack
 from sana_wm_gym.models.text import PromptEmbedding
 from sana_wm_gym.models.transformer import SanaWM
 from sana_wm_gym.weights.world_file import EMBEDDED, WorldFile, read_world_file
 from sana_wm_gym.world.conditioning import chunk_conditioning
-from sana_wm_gym.world.packing import Arrays, arrays_of, taken, tensors_of
+from sana_wm_gym.world.packing import Arrays
 from sana_wm_gym.world.renderer import render
 from sana_wm_gym.world.sampler import CleanPrediction, Flow, chunk_noise, self_forcing
+from sana_wm_gym.world.sana_state import SanaState, pack_state, unpack_state
 from sana_wm_gym.world.scenes import generate_scene, sample_pose
 from sana_wm_gym.world.schedule import NoiseSchedule
 from sana_wm_gym.world.schedule import self_forcing as schedule_of
-from sana_wm_gym.world.second_stage import (
-    Refinement,
-    SecondStage,
-    named_refinement,
-    refinement_of,
-)
+from sana_wm_gym.world.second_stage import SecondStage
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, LATENTS_PER_CHUNK, Start, WorldSpec
 
 CodecT = TypeVar("CodecT", bound=LatentCodec, default=PatchCodec)
-_PLAIN = ("image", "intrinsics", "seed", "chunk")
-_FRAMES = "frames"
-
-
-@dataclass(frozen=True)
-class SanaState:
-    """Where a rollout stands.
-
-    Attributes:
-        image: First frame, uint8 [H, W, 3].
-        intrinsics: (fx, fy, cx, cy) in pixels of `image`.
-        seed: Source of all noise.
-        chunk: Chunks generated so far.
-        latents: Latent frames of the last chunk as they are shown, refined where there is a second
-            stage, [1, c, f, h, w]; the first image's before any.
-        generator: The generator's past; None before the first chunk.
-        decoder: The decoder's past, a value of the codec's own: after `decoded`, where that is
-            there, else before `latents`, or after the first image before any chunk.
-        text: The encoded prompt, [1, l, c]; None where the generator reads none.
-        refinement: The refiner's past, after `latents`; None without a second stage.
-        decoded: Frames of `latents`, uint8 [24, H, W, 3], where they are made at once because
-            doing it again would be costly; None where on demand.
-    """
-
-    image: npt.NDArray[np.uint8]
-    intrinsics: tuple[float, float, float, float]
-    seed: int
-    chunk: int
-    latents: Tensor
-    generator: GeneratorState | None
-    decoder: Any
-    text: PromptEmbedding | None = None
-    refinement: Refinement | None = None
-    decoded: npt.NDArray[np.uint8] | None = None
 
 
 class SanaWorld(Generic[CodecT]):
@@ -191,7 +145,7 @@ class SanaWorld(Generic[CodecT]):
         check_intrinsics(np.array([start.intrinsics], dtype=np.float64))
         text = None if self.caption is None else self.caption(start.prompt)
         second = self.second_stage
-        pixels = torch.from_numpy(image.copy()).float()[None] / 255
+        pixels = torch.from_numpy(image.copy()).to(self._device).float()[None] / 255
         latent = self.codec.encode_image(pixels).to(self._device, self._dtype)
         return SanaState(
             image=image.copy(),
@@ -282,7 +236,7 @@ class SanaWorld(Generic[CodecT]):
             )
         if not self.codec.free_skip:
             pixels, decoder = self.codec.decode(latents, decoder)
-            decoded = self._to_bytes(pixels)[0]
+            decoded = self.codec.to_bytes(pixels)[0].to(self._device)
         return replace(
             state,
             chunk=state.chunk + 1,
@@ -299,31 +253,44 @@ class SanaWorld(Generic[CodecT]):
 
     def show(self, states: Sequence[SanaState]) -> list[npt.NDArray[np.uint8]]:
         """`frames` of each state; those that are not decoded yet are so in one batch."""
+        return [np.array(frames.cpu().numpy()) for frames in self.frame_tensors(states)]
+
+    def frame_tensors(self, states: Sequence[SanaState]) -> list[Tensor]:
+        """`show` on the world's device, uint8 [24 or 1, H, W, 3] each. Read only."""
         shown = [self._known_frames(state) for state in states]
         hidden = [i for i, frames in enumerate(shown) if frames is None]
         if hidden:
-            for i, frames in zip(hidden, self.decode([states[i] for i in hidden]), strict=True):
+            for i, frames in zip(hidden, self._decode([states[i] for i in hidden]), strict=True):
                 # A copy, so that one world's frames do not keep the whole batch alive.
-                shown[i] = frames.copy()
+                shown[i] = frames.clone()
         return [frames for frames in shown if frames is not None]
 
-    def _known_frames(self, state: SanaState) -> npt.NDArray[np.uint8] | None:
-        if state.chunk == 0:
-            return state.image[None].copy()
-        return None if state.decoded is None else state.decoded.copy()
+    def last_frame_tensors(self, states: Sequence[SanaState]) -> list[Tensor]:
+        """The last of each state's `frames` on the world's device, uint8 [H, W, 3]. Read only."""
+        return [frames[-1].clone() for frames in self.frame_tensors(states)]
 
-    @torch.inference_mode()
+    def last_latent_tensors(self, states: Sequence[SanaState]) -> list[Tensor]:
+        """The last of each state's `latents` on the world's device, float32 [c, h, w]. Read
+        only."""
+        return [state.latents[0, :, -1].float() for state in states]
+
+    def _known_frames(self, state: SanaState) -> Tensor | None:
+        if state.chunk == 0:
+            return torch.from_numpy(state.image[None]).to(self._device)
+        return state.decoded
+
     def decode(self, states: Sequence[SanaState]) -> npt.NDArray[np.uint8]:
         """Frames of several worlds' last chunks in one batch, uint8 [b, 24, H, W, 3]."""
+        return self._decode(states).cpu().numpy()
+
+    @torch.inference_mode()
+    def _decode(self, states: Sequence[SanaState]) -> Tensor:
         self._refuse_a_fork()
         pixels, _ = self.codec.decode(
             torch.cat([state.latents for state in states]),
             stack([state.decoder for state in states]),
         )
-        return self._to_bytes(pixels)
-
-    def _to_bytes(self, frames: Tensor) -> npt.NDArray[np.uint8]:
-        return np.asarray(self.codec.to_bytes(frames).cpu().numpy())
+        return self.codec.to_bytes(pixels).to(self._device)
 
     def _to_generator(self, text: PromptEmbedding) -> PromptEmbedding:
         return PromptEmbedding(
@@ -336,22 +303,7 @@ class SanaWorld(Generic[CodecT]):
 
     def pack(self, state: SanaState) -> Arrays:
         """The state as named arrays, enough for `unpack` to continue bit for bit."""
-        named = {"latents": state.latents}
-        named |= {f"decoder.{n}": t for n, t in self.codec.named_state(state.decoder).items()}
-        if state.text is not None:
-            named |= {"text.features": state.text.features, "text.mask": state.text.mask}
-        if state.refinement is not None:
-            named |= {f"refiner.{n}": t for n, t in named_refinement(state.refinement).items()}
-        if state.generator is not None:
-            named |= {f"generator.{n}": t for n, t in named_tensors(state.generator).items()}
-        return {
-            "image": state.image,
-            "intrinsics": np.array(state.intrinsics, dtype=np.float64),
-            "seed": np.array(state.seed, dtype=np.int64),
-            "chunk": np.array(state.chunk, dtype=np.int64),
-            **({} if state.decoded is None else {_FRAMES: state.decoded}),
-            **arrays_of(named),
-        }
+        return pack_state(state, self.codec)
 
     def unpack(self, arrays: Arrays) -> SanaState:
         """Inverse of `pack`.
@@ -359,65 +311,7 @@ class SanaWorld(Generic[CodecT]):
         Raises:
             ValueError: An array is missing, unknown or of the wrong shape.
         """
-        others = {n: a for n, a in arrays.items() if n not in (*_PLAIN, _FRAMES)}
-        tensors = tensors_of(others, self._device)
-        missing = [name for name in _PLAIN if name not in arrays]
-        missing += [name for name in ("latents",) if name not in tensors]
-        if missing:
-            raise ValueError(f"given a state without {missing}")
-        spec, latents = self.spec, tensors.pop("latents")
-        if latents.ndim != 5 or (latents.shape[1], *latents.shape[3:]) != self._latent_shape:
-            raise ValueError(
-                f"given a state with latents {tuple(latents.shape)}; expected "
-                f"channels, rows and columns {self._latent_shape}"
-            )
-        if arrays["image"].shape != (spec.height, spec.width, 3):
-            raise ValueError(f"given a state with an image {arrays['image'].shape}")
-        decoder, text = taken(tensors, "decoder."), taken(tensors, "text.")
-        memories, refined = taken(tensors, "generator."), taken(tensors, "refiner.")
-        expected = set() if self.caption is None else {"features", "mask"}
-        if tensors or text.keys() != expected:
-            raise ValueError(
-                f"given a state with unknown arrays {sorted(tensors)} and text "
-                f"{sorted(text)}; expected text {sorted(expected)}"
-            )
-        if (self.second_stage is not None) != bool(refined):
-            raise ValueError(
-                f"given a state with {len(refined)} arrays of a refiner; expected "
-                f"{'none' if self.second_stage is None else 'its past'}"
-            )
-        chunk = int(arrays["chunk"])
-        if (chunk > 0) != bool(memories):
-            raise ValueError(f"given a state after {chunk} chunks with {len(memories)} memories")
-        shown = arrays.get(_FRAMES)
-        wanted = (CHUNK_FRAMES, spec.height, spec.width, 3)
-        if (shown is not None) != (chunk > 0 and not self.codec.free_skip) or (
-            shown is not None and shown.shape != wanted
-        ):
-            raise ValueError(
-                f"given a state after {chunk} chunks with frames "
-                f"{None if shown is None else shown.shape}; expected "
-                f"{None if self.codec.free_skip or chunk == 0 else wanted}"
-            )
-        generator = from_named_tensors(memories) if memories else None
-        if generator is not None and len(generator.blocks) != self.model.config.depth:
-            raise ValueError(
-                f"given a state of {len(generator.blocks)} blocks; "
-                f"expected {self.model.config.depth}"
-            )
-        fx, fy, cx, cy = (float(value) for value in arrays["intrinsics"])
-        return SanaState(
-            image=np.array(arrays["image"], dtype=np.uint8),
-            intrinsics=(fx, fy, cx, cy),
-            seed=int(arrays["seed"]),
-            chunk=chunk,
-            latents=latents,
-            generator=generator,
-            decoder=self.codec.state_from_named(decoder),
-            text=PromptEmbedding(text["features"], text["mask"]) if text else None,
-            refinement=refinement_of(refined) if refined else None,
-            decoded=None if shown is None else np.array(shown, dtype=np.uint8),
-        )
+        return unpack_state(arrays, self)
 
     def _refuse_a_fork(self) -> None:
         if os.getpid() != self._process:

@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Protocol, runtime_checkable
 
+import cv2
 import numpy as np
 import torch
+from torch import Tensor
+
+
+@runtime_checkable
+class GivesTensors(Protocol):
+    """What a world may offer besides: what it shows as tensors on its device, which do not pass
+    through host memory.
+
+    Their numbers are those of `frames` and `latents`. They are read only: they may be the world's
+    own, and keep no other state's alive.
+    """
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        ...
+
+    def frame_tensors(self, states: Sequence[Any]) -> list[Tensor]:
+        """`frames` of each state, uint8 [24 or 1, height, width, 3]."""
+        ...
+
+    def last_frame_tensors(self, states: Sequence[Any]) -> list[Tensor]:
+        """The last of each state's `frames`, uint8 [height, width, 3]."""
+        ...
+
+    def last_latent_tensors(self, states: Sequence[Any]) -> list[Tensor]:
+        """The last of each state's `latents`, float32 [channels, rows, columns]."""
+        ...
 
 
 def to_tensors(value: Any, device: torch.device | str) -> Any:
@@ -18,3 +49,37 @@ def to_tensors(value: Any, device: torch.device | str) -> Any:
     tensor = torch.from_numpy(np.asarray(value))
     dtype = torch.float32 if tensor.dtype == torch.float64 else tensor.dtype
     return tensor.to(device, dtype)
+
+
+def stacked(values: Sequence[Any]) -> Any:
+    """New tensors, one row per value; of dicts part by part."""
+    if isinstance(values[0], dict):
+        return {name: stacked([value[name] for value in values]) for name in values[0]}
+    return torch.stack(list(values))
+
+
+def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """An image uint8 [H, W, 3] at another (height, width): cv2's `INTER_AREA`, where the image is.
+
+    Resizing is linear and the same in every row and column, so it is a matrix on either side. The
+    sums are exact where cv2 rounds early, so values differ from cv2's by one level at most.
+    """
+    height, width = image.shape[:2]
+    if (height, width) == size:
+        return image
+    down = _resizing(height, size[0], width >= size[1], image.device)
+    across = _resizing(width, size[1], height >= size[0], image.device)
+    strips = (down @ image.float().flatten(1)).unflatten(1, (width, -1))
+    return (across @ strips).round().clamp(0, 255).to(torch.uint8)
+
+
+@lru_cache(maxsize=16)
+def _resizing(old: int, new: int, other_shrinks: bool, device: torch.device) -> Tensor:
+    """The weights [new, old] with which cv2 resizes an axis: its answers to unit vectors."""
+    # It averages areas only where neither axis grows, so the other one must do what it will do.
+    before, after = (2, 1) if other_shrinks else (1, 2)
+    columns = [
+        cv2.resize(np.tile(unit[:, None], before), (after, new), interpolation=cv2.INTER_AREA)
+        for unit in np.eye(old, dtype=np.float32)
+    ]
+    return torch.from_numpy(np.stack([c.reshape(new, after)[:, 0] for c in columns], 1)).to(device)

@@ -233,7 +233,7 @@ class ImageGoal:
 
     def observe(self, state: GoalState) -> Arrays:
         """The goal's picture."""
-        return {"goal": state.picture.copy()}
+        return {"goal": state.picture}
 
     def pack(self, state: GoalState) -> Arrays:
         """Picture, pose and lengths."""

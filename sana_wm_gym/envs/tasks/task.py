@@ -85,7 +85,11 @@ class Task(Protocol):
         ...
 
     def observe(self, state: Any) -> Arrays:
-        """New arrays for the parts that `spaces` names."""
+        """Arrays for the parts that `spaces` names.
+
+        Nobody writes in them. The same array again says that nothing has changed, so that it need
+        not be sent to a device again.
+        """
         ...
 
     def pack(self, state: Any) -> Arrays:

@@ -107,10 +107,13 @@ def test_wrong_arrays_are_refused(task: Any, world: Any) -> None:
 def test_observed_arrays_are_new_every_time(task: Any, world: Any) -> None:
     env = SanaWMEnv(world, task=task)
     env.reset(seed=1)
-    state = env.snapshot().episode.task
-    for name, array in task.observe(state).items():
-        array[...] = 0
-        assert not np.shares_memory(array, task.observe(state)[name])
+    episode = env.snapshot().episode
+    [seen] = env.simulation.observe([episode])
+    for name, array in task.observe(episode.task).items():
+        kept = array.copy()
+        assert not np.shares_memory(seen[name], array)
+        seen[name][...] = 0
+        np.testing.assert_array_equal(task.observe(episode.task)[name], kept)
 
 
 @pytest.mark.parametrize("task", EVERY, ids=named)

@@ -1,0 +1,376 @@
+"""Tensor observations: the arrays' numbers, made on the device, and nobody else's memory."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sana_wm_gym.envs import SanaWMVectorEnv, tensor_view
+from sana_wm_gym.envs.goal_env import SanaWMGoalEnv
+from sana_wm_gym.envs.tasks import Follow, ImageGoal
+from sana_wm_gym.world.catalogue import load_world
+from sana_wm_gym.world.sana_world import SanaWorld
+from sana_wm_gym.world.tensors import GivesTensors, resized, to_tensors
+
+SEEN: list[tuple[tuple[str, ...], Any]] = [
+    (("frame",), "free_roam"),
+    (("frames",), "free_roam"),
+    (("latent",), "free_roam"),
+    (("pose",), Follow(horizon=3)),
+    (("frames", "frame", "latent"), Follow(horizon=3)),
+]
+
+
+def on_device(kind: type) -> Any:
+    """The tests' world as one whose frames and latents never exist on the host."""
+
+    class OnDevice(kind):  # type: ignore[misc]
+        device = torch.device("cpu")
+
+        def frame_tensors(self, states: Sequence[Any]) -> list[torch.Tensor]:
+            self.calls["frame_tensors"] += 1
+            self.calls["decoded"] += len(states)
+            return [torch.from_numpy(super(OnDevice, self).frames(state)) for state in states]
+
+        def last_frame_tensors(self, states: Sequence[Any]) -> list[torch.Tensor]:
+            self.calls["last_frame_tensors"] += 1
+            self.calls["decoded"] += len(states)
+            return [torch.from_numpy(super(OnDevice, self).frames(state)[-1]) for state in states]
+
+        def last_latent_tensors(self, states: Sequence[Any]) -> list[torch.Tensor]:
+            self.calls["last_latent_tensors"] += 1
+            return [torch.from_numpy(super(OnDevice, self).latents(state)[-1]) for state in states]
+
+        def frames(self, state: Any) -> Any:
+            raise AssertionError("frames were brought to the host")
+
+        def latents(self, state: Any) -> Any:
+            raise AssertionError("latents were brought to the host")
+
+    return OnDevice()
+
+
+def with_pictures(kind: type) -> Any:
+    """The same, but it shows arrays too, for tasks that ask for them."""
+    host = kind()
+
+    class WithPictures(type(on_device(kind))):  # type: ignore[misc]
+        def frames(self, state: Any) -> npt.NDArray[np.uint8]:
+            return host.frames(state)
+
+        def latents(self, state: Any) -> npt.NDArray[np.float32]:
+            return host.latents(state)
+
+    return WithPictures()
+
+
+def parts(observation: Any) -> dict[str, Any]:
+    return observation if isinstance(observation, dict) else {"only": observation}
+
+
+def equal(arrays: Any, tensors: Any) -> bool:
+    """The same numbers of the same type and shape, in tensors that may enter a loss."""
+    arrays, tensors = parts(arrays), parts(tensors)
+    return arrays.keys() == tensors.keys() and all(
+        torch.is_tensor(tensor)
+        and not tensor.is_inference()
+        and tensor.numpy().dtype == arrays[name].dtype
+        and np.array_equal(tensor.numpy(), arrays[name])
+        for name, tensor in tensors.items()
+    )
+
+
+def drawn(rows: int, seed: int) -> npt.NDArray[np.float32]:
+    return np.random.default_rng(seed).uniform(-1, 1, (rows, 5)).astype(np.float32)
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+@pytest.mark.parametrize(("view", "task"), SEEN, ids=["+".join(view) for view, _ in SEEN])
+def test_tensors_are_the_arrays_and_are_made_on_the_device(
+    world: Any, mode: str, view: tuple[str, ...], task: Any
+) -> None:
+    device = on_device(type(world))
+    assert isinstance(device, GivesTensors) and not isinstance(world, GivesTensors)
+    options: dict[str, Any] = {
+        "task": task, "observation": view, "autoreset_mode": mode, "horizon": [2, 3, 1]
+    }  # fmt: skip
+    arrays = SanaWMVectorEnv(3, world, **options)
+    tensors = SanaWMVectorEnv(3, device, as_torch=True, **options)
+    assert equal(arrays.reset(seed=5)[0], tensors.reset(seed=5)[0])
+    for step in range(4):
+        expected, given = arrays.step(drawn(3, step)), tensors.step(drawn(3, step))
+        assert equal(expected[0], given[0])
+        over = expected[2] | expected[3]
+        if mode == "SameStep":
+            assert ("final_obs" in given[4]) == over.any()
+            for row in np.flatnonzero(over):
+                assert equal(expected[4]["final_obs"][row], given[4]["final_obs"][row])
+        if mode == "Disabled" and over.any():
+            options = {"reset_mask": over}
+            assert equal(arrays.reset(options=options)[0], tensors.reset(options=options)[0])
+    kept = arrays.snapshot(0), tensors.snapshot(0)
+    assert equal(arrays.restore(2, kept[0])[0], tensors.restore(2, kept[1])[0])
+    assert equal(arrays.branch(1, [0])[0], tensors.branch(1, [0])[0])
+
+
+def test_chunks_are_decoded_once_and_together(world: Any) -> None:
+    world = on_device(type(world))
+    envs = SanaWMVectorEnv(
+        3, world, horizon=[1, 2, 9], autoreset_mode="SameStep", observation=("frames",),
+        as_torch=True,
+    )  # fmt: skip
+    envs.reset(seed=0)
+    assert (world.calls["frame_tensors"], world.calls["decoded"]) == (1, 3)
+    envs.step(drawn(3, 0))
+    # Three ends of chunks, and the start of what follows the one that ended.
+    assert (world.calls["frame_tensors"], world.calls["decoded"]) == (2, 7)
+    before = world.calls["decoded"]
+    envs.branch(2, [0, 1])
+    assert world.calls["decoded"] == before
+    envs.reset(options={"reset_mask": np.array([False, True, False])})
+    assert world.calls["decoded"] == before + 1
+
+
+def test_the_last_frame_known_is_not_taken_for_the_whole_chunk(world: Any) -> None:
+    world = on_device(type(world))
+    one = SanaWMVectorEnv(1, world, as_torch=True)
+    film = SanaWMVectorEnv(1, world, observation=("frames",), as_torch=True)
+    one.reset(seed=0)
+    film.reset(seed=1)
+    last = one.step(drawn(1, 0))[0][0]
+    frames, _ = film.restore(0, one.snapshot(0))
+    assert frames.shape[0] == 24 and torch.equal(frames[-1], last)
+    assert not torch.equal(frames[0], frames[-1])
+    # The other way round the last of all is enough.
+    decoded = world.calls["decoded"]
+    assert torch.equal(one.restore(0, film.snapshot(0))[0], last)
+    assert world.calls["decoded"] == decoded
+
+
+def test_frames_that_are_on_the_host_already_are_not_decoded_again(world: Any) -> None:
+    tensors = SanaWMVectorEnv(2, on_device(type(world)), as_torch=True)
+    arrays = SanaWMVectorEnv(2, world)
+    arrays.reset(seed=0)
+    tensors.reset(seed=1)
+    expected = arrays.step(drawn(2, 0))[0]
+    decoded = tensors.world.calls["decoded"]  # type: ignore[attr-defined]
+    for row in (0, 1):
+        assert equal(expected[row], tensors.restore(row, arrays.snapshot(row))[0])
+    assert tensors.world.calls["decoded"] == decoded  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_a_goal_is_sent_once(mode: str, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = Counter[tuple[int, ...]]()
+
+    def counted(value: Any, device: Any) -> Any:
+        sent[np.asarray(value).shape] += 1
+        return to_tensors(value, device)
+
+    monkeypatch.setattr(tensor_view, "to_tensors", counted)
+
+    options: dict[str, Any] = {
+        "task": ImageGoal(near=1e-6), "observation": ("latent",), "autoreset_mode": mode,
+        "horizon": [4, 9, 9],
+    }  # fmt: skip
+    envs = SanaWMVectorEnv(3, with_pictures(type(world)), as_torch=True, **options)
+    twin = SanaWMVectorEnv(3, world, **options)
+    goal = (60,)
+    for each in (envs, twin):
+        seen = each.reset(seed=0)[0]
+    assert sent[goal] == 3
+    for step in range(3):
+        envs.step(drawn(3, step))
+        twin.step(drawn(3, step))
+    envs.restore(1, envs.snapshot(1))
+    envs.branch(2, [0])
+    envs.branch(1, [2])
+    assert sent[goal] == 3
+    twin.branch(2, [0])
+    twin.branch(1, [2])
+    mask = {"reset_mask": np.array([True, False, False])}
+    seen, expected = envs.reset(options=mask)[0], twin.reset(options=mask)[0]
+    assert sent[goal] == 4 and equal(expected, seen)
+    for step in range(5):  # row 0 begins again on the way, with another goal
+        expected, seen = twin.step(drawn(3, step))[0], envs.step(drawn(3, step))[0]
+        assert equal(expected, seen)
+    assert sent[goal] == 5
+
+
+def test_tensors_are_the_callers_own(world: Any) -> None:
+    """Whoever writes in every tensor spoils nothing for later."""
+    options: dict[str, Any] = {
+        "task": ImageGoal(), "observation": ("frames", "latent", "pose"), "horizon": [2, 9],
+        "autoreset_mode": "SameStep", "as_torch": True,
+    }  # fmt: skip
+    clean, spoilt = (SanaWMVectorEnv(2, with_pictures(type(world)), **options) for _ in range(2))
+
+    def same(one: Any, other: Any) -> None:
+        """The same from both; what came from the second is spoilt."""
+        assert one.keys() == other.keys() == {"frames", "latent", "pose", "goal"}
+        for name, part in one.items():
+            assert torch.equal(part, other[name])
+            other[name].zero_()
+
+    same(clean.reset(seed=3)[0], spoilt.reset(seed=3)[0])
+    for step in range(3):
+        one, other = (env.step(drawn(2, step)) for env in (clean, spoilt))
+        same(one[0], other[0])
+        for row in np.flatnonzero(one[4].get("_final_obs", [])):
+            same(one[4]["final_obs"][row], other[4]["final_obs"][row])
+        for _ in range(2):
+            same(*(env.restore(0, env.snapshot(0))[0] for env in (clean, spoilt)))
+    mask = {"reset_mask": np.array([True, False])}
+    same(*(env.reset(options=mask)[0] for env in (clean, spoilt)))
+
+
+def test_latents_are_clipped_alike(world: Any) -> None:
+    class Loud(type(world)):  # type: ignore[misc]
+        def latents(self, state: Any) -> npt.NDArray[np.float32]:
+            return 300 * super().latents(state)
+
+    arrays = SanaWMVectorEnv(2, Loud(), observation=("latent",))
+    tensors = SanaWMVectorEnv(2, on_device(Loud), observation=("latent",), as_torch=True)
+    expected = arrays.reset(seed=0)[0]
+    assert np.abs(expected).max() == 100 and equal(expected, tensors.reset(seed=0)[0])
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Any:
+    return load_world("tiny")
+
+
+@pytest.mark.parametrize(
+    ("view", "mode"), [(("frame",), "SameStep"), (("frames", "latent"), "Disabled")]
+)
+def test_a_learned_world_gives_the_arrays_as_tensors(
+    view: tuple[str, ...], mode: str, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As arrays, and as tensors while it may show nothing as arrays."""
+    world = tiny
+    assert isinstance(world, GivesTensors)
+    options: dict[str, Any] = {"observation": view, "autoreset_mode": mode, "horizon": [1, 9]}
+    runs = []
+    for as_torch in (False, True):
+        if as_torch:
+            for name in ("frames", "show", "decode", "latents", "last_frame"):
+                monkeypatch.setattr(type(world), name, None, raising=False)
+        envs = SanaWMVectorEnv(2, world, as_torch=as_torch, **options)
+        run = [envs.reset(seed=2)[0]]
+        observation, _, _, truncated, infos = envs.step(drawn(2, 0))
+        run.append(observation)
+        if mode == "SameStep":
+            run += [infos["final_obs"][0], envs.step(drawn(2, 1))[0]]
+        else:
+            run.append(envs.reset(options={"reset_mask": truncated})[0])
+        runs.append(run)
+    assert len(runs[0]) == len(runs[1]) >= 3
+    assert all(equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+def test_nothing_of_a_learned_world_leaves_the_device(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole steps where there is nothing to bring to the host: meta tensors have no numbers."""
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # unknown there
+    model, codec = (copy.deepcopy(part).to("meta") for part in (tiny.model, tiny.codec))
+    world = SanaWorld(tiny.spec, model, codec, tiny.schedule, tiny.plan.window)
+    for view, steps in ((("latent", "frame", "pose"), 2), (("frames",), 1)):
+        options: dict[str, Any] = {
+            "task": Follow(), "observation": view, "observation_size": (40, 30),
+            "horizon": steps, "autoreset_mode": "SameStep", "as_torch": True,
+        }  # fmt: skip
+        envs = SanaWMVectorEnv(1, world, **options)
+        observations, _ = envs.reset(seed=0)
+        for step in range(steps):
+            observations, rewards, *_, infos = envs.step(drawn(1, step))
+        assert rewards.is_meta
+        restored, _ = envs.restore(0, envs.snapshot(0))
+        for name, space in envs.single_observation_space.items():  # type: ignore[attr-defined]
+            for seen in (
+                {n: part[0] for n, part in observations.items()},
+                infos["final_obs"][0],
+                restored,
+            ):
+                assert seen[name].is_meta and seen[name].shape == space.shape
+    # What does go to the host is found out.
+    controls, _ = envs.simulation.decode(begun := envs.snapshot(0).episode, drawn(1, 0)[0])
+    [played] = envs.simulation.move([begun], [controls])
+    with pytest.raises(NotImplementedError, match="no data"):
+        envs.simulation.observe([played])
+
+
+def test_what_a_simulation_of_another_kind_shows_is_left_to_it(world: Any) -> None:
+    """A goal environment renames the view's part."""
+
+    given = with_pictures(type(world))
+    single, envs = SanaWMGoalEnv(given), SanaWMVectorEnv(2, given, as_torch=True)
+    simulation = single.simulation
+    episodes = simulation.begin([None] * 2, [np.random.default_rng(seed) for seed in (0, 1)])
+    view = tensor_view.TensorView(envs.world, 2)
+    seen = view.observe(simulation, episodes)
+    for array, tensor in zip(simulation.observe(episodes), seen, strict=True):
+        assert equal(array, tensor) and "observation" in tensor
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_resizing_is_cv2s_to_one_level(
+    height: int, width: int, size: tuple[int, int], seed: int
+) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    expected = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+    given = resized(torch.from_numpy(image), size)
+    assert given.dtype == torch.uint8 and given.shape == (*size, 3)
+    assert np.abs(expected.astype(int) - given.numpy()).max() <= 1
+
+
+def test_resized_frames_are_the_arrays_to_one_level(world: Any) -> None:
+    for size in ((20, 24), (13, 50), (80, 96)):
+        options: dict[str, Any] = {"observation_size": size}
+        arrays = SanaWMVectorEnv(2, world, **options)
+        tensors = SanaWMVectorEnv(2, on_device(type(world)), as_torch=True, **options)
+        expected, given = arrays.reset(seed=0)[0], tensors.reset(seed=0)[0]
+        assert given.shape == expected.shape == (2, *size, 3)
+        assert np.abs(expected.astype(int) - given.numpy()).max() <= 1
+
+
+def test_frames_that_are_made_at_once_are_kept_on_the_device(tiny: Any) -> None:
+    world = tiny
+    state = world.begin(world.sample_start(np.random.default_rng(0)), 0)
+    made = replace(state, chunk=1, decoded=torch.randint(0, 256, (24, 64, 64, 3)).byte())
+    [shown] = world.frame_tensors([made])
+    assert shown is made.decoded
+    array = world.frames(made)
+    assert np.array_equal(array, shown.numpy()) and not np.shares_memory(array, shown.numpy())
+    [last] = world.last_frame_tensors([made])
+    assert torch.equal(last, shown[-1])
+
+
+def test_environments_do_without_torch_until_a_world_or_a_caller_wants_it() -> None:
+    code = (
+        "import sys, sana_wm_gym, gymnasium as gym\n"
+        "envs = gym.make_vec('SanaWM/World-v0', num_envs=2, world='procedural')\n"
+        "envs.reset(seed=0)\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
