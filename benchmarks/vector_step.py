@@ -9,8 +9,9 @@
     python -m benchmarks.vector_step --worlds tiny --sizes 1 16 --processes
     python -m benchmarks.vector_step --page docs/vector_env.md   # also renew the page's tables
 
-Every batch size is measured with three kinds of observation: every chunk decoded; every k-th
-chunk decoded; latents alone. Batch and one-by-one take turns in short rounds on the same threads,
+Every batch size is measured with four kinds of observation: the last frame of every chunk, which
+is what policies see; all 24 frames of every chunk; latents, and the frames of every k-th chunk;
+latents alone. Batch and one-by-one take turns in short rounds on the same threads,
 so that whatever else the machine does meets both alike; rates are medians over rounds, and ratios
 are taken round by round. One by one is measured with one thread and with all, and the faster of
 the two is what the batch is compared with.
@@ -48,7 +49,7 @@ WARM_UP = 4
 """Chunks until every memory has its final size."""
 
 EVERY = 4
-"""Of "every k-th chunk decoded"."""
+"""Of "every k-th chunk's frames"."""
 
 _LONG = 1_000_000
 
@@ -68,14 +69,18 @@ class Kind:
     decode_every: int = 0
 
 
-DECODED = Kind("every chunk decoded", "frame")
-LATENT_KINDS = (Kind(f"every {EVERY}th chunk decoded", "latent", EVERY), Kind("latents", "latent"))
+SEEN = Kind("last frames", "frame")
+DECODED = Kind("all frames", "frames")
+LATENT_KINDS = (
+    Kind(f"latents, every {EVERY}th chunk's frames", "latent", EVERY),
+    Kind("latents", "latent"),
+)
 
 
 def kinds_of(world: str) -> tuple[Kind, ...]:
     """Kinds of observation that a world has."""
     latents = load_world(world).spec.latent_shape is not None
-    return (DECODED, *LATENT_KINDS) if latents else (DECODED,)
+    return (SEEN, DECODED, *LATENT_KINDS) if latents else (SEEN, DECODED)
 
 
 class Batch:
@@ -87,7 +92,7 @@ class Batch:
             world,
             observation=(kind.observation,),
             horizon=_LONG,
-            render_mode="rgb_array",
+            render_mode="rgb_array_list",
         )
         self.kind, self.chunk = kind, 0
         self.envs.action_space.seed(0)
@@ -110,7 +115,7 @@ class OneByOne:
                 world,
                 observation=(kind.observation,),
                 horizon=_LONG,
-                render_mode="rgb_array",
+                render_mode="rgb_array_list",
             )
             for _ in range(count)
         ]
@@ -196,7 +201,7 @@ def measure_batches(options: argparse.Namespace, bar: Progress) -> list[Result]:
 
 def bytes_per_world(world: str) -> int:
     """Size of one rollout's state at its final size."""
-    batch = Batch(world, DECODED, 1)
+    batch = Batch(world, SEEN, 1)
     for _ in range(WARM_UP):
         batch.step()
     return state_bytes(batch.envs.world, batch.envs.snapshot(0).episode.world)

@@ -33,19 +33,19 @@ def tables_of(result: Result) -> dict[str, Rows]:
             for row in result["batches"]
         ],
     )
-    decoded = {
+    seen = {
         (row["world"], row["batch"]): row["batch_steps_per_s"]
         for row in reversed(result["batches"])
     }
     if result["processes"]:
-        tables["The same with a process per environment (SubprocVecEnv), every chunk decoded"] = (
+        tables["The same with a process per environment (SubprocVecEnv), last frames"] = (
             ["world", "N", "steps/s", "batch above, steps/s", "start, s", "memory, MB"],
             [
                 [
                     row["world"],
                     str(row["processes"]),
                     f"{row['steps_per_s']:.1f}",
-                    f"{decoded[row['world'], row['processes']]:.1f}",
+                    f"{seen[row['world'], row['processes']]:.1f}",
                     f"{row['start_s']:.0f}",
                     f"{row['memory_mb']:.0f}",
                 ]

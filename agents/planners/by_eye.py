@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -97,13 +96,7 @@ class LookAlike:
         self, simulation: Simulation, before: Episode, after: Episode
     ) -> tuple[GoalState, Verdict]:
         """Minus the difference of pictures after the step."""
-        view = goal_view(simulation)
-        seen = view.observe(
-            pixels=partial(simulation.look, after, view),
-            latents=partial(simulation.world.latents, after.world),
-            c2w=after.c2w[-1],
-        )
-        assert not isinstance(seen, dict)
+        [seen] = simulation.look([after], goal_view(simulation))
         gap = seen.astype(np.float64) - before.task.picture
         return before.task, Verdict(-float(np.sqrt(np.mean(gap**2))))
 

@@ -131,10 +131,10 @@ class ThumbnailGoal:
         rngs: Sequence[np.random.Generator],
     ) -> list[ThumbnailState]:
         """Imagine the goals, all in one batch."""
-        goals = simulation.show(self.walk.imagine(simulation, episodes, rngs))
-        starts = simulation.show(episodes)
+        goals = simulation.last_frames(self.walk.imagine(simulation, episodes, rngs))
+        starts = simulation.last_frames(episodes)
         return [
-            ThumbnailState(thumbnail(goal[-1]), thumbnail(start[-1]))
+            ThumbnailState(thumbnail(goal), thumbnail(start))
             for goal, start in zip(goals, starts, strict=True)
         ]
 
@@ -146,7 +146,7 @@ class ThumbnailGoal:
         self, simulation: Simulation, before: Episode, after: Episode
     ) -> tuple[ThumbnailState, Verdict]:
         """Whether the last frame looks like the goal."""
-        achieved = thumbnail(simulation.frames(after)[-1])
+        achieved = thumbnail(simulation.last_frames([after])[0])
         desired = before.task.desired
         reward = float(self.reward(achieved, desired))
         info = {

@@ -22,7 +22,7 @@ LATENT_BOUND = 100.0
 
 Array = npt.NDArray[Any]
 Observation = Array | dict[str, Array]
-Pixels = Callable[[], npt.NDArray[np.uint8]]
+Frames = npt.NDArray[np.uint8]
 Latents = Callable[[], npt.NDArray[np.float32]]
 
 
@@ -54,28 +54,29 @@ class ObservationView:
         return not {"frame", "frames"}.isdisjoint(self.boxes)
 
     def observe(
-        self, pixels: Pixels, latents: Latents, c2w: npt.NDArray[np.float64]
+        self, frames: Frames | None, latents: Latents, c2w: npt.NDArray[np.float64]
     ) -> Observation:
         """An element of `space`; see `parts`."""
-        parts = self.parts(pixels, latents, c2w)
+        parts = self.parts(frames, latents, c2w)
         return parts[self.names[0]] if len(parts) == 1 else parts
 
     def parts(
-        self, pixels: Pixels, latents: Latents, c2w: npt.NDArray[np.float64]
+        self, frames: Frames | None, latents: Latents, c2w: npt.NDArray[np.float64]
     ) -> dict[str, Array]:
         """New arrays by name; asks only for what is part of them.
 
         Args:
-            pixels: Gives the last chunk's frames, uint8 [24 or 1, H, W, 3].
+            frames: The last chunk's, uint8 [24 or 1, H, W, 3]; None where none are shown.
             latents: Gives its latent frames, float32 [3 or 1, c, h, w].
             c2w: Camera of the last frame, [4, 4].
         """
         parts: dict[str, Array] = {}
         for name in self.names:
             if name == "frame":
-                parts[name] = _resized(pixels()[-1], self.size)
+                assert frames is not None, "there are frames where they are shown"
+                parts[name] = _resized(frames[-1], self.size)
             elif name == "frames":
-                frames = pixels()
+                assert frames is not None, "there are frames where they are shown"
                 # Before the first chunk only one frame exists; it stands for the whole clip.
                 parts[name] = np.repeat(frames, CHUNK_FRAMES // len(frames), axis=0)
             elif name == "latent":

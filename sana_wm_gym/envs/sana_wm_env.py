@@ -199,8 +199,9 @@ class SanaWMEnv(gym.Env[Any, Any]):
         if self.render_mode is None:
             gym.logger.warn("render() needs render_mode='rgb_array' or 'rgb_array_list'")
             return None
-        frames = self.simulation.frames(episode).copy()
-        return frames[-1] if self.render_mode == "rgb_array" else list(frames)
+        if self.render_mode == "rgb_array":
+            return self.simulation.last_frames([episode])[0].copy()
+        return list(self.simulation.frames(episode).copy())
 
     def close(self) -> None:
         """Forget the rollout. The world stays loaded for other environments."""

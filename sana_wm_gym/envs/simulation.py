@@ -195,37 +195,47 @@ class Simulation:
             shown.append(frames)
         return shown
 
-    def prepare(self, episodes: Sequence[Episode], view: ObservationView) -> None:
-        """Decode together what a view will show of several episodes."""
-        if view.needs_pixels and not self._last_is_enough(view):
-            self.show(episodes)
+    def last_frames(self, episodes: Sequence[Episode]) -> list[Frames]:
+        """The last of each episode's `frames`, uint8 [H, W, 3], read only. Made in one batch, and
+        where the world makes it for less, without the others."""
+        if not isinstance(self.world, ShowsLast):
+            return [frames[-1] for frames in self.show(episodes)]
+        known = {id(e.world): e.shown.last_of(e.world) for e in episodes}
+        hidden = {id(e.world): e.world for e in episodes if known[id(e.world)] is None}
+        made = self.world.last_frames(list(hidden.values())) if hidden else []
+        known |= zip(hidden, made, strict=True)
+        shown = []
+        for episode in episodes:
+            last = known[id(episode.world)]
+            assert last is not None
+            episode.shown.keep_last(episode.world, last)
+            shown.append(last)
+        return shown
 
-    def look(self, episode: Episode, view: ObservationView) -> Frames:
-        """Frames of the last chunk that a view shows: all of them, or where the view shows the
-        last alone and the world makes that for less, only that, uint8 [1, H, W, 3]."""
-        if self._last_is_enough(view) and episode.shown.of(episode.world) is None:
-            assert isinstance(self.world, ShowsLast)
-            return self.world.last_frame(episode.world)[None]
-        return self.frames(episode)
-
-    def _last_is_enough(self, view: ObservationView) -> bool:
-        return "frames" not in view.boxes and isinstance(self.world, ShowsLast)
+    def look(self, episodes: Sequence[Episode], view: ObservationView) -> list[Any]:
+        """Each episode through a view; only what is part of that is computed."""
+        shown: Sequence[Frames | None] = [None] * len(episodes)
+        if "frames" in view.boxes:
+            shown = self.show(episodes)
+        elif "frame" in view.boxes:
+            shown = [frame[None] for frame in self.last_frames(episodes)]
+        return [
+            view.observe(frames, partial(self.world.latents, episode.world), episode.c2w[-1])
+            for frames, episode in zip(shown, episodes, strict=True)
+        ]
 
     def observe(self, episodes: Sequence[Episode]) -> list[Observation]:
-        """What the agent sees in each episode; only what is part of that is computed."""
-        self.prepare(episodes, self.view)
-        seen = []
-        for episode in episodes:
-            parts = self.view.parts(
-                pixels=partial(self.look, episode, self.view),
-                latents=partial(self.world.latents, episode.world),
-                c2w=episode.c2w[-1],
-            )
+        """What the agent sees in each episode: the world through the view, and the task's parts."""
+        seen = self.look(episodes, self.view)
+        if not isinstance(self.observation_space, spaces.Dict):
+            return seen
+        whole: list[Observation] = []
+        for episode, parts in zip(episodes, seen, strict=True):
+            named = parts if isinstance(parts, dict) else {self.view.names[0]: parts}
             # The task may show the same array again; whoever gets an observation may write in it.
-            parts |= {n: part.copy() for n, part in self.task.observe(episode.task).items()}
-            flat = isinstance(self.observation_space, spaces.Dict)
-            seen.append(parts if flat else next(iter(parts.values())))
-        return seen
+            added = {n: part.copy() for n, part in self.task.observe(episode.task).items()}
+            whole.append({**named, **added})
+        return whole
 
 
 def simulation_of(

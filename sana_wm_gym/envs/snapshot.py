@@ -34,17 +34,23 @@ class Shown:
     Attributes:
         world: The world state that is shown.
         frames: All of its frames, where they are known.
+        last: Its last frame, where that is known.
         tensor: All of its frames, or the last alone, as a tensor on the world's device, where
             they were asked for as tensors; `TensorView` takes care of it.
     """
 
     world: Any = None
     frames: npt.NDArray[np.uint8] | None = None
+    last: npt.NDArray[np.uint8] | None = None
     tensor: Any = None
 
     def of(self, world: Any) -> npt.NDArray[np.uint8] | None:
         """Frames of this world state, or None where they are not known."""
         return self.frames if self.world is world else None
+
+    def last_of(self, world: Any) -> npt.NDArray[np.uint8] | None:
+        """Last frame of this world state, or None where it is not known."""
+        return self.last if self.world is world else None
 
     def tensor_of(self, world: Any) -> Any:
         """Frames of this world state as a tensor, or None where they are not known as one."""
@@ -52,11 +58,22 @@ class Shown:
 
     def keep(self, world: Any, frames: npt.NDArray[np.uint8]) -> None:
         """Remember the frames of a world state, instead of those of another."""
-        self.world, self.frames, self.tensor = world, frames, self.tensor_of(world)
+        self._turn_to(world)
+        self.frames, self.last = frames, frames[-1]
+
+    def keep_last(self, world: Any, last: npt.NDArray[np.uint8]) -> None:
+        """Remember the last frame of a world state, instead of those of another."""
+        self._turn_to(world)
+        self.last = last
 
     def keep_tensor(self, world: Any, tensor: Any) -> None:
         """Remember the frames of a world state as a tensor, instead of those of another."""
-        self.world, self.frames, self.tensor = world, self.of(world), tensor
+        self._turn_to(world)
+        self.tensor = tensor
+
+    def _turn_to(self, world: Any) -> None:
+        if self.world is not world:
+            self.world, self.frames, self.last, self.tensor = world, None, None, None
 
 
 @dataclass(frozen=True)

@@ -246,10 +246,9 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         if self.render_mode is None:
             gym.logger.warn("render() needs render_mode='rgb_array' or 'rgb_array_list'")
             return None
-        shown = [frames.copy() for frames in self.simulation.show(episodes)]
         if self.render_mode == "rgb_array":
-            return tuple(frames[-1] for frames in shown)
-        return tuple(list(frames) for frames in shown)
+            return tuple(frame.copy() for frame in self.simulation.last_frames(episodes))
+        return tuple(list(frames.copy()) for frames in self.simulation.show(episodes))
 
     def snapshot(self, row: int) -> Snapshot:
         """The whole state of one row, as `SanaWMEnv.snapshot`; fits single environments too.

@@ -108,6 +108,10 @@ class CausalVae(VideoVae):
         assert state is not None
         return torch.cat(frames, dim=1), state
 
+    def decode_last(self, latents: Tensor, state: CausalDecoderState | None) -> Tensor:
+        """The last frame of `decode`, [b, H, W, 3]; costs as much, for it is made of the others."""
+        return self.decode(latents, state)[0][:, -1]
+
     def skip(self, latents: Tensor, state: CausalDecoderState | None) -> CausalDecoderState:
         """State after `latents`; costs as much as decoding, for every layer has a past."""
         return self.decode(latents, state)[1]

@@ -49,6 +49,10 @@ class LatentCodec(Protocol):
         state."""
         ...
 
+    def decode_last(self, latents: Tensor, state: Any) -> Tensor:
+        """The last frame of `decode` alone, [b, H, W, 3]."""
+        ...
+
     def skip(self, latents: Tensor, state: Any) -> Any:
         """State after `latents`, without their frames."""
         ...
@@ -161,6 +165,20 @@ class PatchCodec(nn.Module):
             q=patch,
         )
         return frames.clamp(0, 1), self.skip(latents, state)
+
+    def decode_last(self, latents: Tensor, state: DecoderState) -> Tensor:
+        """The last frame of `decode` alone, [b, H, W, 3], for a small part of its cost."""
+        patch, count = self.config.patch, self.config.values // GROUP
+        last = latents[:, :, -1]
+        past = latents[:, :, -2] if latents.shape[2] > 1 else state.previous
+        hidden = self.correction[:-1](torch.cat([last, past], dim=1))
+        # The values of a patch are ordered by frame, so those of the last one are the last.
+        weight, bias = (value[-count:] for value in self.correction[-1].parameters())
+        corrected = F.conv2d(hidden, weight, bias)
+        basis, mean = (self.basis * self.scale)[-count:], self.mean[-count:]
+        values = F.linear(last.movedim(1, -1), basis) + mean + corrected.movedim(1, -1)
+        frame = rearrange(values, "b h w (p q c) -> b (h p) (w q) c", p=patch, q=patch)
+        return frame.clamp(0, 1)
 
     @staticmethod
     def skip(latents: Tensor, state: DecoderState) -> DecoderState:

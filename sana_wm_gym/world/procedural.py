@@ -205,8 +205,11 @@ class ProceduralWorld:
         scene, first = _scene_of(state.start)
         return render(scene, first @ state.c2w, state.intrinsics, self.size)
 
-    def last_frame(self, state: ProceduralState) -> npt.NDArray[np.uint8]:
-        """The last of `frames`, uint8 [height, width, 3], for a 24th of their cost."""
+    def last_frames(self, states: Sequence[ProceduralState]) -> list[npt.NDArray[np.uint8]]:
+        """The last of each state's `frames`, uint8 [height, width, 3], for a 24th of their cost."""
+        return [self._last_frame(state) for state in states]
+
+    def _last_frame(self, state: ProceduralState) -> npt.NDArray[np.uint8]:
         if state.chunk == 0:
             return state.start.image
         scene, first = _scene_of(state.start)

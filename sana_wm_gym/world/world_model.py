@@ -154,8 +154,8 @@ class ShowsTogether(Protocol):
 
 @runtime_checkable
 class ShowsLast(Protocol):
-    """What a world may offer besides: a chunk's last frame for less than all of its frames."""
+    """What a world may offer besides: last frames of chunks for less than all of their frames."""
 
-    def last_frame(self, state: Any) -> npt.NDArray[np.uint8]:
-        """The last of `frames`, uint8 [height, width, 3]."""
+    def last_frames(self, states: Sequence[Any]) -> list[npt.NDArray[np.uint8]]:
+        """The last of each state's `frames`, uint8 [height, width, 3]."""
         ...

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import vector_step
 from benchmarks.pages import replace_between
-from benchmarks.vector_step import DECODED, Batch, Kind, OneByOne, kinds_of, rate, threads
+from benchmarks.vector_step import DECODED, SEEN, Batch, Kind, OneByOne, kinds_of, rate, threads
 from benchmarks.vector_tables import BEGIN, END
 
 
@@ -34,8 +34,8 @@ def test_frames_are_decoded_every_so_many_chunks():
 
 
 def test_a_world_without_latents_is_only_decoded():
-    assert kinds_of("procedural") == (DECODED,)
-    assert len(kinds_of("tiny")) == 3
+    assert kinds_of("procedural") == (SEEN, DECODED)
+    assert len(kinds_of("tiny")) == 4
 
 
 def test_rate_counts_whole_calls(monkeypatch):
@@ -59,12 +59,12 @@ def test_command_writes_json_and_page(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["vector_step", *arguments])
     assert vector_step.main(arguments) == 0
     result = json.loads(out.read_text())
-    assert [row["batch"] for row in result["batches"]] == [1, 2]
+    assert [row["batch"] for row in result["batches"]] == [1, 2, 1, 2]
     assert all(row["ratio"] > 0 for row in result["batches"])
     assert result["state_bytes"]["procedural"] > 0
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith(f"{END}\nafter\n")
-    assert "old" not in text and "| procedural | every chunk decoded | 2 |" in text
+    assert "old" not in text and "| procedural | last frames | 2 |" in text
     assert "ratio" in capsys.readouterr().out
 
 

@@ -267,7 +267,7 @@ def test_a_learned_world_gives_the_arrays_as_tensors(
     runs = []
     for as_torch in (False, True):
         if as_torch:
-            for name in ("frames", "show", "decode", "latents", "last_frame"):
+            for name in ("frames", "show", "decode", "latents", "last_frames"):
                 monkeypatch.setattr(type(world), name, None, raising=False)
         envs = SanaWMVectorEnv(2, world, as_torch=as_torch, **options)
         run = [envs.reset(seed=2)[0]]

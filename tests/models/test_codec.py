@@ -88,3 +88,16 @@ def test_the_decoder_state_by_name(codec):
         codec.state_from_named({})
     with pytest.raises(ValueError, match=r"\(1, 11, 2, 3\); expected \[b, 12, h, w\]"):
         codec.state_from_named({"previous": torch.ones(1, 11, 2, 3)})
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_the_last_frame_alone_is_the_last_of_all(codec, random, frames):
+    corrected(codec, random)
+    latents = torch.randn(2, 12, frames, 3, 5, generator=random)
+    before = codec.begin(torch.randn(2, 12, 3, 5, generator=random))
+    with torch.no_grad():
+        whole = codec.decode(latents, before)[0]
+        last = codec.decode_last(latents, before)
+    assert whole.std() > 0.1
+    assert not torch.allclose(whole[:, -1], whole[:, -2], atol=1e-3)
+    torch.testing.assert_close(last, whole[:, -1])

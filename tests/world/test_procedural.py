@@ -409,14 +409,14 @@ def test_starts_stay_near_the_open_spot_when_asked() -> None:
 def test_the_last_frame_alone_is_the_last_of_all() -> None:
     world = ProceduralWorld()
     state = world.begin(world.sample_start(np.random.default_rng(3)), seed=0)
-    np.testing.assert_array_equal(world.last_frame(state), world.frames(state)[-1])
+    np.testing.assert_array_equal(world.last_frames([state])[0], world.frames(state)[-1])
     controls = twist_to_controls((0.4, 0.1, 0.2, 0.0, 0.7), world.limits, 24)
     poses, _ = integrate(CameraState(), controls, world.limits.pitch_limit)
     path = CameraTrajectory(
         np.concatenate([np.eye(4)[None], poses]), np.array(world.spec.intrinsics), 64, 64
     )
     [state] = world.advance([state], [path])
-    np.testing.assert_array_equal(world.last_frame(state), world.frames(state)[-1])
+    np.testing.assert_array_equal(world.last_frames([state])[0], world.frames(state)[-1])
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -102,6 +102,18 @@ def test_shapes_of_frames_and_latents(world):
         assert frames.std() > 1
 
 
+def test_last_frames_of_a_batch_are_the_last_of_each(world):
+    states = [
+        walk(world, world.begin(start(), seed=seed), chunks)
+        for seed, chunks in enumerate((0, 1, 3))
+    ]
+    lasts = world.last_frames(states)
+    for state, last in zip(states, lasts, strict=True):
+        # A product of another shape may round the other way.
+        np.testing.assert_allclose(last.astype(int), world.frames(state)[-1].astype(int), atol=1)
+    assert not np.array_equal(lasts[1], lasts[2])
+
+
 def test_rollouts_are_deterministic_and_seeds_matter(world):
     first, again = (walk(world, world.begin(start(), seed=1), 3) for _ in range(2))
     assert same(world, first, again)

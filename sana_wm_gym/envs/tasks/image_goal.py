@@ -173,14 +173,14 @@ class ImageGoal:
         """Roll every world along its hidden walk, all in one batch, and take a picture there."""
         goals = self.imagine(simulation, episodes, rngs)
         view = goal_view(simulation)
-        simulation.prepare(goals, view)
+        pictures = simulation.look(goals, view)
         return [
             GoalState(
-                picture=_picture(view, simulation, goal),
+                picture=picture,
                 c2w=goal.c2w[-1],
                 shortest=self.distance.between(episode.c2w[-1], goal.c2w[-1]),
             )
-            for episode, goal in zip(episodes, goals, strict=True)
+            for picture, episode, goal in zip(pictures, episodes, goals, strict=True)
         ]
 
     def imagine(
@@ -290,13 +290,3 @@ def goal_view(simulation: Simulation) -> ObservationView:
     # Of "frames" one is enough: the goal is a place, not a film.
     name = "latent" if names[0] == "latent" else "frame"
     return observation_view((name,), simulation.view.size, simulation.world.spec)
-
-
-def _picture(view: ObservationView, simulation: Simulation, episode: Episode) -> npt.NDArray[Any]:
-    picture = view.observe(
-        pixels=lambda: simulation.look(episode, view),
-        latents=lambda: simulation.world.latents(episode.world),
-        c2w=episode.c2w[-1],
-    )
-    assert not isinstance(picture, dict)
-    return picture
