@@ -6,9 +6,9 @@ compares nothing but pixels, and any view an agent happens to reach can stand in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -19,9 +19,8 @@ from gymnasium.vector.utils import batch_space
 
 from sana_wm_gym.camera.controls import Controls
 from sana_wm_gym.camera.keys import SANA_WM_2026_06
-from sana_wm_gym.envs.observations import Observation
 from sana_wm_gym.envs.sana_wm_env import SanaWMEnv
-from sana_wm_gym.envs.simulation import Simulation
+from sana_wm_gym.envs.simulation import Simulation, seen_through
 from sana_wm_gym.envs.start import Lens, Picture
 from sana_wm_gym.envs.tasks.checks import require_arrays, require_number
 from sana_wm_gym.envs.tasks.image_goal import ImageGoal
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 SIDE = 8
 """Rows and columns of a thumbnail."""
 
-T = TypeVar("T")
 Thumbnail = npt.NDArray[np.float32]
 
 
@@ -176,35 +174,13 @@ class ThumbnailGoal:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class GoalSimulation(Simulation):
-    """A simulation whose one view part goes by the name "observation"."""
+def goal_simulation(simulation: Simulation) -> Simulation:
+    """The same, but that its one view part goes by the name "observation".
 
-    @staticmethod
-    def of(simulation: Simulation) -> GoalSimulation:
-        """The same, but for that name.
-
-        Raises:
-            ValueError: More than one part of the world is observed.
-        """
-        if len(simulation.view.names) != 1:
-            raise ValueError(
-                f"observation is {simulation.view.names}, expected one part: goal environments "
-                "have one 'observation' beside their goals"
-            )
-        box = spaces.Dict(_renamed(simulation, dict(simulation.observation_space.items())))  # type: ignore[attr-defined]
-        same = {f.name: getattr(simulation, f.name) for f in fields(Simulation)}
-        return GoalSimulation(**{**same, "observation_space": box})
-
-    def observe(self, episodes: Sequence[Episode]) -> list[Observation]:
-        """As of any simulation, renamed."""
-        seen = super().observe(episodes)
-        return [_renamed(self, parts) for parts in seen if isinstance(parts, dict)]
-
-
-def _renamed(simulation: Simulation, parts: Mapping[str, T]) -> dict[str, T]:
-    [name] = simulation.view.names
-    return {"observation" if key == name else key: part for key, part in parts.items()}
+    Raises:
+        ValueError: More than one part of the world is observed.
+    """
+    return seen_through(simulation, simulation.view.renamed("observation"))
 
 
 class SanaWMGoalEnv(SanaWMEnv):
@@ -254,7 +230,7 @@ class SanaWMGoalEnv(SanaWMEnv):
             horizon=horizon,
             render_mode=render_mode,
         )
-        self.simulation = GoalSimulation.of(self.simulation)
+        self.simulation = goal_simulation(self.simulation)
         self.observation_space = self.simulation.observation_space
 
     def compute_reward(
@@ -320,6 +296,6 @@ class SanaWMGoalVectorEnv(SanaWMVectorEnv):
             as_torch=as_torch,
             max_episode_steps=max_episode_steps,
         )
-        self.simulation = GoalSimulation.of(self.simulation)
+        self.simulation = goal_simulation(self.simulation)
         self.single_observation_space = self.simulation.observation_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)

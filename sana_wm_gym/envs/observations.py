@@ -31,27 +31,40 @@ class ObservationView:
     """The chosen parts of an observation.
 
     Attributes:
-        boxes: A `Box` for each part, in the order chosen.
+        kinds: What each part shows, "frame", "frames", "latent" or "pose", by the part's name and
+            in the order chosen.
+        boxes: A `Box` for each part, by name.
         size: (height, width) of `frame` in pixels.
     """
 
+    kinds: Mapping[str, str]
     boxes: Mapping[str, spaces.Space[Any]]
     size: tuple[int, int]
 
     @property
     def names(self) -> tuple[str, ...]:
         """Parts in the order chosen."""
-        return tuple(self.boxes)
+        return tuple(self.kinds)
 
     @property
     def space(self) -> spaces.Space[Any]:
         """A `Box` for a single part, else a flat `Dict`."""
         return self.boxes[self.names[0]] if len(self.boxes) == 1 else spaces.Dict(dict(self.boxes))
 
-    @property
-    def needs_pixels(self) -> bool:
-        """Whether chunks have to be decoded."""
-        return not {"frame", "frames"}.isdisjoint(self.boxes)
+    def shows(self, kind: str) -> bool:
+        """Whether a part is of this kind."""
+        return kind in self.kinds.values()
+
+    def renamed(self, name: str) -> ObservationView:
+        """The same, but for the name of its one part.
+
+        Raises:
+            ValueError: It has several parts.
+        """
+        if len(self.kinds) != 1:
+            raise ValueError(f"observation is {self.names}, expected one part, named {name!r}")
+        [kind], [box] = self.kinds.values(), self.boxes.values()
+        return ObservationView({name: kind}, {name: box}, self.size)
 
     def observe(
         self, frames: Frames | None, latents: Latents, c2w: npt.NDArray[np.float64]
@@ -71,15 +84,15 @@ class ObservationView:
             c2w: Camera of the last frame, [4, 4].
         """
         parts: dict[str, Array] = {}
-        for name in self.names:
-            if name == "frame":
+        for name, kind in self.kinds.items():
+            if kind == "frame":
                 assert frames is not None, "there are frames where they are shown"
                 parts[name] = _resized(frames[-1], self.size)
-            elif name == "frames":
+            elif kind == "frames":
                 assert frames is not None, "there are frames where they are shown"
                 # Before the first chunk only one frame exists; it stands for the whole clip.
                 parts[name] = np.repeat(frames, CHUNK_FRAMES // len(frames), axis=0)
-            elif name == "latent":
+            elif kind == "latent":
                 parts[name] = np.clip(latents()[-1].ravel(), -LATENT_BOUND, LATENT_BOUND)
             else:
                 parts[name] = pose_part(c2w)
@@ -129,7 +142,8 @@ def observation_view(
             f"world {spec.name!r} cannot be observed as {unknown}, "
             f"expected names of {sorted(known)}"
         )
-    return ObservationView({name: known[name] for name in names}, (height, width))
+    boxes = {name: known[name] for name in names}
+    return ObservationView({name: name for name in names}, boxes, (height, width))
 
 
 def _pose_bounds() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

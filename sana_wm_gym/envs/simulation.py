@@ -215,9 +215,9 @@ class Simulation:
     def look(self, episodes: Sequence[Episode], view: ObservationView) -> list[Any]:
         """Each episode through a view; only what is part of that is computed."""
         shown: Sequence[Frames | None] = [None] * len(episodes)
-        if "frames" in view.boxes:
+        if view.shows("frames"):
             shown = self.show(episodes)
-        elif "frame" in view.boxes:
+        elif view.shows("frame"):
             shown = [frame[None] for frame in self.last_frames(episodes)]
         return [
             view.observe(frames, partial(self.world.latents, episode.world), episode.c2w[-1])
@@ -272,16 +272,25 @@ def simulation_of(
         defaults=default_options(image, intrinsics, prompt, spec),
         observation_space=view.space,
     )
-    added = task.spaces(simulation)
+    return seen_through(simulation, view)
+
+
+def seen_through(simulation: Simulation, view: ObservationView) -> Simulation:
+    """The simulation with another view of its world.
+
+    Raises:
+        ValueError: The task adds a part that the view has, or cannot be set with this view.
+    """
+    seen = replace(simulation, view=view, observation_space=view.space)
+    task = simulation.task
+    added = task.spaces(seen)
     both = sorted(added.keys() & set(view.names))
     if both:
         raise ValueError(
             f"task {task.name!r} adds observation parts {both}, expected names other than those "
             f"of the world's {sorted(view.names)}"
         )
-    if not added:
-        return simulation
-    return replace(simulation, observation_space=spaces.Dict({**view.boxes, **added}))
+    return replace(seen, observation_space=spaces.Dict({**view.boxes, **added})) if added else seen
 
 
 def info_of(episode: Episode, verdict: Verdict | None = None) -> Info:

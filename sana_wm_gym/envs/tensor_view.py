@@ -48,9 +48,7 @@ class TensorView:
         if not episodes:
             return []
         world = simulation.world
-        # A simulation of a kind of its own may have its own idea of what is seen.
-        usual = type(simulation).observe is Simulation.observe
-        if not (usual and isinstance(world, GivesTensors)):
+        if not isinstance(world, GivesTensors):
             return self._from_host(simulation, episodes)
         parts = self._seen(world, simulation, episodes) | self._wanted(simulation, episodes)
         seen = [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
@@ -76,16 +74,18 @@ class TensorView:
     ) -> dict[str, Sequence[Tensor]]:
         """The view's parts, each with a tensor per episode."""
         view = simulation.view
-        frames = self._frames(world, episodes, "frames" in view.names) if view.needs_pixels else []
+        frames = []
+        if view.shows("frame") or view.shows("frames"):
+            frames = self._frames(world, episodes, view.shows("frames"))
         parts: dict[str, Sequence[Tensor]] = {}
-        for name in view.names:
-            if name == "frame":
+        for name, kind in view.kinds.items():
+            if kind == "frame":
                 parts[name] = [resized(clip[-1], view.size) for clip in frames]
-            elif name == "frames":
+            elif kind == "frames":
                 # Before the first chunk only one frame exists; it stands for the whole clip.
                 whole = (CHUNK_FRAMES, -1, -1, -1)
                 parts[name] = [clip.expand(whole) for clip in frames]
-            elif name == "latent":
+            elif kind == "latent":
                 latents = stacked(world.last_latent_tensors([e.world for e in episodes]))
                 parts[name] = latents.flatten(1).clamp(-LATENT_BOUND, LATENT_BOUND)
             else:
@@ -114,10 +114,11 @@ class TensorView:
         tensor = episode.shown.tensor_of(episode.world)
         if tensor is not None and not (whole and episode.chunk > 0 and len(tensor) == 1):
             return tensor
-        frames = episode.shown.of(episode.world)
+        shown = episode.shown
+        frames = shown.of(episode.world) if whole else shown.last_of(episode.world)
         if frames is None:
             return None
-        return to_tensors(np.array(frames if whole else frames[-1:]), self._device)
+        return to_tensors(np.array(frames if whole else frames[None]), self._device)
 
     def _wanted(
         self, simulation: Simulation, episodes: Sequence[Episode]

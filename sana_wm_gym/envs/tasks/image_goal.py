@@ -281,12 +281,12 @@ def goal_view(simulation: Simulation) -> ObservationView:
     Raises:
         ValueError: Nothing visual is observed.
     """
-    names = [name for name in simulation.view.names if name in ("frame", "frames", "latent")]
-    if not names:
+    kinds = [kind for kind in simulation.view.kinds.values() if kind != "pose"]
+    if not kinds:
         raise ValueError(
             f"observation is {simulation.view.names}, expected 'frame', 'frames' or 'latent' in "
             "it: a goal image is of no use to an agent that sees nothing"
         )
     # Of "frames" one is enough: the goal is a place, not a film.
-    name = "latent" if names[0] == "latent" else "frame"
+    name = "latent" if kinds[0] == "latent" else "frame"
     return observation_view((name,), simulation.view.size, simulation.world.spec)
