@@ -93,8 +93,7 @@ def pass_work(
         compositions = frames + max(frames - 2, 0)
         return heads * (tokens * per_token + compositions * head * head * value)
 
-    taps = config.conv_kernel - 1
-    convolutions = 4 * width * frames * (frames + taps) * cells
+    convolutions = 4 * width * tokens * config.conv_kernel
     gates = (tokens + frames) * width * heads
     delta_rule = delta_blocks * (2 * scan(head) + scan(1) + convolutions + gates)
 
