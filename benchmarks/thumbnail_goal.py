@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from sana_wm_gym.camera import TWIST_NAMES, Controls, MotionLimits
 from sana_wm_gym.envs import SanaWMEnv
-from sana_wm_gym.envs.goal_env import ThumbnailGoal, thumbnail
 from sana_wm_gym.envs.tasks import ImageGoal
 from sana_wm_gym.envs.tasks.pose_distance import gap
+from sana_wm_gym.envs.tasks.thumbnail_goal import ThumbnailGoal, thumbnail
 
 NOISE = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6)
 """Standard deviations of what is added to a chunk's twist, as fractions of the limits."""

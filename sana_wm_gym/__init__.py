@@ -40,8 +40,9 @@ for _id, _task in ENV_IDS.items():
 # Goal environments are asked for `compute_reward`, which Gymnasium's checking wrappers hide.
 gymnasium.register(
     id="SanaWM/ImageGoalHER-v0",
-    entry_point="sana_wm_gym.envs.goal_env:SanaWMGoalEnv",
-    vector_entry_point="sana_wm_gym.envs.goal_env:SanaWMGoalVectorEnv",
+    entry_point="sana_wm_gym.envs:SanaWMEnv",
+    vector_entry_point="sana_wm_gym.envs:SanaWMVectorEnv",
+    kwargs={"task": "image_goal_her"},
     order_enforce=False,
     disable_env_checker=True,
 )

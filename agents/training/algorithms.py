@@ -55,13 +55,13 @@ class Agent(Protocol):
     """Settings of an agent.
 
     Attributes:
-        goal_env: It needs `SanaWMGoalEnv`, whose goals can be relabelled.
+        relabels: It needs a task whose goals can be relabelled, such as `ThumbnailGoal`.
         columns: What it logs about learning, beside returns.
         row_every: Least number of steps between rows of metrics, and so between checkpoints; 1 for
             one per rollout.
     """
 
-    goal_env: ClassVar[bool]
+    relabels: ClassVar[bool]
     columns: ClassVar[tuple[str, ...]]
     row_every: ClassVar[int]
 
@@ -154,7 +154,7 @@ class PPO:
         network: What the policy sees with.
     """
 
-    goal_env: ClassVar[bool] = False
+    relabels: ClassVar[bool] = False
     columns: ClassVar[tuple[str, ...]] = _PPO_COLUMNS
     row_every: ClassVar[int] = 1
 
@@ -273,7 +273,7 @@ class DeepQ:
         network: What the policy sees with.
     """
 
-    goal_env: ClassVar[bool] = False
+    relabels: ClassVar[bool] = False
     columns: ClassVar[tuple[str, ...]] = ("train/loss", "train/learning_rate")
     row_every: ClassVar[int] = 1024
 
@@ -343,7 +343,7 @@ class SacHer:
         network: What the policy sees with.
     """
 
-    goal_env: ClassVar[bool] = True
+    relabels: ClassVar[bool] = True
     columns: ClassVar[tuple[str, ...]] = (
         "train/actor_loss",
         "train/critic_loss",
@@ -410,7 +410,7 @@ class Random:
             further.
     """
 
-    goal_env: ClassVar[bool] = False
+    relabels: ClassVar[bool] = False
     columns: ClassVar[tuple[str, ...]] = ()
     row_every: ClassVar[int] = 1
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from agents.training.algorithms import Agent
 from agents.training.config import EnvSettings
-from sana_wm_gym.envs.goal_env import SanaWMGoalVectorEnv, ThumbnailGoal
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.snapshot import Snapshot
 from sana_wm_gym.envs.tasks import Task
+from sana_wm_gym.envs.tasks.task import Relabels
 from sana_wm_gym.envs.vector_env import SanaWMVectorEnv
 from sana_wm_gym.world.world_model import WorldModel
 
@@ -61,13 +61,12 @@ def make_rows(
     Raises:
         ValueError: World, task, observation and agent do not go together.
     """
-    if agent.goal_env and not isinstance(task, ThumbnailGoal):
+    if agent.relabels and not isinstance(task, Relabels):
         raise ValueError(
             f"given task {task.name!r}; goals of this agent must be pictures that can stand in "
             "for each other: task=image_goal_her"
         )
-    kind: type[SanaWMVectorEnv] = SanaWMGoalVectorEnv if agent.goal_env else SanaWMVectorEnv
-    vector = kind(
+    vector = SanaWMVectorEnv(
         num_envs,
         world,
         task=task,

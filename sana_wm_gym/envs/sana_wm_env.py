@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.utils import seeding
 
@@ -17,7 +19,7 @@ from sana_wm_gym.envs.observations import Observation
 from sana_wm_gym.envs.simulation import Info, info_of, simulation_of
 from sana_wm_gym.envs.snapshot import Episode, Snapshot, generator, identity
 from sana_wm_gym.envs.start import Lens, Picture
-from sana_wm_gym.envs.tasks.task import Task
+from sana_wm_gym.envs.tasks.task import Relabels, Task
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel, WorldSpec
 
 METADATA: Mapping[str, Any] = MappingProxyType(
@@ -192,6 +194,17 @@ class SanaWMEnv(gym.Env[Any, Any]):
         truncated = after.chunk >= self.horizon
         info = info_of(after, verdict)
         return observation, float(verdict.reward), bool(verdict.terminated), truncated, info
+
+    @property
+    def compute_reward(self) -> Callable[[Any, Any, Any], npt.NDArray[np.float32]]:
+        """The task's, of (achieved_goal, desired_goal, info), where goals can be relabelled.
+
+        Raises:
+            AttributeError: The task's goals cannot.
+        """
+        if not isinstance(self.task, Relabels):
+            raise AttributeError(f"goals of task {self.task.name!r} cannot be relabelled")
+        return self.task.compute_reward
 
     def render(self) -> Any:
         """The last frame, uint8 [H, W, 3], or the list of all frames of the last chunk."""

@@ -25,7 +25,7 @@ from sana_wm_gym.envs.observations import Observation, ObservationView, observat
 from sana_wm_gym.envs.snapshot import Episode
 from sana_wm_gym.envs.start import Lens, Picture, default_options, start_choice, with_defaults
 from sana_wm_gym.envs.tasks import load_task
-from sana_wm_gym.envs.tasks.task import Task, Verdict
+from sana_wm_gym.envs.tasks.task import RenamesView, Task, Verdict
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, ShowsLast, ShowsTogether, WorldModel
 
@@ -263,6 +263,7 @@ def simulation_of(
     horizon = checked_horizon(task.horizon if horizon is None else horizon)
     spec = world.spec
     view = observation_view(observation, observation_size, spec)
+    view = task.renamed(view) if isinstance(task, RenamesView) else view
     simulation = Simulation(
         world=world,
         task=task,
@@ -272,25 +273,16 @@ def simulation_of(
         defaults=default_options(image, intrinsics, prompt, spec),
         observation_space=view.space,
     )
-    return seen_through(simulation, view)
-
-
-def seen_through(simulation: Simulation, view: ObservationView) -> Simulation:
-    """The simulation with another view of its world.
-
-    Raises:
-        ValueError: The task adds a part that the view has, or cannot be set with this view.
-    """
-    seen = replace(simulation, view=view, observation_space=view.space)
-    task = simulation.task
-    added = task.spaces(seen)
+    added = task.spaces(simulation)
     both = sorted(added.keys() & set(view.names))
     if both:
         raise ValueError(
             f"task {task.name!r} adds observation parts {both}, expected names other than those "
             f"of the world's {sorted(view.names)}"
         )
-    return replace(seen, observation_space=spaces.Dict({**view.boxes, **added})) if added else seen
+    if not added:
+        return simulation
+    return replace(simulation, observation_space=spaces.Dict({**view.boxes, **added}))
 
 
 def info_of(episode: Episode, verdict: Verdict | None = None) -> Info:

@@ -33,8 +33,7 @@ from agents.training.config import EnvSettings, EvaluationSettings, TrainConfig
 from agents.training.learning import learn
 from agents.training.loggers import CsvTable, Tensorboard, Wandb, read_rows
 from agents.training.run_folder import differences
-from sana_wm_gym.envs.goal_env import ThumbnailGoal
-from sana_wm_gym.envs.tasks import TASKS, ImageGoal, Sparse
+from sana_wm_gym.envs.tasks import TASKS, ImageGoal, Sparse, ThumbnailGoal
 from sana_wm_gym.world.procedural import ProceduralWorld
 
 ROOT = Path(__file__).parents[2]
@@ -199,7 +198,7 @@ def test_hindsight_needs_goals_that_can_be_swapped(tmp_path: Path) -> None:
         run(tmp_path / "refused", agent=agent)
     hindsight = replace(config(tmp_path, agent=agent, steps=12), task=ThumbnailGoal(walk=TASK))
     evaluation = learn(hindsight, {}, "", QUIET)
-    assert evaluation.task == "thumbnail_goal"
+    assert evaluation.task == "image_goal_her"
 
 
 def test_chance_leaves_a_run_too(tmp_path: Path) -> None:

@@ -33,8 +33,7 @@ from agents.training.config import EvaluationSettings, TrainConfig
 from agents.training.learning import learn, trained_policy
 from agents.training.replay import load_replay, save_replay
 from agents.training.saved_run import SavedRun
-from sana_wm_gym.envs.goal_env import ThumbnailGoal
-from sana_wm_gym.envs.tasks import ImageGoal
+from sana_wm_gym.envs.tasks import ImageGoal, ThumbnailGoal
 from sana_wm_gym.world.procedural import ProceduralWorld
 
 WORLD = ProceduralWorld(size=(16, 16), scenes=(8,), start_radius=0.7)

@@ -20,9 +20,8 @@ from stable_baselines3.common.vec_env import (
 )
 
 from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
-from sana_wm_gym.envs.goal_env import SanaWMGoalEnv, ThumbnailGoal
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv, row_info
-from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, Verdict
+from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, ThumbnailGoal, Verdict
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.procedural import ProceduralWorld
 
@@ -193,7 +192,7 @@ def test_attributes_and_methods_by_name(world):
     args = want["achieved_goal"], want["desired_goal"]
     [rewards] = goal.env_method("reward", *args, indices=[0])
     np.testing.assert_array_equal(
-        rewards, SanaWMGoalEnv(world, task=task).compute_reward(*args, [{}] * ROWS)
+        rewards, SanaWMEnv(world, task=task).compute_reward(*args, [{}] * ROWS)
     )
 
 

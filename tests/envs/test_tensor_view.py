@@ -20,7 +20,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sana_wm_gym.envs import SanaWMVectorEnv, tensor_view
-from sana_wm_gym.envs.goal_env import SanaWMGoalEnv
 from sana_wm_gym.envs.tasks import Follow, ImageGoal
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.sana_world import SanaWorld
@@ -314,12 +313,12 @@ def test_nothing_of_a_learned_world_leaves_the_device(
         envs.simulation.observe([played])
 
 
-def test_what_a_simulation_of_another_kind_shows_is_left_to_it(world: Any) -> None:
-    """A goal environment renames the view's part."""
+def test_parts_go_by_the_names_that_a_task_gives_them(world: Any) -> None:
+    """Thumbnails of goals go with an "observation"."""
 
     given = with_pictures(type(world))
-    single, envs = SanaWMGoalEnv(given), SanaWMVectorEnv(2, given, as_torch=True)
-    simulation = single.simulation
+    envs = SanaWMVectorEnv(2, given, task="image_goal_her", as_torch=True)
+    simulation = envs.simulation
     episodes = simulation.begin([None] * 2, [np.random.default_rng(seed) for seed in (0, 1)])
     view = tensor_view.TensorView(envs.world, 2)
     seen = view.observe(simulation, episodes)

@@ -9,11 +9,13 @@ from sana_wm_gym.envs.tasks.image_goal import ImageGoal, Shaped, Sparse
 from sana_wm_gym.envs.tasks.inspect_point import Inspect
 from sana_wm_gym.envs.tasks.pose_distance import PoseDistance
 from sana_wm_gym.envs.tasks.task import FreeRoam, Task, Verdict
+from sana_wm_gym.envs.tasks.thumbnail_goal import ThumbnailGoal
 
 TASKS: Mapping[str, Callable[[], Task]] = MappingProxyType(
     {
         "free_roam": FreeRoam,
         "image_goal": ImageGoal,
+        "image_goal_her": ThumbnailGoal,
         "follow": Follow,
         "explore": Explore,
         "inspect": Inspect,
@@ -44,6 +46,7 @@ __all__ = [
     "Shaped",
     "Sparse",
     "Task",
+    "ThumbnailGoal",
     "Verdict",
     "load_task",
 ]

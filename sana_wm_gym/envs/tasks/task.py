@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from gymnasium import spaces
 from sana_wm_gym.camera.controls import Controls
 
 if TYPE_CHECKING:
+    from sana_wm_gym.envs.observations import ObservationView
     from sana_wm_gym.envs.simulation import Simulation
     from sana_wm_gym.envs.snapshot import Episode
 
@@ -102,6 +103,30 @@ class Task(Protocol):
         Raises:
             ValueError: An array is missing, unknown or of the wrong shape.
         """
+        ...
+
+
+@runtime_checkable
+class RenamesView(Protocol):
+    """What a task may offer besides: other names for the observed parts of the world."""
+
+    def renamed(self, view: ObservationView) -> ObservationView:
+        """The same view under the names that are expected.
+
+        Raises:
+            ValueError: The task cannot be set with this view.
+        """
+        ...
+
+
+@runtime_checkable
+class Relabels(Protocol):
+    """What a task may offer besides: rewards for goals that another episode set itself."""
+
+    def compute_reward(
+        self, achieved_goal: npt.ArrayLike, desired_goal: npt.ArrayLike, info: Any
+    ) -> npt.NDArray[np.float32]:
+        """Reward of having achieved one thing when another was desired, for one or for many."""
         ...
 
 

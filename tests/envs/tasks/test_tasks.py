@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from sana_wm_gym.envs import SanaWMEnv
-from sana_wm_gym.envs.goal_env import ThumbnailGoal
 from sana_wm_gym.envs.tasks import (
     TASKS,
     Explore,
@@ -19,6 +18,7 @@ from sana_wm_gym.envs.tasks import (
     Inspect,
     PoseDistance,
     Shaped,
+    ThumbnailGoal,
     load_task,
 )
 
@@ -38,7 +38,8 @@ def named(task: Any) -> str:
 
 
 def test_names_and_the_table_agree() -> None:
-    assert list(TASKS) == ["free_roam", "image_goal", "follow", "explore", "inspect"]
+    names = ["free_roam", "image_goal", "image_goal_her", "follow", "explore", "inspect"]
+    assert list(TASKS) == names
     for name in TASKS:
         assert load_task(name).name == name
     with pytest.raises(ValueError, match=r"unknown task 'chess'.*free_roam, image_goal"):

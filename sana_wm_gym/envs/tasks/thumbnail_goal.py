@@ -14,21 +14,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space
 
 from sana_wm_gym.camera.controls import Controls
-from sana_wm_gym.camera.keys import SANA_WM_2026_06
-from sana_wm_gym.envs.sana_wm_env import SanaWMEnv
-from sana_wm_gym.envs.simulation import Simulation, seen_through
-from sana_wm_gym.envs.start import Lens, Picture
 from sana_wm_gym.envs.tasks.checks import require_arrays, require_number
 from sana_wm_gym.envs.tasks.image_goal import ImageGoal
 from sana_wm_gym.envs.tasks.task import Arrays, Verdict
-from sana_wm_gym.envs.vector_env import SanaWMVectorEnv
-from sana_wm_gym.world.world_model import WorldModel
 
 if TYPE_CHECKING:
+    from sana_wm_gym.envs.observations import ObservationView
+    from sana_wm_gym.envs.simulation import Simulation
     from sana_wm_gym.envs.snapshot import Episode
 
 SIDE = 8
@@ -53,7 +47,9 @@ class ThumbnailState:
 
 @dataclass(frozen=True)
 class ThumbnailGoal:
-    """Make the view look like the goal: observation parts "achieved_goal" and "desired_goal".
+    """Make the view look like the goal, in the form that goal-conditioned learners expect:
+    observations are a flat `Dict` of "observation", which is the one part of the world that is
+    observed, "achieved_goal" and "desired_goal", thumbnails `Box(0, 1, (192,), float32)`.
 
     Goals are drawn as by `ImageGoal`. The reward is 0 where the root mean square difference of the
     two thumbnails is at most `threshold`, else -1: a function of the two alone, so that it can be
@@ -79,8 +75,8 @@ class ThumbnailGoal:
 
     @property
     def name(self) -> str:
-        """ "thumbnail_goal"."""
-        return "thumbnail_goal"
+        """ "image_goal_her"."""
+        return "image_goal_her"
 
     @property
     def horizon(self) -> int:
@@ -111,6 +107,14 @@ class ThumbnailGoal:
             0 where they agree to the task's threshold, else -1: float32 [] or [n].
         """
         return self.reward(achieved_goal, desired_goal)
+
+    def renamed(self, view: ObservationView) -> ObservationView:
+        """The world's one part under the name that goal-conditioned learners know: "observation".
+
+        Raises:
+            ValueError: More than one part of the world is observed.
+        """
+        return view.renamed("observation")
 
     def spaces(self, simulation: Simulation) -> dict[str, spaces.Space[Any]]:
         """The two thumbnails.
@@ -172,130 +176,3 @@ class ThumbnailGoal:
         return ThumbnailState(
             *(np.asarray(arrays[name], np.float32) for name in ("desired", "achieved"))
         )
-
-
-def goal_simulation(simulation: Simulation) -> Simulation:
-    """The same, but that its one view part goes by the name "observation".
-
-    Raises:
-        ValueError: More than one part of the world is observed.
-    """
-    return seen_through(simulation, simulation.view.renamed("observation"))
-
-
-class SanaWMGoalEnv(SanaWMEnv):
-    """`SanaWMEnv` with task `ThumbnailGoal`, as goal-conditioned learners expect it.
-
-    Observations are a flat `Dict` of "observation" (the one part that `observation` names),
-    "achieved_goal" and "desired_goal" (thumbnails, `Box(0, 1, (192,), float32)`).
-
-    Args:
-        world: As of `SanaWMEnv`, like all arguments that are not explained here.
-        task: What counts as success, and how goals are drawn.
-        observation: Exactly one part of the world: ("frame",), ("frames",) or ("latent",).
-
-    Raises:
-        ValueError: A name is unknown or a number out of range, or several parts are observed.
-        FileNotFoundError: `image`, or the world of this name, is not on this machine.
-    """
-
-    def __init__(
-        self,
-        world: str | WorldModel[Any] = "tiny",
-        *,
-        task: ThumbnailGoal | None = None,
-        image: Picture | None = None,
-        intrinsics: Lens | None = None,
-        prompt: str | None = None,
-        action_mode: str = "continuous",
-        actions_per_chunk: int = 1,
-        key_map: str = SANA_WM_2026_06.name,
-        observation: Sequence[str] = ("frame",),
-        observation_size: tuple[int, int] | None = None,
-        horizon: int | None = None,
-        render_mode: str | None = None,
-    ) -> None:
-        self._goal = ThumbnailGoal() if task is None else task
-        super().__init__(
-            world,
-            task=self._goal,
-            image=image,
-            intrinsics=intrinsics,
-            prompt=prompt,
-            action_mode=action_mode,
-            actions_per_chunk=actions_per_chunk,
-            key_map=key_map,
-            observation=observation,
-            observation_size=observation_size,
-            horizon=horizon,
-            render_mode=render_mode,
-        )
-        self.simulation = goal_simulation(self.simulation)
-        self.observation_space = self.simulation.observation_space
-
-    def compute_reward(
-        self, achieved_goal: npt.ArrayLike, desired_goal: npt.ArrayLike, info: Any
-    ) -> npt.NDArray[np.float32]:
-        """Reward of having achieved one thing when another was desired; see `ThumbnailGoal`."""
-        return self._goal.compute_reward(achieved_goal, desired_goal, info)
-
-
-class SanaWMGoalVectorEnv(SanaWMVectorEnv):
-    """N rows of `SanaWMGoalEnv` that advance in one batch.
-
-    Goals are relabelled with the task's own `compute_reward`, which takes arrays and is the same
-    for all rows: `envs.task.compute_reward`.
-
-    Args:
-        num_envs: Number of rows, N >= 1.
-        world: As of `SanaWMVectorEnv`, like all arguments that are not explained here.
-        task: What counts as success, and how goals are drawn.
-        observation: Exactly one part of the world: ("frame",), ("frames",) or ("latent",).
-
-    Raises:
-        ValueError: A name is unknown, a number out of range, there is not one horizon per row, or
-            several parts are observed.
-        FileNotFoundError: `image`, or the world of this name, is not on this machine.
-    """
-
-    def __init__(
-        self,
-        num_envs: int,
-        world: str | WorldModel[Any] = "tiny",
-        *,
-        task: ThumbnailGoal | None = None,
-        image: Picture | None = None,
-        intrinsics: Lens | None = None,
-        prompt: str | None = None,
-        action_mode: str = "continuous",
-        actions_per_chunk: int = 1,
-        key_map: str = SANA_WM_2026_06.name,
-        observation: Sequence[str] = ("frame",),
-        observation_size: tuple[int, int] | None = None,
-        horizon: int | Sequence[int] | None = None,
-        render_mode: str | None = None,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        as_torch: bool = False,
-        max_episode_steps: int | None = None,
-    ) -> None:
-        super().__init__(
-            num_envs,
-            world,
-            task=ThumbnailGoal() if task is None else task,
-            image=image,
-            intrinsics=intrinsics,
-            prompt=prompt,
-            action_mode=action_mode,
-            actions_per_chunk=actions_per_chunk,
-            key_map=key_map,
-            observation=observation,
-            observation_size=observation_size,
-            horizon=horizon,
-            render_mode=render_mode,
-            autoreset_mode=autoreset_mode,
-            as_torch=as_torch,
-            max_episode_steps=max_episode_steps,
-        )
-        self.simulation = goal_simulation(self.simulation)
-        self.single_observation_space = self.simulation.observation_space
-        self.observation_space = batch_space(self.single_observation_space, num_envs)

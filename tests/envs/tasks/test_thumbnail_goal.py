@@ -18,14 +18,10 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import sana_wm_gym  # noqa: F401 (registers the id)
-from sana_wm_gym.envs.goal_env import (
-    SanaWMGoalEnv,
-    SanaWMGoalVectorEnv,
-    ThumbnailGoal,
-    thumbnail,
-)
+from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
-from sana_wm_gym.envs.tasks import ImageGoal
+from sana_wm_gym.envs.tasks import ImageGoal, ThumbnailGoal
+from sana_wm_gym.envs.tasks.thumbnail_goal import thumbnail
 from sana_wm_gym.world.procedural import ProceduralWorld
 
 SMALL = ProceduralWorld(size=(36, 36))
@@ -54,7 +50,7 @@ def test_rewards_of_many_are_those_of_each(achieved, desired, threshold) -> None
 
 
 def test_steps_reward_what_compute_reward_says_and_arriving_ends_nothing() -> None:
-    env = SanaWMGoalEnv(SMALL, task=ThumbnailGoal(walk=STRAIGHT), horizon=3)
+    env = SanaWMEnv(SMALL, task=ThumbnailGoal(walk=STRAIGHT), horizon=3)
     first, _ = env.reset(seed=4)
     assert set(first) == {"achieved_goal", "desired_goal", "observation"}
     np.testing.assert_array_equal(first["achieved_goal"], thumbnail(first["observation"]))
@@ -71,7 +67,7 @@ def test_steps_reward_what_compute_reward_says_and_arriving_ends_nothing() -> No
 
 
 def test_branches_and_snapshots_keep_the_form() -> None:
-    env = SanaWMGoalEnv(SMALL, observation=("pose",))
+    env = SanaWMEnv(SMALL, task="image_goal_her", observation=("pose",))
     env.reset(seed=1)
     here = env.snapshot()
     [branch] = env.branch(1)
@@ -83,9 +79,16 @@ def test_branches_and_snapshots_keep_the_form() -> None:
 
 def test_several_parts_are_refused() -> None:
     with pytest.raises(ValueError, match="expected one part"):
-        SanaWMGoalEnv(SMALL, observation=("frame", "pose"))
+        SanaWMEnv(SMALL, task="image_goal_her", observation=("frame", "pose"))
     with pytest.raises(ValueError, match="expected one part"):
-        SanaWMGoalVectorEnv(2, SMALL, observation=("frame", "pose"))
+        SanaWMVectorEnv(2, SMALL, task="image_goal_her", observation=("frame", "pose"))
+
+
+def test_goals_of_other_tasks_cannot_be_relabelled() -> None:
+    env = SanaWMEnv(SMALL, task="image_goal")
+    assert not hasattr(env, "compute_reward")
+    with pytest.raises(AttributeError, match="'image_goal' cannot be relabelled"):
+        env.compute_reward([0.0], [0.0], {})
 
 
 class WholeInfo(gym.Wrapper[Any, Any, Any, Any]):
@@ -102,8 +105,10 @@ def test_rows_are_the_single_environments_of_their_seeds(mode: AutoresetMode) ->
     batch: Any = gym.make_vec(
         "SanaWM/ImageGoalHER-v0", num_envs=3, autoreset_mode=mode.value, **options
     )
-    loop = SyncVectorEnv([lambda: WholeInfo(SanaWMGoalEnv(**options))] * 3, autoreset_mode=mode)
-    assert isinstance(batch, SanaWMGoalVectorEnv)
+    loop = SyncVectorEnv(
+        [lambda: WholeInfo(SanaWMEnv(task="image_goal_her", **options))] * 3, autoreset_mode=mode
+    )
+    assert isinstance(batch, SanaWMVectorEnv)
     assert batch.metadata["autoreset_mode"] is mode
     assert batch.observation_space == loop.observation_space
     assert batch.single_observation_space == loop.single_observation_space
@@ -149,8 +154,8 @@ def test_rows_branch_and_relabel_and_come_as_tensors() -> None:
 def vectors() -> list[Any]:
     """Environments in turn, and rows of one batch."""
     task = ThumbnailGoal(walk=STRAIGHT)
-    single = [lambda: SanaWMGoalEnv(SMALL, task=task, observation=("pose",), horizon=2)] * 2
-    batch = SanaWMGoalVectorEnv(2, SMALL, task=task, observation=("pose",), horizon=2)
+    single = [lambda: SanaWMEnv(SMALL, task=task, observation=("pose",), horizon=2)] * 2
+    batch = SanaWMVectorEnv(2, SMALL, task=task, observation=("pose",), horizon=2)
     return [DummyVecEnv(single), SanaWMVecEnv(batch)]  # type: ignore[list-item]
 
 
