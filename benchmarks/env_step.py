@@ -155,7 +155,7 @@ def memory(world: WorldModel[Any], chunks: int, bar: Progress) -> list[Result]:
 def tiers(worlds: Worlds, steps: int, rounds: int, bar: Progress) -> list[Result]:
     """Steps per second of the environment, worlds and tiers in turn; median over rounds."""
     agents = {
-        (name, tier): Agent(gym.make(ENV_ID, world=world), tier, seed=0)
+        (name, tier): Agent(gym.make(ENV_ID, world=world, observation=("frames",)), tier, seed=0)
         for name, world in worlds.items()
         for tier in TIERS
     }

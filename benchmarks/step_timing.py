@@ -175,28 +175,29 @@ class Agent:
         self.env.action_space.seed(seed)
         torch.manual_seed(seed)
         self.policy = SmallPolicy()
-        self.frame, _ = env.reset(seed=seed)
+        self.frames, _ = env.reset(seed=seed)
         with torch.no_grad():
-            self.policy(torch.from_numpy(self.frame)[None])  # sizes the lazy layer
+            self.policy(torch.from_numpy(self.frames[-1:]))  # sizes the lazy layer
         self.optimizer = torch.optim.Adam(self.policy.parameters(), 3e-4)
         self.seen: list[tuple[Tensor, Tensor]] = []
 
     def step(self) -> None:
         """One environment step, and what the tier adds to it."""
-        observed = torch.from_numpy(self.frame)
+        # The policy looks at the last of the 24 frames, as policies do.
+        observed = torch.from_numpy(self.frames[-1])
         if self.tier == TIERS[0]:
             action = self.env.action_space.sample()
         else:
             with torch.no_grad():
                 mean, _ = self.policy(observed[None])
             action = (mean[0] + 0.3 * torch.randn_like(mean[0])).clamp(-1, 1).numpy()
-        self.frame, _, terminated, truncated, _ = self.env.step(action)
+        self.frames, _, terminated, truncated, _ = self.env.step(action)
         if self.tier == TIERS[2]:
             self.seen.append((observed, torch.from_numpy(action)))
             if len(self.seen) == _UPDATE_EVERY:
                 self._learn()
         if terminated or truncated:
-            self.frame, _ = self.env.reset()
+            self.frames, _ = self.env.reset()
 
     def _learn(self) -> None:
         """Epochs of an actor-critic update over the last steps; returns are drawn at random,

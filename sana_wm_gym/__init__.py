@@ -25,24 +25,20 @@ ENV_IDS = MappingProxyType(
         "SanaWM/Follow-v0": "follow",
         "SanaWM/Explore-v0": "explore",
         "SanaWM/Inspect-v0": "inspect",
+        "SanaWM/ImageGoalHER-v0": "image_goal_her",
     }
 )
 """Id -> task. Each id makes single environments (`gymnasium.make`) and batches (`make_vec`)."""
 
-# The truncation horizon is the environment's own argument, so no TimeLimit wrapper is asked for.
 for _id, _task in ENV_IDS.items():
+    # Goals that can be relabelled are asked for `compute_reward`, which Gymnasium's checking wrappers
+    # hide. The truncation horizon is the environment's own argument, so no TimeLimit is asked for.
+    _bare = _task == "image_goal_her"
     gymnasium.register(
         id=_id,
         entry_point="sana_wm_gym.envs:SanaWMEnv",
         vector_entry_point="sana_wm_gym.envs:SanaWMVectorEnv",
         kwargs={"task": _task},
+        order_enforce=not _bare,
+        disable_env_checker=_bare,
     )
-# Goal environments are asked for `compute_reward`, which Gymnasium's checking wrappers hide.
-gymnasium.register(
-    id="SanaWM/ImageGoalHER-v0",
-    entry_point="sana_wm_gym.envs:SanaWMEnv",
-    vector_entry_point="sana_wm_gym.envs:SanaWMVectorEnv",
-    kwargs={"task": "image_goal_her"},
-    order_enforce=False,
-    disable_env_checker=True,
-)

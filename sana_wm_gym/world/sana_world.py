@@ -403,8 +403,8 @@ def load_tiny() -> SanaWorld:
 
 
 def load_tiny_bf16() -> SanaWorld:
-    """The same world with matrix products in bfloat16, as it was trained: 1.6 times as fast in batches
-    on processors that have such products (AVX512-BF16, AMX), slower on others.
+    """The same world with matrix products in bfloat16, as it was trained: batches are 1.6 times as
+    fast on processors that have such products (AVX512-BF16, AMX), slower on others.
 
     Raises:
         FileNotFoundError: The package was built without its weights.
