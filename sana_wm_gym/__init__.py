@@ -31,8 +31,8 @@ ENV_IDS = MappingProxyType(
 """Id -> task. Each id makes single environments (`gymnasium.make`) and batches (`make_vec`)."""
 
 for _id, _task in ENV_IDS.items():
-    # Goals that can be relabelled are asked for `compute_reward`, which Gymnasium's checking wrappers
-    # hide. The truncation horizon is the environment's own argument, so no TimeLimit is asked for.
+    # `compute_reward`, which relabels goals, would be hidden by Gymnasium's checking wrappers. The
+    # truncation horizon is the environment's own argument, so no TimeLimit is asked for.
     _bare = _task == "image_goal_her"
     gymnasium.register(
         id=_id,

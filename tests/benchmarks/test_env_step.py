@@ -92,7 +92,8 @@ def test_phases_are_of_one_step_and_leave_no_trace(small):
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_only_the_learning_tier_changes_its_policy(tier):
-    agent = Agent(gym.make(ENV_ID, world=ProceduralWorld((64, 64))), tier, seed=0)
+    env = gym.make(ENV_ID, world=ProceduralWorld((64, 64)), observation=("frames",))
+    agent = Agent(env, tier, seed=0)
     before = [parameter.clone() for parameter in agent.policy.parameters()]
     for _ in range(8):
         agent.step()
