@@ -8,10 +8,10 @@ futures from it (`play`, `move`) without disturbing anybody.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from sana_wm_gym.camera.keys import KeyState
 from sana_wm_gym.camera.trajectory import CameraState, CameraTrajectory, integrate
 from sana_wm_gym.envs.actions import ActionView, action_view
 from sana_wm_gym.envs.observations import Observation, ObservationView, observation_view
-from sana_wm_gym.envs.snapshot import Episode
+from sana_wm_gym.envs.snapshot import Episode, Shown
 from sana_wm_gym.envs.start import Lens, Picture, default_options, start_choice, with_defaults
 from sana_wm_gym.envs.tasks import load_task
 from sana_wm_gym.envs.tasks.task import RenamesView, Task, Verdict
@@ -32,6 +32,7 @@ from sana_wm_gym.world.world_model import CHUNK_FRAMES, ShowsLast, ShowsTogether
 Info = dict[str, Any]
 Frames = npt.NDArray[np.uint8]
 Options = Mapping[str, Any]
+PictureT = TypeVar("PictureT")
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,37 +181,22 @@ class Simulation:
 
     def show(self, episodes: Sequence[Episode]) -> list[Frames]:
         """`frames` of several episodes, decoded in one batch and each of them only once."""
-        known = {id(e.world): e.shown.of(e.world) for e in episodes}
-        hidden = {id(e.world): e.world for e in episodes if known[id(e.world)] is None}
-        if isinstance(self.world, ShowsTogether):
-            decoded = self.world.show(list(hidden.values())) if hidden else []
-        else:
-            decoded = [self.world.frames(world) for world in hidden.values()]
-        known |= zip(hidden, decoded, strict=True)
-        shown = []
-        for episode in episodes:
-            frames = known[id(episode.world)]
-            assert frames is not None
-            episode.shown.keep(episode.world, frames)
-            shown.append(frames)
-        return shown
+
+        def make(states: list[Any]) -> list[Frames]:
+            if isinstance(self.world, ShowsTogether):
+                return self.world.show(states)
+            return [self.world.frames(state) for state in states]
+
+        return shown_once(episodes, lambda e: e.shown.of(e.world), make, Shown.keep)
 
     def last_frames(self, episodes: Sequence[Episode]) -> list[Frames]:
         """The last of each episode's `frames`, uint8 [H, W, 3], read only. Made in one batch, and
         where the world makes it for less, without the others."""
         if not isinstance(self.world, ShowsLast):
             return [frames[-1] for frames in self.show(episodes)]
-        known = {id(e.world): e.shown.last_of(e.world) for e in episodes}
-        hidden = {id(e.world): e.world for e in episodes if known[id(e.world)] is None}
-        made = self.world.last_frames(list(hidden.values())) if hidden else []
-        known |= zip(hidden, made, strict=True)
-        shown = []
-        for episode in episodes:
-            last = known[id(episode.world)]
-            assert last is not None
-            episode.shown.keep_last(episode.world, last)
-            shown.append(last)
-        return shown
+        return shown_once(
+            episodes, lambda e: e.shown.last_of(e.world), self.world.last_frames, Shown.keep_last
+        )
 
     def look(self, episodes: Sequence[Episode], view: ObservationView) -> list[Any]:
         """Each episode through a view; only what is part of that is computed."""
@@ -236,6 +222,32 @@ class Simulation:
             added = {n: part.copy() for n, part in self.task.observe(episode.task).items()}
             whole.append({**named, **added})
         return whole
+
+
+def shown_once(
+    episodes: Sequence[Episode],
+    known: Callable[[Episode], PictureT | None],
+    make: Callable[[list[Any]], Sequence[PictureT]],
+    keep: Callable[[Shown, Any, PictureT], None],
+) -> list[PictureT]:
+    """A picture of each episode, from its memo or made: in one batch, and of each world state once.
+
+    Args:
+        episodes: Several may share a world state.
+        known: What the memo has; None where it has nothing.
+        make: Pictures of world states.
+        keep: Puts a picture of a world state into a memo.
+    """
+    pictures = {id(episode.world): known(episode) for episode in episodes}
+    hidden = {id(e.world): e.world for e in episodes if pictures[id(e.world)] is None}
+    pictures |= zip(hidden, make(list(hidden.values())) if hidden else (), strict=True)
+    shown = []
+    for episode in episodes:
+        picture = pictures[id(episode.world)]
+        assert picture is not None, "it is known or made"
+        keep(episode.shown, episode.world, picture)
+        shown.append(picture)
+    return shown
 
 
 def simulation_of(

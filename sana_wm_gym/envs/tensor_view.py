@@ -12,8 +12,8 @@ from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from sana_wm_gym.envs.observations import LATENT_BOUND, pose_part
-from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.envs.snapshot import Episode
+from sana_wm_gym.envs.simulation import Simulation, shown_once
+from sana_wm_gym.envs.snapshot import Episode, Shown
 from sana_wm_gym.world.tensors import GivesTensors, resized, stacked, to_tensors
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel
 
@@ -98,17 +98,13 @@ class TensorView:
     ) -> list[Tensor]:
         """Each episode's last chunk, uint8 [24 or 1, H, W, 3]; of a chunk that is not wanted
         `whole`, at least the last frame. Decoded in one batch, and each of them only once."""
-        known = {id(e.world): self._known(e, whole) for e in episodes}
-        hidden = {id(e.world): e.world for e in episodes if known[id(e.world)] is None}
-        states = list(hidden.values())
-        if whole:
-            made = world.frame_tensors(states) if states else []
-        else:
-            made = [frame[None] for frame in world.last_frame_tensors(states)] if states else []
-        known |= zip(hidden, made, strict=True)
-        for episode in episodes:
-            episode.shown.keep_tensor(episode.world, known[id(episode.world)])
-        return [known[id(episode.world)] for episode in episodes]
+
+        def make(states: list[Any]) -> list[Tensor]:
+            if whole:
+                return world.frame_tensors(states)
+            return [frame[None] for frame in world.last_frame_tensors(states)]
+
+        return shown_once(episodes, lambda e: self._known(e, whole), make, Shown.keep_tensor)
 
     def _known(self, episode: Episode, whole: bool) -> Tensor | None:
         tensor = episode.shown.tensor_of(episode.world)
