@@ -159,7 +159,7 @@ class ThumbnailGoal:
 
     def observe(self, state: ThumbnailState) -> Arrays:
         """The two thumbnails."""
-        return {"achieved_goal": state.achieved.copy(), "desired_goal": state.desired.copy()}
+        return {"achieved_goal": state.achieved, "desired_goal": state.desired}
 
     def pack(self, state: ThumbnailState) -> Arrays:
         """The two thumbnails."""
