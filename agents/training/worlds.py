@@ -1,4 +1,4 @@
-"""The world to act in: by name, from a file, or the ground-truth twin of another."""
+"""The world to act in: by name or from a file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from sana_wm_gym.world.catalogue import load_world
-from sana_wm_gym.world.procedural import ProceduralWorld
 from sana_wm_gym.world.world_model import Start, WorldModel
 
 
@@ -25,16 +24,6 @@ def open_world(name: str) -> WorldModel[Any]:
 
         return world_of(read_world_file(Path(name)))
     return load_world(name)
-
-
-def twin(of: str) -> ProceduralWorld:
-    """The ground truth of a named world: the same scenes, starts and motion, exact frames.
-
-    Raises:
-        ValueError: There is no world of this name, or it knows no procedural scenes.
-        FileNotFoundError: There is no such file.
-    """
-    return ProceduralWorld.twin(open_world(of).spec)
 
 
 def draw_start(world: WorldModel[Any], seed: int) -> Start | None:

@@ -45,9 +45,10 @@ class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
 
     Observations and actions are stored as they are, images of at least 32 pixels as JPEG. Infos
     hold what `info` tells in numbers: of a `SanaWMEnv` the commanded camera "c2w", float64
-    [24, 4, 4] per chunk, "intrinsics", "chunk_index" and the task's numbers. There is one more
-    info than actions, as of observations. The first frame stands for a whole chunk: its "c2w" is
-    repeated 24 times. Numbers that are not told after reset are NaN there, or False.
+    [24, 4, 4] per chunk, "intrinsics", "chunk_index", "anchor_confidence" and the task's numbers.
+    There is one more info than actions, as of observations. The first frame stands for a whole
+    chunk: its "c2w" is repeated 24 times. Numbers that are not told after reset are NaN there, or
+    False.
 
     With `render_mode="rgb_array_list"` every frame of every chunk goes to a video. An episode that
     is left before its end counts as truncated. Until `close`, everything is in a hidden folder, so

@@ -36,14 +36,17 @@ class SanaWMEnv(gym.Env[Any, Any]):
     `info` holds "c2w", the camera-to-world poses that the world was moved along in the chunk,
     relative to the first frame, float64 [24, 4, 4] ([1, 4, 4] after reset): the commanded ones,
     unless the task disturbs them; "intrinsics", (fx, fy, cx, cy) in pixels of the world's frames,
-    float64 [4]; "chunk_index", the number of chunks so far; after a step, the task's numbers.
+    float64 [4]; "chunk_index", the number of chunks so far; "anchor_confidence", the
+    probability in [0, 1], a float, that the first frame shows a place the world knows (1.0 for
+    worlds that do not localise); after a step, the task's numbers.
 
     Everything that changes is in one `Episode` value, replaced at the end of a successful step,
     so a step that fails changes nothing. The world itself is shared by all environments of a
     process. Reward and termination are the task's.
 
     Args:
-        world: Name ("tiny", "procedural" or "sana-wm-streaming") or a world of your own.
+        world: Name ("tiny", its ground truth "twin", "procedural" or "sana-wm-streaming") or a
+            world of your own.
         task: Name of `envs.tasks.TASKS` or a task of your own. Its parts join the observation,
             which is then a flat `Dict`; its numbers join `info`.
         image: Where rollouts begin unless reset options say otherwise: a picture file or uint8
@@ -52,7 +55,9 @@ class SanaWMEnv(gym.Env[Any, Any]):
         intrinsics: (fx, fy, cx, cy) in pixels of `image`, or what estimates them from it, such as
             `world.intrinsics.load_pi3x(path)`; None assumes `world.spec.intrinsics` for the
             cropped frame. Either way `info` tells what is used and where it comes from.
-        prompt: Scene text, unless reset options say otherwise.
+        prompt: Scene text, unless reset options say otherwise. None takes the prompt of each
+            episode's own start; "" is empty. Where surfaces of the world vary, it names variants,
+            such as "red gate, blue door", and a drawn start shows what it names.
         action_mode: "continuous": `Box(-1, 1, (5,))`, the body twist (yaw, pitch, right, down,
             forward) as a fraction of the world's limits. "planar": `Box(-1, 1, (3,))`, only (yaw,
             right, forward) of it. "discrete": `Discrete(13)` over `camera.DISCRETE_ACTIONS`.
@@ -121,6 +126,15 @@ class SanaWMEnv(gym.Env[Any, Any]):
     def task(self) -> Task:
         """Goal, reward and end."""
         return self.simulation.task
+
+    @property
+    def prompt(self) -> str:
+        """The running episode's prompt. Never in `info`.
+
+        Raises:
+            ResetNeeded: There is no rollout yet.
+        """
+        return self._begun().prompt
 
     @property
     def horizon(self) -> int:

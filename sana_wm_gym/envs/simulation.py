@@ -27,7 +27,13 @@ from sana_wm_gym.envs.start import Lens, Picture, default_options, start_choice,
 from sana_wm_gym.envs.tasks import load_task
 from sana_wm_gym.envs.tasks.task import RenamesView, Task, Verdict
 from sana_wm_gym.world.catalogue import load_world
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, ShowsLast, ShowsTogether, WorldModel
+from sana_wm_gym.world.world_model import (
+    CHUNK_FRAMES,
+    ShowsLast,
+    ShowsTogether,
+    WorldModel,
+    anchor_confidence,
+)
 
 Info = dict[str, Any]
 Frames = npt.NDArray[np.uint8]
@@ -72,13 +78,16 @@ class Simulation:
             # Drawn first, so that the noise of a seed does not depend on how the start is chosen.
             noise_seed = int(rng.integers(2**31))
             start = choice.start(self.world, rng)
+            state = self.world.begin(start, noise_seed)
             episodes.append(
                 Episode(
-                    world=self.world.begin(start, noise_seed),
+                    world=state,
                     camera=CameraState(),
                     keys=KeyState(),
                     intrinsics=start.intrinsics,
                     intrinsics_from=start.intrinsics_from,
+                    prompt=start.prompt,
+                    anchor_confidence=anchor_confidence(self.world, state),
                     c2w=np.eye(4)[None],
                     chunk=0,
                 )
@@ -165,6 +174,8 @@ class Simulation:
                 keys=key,
                 intrinsics=before.intrinsics,
                 intrinsics_from=before.intrinsics_from,
+                prompt=before.prompt,
+                anchor_confidence=before.anchor_confidence,
                 c2w=c2w,
                 chunk=before.chunk + 1,
                 task=before.task,
@@ -304,6 +315,7 @@ def info_of(episode: Episode, verdict: Verdict | None = None) -> Info:
         "intrinsics": np.array(episode.intrinsics, dtype=np.float64),
         "intrinsics_from": episode.intrinsics_from,
         "chunk_index": episode.chunk,
+        "anchor_confidence": episode.anchor_confidence,
         **({} if verdict is None else verdict.info),
     }
 

@@ -18,9 +18,9 @@ from safetensors.numpy import save_file
 from sana_wm_gym.camera.keys import KeyState
 from sana_wm_gym.camera.trajectory import CameraState
 from sana_wm_gym.envs.tasks.task import FreeRoam, Task
-from sana_wm_gym.world.world_model import WorldModel, WorldSpec
+from sana_wm_gym.world.world_model import WorldModel, WorldSpec, anchor_confidence
 
-FORMAT = "sana_wm_gym/snapshot/2"
+FORMAT = "sana_wm_gym/snapshot/3"
 _WORLD, _TASK = "world.", "task."
 _NO_TASK = FreeRoam()
 Arrays = dict[str, npt.NDArray[Any]]
@@ -90,6 +90,9 @@ class Episode:
         task: The task's own state.
         over: The task has ended the episode.
         intrinsics_from: Where the intrinsics come from; see `Start`.
+        prompt: Scene text the episode was begun with.
+        anchor_confidence: Probability in [0, 1] that the first frame shows a place the world
+            knows; 1.0 for worlds that do not localise.
         shown: The last chunk's frames, if they are decoded; `Simulation.show` takes care of it.
     """
 
@@ -102,6 +105,8 @@ class Episode:
     task: Any = None
     over: bool = False
     intrinsics_from: str = "given"
+    prompt: str = ""
+    anchor_confidence: float = 1.0
     shown: Shown = field(default_factory=Shown, compare=False, repr=False)
 
 
@@ -163,6 +168,7 @@ class Snapshot:
         keys = asdict(episode.keys) | {"held": sorted(episode.keys.held)}
         header = {
             "intrinsics_from": episode.intrinsics_from,
+            "prompt": episode.prompt,
             "made_in": self.made_in,
             "rng": self.rng,
             "keys": keys,
@@ -204,6 +210,7 @@ class Snapshot:
                 keys=KeyState(**(header["keys"] | {"held": frozenset(header["keys"]["held"])})),
                 intrinsics=(fx, fy, cx, cy),
                 intrinsics_from=header["intrinsics_from"],
+                prompt=header["prompt"],
                 c2w=arrays["c2w"],
                 chunk=int(arrays["chunk"]),
                 over=bool(arrays["over"]),
@@ -214,9 +221,11 @@ class Snapshot:
         # Which world comes before what is in it: another world's state is no use to `unpack`.
         snapshot.check_fits(world.spec, task)
         packed = arrays | {name: np.array(value) for name, value in header["texts"].items()}
+        state = world.unpack(_under(_WORLD, packed))
         episode = replace(
             snapshot.episode,
-            world=world.unpack(_under(_WORLD, packed)),
+            world=state,
+            anchor_confidence=anchor_confidence(world, state),
             task=task.unpack(_under(_TASK, packed)),
         )
         return replace(snapshot, episode=episode)

@@ -13,6 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sana_wm_gym.camera.image import centre_crop, crop_image, crop_intrinsics
 from sana_wm_gym.camera.trajectory import check_intrinsics, check_rigid
+from sana_wm_gym.world.appearance import parse_prompt
+from sana_wm_gym.world.procedural import with_prompt
 from sana_wm_gym.world.world_model import Start, WorldModel, WorldSpec
 
 OPTIONS = ("image", "intrinsics", "intrinsics_from", "prompt", "scene", "scene_c2w", "start")
@@ -52,7 +54,7 @@ def default_options(
         image: Resized and cropped about its centre to the world's frame.
         intrinsics: (fx, fy, cx, cy) in pixels of `image`, or what estimates them from it, here
             and once; None takes `spec.intrinsics` for the cropped frame.
-        prompt: Scene text.
+        prompt: Scene text; phrases of `spec.surfaces` where the world has any.
         spec: What the world expects.
 
     Raises:
@@ -114,7 +116,8 @@ class StartChoice:
     Attributes:
         given: The whole start, where the options say all of it.
         scene: Scene to draw a start in otherwise, or None for any.
-        prompt: Text that replaces the drawn start's, or None.
+        prompt: Text that replaces the drawn start's, or None. The variants that it names replace
+            the drawn ones.
     """
 
     given: Start | None = None
@@ -130,7 +133,7 @@ class StartChoice:
         if self.given is not None:
             return self.given
         drawn = world.sample_start(rng, self.scene)
-        return drawn if self.prompt is None else replace(drawn, prompt=self.prompt)
+        return drawn if self.prompt is None else with_prompt(drawn, world.spec, self.prompt)
 
 
 def start_choice(options: Mapping[str, Any] | None, spec: WorldSpec) -> StartChoice:
@@ -139,7 +142,7 @@ def start_choice(options: Mapping[str, Any] | None, spec: WorldSpec) -> StartCho
     Args:
         options: `start` alone, or `image` with any of `intrinsics` (and `intrinsics_from`),
             `prompt`, `scene` and `scene_c2w`, or `scene` and `prompt` for a start drawn at random.
-        spec: What the world expects of an image.
+        spec: What the world expects of an image and of a prompt.
 
     Raises:
         ValueError: A key is unknown, keys contradict each other, or a value has the wrong type,
@@ -157,6 +160,7 @@ def start_choice(options: Mapping[str, Any] | None, spec: WorldSpec) -> StartCho
                 "expected a Start and no other option"
             )
         _check_image(start.image, spec)
+        _prompt(start.prompt, spec)
         return StartChoice(
             given=replace(
                 start,
@@ -166,7 +170,7 @@ def start_choice(options: Mapping[str, Any] | None, spec: WorldSpec) -> StartCho
                 scene_c2w=None if start.scene_c2w is None else _pose(start.scene_c2w),
             )
         )
-    scene, prompt = _scene(options.get("scene")), _prompt(options.get("prompt"))
+    scene, prompt = _scene(options.get("scene")), _prompt(options.get("prompt"), spec)
     if "image" not in options:
         stray = [k for k in ("intrinsics", "intrinsics_from", "scene_c2w") if k in options]
         if stray:
@@ -228,7 +232,11 @@ def _scene(value: Any) -> int | None:
     return int(value)
 
 
-def _prompt(value: Any) -> str | None:
-    if value is not None and not isinstance(value, str):
+def _prompt(value: Any, spec: WorldSpec) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
         raise ValueError(f"prompt is a {type(value).__name__}, expected a string")
+    if spec.surfaces:
+        parse_prompt(spec.surfaces, value)
     return value

@@ -130,6 +130,15 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         """Goal, reward and end, the same in all rows."""
         return self.simulation.task
 
+    @property
+    def prompts(self) -> list[str]:
+        """The prompt of each row's episode. Never in `infos`.
+
+        Raises:
+            ResetNeeded: There are no rollouts yet.
+        """
+        return [episode.prompt for episode in self._begun()]
+
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """Every row's generator."""

@@ -32,6 +32,12 @@ def _procedural() -> WorldModel[Any]:
     return ProceduralWorld()
 
 
+def _twin() -> WorldModel[Any]:
+    from sana_wm_gym.world.procedural import ProceduralWorld
+
+    return ProceduralWorld.twin(load_world("tiny").spec)
+
+
 def _streaming() -> WorldModel[Any]:
     from sana_wm_gym.world.released import load_streaming, streaming_files_here
 
@@ -53,7 +59,7 @@ def _offline(variant: str, refined: bool) -> OfflineGenerator:
 
 
 WORLDS: Mapping[str, Callable[[], WorldModel[Any]]] = MappingProxyType(
-    {"tiny": _tiny, "tiny-bf16": _tiny_bf16, "procedural": _procedural}
+    {"tiny": _tiny, "tiny-bf16": _tiny_bf16, "procedural": _procedural, "twin": _twin}
 )
 """Name -> loader of the worlds that ship. Each call loads anew; `load_world` shares."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,8 +16,17 @@ import numpy.typing as npt
 
 from sana_wm_gym.camera.controls import MotionLimits
 from sana_wm_gym.camera.trajectory import CameraTrajectory, check_rigid
+from sana_wm_gym.world import courtyard
+from sana_wm_gym.world.appearance import check_appearance, draw_appearance, parse_prompt, prompt_of
 from sana_wm_gym.world.renderer import default_intrinsics, render, render_depth
-from sana_wm_gym.world.scenes import Scene, free_space, generate_scene, sample_pose
+from sana_wm_gym.world.scenes import (
+    COURTYARD,
+    Scene,
+    free_space,
+    generate_scene,
+    sample_pose,
+    with_appearance,
+)
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldSpec
 
 __all__ = [
@@ -27,11 +36,13 @@ __all__ = [
     "ProceduralWorld",
     "Scene",
     "default_intrinsics",
+    "draw_start",
     "free_space",
     "generate_scene",
     "render",
     "render_depth",
     "sample_pose",
+    "with_prompt",
 ]
 
 WALK_LIMITS = MotionLimits(
@@ -50,6 +61,61 @@ SCENES = (0, 1, 2, 3)
 _FPS = 16.0
 _SAME_POSE = 1e-4
 _cached_scene = lru_cache(maxsize=16)(generate_scene)
+
+
+def draw_start(spec: WorldSpec, rng: np.random.Generator, scene: int | None = None) -> Start:
+    """Draw a start: a scene, its appearance, and an upright camera in free space.
+
+    Args:
+        spec: Scenes, frame size, intrinsics and `start_radius` of the world it is for.
+        rng: Source of all that is drawn. A scene without varying surfaces draws no appearance.
+        scene: Scene number, or None for one of `spec.scenes`.
+
+    Returns:
+        The start; its prompt names every surface's variant.
+
+    Raises:
+        ValueError: `scene` is negative.
+    """
+    number = int(rng.choice(spec.scenes)) if scene is None else scene
+    place = _cached_scene(number)
+    place = with_appearance(place, draw_appearance(place.surfaces, rng))
+    c2w = sample_pose(place, rng, radius=spec.start_radius)
+    return Start(
+        image=render(place, c2w[None], spec.intrinsics, (spec.height, spec.width))[0],
+        intrinsics=spec.intrinsics,
+        prompt=prompt_of(place.surfaces, place.appearance),
+        scene=number,
+        scene_c2w=c2w,
+        appearance=place.appearance,
+    )
+
+
+def with_prompt(start: Start, spec: WorldSpec, prompt: str) -> Start:
+    """A drawn start under another prompt, with a first frame that agrees with it.
+
+    Surfaces that the prompt names show what it names; the others, and the pose, stay as they
+    were drawn. A world without varying surfaces takes the prompt as free text.
+
+    Args:
+        start: A start that `draw_start` made for a world of this spec.
+        spec: What the world's prompts can name.
+        prompt: The episode's prompt; empty leaves the appearance as it was drawn.
+
+    Raises:
+        ValueError: The prompt holds an unknown phrase, or contradicts itself.
+    """
+    named = parse_prompt(spec.surfaces, prompt) if spec.surfaces else ()
+    changed = replace(start, prompt=prompt)
+    if len(named) != len(start.appearance) or start.scene is None or start.scene_c2w is None:
+        return changed
+    pairs = zip(start.appearance, named, strict=True)
+    appearance = tuple(drawn if variant is None else variant for drawn, variant in pairs)
+    if appearance == start.appearance:
+        return changed
+    place, size = with_appearance(_cached_scene(start.scene), appearance), start.image.shape[:2]
+    image = render(place, start.scene_c2w[None], start.intrinsics, (size[0], size[1]))[0]
+    return replace(changed, image=image, appearance=appearance)
 
 
 @dataclass(frozen=True)
@@ -80,18 +146,21 @@ class ProceduralWorld:
         limits: Motion per frame that normalised actions map to.
         start_radius: Starts are drawn at most this far, in metres, from a scene's most open
             spot; None for anywhere.
+        name: Short name; "twin" for the ground truth of another world.
     """
 
     size: tuple[int, int] = (64, 64)
     scenes: tuple[int, ...] = SCENES
     limits: MotionLimits = field(default=WALK_LIMITS)
     start_radius: float | None = None
+    name: str = "procedural"
 
     @staticmethod
     def twin(spec: WorldSpec) -> ProceduralWorld:
         """The ground truth of another world: its scenes, frame size, limits and starts.
 
-        Both worlds draw the same start from the same generator.
+        Both worlds draw the same start from the same generator, appearance and prompt included.
+        Its name is "twin".
 
         Raises:
             ValueError: The other world knows no procedural scenes.
@@ -99,7 +168,7 @@ class ProceduralWorld:
         if not spec.scenes:
             raise ValueError(f"world {spec.name!r} has no procedural scenes, so it has no twin")
         return ProceduralWorld(
-            (spec.height, spec.width), spec.scenes, spec.limits, spec.start_radius
+            (spec.height, spec.width), spec.scenes, spec.limits, spec.start_radius, "twin"
         )
 
     def __post_init__(self) -> None:
@@ -119,7 +188,7 @@ class ProceduralWorld:
         """Frame size, rate, motion limits and scenes."""
         height, width = self.size
         return WorldSpec(
-            name="procedural",
+            name=self.name,
             height=height,
             width=width,
             fps=_FPS,
@@ -128,25 +197,26 @@ class ProceduralWorld:
             limits=self.limits,
             scenes=self.scenes,
             start_radius=self.start_radius,
+            surfaces=courtyard.SURFACES if COURTYARD in self.scenes else (),
         )
 
     def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:
-        """Draw an upright camera in free space of `scene`, or of one of `spec.scenes`.
+        """Draw a start in `scene`, or in one of `spec.scenes`; see `draw_start`.
 
         Raises:
             ValueError: `scene` is negative.
         """
-        seed = int(rng.choice(self.scenes)) if scene is None else scene
-        c2w = sample_pose(_cached_scene(seed), rng, radius=self.start_radius)
-        intrinsics = self.spec.intrinsics
-        image = render(_cached_scene(seed), c2w[None], intrinsics, self.size)[0]
-        return Start(image, intrinsics, scene=seed, scene_c2w=c2w)
+        return draw_start(self.spec, rng, scene)
 
     def begin(self, start: Start, seed: int) -> ProceduralState:
         """State before the first chunk. Nothing here is random, so `seed` has no effect.
 
+        A start without an appearance, such as a user's image, shows the first variant of every
+        surface.
+
         Raises:
-            ValueError: `start` has no scene or pose in it, or an image of another size.
+            ValueError: `start` has no scene or pose in it, an appearance that does not fit the
+                scene, or an image of another size.
         """
         if start.scene is None or start.scene_c2w is None:
             raise ValueError(
@@ -163,6 +233,8 @@ class ProceduralWorld:
                 f"Start.image is {start.image.dtype} {start.image.shape}, "
                 f"expected uint8 {(*self.size, 3)}"
             )
+        if start.appearance:
+            check_appearance(_cached_scene(start.scene).surfaces, start.appearance)
         first = CameraTrajectory(np.eye(4)[None], np.array(start.intrinsics), *self.size[::-1])
         return ProceduralState(start, first.c2w, first.intrinsics, chunk=0)
 
@@ -237,6 +309,7 @@ class ProceduralWorld:
             "prompt": np.array(start.prompt, np.str_),
             "scene": np.array(start.scene, np.int64),
             "scene_c2w": np.array(start.scene_c2w, np.float64),
+            "appearance": np.array(start.appearance, np.int64),
             "c2w": state.c2w,
             "intrinsics": state.intrinsics,
             "chunk": np.array(state.chunk, np.int64),
@@ -249,14 +322,19 @@ class ProceduralWorld:
             ValueError: An array is missing, unknown or of the wrong shape.
         """
         names = {"image", "start_intrinsics", "prompt", "scene", "scene_c2w"}
-        names |= {"c2w", "intrinsics", "chunk"}
+        names |= {"appearance", "c2w", "intrinsics", "chunk"}
         if set(arrays) != names:
             raise ValueError(f"arrays are {sorted(arrays)}, expected {sorted(names)}")
         shapes = {name: np.shape(arrays[name]) for name in ("scene", "chunk", "prompt")}
-        if any(shapes.values()) or np.shape(arrays["start_intrinsics"]) != (4,):
+        lists = {name: np.shape(arrays[name]) for name in ("start_intrinsics", "appearance")}
+        if (
+            any(shapes.values())
+            or lists["start_intrinsics"] != (4,)
+            or len(lists["appearance"]) != 1
+        ):
             raise ValueError(
-                f"expected scalars and four start intrinsics, given {shapes} and "
-                f"{np.shape(arrays['start_intrinsics'])}"
+                "expected scalars, four start intrinsics and a list of variants, "
+                f"given {shapes | lists}"
             )
         fx, fy, cx, cy = np.asarray(arrays["start_intrinsics"], np.float64).tolist()
         start = Start(
@@ -265,6 +343,7 @@ class ProceduralWorld:
             prompt=str(arrays["prompt"]),
             scene=int(np.asarray(arrays["scene"], np.int64)),
             scene_c2w=np.asarray(arrays["scene_c2w"], np.float64),
+            appearance=tuple(np.asarray(arrays["appearance"], np.int64).tolist()),
         )
         begun = self.begin(start, seed=0)
         chunk = int(np.asarray(arrays["chunk"], np.int64))
@@ -281,4 +360,7 @@ class ProceduralWorld:
 def _scene_of(start: Start) -> tuple[Scene, npt.NDArray[np.float64]]:
     if start.scene is None or start.scene_c2w is None:
         raise ValueError("the state's start has no scene; make states with ProceduralWorld.begin")
-    return _cached_scene(start.scene), start.scene_c2w
+    scene = _cached_scene(start.scene)
+    if start.appearance:
+        scene = with_appearance(scene, start.appearance)
+    return scene, start.scene_c2w

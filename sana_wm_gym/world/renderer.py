@@ -59,7 +59,7 @@ def _window(corners: npt.NDArray[np.float64], rays: FloatArray) -> tuple[slice, 
 def _first_hits(
     scene: Scene, c2w: npt.NDArray[np.float64], rays: FloatArray
 ) -> tuple[FloatArray, FloatArray, npt.NDArray[np.intp]]:
-    """World directions [3, H, W], depth [H, W] and tile index [H, W] of every sample."""
+    """World directions [3, H, W], depth [H, W] and face 6 * solid + f [H, W] of every sample."""
     rotation = c2w[:3, :3].astype(np.float32)
     origin = c2w[:3, 3]
     direction = np.stack([r[0] * rays[0] + r[1] * rays[1] + r[2] for r in rotation])
@@ -108,16 +108,20 @@ def _shade(
     origin: npt.NDArray[np.float64],
     direction: FloatArray,
     depth: FloatArray,
-    tile: npt.NDArray[np.intp],
+    face: npt.NDArray[np.intp],
+    tiles: npt.NDArray[np.intp],
     sample_angle: float,
 ) -> FloatArray:
-    """Look the hits up in the atlas; float32 RGB [H, W, 3] in [0, 255]."""
+    """Look the hits up in the atlas; float32 RGB [H, W, 3] in [0, 255].
+
+    `tiles` is the tile of each face, intp [6 * solids].
+    """
     lower, upper = scene.lower[0].astype(np.float32), scene.upper[0].astype(np.float32)
     # Clipped so that a camera outside the room still finds texels of the face it is given.
     x, y, z = (
         np.clip(direction[a] * depth + np.float32(origin[a]), lower[a], upper[a]) for a in range(3)
     )
-    axis = tile % 6 // 2
+    axis = face % 6 // 2
     scale = np.float32(TEXELS_PER_METRE)
     map_x = np.where(axis == 0, z, x) * scale
     map_y = np.where(axis == 1, z, y) * scale
@@ -127,13 +131,13 @@ def _shade(
     spread = (depth * np.float32(0.5 * sample_angle / BASE_BLUR)) ** 2 * length
     level = 0.5 * np.log2(np.maximum(spread / np.maximum(facing, np.float32(1e-6)), 1))
     if scene.open_sky:
-        sky = tile == _CEILING
-        tile = np.where(sky, len(scene.atlas.offsets) - 1, tile)
+        sky = face == _CEILING
         np.copyto(map_x, direction[0] / length * np.float32(SKY_RADIUS), where=sky)
         np.copyto(map_y, direction[2] / length * np.float32(SKY_RADIUS), where=sky)
         level[sky] = 0
-    map_x += scene.atlas.offsets[:, 0][tile]
-    map_y += scene.atlas.offsets[:, 1][tile]
+    offsets = scene.atlas.offsets[tiles]
+    map_x += offsets[:, 0][face]
+    map_y += offsets[:, 1][face]
 
     level = np.minimum(level, np.float32(BLUR_LEVELS - 1))
     whole = np.floor(np.minimum(level, np.float32(BLUR_LEVELS - 1.001)))
@@ -173,10 +177,14 @@ def render(
     """
     height, width = size
     frames = np.empty((len(c2w), height, width, 3), np.uint8)
+    tiles = scene.shown_tiles()
+    if scene.open_sky:
+        tiles[_CEILING] = len(scene.atlas.offsets) - 1
     for frame, pose, camera in zip(frames, *_check(c2w, intrinsics, size, samples), strict=True):
         rays = _camera_rays(camera, height, width, samples)
-        direction, depth, tile = _first_hits(scene, pose, rays)
-        colour = _shade(scene, pose[:3, 3], direction, depth, tile, 1 / (camera[0] * samples))
+        direction, depth, face = _first_hits(scene, pose, rays)
+        angle = 1 / (camera[0] * samples)
+        colour = _shade(scene, pose[:3, 3], direction, depth, face, tiles, angle)
         mean = cv2.resize(colour, (width, height), interpolation=cv2.INTER_AREA)
         frame[...] = np.rint(mean)
     return frames
@@ -196,6 +204,26 @@ def render_depth(
     for depth, pose, camera in zip(depths, *_check(c2w, intrinsics, size, 1), strict=True):
         depth[...] = _first_hits(scene, pose, _camera_rays(camera, *size, 1))[1]
     return depths
+
+
+def render_surfaces(
+    scene: Scene,
+    c2w: npt.NDArray[np.float64],
+    intrinsics: npt.ArrayLike | None = None,
+    size: tuple[int, int] = (64, 64),
+) -> npt.NDArray[np.intp]:
+    """The varying surface seen at pixel centres, intp [n, height, width].
+
+    Arguments and errors are those of `render`.
+
+    Returns:
+        Indices into `scene.surfaces`, -1 where what is seen does not vary.
+    """
+    seen = np.empty((len(c2w), *size), np.intp)
+    for one, pose, camera in zip(seen, *_check(c2w, intrinsics, size, 1), strict=True):
+        face = _first_hits(scene, pose, _camera_rays(camera, *size, 1))[2]
+        one[...] = scene.surface_of[face // 6]
+    return seen
 
 
 def _check(

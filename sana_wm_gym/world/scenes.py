@@ -6,19 +6,33 @@ the floor below it at positive y. A scene is a value made from its seed alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.world.textures import Atlas, Tile, draw_sky, draw_surface, pack
+from sana_wm_gym.world import courtyard
+from sana_wm_gym.world.appearance import Surface, check_appearance
+from sana_wm_gym.world.courtyard import COURTYARD
+from sana_wm_gym.world.textures import FACE_AXES, Atlas, Tile, draw_sky, draw_surface, pack
+
+__all__ = [
+    "COURTYARD",
+    "Scene",
+    "cast",
+    "free_space",
+    "generate_scene",
+    "open_spot",
+    "sample_pose",
+    "with_appearance",
+]
 
 FloatArray = npt.NDArray[np.float64]
+IndexArray = npt.NDArray[np.intp]
 
 FLOOR_Y = 1.4
 CEILING_Y = -1.2
-# In-plane (u, v) world axes of the faces orthogonal to x, y and z.
-FACE_AXES = ((2, 1), (0, 2), (0, 1))
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,12 @@ class Scene:
         lower: float64 [solids, 3], smallest corner of each solid.
         upper: float64 [solids, 3], largest corner of each solid.
         open_sky: Courtyard; the ceiling face shows the sky at infinity.
-        atlas: Texture of face f of solid s in tile 6 * s + f, then the sky.
+        atlas: All tiles that faces can show; the last is the sky.
+        tiles: intp [variants, 6 * solids], the tile of face f of solid s, at 6 * s + f, when the
+            surface that it belongs to shows each variant.
+        surfaces: What varies; empty where nothing does.
+        appearance: The variant that each surface shows.
+        surface_of: intp [solids], the surface that a solid belongs to, or -1.
     """
 
     seed: int
@@ -41,6 +60,27 @@ class Scene:
     upper: FloatArray
     open_sky: bool
     atlas: Atlas
+    tiles: IndexArray
+    surface_of: IndexArray
+    surfaces: tuple[Surface, ...] = ()
+    appearance: tuple[int, ...] = ()
+
+    def shown_tiles(self) -> IndexArray:
+        """The tile that each face shows now, intp [6 * solids]."""
+        # Solids outside every surface show variant 0.
+        variants = np.array([*self.appearance, 0], np.intp)[self.surface_of]
+        shown: IndexArray = self.tiles[np.repeat(variants, 6), np.arange(self.tiles.shape[1])]
+        return shown
+
+
+def with_appearance(scene: Scene, appearance: Sequence[int]) -> Scene:
+    """The scene with other variants on its surfaces.
+
+    Raises:
+        ValueError: `appearance` is not one variant per surface of the scene.
+    """
+    check_appearance(scene.surfaces, appearance)
+    return replace(scene, appearance=tuple(appearance))
 
 
 def _place_boxes(
@@ -106,11 +146,15 @@ def _draw_tiles(rng: np.random.Generator, lower: FloatArray, upper: FloatArray) 
 def generate_scene(seed: int) -> Scene:
     """Make the scene of a seed: a room of 5 to 7 m, 2.6 m high, with four or five boxes.
 
+    One number is set apart: `COURTYARD` is laid out by hand, and its surfaces vary.
+
     Raises:
         ValueError: The seed is negative.
     """
     if seed < 0:
         raise ValueError(f"scene seed must be a non-negative integer, got {seed}")
+    if seed == COURTYARD:
+        return _courtyard()
     rng = np.random.default_rng(seed)
     half = rng.uniform(2.5, 3.5, 2)
     room_lower = np.array([-half[0], CEILING_Y, -half[1]])
@@ -118,7 +162,25 @@ def generate_scene(seed: int) -> Scene:
     lower, upper = (np.stack(side) for side in _place_boxes(rng, room_lower, room_upper))
     open_sky = bool(rng.random() < 0.4)
     tiles = _draw_tiles(rng, lower, upper)
-    return Scene(seed, lower, upper, open_sky, pack([*tiles, draw_sky(rng)]))
+    fixed = np.full(len(lower), -1)
+    atlas = pack([*tiles, draw_sky(rng)])
+    return Scene(seed, lower, upper, open_sky, atlas, np.arange(len(tiles))[None], fixed)
+
+
+def _courtyard() -> Scene:
+    tiles, table = courtyard.draw_tiles()
+    solids = courtyard.SOLIDS
+    return Scene(
+        COURTYARD,
+        np.array([courtyard.ROOM_LOWER, *(solid.lower for solid in solids)]),
+        np.array([courtyard.ROOM_UPPER, *(solid.upper for solid in solids)]),
+        True,
+        pack([*tiles, courtyard.draw_sky()]),
+        table,
+        np.array([-1, *(solid.surface for solid in solids)]),
+        courtyard.SURFACES,
+        (0,) * len(courtyard.SURFACES),
+    )
 
 
 def cast(scene: Scene, origins: FloatArray, directions: FloatArray) -> FloatArray:

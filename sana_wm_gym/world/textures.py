@@ -25,6 +25,8 @@ BASE_BLUR = 0.015
 _PAD = 2
 _SHELF_WIDTH = 512
 SKY_RADIUS = 62.0
+FACE_AXES = ((2, 1), (0, 2), (0, 1))
+"""In-plane (u, v) world axes of the faces orthogonal to x, y and z."""
 PATTERN_CONTRAST = np.float32(0.42)
 PATTERN_SCALE = 1.6
 """Patterns are drawn this much larger than the sizes their functions name."""
@@ -54,7 +56,31 @@ class Tile:
     corner: tuple[float, float]
 
 
-def _noise(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> FloatArray:
+def tile_grid(size: tuple[float, float]) -> tuple[FloatArray, FloatArray]:
+    """(u, v) in metres from the first corner of a tile's texels, float32 [rows, columns] each.
+
+    A tile of `size` (u, v) metres has a margin of a few texels on every side.
+    """
+    columns, rows = (int(np.ceil(s * TEXELS_PER_METRE)) + 1 + 2 * _PAD for s in size)
+    v, u = (np.indices((rows, columns), np.float32) - _PAD) / np.float32(TEXELS_PER_METRE)
+    return u, v
+
+
+def sky_grid() -> tuple[FloatArray, FloatArray]:
+    """(x, z) of the directions of a sky tile's texels, float32 [side, side] each; 1 is the
+    horizon."""
+    side = int(2 * SKY_RADIUS) + 1 + 2 * _PAD
+    z, x = (np.indices((side, side), np.float32) - np.float32(side // 2)) / np.float32(SKY_RADIUS)
+    return x, z
+
+
+def sky_tile(image: FloatArray) -> Tile:
+    """The tile of a sky painted on `sky_grid`, float32 RGB clipped to [0, 1]."""
+    half = len(image) // 2 / TEXELS_PER_METRE - _PAD / TEXELS_PER_METRE
+    return Tile(np.clip(image, 0, 1).astype(np.float32), (-half, -half))
+
+
+def noise(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> FloatArray:
     """Smooth value noise in about [-1, 1] with knots every `cell` metres."""
     step = cell * TEXELS_PER_METRE
     knots = rng.uniform(-1, 1, (int(shape[0] / step) + 3, int(shape[1] / step) + 3))
@@ -120,7 +146,7 @@ def _bricks(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArra
 def _stripes(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArray) -> FloatArray:
     u, v = _metres(shape)
     angle = rng.uniform(0, np.pi)
-    across = u * np.cos(angle) + v * np.sin(angle) + 0.12 * _noise(rng, shape, 0.7)
+    across = u * np.cos(angle) + v * np.sin(angle) + 0.12 * noise(rng, shape, 0.7)
     along = -u * np.sin(angle) + v * np.cos(angle)
     width, length = rng.uniform(0.22, 0.36), rng.uniform(0.5, 0.9)
     stripe = np.floor(across / width).astype(np.intp)
@@ -132,7 +158,7 @@ def _stripes(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArr
 def _blobs(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArray) -> FloatArray:
     image = np.broadcast_to(palette[0], (*shape, 3)).astype(np.float32)
     for colour, cell in zip(palette[1:], rng.uniform(0.25, 0.4, 4), strict=True):
-        weight = np.clip((_noise(rng, shape, cell * PATTERN_SCALE) - 0.12) / 0.12, 0, 1)[..., None]
+        weight = np.clip((noise(rng, shape, cell * PATTERN_SCALE) - 0.12) / 0.12, 0, 1)[..., None]
         image = image * (1 - weight) + colour * weight
     return image
 
@@ -167,7 +193,7 @@ def draw_surface(
     image = middle + PATTERN_CONTRAST * (image - middle)
     grain = np.ones(shape, np.float32)
     for amplitude, cell in ((0.3, 1.6), (0.08, 0.5), (0.05, 0.25)):
-        grain = grain + np.float32(amplitude) * _noise(rng, shape, cell)
+        grain = grain + np.float32(amplitude) * noise(rng, shape, cell)
     image = np.clip(image * grain[..., None] * np.float32(shade), 0, 1)
     # Edges a few texels wide instead of steps.
     return Tile(cv2.GaussianBlur(image, (0, 0), 1.5), corner)
@@ -175,22 +201,21 @@ def draw_surface(
 
 def draw_sky(rng: np.random.Generator) -> Tile:
     """Upper half of the sphere of directions seen from above; SKY_RADIUS texels is the horizon."""
-    side = int(2 * SKY_RADIUS) + 1 + 2 * _PAD
-    y, x = (np.indices((side, side), np.float32) - np.float32(side // 2)) / np.float32(SKY_RADIUS)
+    x, y = sky_grid()
+    side = len(x)
     height = np.sqrt(np.clip(1 - x * x - y * y, 0, 1))[..., None]
     hue = rng.uniform(0.5, 0.68)
     zenith = np.array(colorsys.hsv_to_rgb(hue, 0.7, 0.75), np.float32)
     horizon = np.array(colorsys.hsv_to_rgb(hue + rng.uniform(-0.5, 0), 0.25, 1.0), np.float32)
     image = horizon + (zenith - horizon) * height**0.7
-    cloud = _noise(rng, (side, side), 0.8) + 0.5 * _noise(rng, (side, side), 0.4)
+    cloud = noise(rng, (side, side), 0.8) + 0.5 * noise(rng, (side, side), 0.4)
     image += np.clip(cloud, 0, 0.8)[..., None] * (1 - image)
     azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.9)
     sun = np.hypot(x - elevation * np.cos(azimuth), y - elevation * np.sin(azimuth))
     image += np.clip(1.5 - sun / 0.08, 0, 1)[..., None] * (
         np.array([1, 0.95, 0.7], np.float32) - image
     )
-    half = side // 2 / TEXELS_PER_METRE - _PAD / TEXELS_PER_METRE
-    return Tile(np.clip(image, 0, 1).astype(np.float32), (-half, -half))
+    return sky_tile(image)
 
 
 def pack(tiles: Sequence[Tile]) -> Atlas:

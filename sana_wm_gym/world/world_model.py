@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from sana_wm_gym.camera.controls import MotionLimits
 from sana_wm_gym.camera.trajectory import CameraTrajectory
+from sana_wm_gym.world.appearance import Surface
 
 FRAMES_PER_LATENT = 8
 LATENTS_PER_CHUNK = 3
@@ -39,6 +40,7 @@ class WorldSpec:
         scenes: Seeds of the scenes that `sample_start` draws from.
         start_radius: Starts are drawn at most this far, in metres, from a scene's most open
             spot; None for anywhere.
+        surfaces: What varies from episode to episode and can be named in a prompt.
     """
 
     name: str
@@ -50,6 +52,7 @@ class WorldSpec:
     limits: MotionLimits
     scenes: tuple[int, ...]
     start_radius: float | None = None
+    surfaces: tuple[Surface, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,13 @@ class Start:
     Attributes:
         image: First frame, uint8 [height, width, 3] RGB.
         intrinsics: (fx, fy, cx, cy) in pixels of `image`.
-        prompt: Scene text; empty where the world reads none.
+        prompt: Scene text; a drawn start's names the variants that it shows. Empty where there is
+            nothing to say.
         scene: Seed of the procedural scene the image was taken in, or None for a user's image.
         scene_c2w: Camera-to-world pose of the first frame in that scene, float64 [4, 4], or None.
             Only the ground-truth world reads it; a learned world sees `image` alone.
+        appearance: Variant of each varying surface of the scene, as an index; empty where none
+            vary. Only the ground-truth world reads it.
         intrinsics_from: Where the intrinsics come from: "given", "assumed" (nobody said, so the
             world's own), or the name of what estimated them.
     """
@@ -72,6 +78,7 @@ class Start:
     prompt: str = ""
     scene: int | None = None
     scene_c2w: npt.NDArray[np.float64] | None = None
+    appearance: tuple[int, ...] = ()
     intrinsics_from: str = "given"
 
 
@@ -159,3 +166,17 @@ class ShowsLast(Protocol):
     def last_frames(self, states: Sequence[Any]) -> list[npt.NDArray[np.uint8]]:
         """The last of each state's `frames`, uint8 [height, width, 3]."""
         ...
+
+
+@runtime_checkable
+class Localises(Protocol):
+    """What a world may offer besides: whether it knows the place that a first frame shows."""
+
+    def anchor_confidence(self, state: Any) -> float:
+        """Probability in [0, 1] that the rollout's first frame shows a place the world knows."""
+        ...
+
+
+def anchor_confidence(world: WorldModel[StateT], state: StateT) -> float:
+    """The world's `anchor_confidence`; 1.0 for worlds that do not localise."""
+    return world.anchor_confidence(state) if isinstance(world, Localises) else 1.0

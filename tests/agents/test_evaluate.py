@@ -32,7 +32,7 @@ from agents.training.evaluation import Evaluation, evaluate_policy
 from agents.training.intervals import estimate
 from agents.training.learning import trained_policy
 from agents.training.saved_run import known_targets, open_run
-from agents.training.worlds import draw_start, open_world, twin
+from agents.training.worlds import draw_start, open_world
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.tasks import ImageGoal
 from sana_wm_gym.world.procedural import ProceduralWorld
@@ -109,7 +109,7 @@ def test_chance_is_a_function_of_its_seed(rows: Any) -> None:
 
 def test_a_world_and_its_twin_set_the_same_episodes() -> None:
     """Same starts, same hidden walks to the goal; only the pictures are the world's own."""
-    tiny, truth = open_world("tiny"), twin("tiny")
+    tiny, truth = open_world("tiny"), open_world("twin")
     rows = [make_rows(world, TASK, AGENT, EnvSettings(), 1) for world in (tiny, truth)]
     for seed in (0, 1):
         starts = [draw_start(world, seed) for world in (tiny, truth)]

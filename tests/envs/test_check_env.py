@@ -64,6 +64,7 @@ REAL = [
     for k, (world, choices) in enumerate(
         {
             "procedural": OBSERVATIONS,
+            "twin": OBSERVATIONS,
             "tiny": [("frame",), ("latent", "pose"), ("latent",), ("frame", "latent", "pose")],
         }.items()
     )

@@ -482,4 +482,5 @@ def test_the_info_has_no_clock_in_it(world: Any) -> None:
         "intrinsics",
         "intrinsics_from",
         "chunk_index",
+        "anchor_confidence",
     }
