@@ -1,0 +1,449 @@
+"""Fit a localiser: pose regression on frames with known poses, and recognition of other pictures.
+
+`fit_localiser` takes any frames whose poses share a frame. `localiser_frames` and
+`foreign_frames` make them for procedural scenes. Pictures that are not of the map come from two
+sources: other scenes, where given, and changes to the map's own frames that leave no true pose
+(mirrored, recoloured, shuffled, blended), next to noise and gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from sana_wm_gym.camera.se3 import geodesic_angle
+from sana_wm_gym.models.localiser import Localisation, Localiser, LocaliserConfig
+from sana_wm_gym.training.walks import sample_walk
+from sana_wm_gym.world.appearance import draw_appearance
+from sana_wm_gym.world.renderer import render
+from sana_wm_gym.world.scenes import Scene, generate_scene, sample_pose, with_appearance
+
+Frames = npt.NDArray[np.uint8]
+Poses = npt.NDArray[np.float64]
+
+FOREIGN_SCENES = range(1000, 2000)
+"""Scenes whose pictures training may use as foreign ones; seeds below 100 are for tests."""
+METRES_PER_RADIAN = 4.0
+"""What a rotation error weighs in the loss: 1 degree as much as 7 cm."""
+
+_WALK_FRAMES, _WALK_STRIDE = 192, 6
+
+
+@dataclass(frozen=True)
+class LocaliserFit:
+    """How a localiser is fitted.
+
+    Attributes:
+        steps: Optimisation steps.
+        batch: Frames of the map per step.
+        negatives: Pictures of something else per step.
+        matrix_rate: Peak learning rate of Muon (convolutions and the hidden layer).
+        other_rate: Peak learning rate of AdamW (biases and outputs).
+        warmup: Steps of linear rise.
+        decay_from: Fraction of the steps after which the rate falls linearly to zero.
+        weight_decay: Of Muon and AdamW alike.
+        ema: Decay of the averaged weights per step; the averaged weights are the result.
+        recognition_weight: Weight of the cross-entropy of "this is the map" next to the pose loss
+            in metres.
+        brightness: Largest brightness change of a training frame, in grey levels.
+        noise: Largest standard deviation of noise added to a training frame, in grey levels.
+        held_out: Frames kept from training, at most about a tenth of all: progress is measured on
+            them and the confidence calibrated.
+        false_alarms: Fraction of held-out frames whose confidence may lie below 0.5.
+        report_every: Steps between reports.
+        seed: Source of the initial weights, batches and changes.
+    """
+
+    steps: int = 16000
+    batch: int = 64
+    negatives: int = 12
+    matrix_rate: float = 6e-3
+    other_rate: float = 2e-3
+    warmup: int = 100
+    decay_from: float = 0.3
+    weight_decay: float = 0.01
+    ema: float = 0.998
+    recognition_weight: float = 0.1
+    brightness: float = 4.0
+    noise: float = 3.0
+    held_out: int = 1024
+    false_alarms: float = 0.05
+    report_every: int = 500
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LocaliserProgress:
+    """How far a fit is.
+
+    Attributes:
+        step: Steps done.
+        loss: Training loss, averaged over about the last 100 steps.
+        metres: Median position error of the averaged weights on held-out frames.
+        degrees: Median rotation error.
+        metres_p95: 95th percentile of the position error.
+        degrees_p95: 95th percentile of the rotation error.
+    """
+
+    step: int
+    loss: float
+    metres: float
+    degrees: float
+    metres_p95: float
+    degrees_p95: float
+
+
+def pose_errors(predicted: Poses, true: Poses) -> tuple[Poses, Poses]:
+    """Position errors in metres [n] and rotation errors in degrees [n] of poses [n, 4, 4]."""
+    metres = np.linalg.norm(predicted[:, :3, 3] - true[:, :3, 3], axis=1)
+    angle = geodesic_angle(predicted[:, :3, :3], true[:, :3, :3])
+    return metres, np.degrees(angle)
+
+
+def localise(localiser: Localiser, frames: Frames) -> Localisation:
+    """Localise frames uint8 [n, H, W, 3], channels last as everywhere outside `models`."""
+    return localiser(torch.from_numpy(frames).movedim(-1, 1))
+
+
+def fit_localiser(
+    frames: Frames,
+    poses: Poses,
+    config: LocaliserFit | None = None,
+    *,
+    network: LocaliserConfig | None = None,
+    foreign: Frames | None = None,
+    report: Callable[[LocaliserProgress], None] | None = None,
+) -> Localiser:
+    """Fit a localiser to frames whose poses share one frame of reference.
+
+    The result depends on the arguments and on the number of torch threads, which changes
+    rounding.
+
+    Args:
+        frames: Pictures of the map, uint8 [n, size, size, 3], n >= 20.
+        poses: Their camera-to-world poses in the map's frame, float64 [n, 4, 4], OpenCV axes.
+        config: How to fit; None for the defaults.
+        network: Size of the network; None for the defaults at the frames' size.
+        foreign: Pictures of something else, uint8 [m, size, size, 3], m >= 1; None for only those
+            made from `frames`.
+        report: Called after every `report_every` steps and after the last.
+
+    Returns:
+        The localiser, with the averaged weights.
+
+    Raises:
+        ValueError: Arrays of another shape or type, poses that are not finite, too few frames, or
+            frames of another size than the network's.
+    """
+    config = config or LocaliserFit()
+    _check(frames, poses, foreign)
+    network = network or LocaliserConfig(size=frames.shape[1])
+    if network.size != frames.shape[1]:
+        raise ValueError(f"given frames of {frames.shape[1]} pixels; expected {network.size}")
+    generator = torch.Generator().manual_seed(config.seed)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(config.seed)
+        localiser = Localiser(network)
+    held_out, training = _split(len(frames), config, generator)
+    centres = poses[training, :3, 3]
+    with torch.no_grad():
+        localiser.mean.copy_(torch.from_numpy(centres.mean(axis=0)))
+        localiser.scale.fill_(max(float(centres.std(axis=0).max()), 1e-3))
+    targets = torch.from_numpy(poses.astype(np.float32))
+    pixels = torch.from_numpy(frames)
+    others = None if foreign is None else torch.from_numpy(foreign)
+    averaged = AveragedModel(localiser, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+    fitted = averaged.module
+    assert isinstance(fitted, Localiser)
+    optimizers = _optimizers(localiser, config)
+    index = torch.from_numpy(training)
+    labels = torch.cat([torch.ones(config.batch), torch.zeros(config.negatives)])
+    recent = 0.0
+    for step in range(config.steps):
+        pick = index[torch.randint(len(index), (config.batch,), generator=generator)]
+        genuine = rearrange(pixels[pick], "n h w c -> n c h w").float()
+        wrong = _negatives(genuine, others, config.negatives, generator)
+        pictures = _photometric(torch.cat([genuine, wrong]), config, generator) / 255
+        with torch.autocast("cpu", torch.bfloat16):
+            values, logits = localiser.features(pictures)
+        loss = _pose_loss(localiser.to_pose(values[: config.batch]), targets[pick])
+        recognition = F.binary_cross_entropy_with_logits(logits, labels)
+        (loss + config.recognition_weight * recognition).backward()
+        _step(localiser, optimizers, _rate(step, config))
+        averaged.update_parameters(localiser)
+        recent = 0.99 * recent + 0.01 * float(loss.detach())
+        last = step + 1 == config.steps
+        if report is not None and (last or (step + 1) % config.report_every == 0):
+            metres, degrees = pose_errors(
+                localise(fitted, frames[held_out]).c2w.numpy(), poses[held_out]
+            )
+            report(
+                LocaliserProgress(
+                    step + 1,
+                    recent / (1 - 0.99 ** (step + 1)),
+                    *(float(np.median(error)) for error in (metres, degrees)),
+                    *(float(np.percentile(error, 95)) for error in (metres, degrees)),
+                )
+            )
+    _calibrate(fitted, pixels[torch.from_numpy(held_out)], config)
+    return fitted.eval()
+
+
+def localiser_frames(
+    scene: Scene, count: int, rng: np.random.Generator, size: int
+) -> tuple[Frames, Poses]:
+    """Frames of a scene to fit a localiser to: half as rollouts begin, half from along walks.
+
+    Starts are upright; walks add pitch and height. Where the scene's surfaces vary, every frame has
+    an appearance of its own.
+
+    Args:
+        scene: The scene.
+        count: Number of frames, >= 1.
+        rng: Source of the poses and appearances.
+        size: Height and width in pixels.
+
+    Returns:
+        Frames uint8 [count, size, size, 3] and their poses in scene axes, float64 [count, 4, 4].
+    """
+    starts = [sample_pose(scene, rng)[None] for _ in range(count - count // 2)]
+    walks = np.concatenate(
+        [
+            np.empty((0, 4, 4)),
+            *(
+                sample_walk(scene, rng, _WALK_FRAMES)[::_WALK_STRIDE]
+                for _ in range(0, count // 2, _WALK_FRAMES // _WALK_STRIDE + 1)
+            ),
+        ]
+    )[: count // 2]
+    poses = np.concatenate([*starts, walks])
+    shown = random_appearances(scene, count, rng)
+    frames = [
+        render(one, pose[None], size=(size, size)) for one, pose in zip(shown, poses, strict=True)
+    ]
+    return np.concatenate(frames), poses
+
+
+def random_appearances(scene: Scene, count: int, rng: np.random.Generator) -> Iterator[Scene]:
+    """The scene `count` times, each time with an appearance drawn from `rng`; as it is where
+    nothing varies."""
+    for _ in range(count):
+        yield with_appearance(scene, draw_appearance(scene.surfaces, rng))
+
+
+def foreign_frames(
+    seeds: Sequence[int], per_scene: int, rng: np.random.Generator, size: int
+) -> Frames:
+    """Frames of other scenes as rollouts begin there, uint8 [seeds x per_scene, size, size, 3]."""
+    parts = []
+    for seed in seeds:
+        scene = generate_scene(seed)
+        poses = np.stack([sample_pose(scene, rng) for _ in range(per_scene)])
+        parts.append(render(scene, poses, size=(size, size)))
+    return np.concatenate(parts)
+
+
+def recolour(frames: Tensor, generator: torch.Generator) -> Tensor:
+    """Frames float [n, 3, H, W] in [0, 255] with their hues turned by 60 to 300 degrees, or their
+    channels exchanged, or inverted, chosen per frame."""
+    angle = (60 + 240 * torch.rand(len(frames), generator=generator)) * (math.pi / 180)
+    # Rotation about the grey axis, as a mixture of the three cyclic shifts of the channels.
+    shifts = torch.stack([torch.roll(torch.eye(3), k, dims=0) for k in range(3)])
+    phase = torch.arange(3) * (2 * math.pi / 3)
+    weights = (1 + 2 * torch.cos(angle[:, None] - phase)) / 3
+    mix = torch.einsum("nk,kij->nij", weights, shifts)
+    exchanges = torch.eye(3)[torch.tensor([[1, 0, 2], [0, 2, 1], [2, 1, 0]])]
+    kind = torch.randint(4, (len(frames),), generator=generator)
+    pick = exchanges[torch.randint(3, (len(frames),), generator=generator)]
+    mix = torch.where((kind == 2)[:, None, None], pick, mix)
+    changed = torch.einsum("nij,njhw->nihw", mix, frames).clamp(0, 255)
+    return torch.where((kind == 3)[:, None, None, None], 255 - frames, changed)
+
+
+def gradients(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Pictures that go linearly from one random colour to another, float [count, 3, size, size]
+    in [0, 255]."""
+    ends = 255 * torch.rand(2, count, 3, 1, 1, generator=generator)
+    angle = 2 * math.pi * torch.rand(count, 1, 1, generator=generator)
+    axis = torch.linspace(-1, 1, size)
+    along = torch.cos(angle) * axis + torch.sin(angle) * axis[:, None]
+    place = (0.5 + along / (2 * (angle.cos().abs() + angle.sin().abs())))[:, None]
+    return ends[0] + (ends[1] - ends[0]) * place
+
+
+def noise(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Random pictures, float [count, 3, size, size] in [0, 255], with grains of 1 to 16 pixels."""
+    parts = []
+    for _ in range(count):
+        grain = 2 ** int(torch.randint(5, (), generator=generator))
+        cells = -(-size // grain)
+        coarse = 255 * torch.rand(1, 3, cells, cells, generator=generator)
+        smooth = bool(torch.rand((), generator=generator) < 0.5)
+        mode = "bilinear" if smooth and cells > 1 else "nearest"
+        parts.append(F.interpolate(coarse, (size, size), mode=mode))
+    return torch.cat(parts)
+
+
+def _check(frames: Frames, poses: Poses, foreign: Frames | None) -> None:
+    for name, value in (("frames", frames), ("foreign", foreign)):
+        if value is None:
+            continue
+        square = value.ndim == 4 and value.shape[1] == value.shape[2] and value.shape[3] == 3
+        if not square or value.dtype != np.uint8:
+            raise ValueError(
+                f"given {name} {value.dtype} {list(value.shape)}; expected uint8 [n, size, size, 3]"
+            )
+    if len(frames) < 20:
+        raise ValueError(f"given {len(frames)} frames; expected at least 20")
+    if poses.shape != (len(frames), 4, 4) or not np.all(np.isfinite(poses)):
+        raise ValueError(
+            f"given poses {list(poses.shape)}; expected [{len(frames)}, 4, 4], all finite"
+        )
+    if foreign is not None and (not len(foreign) or foreign.shape[1:] != frames.shape[1:]):
+        raise ValueError(
+            f"given foreign {list(foreign.shape)}; expected [m >= 1, {frames.shape[1]}, "
+            f"{frames.shape[2]}, 3]"
+        )
+
+
+def _split(
+    frames: int, config: LocaliserFit, generator: torch.Generator
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Indices to hold out and to train on. Neighbours look alike, so whole blocks of consecutive
+    frames are held out."""
+    count = min(config.held_out, frames // 10)
+    block = max(1, min(32, count // 8))
+    blocks = torch.randperm(frames // block, generator=generator)[: -(-count // block)].numpy()
+    held_out = (np.sort(blocks)[:, None] * block + np.arange(block)).reshape(-1)
+    return held_out, np.setdiff1d(np.arange(frames), held_out)
+
+
+def _optimizers(localiser: Localiser, config: LocaliserFit) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for convolutions (kernels flattened to matrices) and the hidden layer, AdamW for the
+    rest; with each group its peak rate."""
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in localiser.named_parameters():
+        dense = parameter.ndim >= 2 and parameter.shape[0] >= 16
+        (matrices if dense and not name.startswith(("pose", "genuine")) else rest).append(parameter)
+    views = []
+    for parameter in matrices:
+        # A view of the same storage: Muon steps on matrices only.
+        view = nn.Parameter(parameter.detach().flatten(1))
+        view.owner = parameter  # type: ignore[attr-defined]
+        views.append(view)
+    return (
+        torch.optim.Muon(
+            views,
+            lr=config.matrix_rate,
+            weight_decay=config.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        torch.optim.AdamW(
+            rest, lr=config.other_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+        ),
+    )
+
+
+def _rate(step: int, config: LocaliserFit) -> float:
+    """Fraction of the peak rates at a step."""
+    rise = min(1.0, (step + 1) / config.warmup)
+    fall = min(1.0, (1 - step / config.steps) / (1 - config.decay_from))
+    return rise * fall
+
+
+def _step(
+    localiser: Localiser, optimizers: tuple[torch.optim.Optimizer, ...], fraction: float
+) -> None:
+    nn.utils.clip_grad_norm_(localiser.parameters(), 10.0)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("peak", group["lr"]) * fraction
+            for parameter in group["params"]:
+                owner = getattr(parameter, "owner", None)
+                if owner is not None:
+                    parameter.grad = owner.grad.flatten(1)
+        optimizer.step()
+    localiser.zero_grad(set_to_none=True)
+
+
+def _pose_loss(predicted: Tensor, true: Tensor) -> Tensor:
+    """Mean of position error in metres plus weighted rotation error, both as plain distances, so
+    that views that look alike do not rule the rest."""
+    offset = predicted[:, :3, 3] - true[:, :3, 3]
+    # The chordal distance of two rotations is sqrt(2) times their angle where that is small.
+    chord = (predicted[:, :3, :3] - true[:, :3, :3]).flatten(1)
+    metres = (offset.square().sum(1) + 1e-6).sqrt()
+    radians = (0.5 * chord.square().sum(1) + 1e-7).sqrt()
+    return (metres + METRES_PER_RADIAN * radians).mean()
+
+
+def _photometric(frames: Tensor, config: LocaliserFit, generator: torch.Generator) -> Tensor:
+    """Frames in [0, 255] a little brighter or darker, and with a little noise."""
+    shape = (len(frames), 1, 1, 1)
+    shift = config.brightness * (2 * torch.rand(shape, generator=generator) - 1)
+    deviation = config.noise * torch.rand(shape, generator=generator)
+    grains = torch.randn(frames.shape, generator=generator)
+    return (frames + shift + deviation * grains).clamp(0, 255)
+
+
+def _negatives(
+    genuine: Tensor, foreign: Tensor | None, count: int, generator: torch.Generator
+) -> Tensor:
+    """Pictures that are not of the map, float [count, 3, H, W] in [0, 255].
+
+    A half is foreign where there are any; the rest is made from `genuine` [b, 3, H, W].
+    """
+    size = genuine.shape[-1]
+    parts = []
+    outside = 0 if foreign is None else count // 2
+    if foreign is not None and outside:
+        pick = torch.randint(len(foreign), (outside,), generator=generator)
+        parts.append(rearrange(foreign[pick], "n h w c -> n c h w").float())
+    kinds = torch.randint(8, (count - outside,), generator=generator).tolist()
+    for kind in kinds:
+        first, second = torch.randint(len(genuine), (2,), generator=generator).tolist()
+        frame = genuine[first : first + 1]
+        if kind < 2:
+            parts.append(frame.flip(3))
+        elif kind < 4:
+            parts.append(recolour(frame, generator))
+        elif kind == 4:
+            turned = torch.rot90(frame, 1 + int(torch.randint(3, (), generator=generator)), (2, 3))
+            parts.append(turned)
+        elif kind == 5:
+            parts.append(_shuffled(frame, generator))
+        elif kind == 6:
+            other = genuine[second : second + 1].flip(3) if foreign is None else parts[0][:1]
+            amount = 0.4 + 0.6 * float(torch.rand((), generator=generator))
+            parts.append(frame + amount * (other - frame))
+        elif torch.rand((), generator=generator) < 0.5:
+            parts.append(noise(1, size, generator))
+        else:
+            parts.append(gradients(1, size, generator))
+    return torch.cat(parts)
+
+
+def _shuffled(frame: Tensor, generator: torch.Generator) -> Tensor:
+    """A frame [1, 3, H, W] with its 16 or 64 square pieces in another order."""
+    across = 4 * (1 + int(torch.randint(2, (), generator=generator)))
+    pieces = rearrange(frame, "1 c (i h) (j w) -> (i j) c h w", i=across, j=across)
+    order = torch.randperm(len(pieces), generator=generator)
+    return rearrange(pieces[order], "(i j) c h w -> 1 c (i h) (j w)", i=across, j=across)
+
+
+def _calibrate(localiser: Localiser, held_out: Tensor, config: LocaliserFit) -> None:
+    """Set the threshold so that `false_alarms` of the held-out frames [n, H, W, 3] lie below."""
+    with torch.no_grad():
+        pixels = rearrange(held_out, "n h w c -> n c h w")
+        logits = torch.cat([localiser.features(frame)[1] for frame in pixels.split(1)])
+        localiser.threshold.fill_(float(torch.quantile(logits, config.false_alarms)))
