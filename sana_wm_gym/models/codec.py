@@ -85,7 +85,7 @@ class CodecConfig:
         depth: Its number of hidden layers.
     """
 
-    channels: int = 48
+    channels: int = 64
     patch: int = 8
     hidden: int = 192
     depth: int = 2

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from sana_wm_gym.models.codec import CodecConfig
 from sana_wm_gym.models.transformer import SanaWMConfig
+from sana_wm_gym.training.fit_codec import CodecFit
+from sana_wm_gym.training.fit_localiser import LocaliserFit
 from sana_wm_gym.training.objective import ObjectiveConfig
 from sana_wm_gym.training.optimizer import OptimizerConfig
+from sana_wm_gym.world.appearance import Surface
+from sana_wm_gym.world.captions import SurfaceCaptions
+from sana_wm_gym.world.courtyard import COURTYARD
 
 TINY = SanaWMConfig(
     latent_channels=48,
@@ -20,62 +26,89 @@ TINY = SanaWMConfig(
     position_entries=0,
     unread_entries=False,
 )
-"""The embedded world's generator: the SANA-WM transformer with 4.6 M parameters."""
+"""The embedded world's generator, before it knows its latents, cameras and words."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run.
+    """One training run. Its schedules count steps, so that a faster machine is not another recipe.
 
     Attributes:
         folder: Where data, checkpoints and logs go.
+        init: World file or folder of another run to start from, or None. A file brings weights,
+            codec and localiser; a folder also brings its optimizers and its count of steps, so
+            that a decay to zero can branch off a run at a constant rate.
         scenes: Maps to learn.
         start_radius: How far from a map's most open spot clips begin, in metres; None for
             anywhere. From there they go anywhere.
         size: Frame height and width in pixels.
-        codec_minutes: Time to train the decoder's correction for; 0 leaves it out.
+        frequencies: Of the sines and cosines of Pluecker coordinates, radians per unit.
+        network: Size of the generator; its channels follow from the codec, the frequencies and
+            the maps.
+        codec: Size of the codec.
+        codec_fit: How the codec is fitted.
+        localiser_fit: How the localiser is fitted; None gives the generator exact anchors and
+            leaves the world without one.
+        localiser_frames: Frames of the map that the localiser is fitted to.
+        foreign_scenes: Other scenes whose frames it learns to reject.
+        estimated_anchors: Fraction of walks placed by the localiser instead of exactly.
+        word_dropout: Probability with which a surface is left out of a walk's prompt.
+        prompt_dropout: Probability with which the whole prompt is.
         batch: Clips per step and process.
         streams: Episodes that take turns, so that successive steps differ.
         unroll: Chunks per step through which gradients flow.
         lengths: Episode lengths in chunks.
         walks: Walks of each length in each map.
         length_weights: How often each length is drawn.
-        hours: Time to train the generator for; learning rate and history follow the share of it
-            that is over.
-        save_minutes: Time between checkpoints.
-        validate_minutes: Time between held-out rollouts.
+        steps: Steps of the whole run.
+        save_every: Steps between checkpoints.
+        validate_every: Steps between held-out rollouts.
         validation_clips: Held-out rollouts, of 4 chunks each.
         seed: Source of weights, clips and noise.
         threads: CPU threads.
+        device: Where the generator is trained.
         autocast: Matrix products in bfloat16.
-        objective: Noise levels and history.
+        objective: Noise levels and weights of the loss.
         optimizer: Learning rates.
     """
 
     folder: str = "outputs/tiny"
-    scenes: Sequence[int] = (8,)
-    start_radius: float | None = 0.7
+    init: str | None = None
+    scenes: Sequence[int] = (COURTYARD,)
+    start_radius: float | None = None
     size: int = 64
-    codec_minutes: float = 5.0
-    batch: int = 6
+    frequencies: Sequence[float] = (1.5, 3.0, 6.0, 12.0)
+    network: SanaWMConfig = TINY
+    codec: CodecConfig = field(default_factory=CodecConfig)
+    codec_fit: CodecFit = field(default_factory=CodecFit)
+    localiser_fit: LocaliserFit | None = field(default_factory=LocaliserFit)
+    localiser_frames: int = 60_000
+    foreign_scenes: int = 1000
+    estimated_anchors: float = 0.7
+    word_dropout: float = 0.15
+    prompt_dropout: float = 0.1
+    batch: int = 12
     streams: int = 8
     unroll: int = 2
     lengths: Sequence[int] = (4, 8, 40)
-    walks: Sequence[int] = (1600, 400, 48)
-    length_weights: Sequence[float] = (0.7, 0.25, 0.05)
-    hours: float = 1.56
-    save_minutes: float = 3.0
-    validate_minutes: float = 7.0
-    validation_clips: int = 16
+    walks: Sequence[int] = (3000, 500, 100)
+    length_weights: Sequence[float] = (0.7, 0.2, 0.1)
+    steps: int = 60_000
+    save_every: int = 100
+    validate_every: int = 500
+    validation_clips: int = 24
     seed: int = 0
     threads: int = 1
+    device: str = "cpu"
     autocast: bool = True
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
-        if self.size % 8 or self.size < 16:
-            raise ValueError(f"given size={self.size}; expected a multiple of 8, at least 16")
+        if self.size % self.codec.patch or self.size < 16:
+            raise ValueError(
+                f"given size={self.size}; expected a multiple of {self.codec.patch}, at least 16"
+            )
         if not len(self.lengths) == len(self.walks) == len(self.length_weights):
             raise ValueError(
                 f"given {len(self.lengths)} lengths, {len(self.walks)} numbers of walks and "
@@ -83,6 +116,20 @@ class TrainConfig:
             )
         if min(self.walks) < 1:
             raise ValueError(f"given walks={list(self.walks)}; expected at least 1 of each length")
-        for name in ("batch", "streams", "unroll", "hours"):
+        for name in ("batch", "streams", "unroll", "steps", "save_every", "validate_every"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"given {name}={getattr(self, name)}; expected more than 0")
+        for name in ("estimated_anchors", "word_dropout", "prompt_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"given {name}={getattr(self, name)}; expected 0 to 1")
+
+    def generator(self, surfaces: tuple[Surface, ...]) -> SanaWMConfig:
+        """Size of the generator for maps with these surfaces."""
+        captions = SurfaceCaptions(surfaces)
+        return replace(
+            self.network,
+            latent_channels=self.codec.channels,
+            plucker_channels=48 * (1 + 2 * len(self.frequencies)),
+            text_channels=captions.channels if surfaces else None,
+            text_tokens=captions.tokens,
+        )

@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
+import shutil
 from pathlib import Path
 
-from safetensors.torch import load_file
-
-from sana_wm_gym.models.numerics import EXACT
-from sana_wm_gym.models.transformer import SanaWM
-from sana_wm_gym.training.config import TINY, TrainConfig
-from sana_wm_gym.training.run import load_codec, tiny_world
-from sana_wm_gym.weights.world_file import EMBEDDED, WorldFile, write_world_file
-from sana_wm_gym.world.sana_world import promise_of
+from sana_wm_gym.weights.world_file import EMBEDDED, read_world_file
 
 
 def export(folder: Path, path: Path) -> None:
-    """Write the averaged weights of a run as a world file that knows the run's own maps and size.
+    """Copy the averaged weights of a run to where the package reads them, after reading them once.
 
     Raises:
-        FileNotFoundError: The run has no weights or no settings yet.
+        FileNotFoundError: The run has no weights yet.
+        ValueError: They are damaged.
     """
-    weights, settings = folder / "generator.safetensors", folder / "config.json"
-    for needed in (weights, settings):
-        if not needed.is_file():
-            raise FileNotFoundError(f"no {needed.name} in {folder}; train first")
-    told = json.loads(settings.read_text())
-    config = TrainConfig(
-        scenes=tuple(told["scenes"]), size=told["size"], start_radius=told["start_radius"]
-    )
-    generator = SanaWM(TINY, EXACT)
-    generator.load_state_dict(load_file(weights))
-    codec = load_codec(folder)
-    world = tiny_world(generator, codec, config)
+    weights = folder / "tiny.safetensors"
+    if not weights.is_file():
+        raise FileNotFoundError(f"no {weights.name} in {folder}; train first")
+    read_world_file(weights)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_world_file(path, WorldFile(generator, codec, promise_of(world)))
+    temporary = path.with_suffix(".partial")
+    shutil.copy(weights, temporary)
+    os.replace(temporary, path)
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,47 @@ from sana_wm_gym.models.codec import GROUP, CodecConfig, DecoderState, PatchCode
 from sana_wm_gym.training.dataset import render_walk
 
 LATENT_RMS = 2.0
+
+
+@dataclass(frozen=True)
+class CodecFit:
+    """How a codec is fitted.
+
+    Attributes:
+        walks: Walks per map that the linear part and the correction are fitted to.
+        frames: Frames of each, a multiple of 8.
+        steps: Steps of training of the decoder's correction; 0 leaves it out.
+        batch: Latent frames per step.
+        learning_rate: Peak rate; it falls linearly to zero over the second half.
+        disturbance: Largest standard deviation of the noise that is added to latents, which then
+            resemble generated ones.
+        seed: Source of batches and noise.
+    """
+
+    walks: int = 48
+    frames: int = 240
+    steps: int = 4000
+    batch: int = 32
+    learning_rate: float = 2e-3
+    disturbance: float = 0.2
+    seed: int = 0
+
+
+def fit_codec(
+    config: CodecConfig,
+    fit: CodecFit,
+    scenes: Sequence[int],
+    size: int,
+    report: Callable[[str], None],
+) -> PatchCodec:
+    """A codec fitted to walks through `scenes` at `size` x `size` pixels; `report` is called with
+    lines of progress."""
+    report("fitting the codec's linear part")
+    codec = fit_linear(config, scenes, fit.walks, fit.frames, size)
+    if fit.steps > 0:
+        pairs = encoded_pairs(codec, scenes, fit.walks, fit.frames, size, fit.disturbance)
+        fit_correction(codec, pairs, fit, report)
+    return codec
 
 
 def fit_linear(
@@ -72,48 +112,43 @@ class DecoderPairs:
 
 
 def fit_correction(
-    codec: PatchCodec,
-    pairs: DecoderPairs,
-    minutes: float,
-    seed: int,
-    say: Callable[[str], None],
+    codec: PatchCodec, pairs: DecoderPairs, fit: CodecFit, report: Callable[[str], None]
 ) -> None:
     """Train the decoder's correction in place, the linear part held fixed.
-
-    The rate falls to zero over the given time.
 
     Args:
         codec: Codec whose linear part is fitted.
         pairs: What to learn from.
-        minutes: Time to train for; 0 leaves the decoder as it is.
-        seed: Source of batches and disturbance.
-        say: Called with a line of progress now and then.
+        fit: Steps, batch, learning rate and seed.
+        report: Called with a line of progress now and then.
     """
-    generator = torch.Generator().manual_seed(seed)
-    parameters = list(codec.correction.parameters())
-    peak, batch = 2e-3, 32
-    optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.98), weight_decay=0.0)
-    began, step, recent = time.time(), 0, 0.0
-    while minutes > 0 and (progress := (time.time() - began) / (60 * minutes)) < 1:
-        pick = torch.randint(len(pairs.frames), (batch,), generator=generator)
+    generator = torch.Generator().manual_seed(fit.seed)
+    optimizer = torch.optim.AdamW(
+        codec.correction.parameters(), lr=fit.learning_rate, betas=(0.9, 0.98), weight_decay=0.0
+    )
+    recent = 0.0
+    for step in range(fit.steps):
+        pick = torch.randint(len(pairs.frames), (fit.batch,), generator=generator)
         target, latents = pairs.frames[pick].float() / 255, pairs.latents[pick].float()
-        strength = pairs.disturbance * torch.rand(batch, 1, 1, 1, generator=generator)
+        strength = pairs.disturbance * torch.rand(fit.batch, 1, 1, 1, generator=generator)
         noisy = latents + strength * torch.randn(latents.shape, generator=generator)
         previous = DecoderState(pairs.previous[pick].float())
-        frames_out, _ = codec.decode(noisy[:, :, None], previous)
-        loss = (frames_out - target).pow(2).mean()
+        with torch.autocast("cpu", torch.bfloat16):
+            frames_out, _ = codec.decode(noisy[:, :, None], previous)
+        loss = (frames_out.float() - target).pow(2).mean()
         loss.backward()
         for group in optimizer.param_groups:
-            group["lr"] = peak * min(1.0, (step + 1) / 50, 2 * (1 - progress))
+            group["lr"] = fit.learning_rate * min((step + 1) / 50, 1.0, 2 * (1 - step / fit.steps))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        step, recent = step + 1, 0.98 * recent + 0.02 * float(loss.detach())
-        if step % 200 == 0:
-            say(f"codec step {step}: {-10 * np.log10(recent / (1 - 0.98**step)):.2f} dB")
+        recent = 0.99 * recent + 0.01 * float(loss.detach())
+        if (step + 1) % 250 == 0:
+            psnr = -10 * np.log10(recent / (1 - 0.99 ** (step + 1)))
+            report(f"codec step {step + 1} of {fit.steps}: {psnr:.2f} dB")
 
 
 def encoded_pairs(
-    codec: PatchCodec, scenes: Sequence[int], walks: int, frames: int, size: int
+    codec: PatchCodec, scenes: Sequence[int], walks: int, frames: int, size: int, disturbance: float
 ) -> DecoderPairs:
     """Pairs from the codec's own latents of walks, a little disturbed, as generated ones are."""
     groups, latents, previous = [], [], []
@@ -131,4 +166,4 @@ def encoded_pairs(
                 groups.append(moving)
                 latents.append(encoded.half())
                 previous.append(earlier.half())
-    return DecoderPairs(torch.cat(groups), torch.cat(latents), torch.cat(previous), 0.3)
+    return DecoderPairs(torch.cat(groups), torch.cat(latents), torch.cat(previous), disturbance)

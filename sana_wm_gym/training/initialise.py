@@ -27,13 +27,16 @@ def initialise(model: SanaWM, seed: int) -> None:
         nn.init.zeros_(attention.output_gate.weight)
         nn.init.constant_(attention.output_gate.bias, UNIT_GATE_BIAS)
         nn.init.zeros_(block.mlp.t_conv.weight)
+        if block.cross_attn is not None:
+            # Prompts begin to act when they explain something.
+            nn.init.zeros_(block.cross_attn.proj.weight)
         with torch.no_grad():
             block.scale_shift_table[2] = 0.5
             block.scale_shift_table[5] = 0.5
         if isinstance(attention, DeltaRuleAttention):
             nn.init.zeros_(attention.beta_proj.weight)
-            # Write gates start near 0.95.
-            nn.init.constant_(attention.beta_proj.bias, 3.0)
+            # Write gates start at 0.5, where they learn fastest.
+            nn.init.zeros_(attention.beta_proj.bias)
             nn.init.zeros_(attention.gate_proj.weight)
     nn.init.normal_(model.t_block.get_parameter("1.weight"), std=0.02)
     nn.init.zeros_(model.final_layer.linear.weight)

@@ -15,18 +15,22 @@ class OptimizerConfig:
     Attributes:
         matrix_rate: Peak rate of Muon, its updates scaled to AdamW's typical size.
         other_rate: Peak rate of AdamW.
-        warmup: Steps of linear rise.
-        decay_from: Training progress in [0, 1] after which the rate falls linearly to zero.
+        gate_rate: Peak rate of AdamW for the write gates and decays of delta-rule blocks: at
+            `other_rate` they saturate at 0 or 1, where they no longer learn.
+        warmup: Steps of linear rise, from the first step of a run that brings no optimizers.
+        decay: Steps at the end of the run over which the rates fall linearly to zero; 0 keeps
+            them constant.
         clip: Largest gradient norm.
         ema: Decay of the averaged weights per step.
     """
 
     matrix_rate: float = 9e-3
     other_rate: float = 2.2e-3
+    gate_rate: float = 2e-4
     warmup: int = 40
-    decay_from: float = 0.2
+    decay: int = 0
     clip: float = 1.0
-    ema: float = 0.998
+    ema: float = 0.999
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
@@ -35,11 +39,21 @@ def is_matrix(name: str, parameter: Tensor) -> bool:
     return name.startswith("blocks.") and dense and "scale_shift" not in name
 
 
+def is_gate(name: str) -> bool:
+    """Whether a parameter makes write gates or decays."""
+    return any(part in name for part in (".beta_proj.", ".gate_proj.", ".A_log", ".dt_bias"))
+
+
 class Optimizer:
-    """Both optimizers behind one `step`."""
+    """Both optimizers behind one `step`.
+
+    Attributes:
+        fresh_from: Step at which they began with empty moments, from which the rates rise.
+    """
 
     def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
         self.config = config
+        self.fresh_from = 0
         named = list(model.named_parameters())
         self.parameters = [p for _, p in named]
         self.matrices = [p for name, p in named if is_matrix(name, p)]
@@ -52,20 +66,22 @@ class Optimizer:
             adjust_lr_fn="match_rms_adamw",
         )
         self.adamw = torch.optim.AdamW(
-            [p for name, p in named if not is_matrix(name, p)],
+            [
+                {"params": [p for n, p in named if not is_matrix(n, p) and not is_gate(n)]},
+                {"params": [p for n, p in named if is_gate(n)]},
+            ],
             lr=config.other_rate,
             betas=(0.9, 0.98),
             weight_decay=0.0,
         )
 
-    def rate(self, step: int, progress: float) -> float:
-        """Share of the peak rates at a step, `progress` in [0, 1] through the run."""
+    def rate(self, step: int, total: int) -> float:
+        """Fraction of the peak rates at a step of a run of `total` steps."""
         config = self.config
-        rise = min(1.0, (step + 1) / config.warmup)
-        fall = min(1.0, max(0.0, (1 - progress) / (1 - config.decay_from)))
-        return rise * fall
+        rise = min(1.0, (step + 1 - self.fresh_from) / config.warmup)
+        return rise * (min(1.0, (total - step) / config.decay) if config.decay else 1.0)
 
-    def step(self, step: int, progress: float) -> float:
+    def step(self, step: int, total: int) -> float:
         """Apply the gradients of one step and clear them; returns their norm.
 
         Gradients that are not finite are dropped: a memory that ran away costs one step.
@@ -77,14 +93,13 @@ class Optimizer:
             return float(norm)
         for view, parameter in zip(self.views, self.matrices, strict=True):
             view.grad = None if parameter.grad is None else parameter.grad.flatten(1)
-        share = self.rate(step, progress)
-        for optimizer, peak in (
-            (self.muon, self.config.matrix_rate),
-            (self.adamw, self.config.other_rate),
-        ):
-            for group in optimizer.param_groups:
-                group["lr"] = peak * share
-            optimizer.step()
+        rate = self.rate(step, total)
+        groups = [*self.muon.param_groups, *self.adamw.param_groups]
+        peaks = (self.config.matrix_rate, self.config.other_rate, self.config.gate_rate)
+        for group, peak in zip(groups, peaks, strict=True):
+            group["lr"] = peak * rate
+        self.muon.step()
+        self.adamw.step()
         for parameter in self.parameters:
             parameter.grad = None
         return float(norm)

@@ -1,37 +1,59 @@
-"""A training run on disk: weights, optimizer, logs, and how to go on after a kill."""
+"""A training run on disk: weights, optimizer, logs, and how it resumes after a kill."""
 
 from __future__ import annotations
 
 import csv
+import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from rich.progress import track
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from sana_wm_gym.models.codec import CodecConfig, PatchCodec
+from sana_wm_gym.models.codec import PatchCodec
+from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
 from sana_wm_gym.models.numerics import EXACT
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.models.transformer import SanaWM
-from sana_wm_gym.training.config import TINY, TrainConfig
-from sana_wm_gym.training.fit_codec import encoded_pairs, fit_correction, fit_linear
+from sana_wm_gym.training.config import TrainConfig
+from sana_wm_gym.training.dataset import WalkEncoder
+from sana_wm_gym.training.fit_codec import fit_codec
+from sana_wm_gym.training.fit_localiser import (
+    FOREIGN_SCENES,
+    LocaliserProgress,
+    fit_localiser,
+    foreign_frames,
+    localiser_frames,
+)
 from sana_wm_gym.training.initialise import initialise
 from sana_wm_gym.training.optimizer import Optimizer
+from sana_wm_gym.weights.world_file import WorldFile, read_world_file, write_world_file
+from sana_wm_gym.world.captions import SurfaceCaptions
 from sana_wm_gym.world.procedural import WALK_LIMITS
 from sana_wm_gym.world.renderer import default_intrinsics
-from sana_wm_gym.world.sana_world import SanaWorld
+from sana_wm_gym.world.sana_world import SanaWorld, promise_of
+from sana_wm_gym.world.scenes import generate_scene
 from sana_wm_gym.world.schedule import self_forcing
 from sana_wm_gym.world.world_model import WorldSpec
 
-CODEC_WALKS, CODEC_FRAMES = 8, 480
 TIMESTEPS = (1000, 0)
 """One step: in a map known by heart the first prediction is the best (docs/embedded_world.md)."""
 WINDOW = MemoryWindow(chunks=2, sink=True)
 """What softmax blocks remember in training and at run time: SANA-WM's streaming default."""
+CODEC, LOCALISER, CHECKPOINT, LOGS = (
+    "codec.safetensors",
+    "localiser.safetensors",
+    "checkpoint.pt",
+    ("loss.csv", "validation.csv"),
+)
 
 
 class Run:
@@ -39,62 +61,141 @@ class Run:
 
     Attributes:
         codec: Fitted codec.
+        localiser: Fitted localiser, or None.
         model: Weights in training.
         average: Their running average, which ships.
         optimizer: Muon and AdamW.
         done: Steps taken.
-        hours: Hours trained, over all restarts.
+        cpu_hours: CPU time trained for, over all restarts and processes.
 
     Raises:
-        ValueError: The checkpoint is damaged or of another network.
+        ValueError: The checkpoint, the codec or the localiser is damaged or of another network, or
+            `init` is, or it is neither a world file nor the folder of a run.
     """
 
-    def __init__(self, config: TrainConfig, say: Callable[[str], None]) -> None:
+    def __init__(self, config: TrainConfig, report: Callable[[str], None]) -> None:
         self.config = config
         self.folder = Path(config.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.codec = self._codec(say)
-        self.model = SanaWM(TINY, EXACT)
-        initialise(self.model, config.seed)
-        self.average = SanaWM(TINY, EXACT).requires_grad_(False)
+        surfaces = [generate_scene(scene).surfaces for scene in config.scenes]
+        if len(set(surfaces)) > 1:
+            raise ValueError("given maps with different surfaces; expected the same words for all")
+        self.captions = SurfaceCaptions(surfaces[0])
+        shape = config.generator(self.captions.surfaces)
+        source = self._init_parts()
+        self.codec = self._codec(report)
+        self.localiser = self._localiser(report)
+        self.model = SanaWM(shape, EXACT)
+        if source is None:
+            initialise(self.model, config.seed)
+        else:
+            load(self.model, source.generator.state_dict(), Path(str(config.init)))
+        self.model.to(config.device)
+        self.average = SanaWM(shape, EXACT).requires_grad_(False).to(config.device)
         self.average.load_state_dict(self.model.state_dict())
         self.optimizer = Optimizer(self.model, config.optimizer)
-        self.done, self.hours = 0, 0.0
+        self.done, self.cpu_hours = 0, 0.0
         self._resume()
 
-    def _codec(self, say: Callable[[str], None]) -> PatchCodec:
-        path = self.folder / "codec.safetensors"
-        if path.exists():
-            return load_codec(self.folder)
-        config = self.config
-        say("fitting the codec's linear part")
-        walks = min(CODEC_WALKS, config.walks[0])
-        codec = fit_linear(CodecConfig(), config.scenes, walks, CODEC_FRAMES, config.size)
-        if config.codec_minutes > 0:
-            pairs = encoded_pairs(codec, config.scenes, walks, CODEC_FRAMES, config.size)
-            fit_correction(codec, pairs, config.codec_minutes, config.seed, say)
-        save_atomically(codec.state_dict(), path)
-        return codec
+    def _init_parts(self) -> WorldFile | None:
+        """Copy what `init` brings into a folder that has nothing yet; returns a world file."""
+        if self.config.init is None:
+            return None
+        source = Path(self.config.init)
+        if source.is_dir():
+            if not (source / CHECKPOINT).is_file():
+                raise ValueError(f"given init={source}; expected a world file or a run's folder")
+            for name in (CODEC, LOCALISER, CHECKPOINT, *LOGS):
+                if (source / name).exists() and not (self.folder / name).exists():
+                    temporary = self.folder / f"{name}.partial"
+                    shutil.copy(source / name, temporary)
+                    os.replace(temporary, self.folder / name)
+            return None
+        file = read_world_file(source)
+        if not (self.folder / CODEC).exists():
+            save_atomically(file.codec.state_dict(), self.folder / CODEC)
+        if file.localiser is not None and not (self.folder / LOCALISER).exists():
+            save_atomically(file.localiser.state_dict(), self.folder / LOCALISER)
+        return file
+
+    def _codec(self, report: Callable[[str], None]) -> PatchCodec:
+        path, config = self.folder / CODEC, self.config
+        if not path.exists():
+            codec = fit_codec(config.codec, config.codec_fit, config.scenes, config.size, report)
+            save_atomically(codec.state_dict(), path)
+        codec = PatchCodec(config.codec)
+        load(codec, load_file(path), path)
+        return codec.eval()
+
+    def _localiser(self, report: Callable[[str], None]) -> Localiser | None:
+        path, config = self.folder / LOCALISER, self.config
+        if config.localiser_fit is None:
+            return None
+        if not path.exists():
+            if len(config.scenes) != 1:
+                raise ValueError("given several maps; a localiser knows one")
+            report("rendering frames for the localiser")
+            scene, rng = generate_scene(config.scenes[0]), np.random.default_rng([config.seed, 3])
+            frames, poses = localiser_frames(scene, config.localiser_frames, rng, config.size)
+            others = FOREIGN_SCENES[: config.foreign_scenes]
+            localiser = fit_localiser(
+                frames,
+                poses,
+                config.localiser_fit,
+                foreign=foreign_frames(others, 4, rng, config.size) if others else None,
+                report=lambda progress: report(line_of(progress)),
+            )
+            save_atomically(localiser.state_dict(), path)
+        localiser = Localiser(LocaliserConfig(size=config.size))
+        load(localiser, load_file(path), path)
+        return localiser.eval()
 
     def _resume(self) -> None:
-        path = self.folder / "checkpoint.pt"
+        path = self.folder / CHECKPOINT
         if not path.exists():
             return
         try:
-            saved = torch.load(path, weights_only=True)
+            saved = torch.load(path, weights_only=True, map_location="cpu")
             self.model.load_state_dict(saved["model"])
             self.average.load_state_dict(saved["average"])
             self.optimizer.muon.load_state_dict(saved["muon"])
             self.optimizer.adamw.load_state_dict(saved["adamw"])
-            self.done, self.hours = saved["step"], saved["hours"]
+            self.optimizer.fresh_from = saved.get("fresh_from", 0)
+            self.done, self.cpu_hours = saved["step"], saved["cpu_hours"]
         except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
             raise ValueError(
                 f"{path} is damaged or of another network ({error}); remove it to start again"
             ) from error
+        for name in LOGS:
+            self._drop_rows_after(self.folder / name, self.done)
+
+    @staticmethod
+    def _drop_rows_after(path: Path, step: int) -> None:
+        """Forget what a killed run logged after its last checkpoint."""
+        if not path.exists():
+            return
+        header, *rows = path.read_text().splitlines()
+        kept = [row for row in rows if int(row.split(",")[0]) <= step]
+        temporary = path.with_suffix(".partial")
+        temporary.write_text("\n".join([header, *kept]) + "\n")
+        os.replace(temporary, path)
+
+    def encoder(self) -> WalkEncoder:
+        """What encodes the run's walks."""
+        config = self.config
+        return WalkEncoder(
+            self.folder / "walks",
+            self.codec,
+            self.localiser,
+            config.scenes,
+            config.size,
+            config.start_radius,
+            lambda shards: track(shards, "rendering walks", disable=not shards),
+        )
 
     def save(self) -> None:
-        """Write the checkpoint and the averaged weights, each in one move."""
-        path = self.folder / "checkpoint.pt"
+        """Write the checkpoint and the averaged weights as a world file, each in one move."""
+        path = self.folder / CHECKPOINT
         temporary = path.with_suffix(".partial")
         torch.save(
             {
@@ -102,20 +203,53 @@ class Run:
                 "average": self.average.state_dict(),
                 "muon": self.optimizer.muon.state_dict(),
                 "adamw": self.optimizer.adamw.state_dict(),
+                "fresh_from": self.optimizer.fresh_from,
                 "step": self.done,
-                "hours": self.hours,
+                "cpu_hours": self.cpu_hours,
             },
             temporary,
         )
         os.replace(temporary, path)
-        save_atomically(self.average.state_dict(), self.folder / "generator.safetensors")
+        self.export(self.folder / "tiny.safetensors")
+
+    def export(self, path: Path) -> None:
+        """Write the averaged weights as a world file."""
+        world = self.world()
+        write_world_file(
+            path, WorldFile(world.model, self.codec, promise_of(world), self.localiser)
+        )
 
     def world(self) -> SanaWorld:
         """The averaged weights as a world."""
-        return tiny_world(self.average, self.codec, self.config)
+        config, size = self.config, self.config.size
+        cells = size // self.codec.config.patch
+        fx, fy, cx, cy = default_intrinsics(size, size)
+        spec = WorldSpec(
+            name="tiny",
+            height=size,
+            width=size,
+            fps=16.0,
+            latent_shape=(self.codec.config.channels, cells, cells),
+            intrinsics=(fx, fy, cx, cy),
+            limits=WALK_LIMITS,
+            scenes=tuple(config.scenes),
+            start_radius=config.start_radius,
+            surfaces=self.captions.surfaces,
+        )
+        return SanaWorld(
+            spec,
+            self.average,
+            self.codec,
+            self_forcing(TIMESTEPS),
+            WINDOW,
+            clean_pass=False,
+            frequencies=tuple(config.frequencies),
+            localiser=self.localiser,
+            caption=self.captions if self.captions.surfaces else None,
+        )
 
     def append(self, name: str, row: dict[str, Any]) -> None:
-        """Add a row to a csv log."""
+        """Add a row to a csv log; its first column is the step."""
         path = self.folder / name
         fresh = not path.exists()
         with path.open("a", newline="") as stream:
@@ -124,30 +258,30 @@ class Run:
                 writer.writeheader()
             writer.writerow(row)
 
-
-def load_codec(folder: Path) -> PatchCodec:
-    """The codec of a run."""
-    codec = PatchCodec(CodecConfig())
-    codec.load_state_dict(load_file(folder / "codec.safetensors"))
-    return codec
+    def write_config(self) -> None:
+        """Keep the run's settings next to its weights."""
+        (self.folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2))
 
 
-def tiny_world(generator: SanaWM, codec: PatchCodec, config: TrainConfig) -> SanaWorld:
-    """A generator and a codec as the world that ships."""
-    size, cells = config.size, config.size // codec.config.patch
-    fx, fy, cx, cy = default_intrinsics(size, size)
-    spec = WorldSpec(
-        name="tiny",
-        height=size,
-        width=size,
-        fps=16.0,
-        latent_shape=(codec.config.channels, cells, cells),
-        intrinsics=(fx, fy, cx, cy),
-        limits=WALK_LIMITS,
-        scenes=tuple(config.scenes),
-        start_radius=config.start_radius,
+def load(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Fill a network.
+
+    Raises:
+        ValueError: The tensors, which come from `path`, are of another network.
+    """
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{path} is of another network: {error}") from error
+
+
+def line_of(progress: LocaliserProgress) -> str:
+    """A line about how far the localiser is."""
+    return (
+        f"localiser step {progress.step}: median {100 * progress.metres:.1f} cm, "
+        f"{progress.degrees:.2f} degrees; 95th percentile {100 * progress.metres_p95:.1f} cm, "
+        f"{progress.degrees_p95:.2f} degrees"
     )
-    return SanaWorld(spec, generator, codec, self_forcing(TIMESTEPS), WINDOW)
 
 
 def save_atomically(tensors: dict[str, Tensor], path: Path) -> None:

@@ -1,18 +1,16 @@
 """Train the embedded world: `python -m sana_wm_gym.training.train [name=value ...]`.
 
-Renders walks through the shipped maps, fits the codec, trains the generator and writes a
-checkpoint every few minutes. Killed at any point and started again with the same `folder`, it
-goes on from the last checkpoint. Under `torchrun --nproc-per-node N` the processes share one run,
-each with clips of its own. `conf/train.yaml` holds the recipe; `--help` lists what can be set.
+Fits the codec and the localiser, renders walks through the map, trains the generator and writes a
+checkpoint every `save_every` steps. Killed at any point and started again with the same `folder`,
+it resumes from the last checkpoint. Under `torchrun --nproc-per-node N` the processes share one
+run, each with clips of its own. `conf/train.yaml` holds the recipe; `--help` lists what can be set.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 
 import hydra
 import numpy as np
@@ -25,8 +23,8 @@ from torch import nn
 from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.state import GeneratorState, detach
 from sana_wm_gym.training.config import TrainConfig
-from sana_wm_gym.training.dataset import Episode, encode_walks, episodes
-from sana_wm_gym.training.objective import View, chunk_loss
+from sana_wm_gym.training.dataset import Episode, EpisodeConfig, episodes
+from sana_wm_gym.training.objective import Objective, View
 from sana_wm_gym.training.run import WINDOW, Run
 from sana_wm_gym.training.validation import held_out_clips, rollout_psnr
 
@@ -52,62 +50,64 @@ class Stream:
 
 
 class Trainer:
-    """One process's share of a run: its clips, its noise, its steps."""
+    """One process's part of a run: its clips, its noise, its steps."""
 
     def __init__(self, run: Run, rank: int) -> None:
         config = run.config
         self.run = run
-        size = (config.size, config.size)
         spec = run.world().spec
-        self.view = View(size, (config.size // 8, config.size // 8), spec.intrinsics)
+        cells = config.size // config.codec.patch
+        view = View(
+            (spec.height, spec.width),
+            (cells, cells),
+            spec.intrinsics,
+            tuple(config.frequencies),
+            run.captions,
+        )
         self.rng = np.random.default_rng([config.seed, run.done, rank])
         self.generator = torch.Generator().manual_seed(
             int(np.random.SeedSequence([config.seed, run.done, rank]).generate_state(1)[0])
         )
+        encoder = run.encoder()
         data = [
-            encode_walks(
-                run.folder / "walks",
-                run.codec,
-                config.scenes,
-                chunks,
-                range(sum(config.walks[:tier]), sum(config.walks[: tier + 1])),
-                config.size,
-                config.start_radius,
-            )
-            for tier, chunks in enumerate(config.lengths)
+            encoder(chunks, count)
+            for chunks, count in zip(config.lengths, config.walks, strict=True)
         ]
-        self.streams = [
-            Stream(episodes(data, config.batch, config.length_weights, self.rng))
-            for _ in range(config.streams)
-        ]
+        drawn = EpisodeConfig(
+            config.batch,
+            config.length_weights,
+            config.estimated_anchors,
+            config.word_dropout,
+            config.prompt_dropout,
+        )
+        # Walks are encoded on the CPU; held-out rollouts are made where the generator is.
+        for part in (run.codec, run.localiser):
+            if part is not None:
+                part.to(config.device)
+        self.streams = [Stream(episodes(data, drawn, self.rng)) for _ in range(config.streams)]
         weights = run.codec.scale.pow(config.objective.channel_power)
-        self.channel_weights = weights / weights.mean()
-        self.plan = ChunkPlan(window=WINDOW)
+        self.objective = Objective(
+            config.objective,
+            view,
+            (weights / weights.mean()).to(config.device),
+            ChunkPlan(window=WINDOW),
+            config.autocast,
+        )
 
-    def gradients(self, progress: float) -> list[tuple[float, float]]:
+    def gradients(self) -> list[tuple[float, float]]:
         """Add the gradients of one step; returns (loss, latent error) of its chunks."""
-        config, objective = self.run.config, self.run.config.objective
-        ramp = (progress - objective.own_history_from) / objective.own_history_ramp
-        own = objective.own_history * min(1.0, max(0.0, ramp))
+        config = self.run.config
         stream = self.streams[self.run.done % config.streams]
         stream.turn()
         losses, record = [], []
-        chunks = min(config.unroll, stream.episode.chunks - stream.index)
-        for position in range(chunks):
-            loss, plain, stream.state = chunk_loss(
+        for _ in range(min(config.unroll, stream.episode.chunks - stream.index)):
+            loss, plain, stream.state = self.objective(
                 self.run.model,
                 stream.episode,
                 stream.index,
                 stream.state,
-                self.plan,
-                self.view,
-                self.channel_weights,
-                objective,
-                own,
                 self.rng,
                 self.generator,
-                config.autocast,
-                last=position == chunks - 1,
             )
             losses.append(loss)
             if torch.isfinite(loss):
@@ -132,89 +132,80 @@ def average_gradients(model: nn.Module) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
-def shared_clock(hours: float) -> float:
-    """The first process's clock, so that all stop at the same step."""
-    clock = torch.tensor([hours], dtype=torch.float64)
-    dist.broadcast(clock, 0)
-    return float(clock)
-
-
 def train(config: TrainConfig) -> None:
     """Run or resume a training run."""
-    shared = "WORLD_SIZE" in os.environ
-    if shared:
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
         dist.init_process_group("gloo")
-    rank = dist.get_rank() if shared else 0
+    rank = dist.get_rank() if processes > 1 else 0
     torch.set_num_threads(config.threads)
     with Progress(
         TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), disable=rank > 0
     ) as bar:
         run = Run(config, bar.print if rank == 0 else lambda _: None)
-        trainer = Trainer(run, rank)
-        task = bar.add_task("training", total=config.hours)
-        bar.update(task, completed=run.hours)
         if rank == 0:
-            (run.folder / "config.json").write_text(json.dumps(asdict(config), indent=2))
-        _loop(run, trainer, shared, rank, bar, task)
+            run.write_config()
+            bar.stop()
+        trainer = Trainer(run, rank)
+        bar.start()
+        task = bar.add_task("training", total=config.steps, completed=run.done)
+        _loop(run, trainer, processes, rank, bar, task)
 
 
-def _loop(run: Run, trainer: Trainer, shared: bool, rank: int, bar: Progress, task: TaskID) -> None:
-    config = run.config
-    size = (config.size, config.size)
+def _loop(
+    run: Run, trainer: Trainer, processes: int, rank: int, bar: Progress, task: TaskID
+) -> None:
+    config, spec = run.config, run.world().spec
     clips = held_out_clips(
         config.scenes,
         config.validation_clips,
         VALIDATION_CHUNKS,
-        trainer.view.intrinsics,
-        size,
+        spec.intrinsics,
+        (spec.height, spec.width),
         config.start_radius,
     )
-    began = saved = validated = time.time()
-    hours_before = run.hours
+    clock = time.process_time()
     recent: list[tuple[float, float]] = []
-    while run.hours < config.hours:
-        progress = run.hours / config.hours
-        recent += trainer.gradients(progress)
-        if shared:
+    while run.done < config.steps:
+        recent += trainer.gradients()
+        if processes > 1:
             average_gradients(run.model)
-        norm = run.optimizer.step(run.done, progress)
+        norm = run.optimizer.step(run.done, config.steps)
         decay = min(config.optimizer.ema, (run.done + 1) / (run.done + 10))
         with torch.no_grad():
             torch._foreach_lerp_(
                 list(run.average.parameters()), list(run.model.parameters()), 1 - decay
             )
         run.done += 1
-        run.hours = hours_before + (time.time() - began) / 3600
-        if shared:
-            run.hours = shared_clock(run.hours)
+        now = time.process_time()
+        run.cpu_hours += processes * (now - clock) / 3600
+        clock = now
         if rank > 0:
             continue
-        over = run.hours >= config.hours
+        over = run.done >= config.steps
         if run.done % LOG_EVERY == 0 or over:
             loss, plain = np.mean(recent, axis=0) if recent else (np.nan, np.nan)
             row = {
                 "step": run.done,
-                "hours": round(run.hours, 4),
+                "cpu_hours": round(run.cpu_hours, 4),
                 "loss": round(float(loss), 5),
                 "latent_mse": round(float(plain), 5),
                 "gradient": round(norm, 3),
-                "rate": round(run.optimizer.rate(run.done, progress), 4),
+                "rate": round(run.optimizer.rate(run.done, config.steps), 4),
             }
             run.append("loss.csv", row)
-            bar.update(task, completed=run.hours, description=f"step {run.done} loss {loss:.4f}")
+            bar.update(task, completed=run.done, description=f"step {run.done} loss {loss:.4f}")
             recent.clear()
-        if time.time() - saved > 60 * config.save_minutes or over:
+        if run.done % config.save_every == 0 or over:
             run.save()
-            saved = time.time()
-        if time.time() - validated > 60 * config.validate_minutes or over:
+        if run.done % config.validate_every == 0 or over:
             score = rollout_psnr(run.world(), clips, seed=0)
-            row = {"step": run.done, "hours": round(run.hours, 4)}
-            for name in ("own", "shuffled", "repeat"):
+            row = {"step": run.done, "cpu_hours": round(run.cpu_hours, 4)}
+            for name in ("own", "repeat"):
                 for chunk, value in enumerate(getattr(score, name), start=1):
                     row[f"{name}_{chunk}"] = round(float(value), 2)
             run.append("validation.csv", row)
             bar.print(str(row))
-            validated = time.time()
 
 
 @hydra.main(config_path="../../conf", config_name="train", version_base="1.3")

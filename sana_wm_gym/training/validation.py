@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from sana_wm_gym.camera.se3 import geodesic_angle, invert
 from sana_wm_gym.camera.trajectory import CameraTrajectory
-from sana_wm_gym.training.dataset import walk_generator
-from sana_wm_gym.training.walks import sample_walk
+from sana_wm_gym.training.dataset import draw_walk
+from sana_wm_gym.world.appearance import prompt_of
 from sana_wm_gym.world.renderer import render
-from sana_wm_gym.world.scenes import generate_scene
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldModel
 
 LEAST_TRANSLATION = 0.3
@@ -52,23 +51,24 @@ def held_out_clips(
     start_radius: float | None = None,
 ) -> list[HeldOutClip]:
     """The first `count` held-out walks that move, scenes taken in turn; `start_radius` as in
-    `sample_walk`."""
+    `sample_walk`. Their prompts name their appearance."""
     clips: list[HeldOutClip] = []
     index = 0
     while len(clips) < count:
         number = scenes[index % len(scenes)]
-        scene = generate_scene(number)
-        walk = sample_walk(
-            scene,
-            walk_generator(number, index, held_out=True),
-            chunks * CHUNK_FRAMES,
-            start_radius=start_radius,
-        )
+        place, walk = draw_walk(number, index, chunks * CHUNK_FRAMES, start_radius, held_out=True)
         index += 1
         relative = invert(walk[0]) @ walk
         relative[0] = np.eye(4)
-        truth = render(scene, walk, np.array(intrinsics), size)
-        start = Start(truth[0], intrinsics, scene=number, scene_c2w=walk[0])
+        truth = render(place, walk, np.array(intrinsics), size)
+        start = Start(
+            truth[0],
+            intrinsics,
+            prompt=prompt_of(place.surfaces, place.appearance),
+            scene=number,
+            scene_c2w=walk[0],
+            appearance=place.appearance,
+        )
         clip = HeldOutClip(start, relative, truth)
         if clip.moves():
             clips.append(clip)

@@ -1,8 +1,8 @@
-"""One file for a whole embedded world: generator, codec and everything needed to build them.
+"""One file for a whole embedded world: generator, codec, localiser and all that builds them.
 
-A safetensors file; tensors are named `generator.*` and `codec.*`, and one JSON text in the header
-says how large the networks are and what the world promises. Weights are stored in half precision
-and computed with in float32.
+A safetensors file; tensors are named `generator.*`, `codec.*` and `localiser.*`, and one JSON text
+in the header says how large the networks are and what the world promises. Weights are stored in
+half precision and computed with in float32.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sana_wm_gym.models.codec import CodecConfig, PatchCodec
+from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
 from sana_wm_gym.models.numerics import EXACT
 from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
 
-FORMAT = "sana_wm_gym/world/1"
+FORMAT = "sana_wm_gym/world/2"
 EMBEDDED = Path(__file__).parent / "embedded"
 
 
@@ -35,12 +36,21 @@ class WorldFile:
         generator: Network that predicts clean latents.
         codec: Frames to latents and back.
         promise: The world's plain facts (name, frame size, rate, intrinsics, limits, scenes,
-            timesteps, window), as JSON values.
+            surfaces, timesteps, window, ...), as JSON values; see `sana_world.promise_of`.
+        localiser: Finds a first frame in the map; None for a world whose cameras are relative to
+            the first frame.
     """
 
     generator: SanaWM
     codec: PatchCodec
     promise: dict[str, Any]
+    localiser: Localiser | None = None
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """The networks that are there, by the prefix of their tensors."""
+        named = {"generator": self.generator, "codec": self.codec, "localiser": self.localiser}
+        return {name: module for name, module in named.items() if module is not None}
 
 
 def write_world_file(path: Path, world: WorldFile) -> None:
@@ -53,11 +63,12 @@ def write_world_file(path: Path, world: WorldFile) -> None:
         "format": FORMAT,
         "generator": asdict(world.generator.config),
         "codec": asdict(world.codec.config),
+        "localiser": None if world.localiser is None else asdict(world.localiser.config),
         "world": world.promise,
     }
     tensors = {
         f"{part}.{name}": tensor.detach().half().contiguous()
-        for part, module in (("generator", world.generator), ("codec", world.codec))
+        for part, module in world.parts.items()
         for name, tensor in module.state_dict().items()
     }
     for name, tensor in tensors.items():
@@ -90,16 +101,18 @@ def read_world_file(path: Path) -> WorldFile:
             raise ValueError(f"{path} has format {header['format']!r}; expected {FORMAT!r}")
         generator = SanaWM(SanaWMConfig(**header["generator"]), EXACT)
         codec = PatchCodec(CodecConfig(**header["codec"]))
-        promise = dict(header["world"])
+        sized = header["localiser"]
+        localiser = None if sized is None else Localiser(LocaliserConfig(**sized))
+        file = WorldFile(generator, codec, dict(header["world"]), localiser)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} lacks the header of a world file: {error!r}") from error
-    fill(generator, tensors, "generator.", path)
-    fill(codec, tensors, "codec.", path)
-    known = ("generator.", "codec.")
+    for part, module in file.parts.items():
+        fill(module.eval(), tensors, f"{part}.", path)
+    known = tuple(f"{part}." for part in file.parts)
     unknown = sorted(name for name in tensors if not name.startswith(known))
     if unknown:
         raise ValueError(f"{path} holds unknown tensors {unknown[:5]}")
-    return WorldFile(generator.eval(), codec.eval(), promise)
+    return file
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, path: Path) -> None:

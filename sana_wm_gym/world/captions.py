@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import torch
+
 from sana_wm_gym.models.text import (
     Prompt,
     PromptEmbedding,
@@ -18,6 +22,7 @@ from sana_wm_gym.models.text import (
 )
 from sana_wm_gym.weights.components import load_generator_text
 from sana_wm_gym.weights.prompt_cache import PromptCache, read_embedding
+from sana_wm_gym.world.appearance import Surface, parse_prompt
 
 TEXT = "gemma-2-2b-it"
 """The generators' text encoder, as its folder is called."""
@@ -56,6 +61,52 @@ class Captions:
         if width != self.channels:
             raise ValueError(f"given prompt features of width {width}; expected {self.channels}")
         return embedding
+
+
+@dataclass(frozen=True)
+class SurfaceCaptions:
+    """Prompts that name the variants of a map's surfaces, for a generator that learned them.
+
+    A caption has one token per surface and one that is always there. A token is one-hot over all
+    variants of all surfaces; that of a surface which the prompt leaves out is masked.
+
+    Attributes:
+        surfaces: What can be named.
+    """
+
+    surfaces: tuple[Surface, ...]
+
+    @property
+    def channels(self) -> int:
+        """Width of the features."""
+        return 1 + sum(len(surface.variants) for surface in self.surfaces)
+
+    @property
+    def tokens(self) -> int:
+        """Length of a caption."""
+        return 1 + len(self.surfaces)
+
+    def __call__(self, text: str) -> PromptEmbedding:
+        """Encode a prompt such as "red door, green crates".
+
+        Raises:
+            ValueError: A phrase names no variant, or a surface is named twice.
+        """
+        named = parse_prompt(self.surfaces, text)
+        return self.embed(np.array([[-1 if v is None else v for v in named]]))
+
+    def embed(self, appearance: npt.NDArray[np.int64]) -> PromptEmbedding:
+        """Encode variants [b, surfaces], -1 where a surface is left out, as features
+        [b, tokens, channels]."""
+        sizes = [len(surface.variants) for surface in self.surfaces]
+        first = 1 + np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        chosen = torch.from_numpy(np.maximum(appearance, 0) + first.astype(np.int64))
+        features = torch.nn.functional.one_hot(chosen, self.channels).float()
+        always = torch.zeros(len(appearance), 1, self.channels)
+        always[..., 0] = 1
+        named = torch.from_numpy((appearance >= 0).astype(np.int64))
+        mask = torch.cat([torch.ones(len(appearance), 1, dtype=torch.int64), named], dim=1)
+        return PromptEmbedding(torch.cat([always, features], dim=1), mask)
 
 
 def generator_captions(

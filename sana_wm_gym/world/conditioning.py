@@ -22,34 +22,52 @@ def chunk_conditioning(
     image_size: tuple[int, int],
     grid_size: tuple[int, int],
     first: bool,
+    frequencies: tuple[float, ...] = (),
 ) -> Conditioning:
     """Conditioning of one chunk for a batch of worlds.
 
     Args:
-        c2w: Poses relative to each rollout's first frame, [b, n + 1, 4, 4]: the last pose of the
-            previous chunk (frame 0 at the start), then the chunk's n = 8k video frames.
+        c2w: Poses in the frame that the generator is given cameras in, [b, n + 1, 4, 4]: the last
+            pose of the previous chunk (frame 0 at the start), then the chunk's n = 8k video
+            frames. For the released models this frame is each rollout's first camera.
         intrinsics: (fx, fy, cx, cy) in pixels of the frames, [b, n + 1, 4].
         image_size: Frame (height, width).
         grid_size: Latent (rows, columns).
         first: Whether the chunk is the first of its rollout; then it has k + 1 latent frames.
+        frequencies: As in `conditioning_of`.
 
     Returns:
-        Ray matrices [b, f, h, w, 4, 4] and Pluecker maps [b, 48, f, h, w] as float32.
+        As `conditioning_of`.
     """
     cells = latent_intrinsics(intrinsics, image_size, grid_size)
     if first:
         cameras = latent_cameras(c2w, cells)
     else:
         cameras = next_latent_cameras(c2w[:, 1:], cells[:, 1:])
-    return conditioning_of(cameras, grid_size)
+    return conditioning_of(cameras, grid_size, frequencies)
 
 
-def conditioning_of(cameras: LatentCameras, grid_size: tuple[int, int]) -> Conditioning:
-    """Conditioning of latent cameras [b, f, ...] on a grid of (rows, columns)."""
+def conditioning_of(
+    cameras: LatentCameras, grid_size: tuple[int, int], frequencies: tuple[float, ...] = ()
+) -> Conditioning:
+    """Conditioning of latent cameras [b, f, ...] on a grid of (rows, columns).
+
+    Args:
+        cameras: Poses and intrinsics of the latent frames.
+        grid_size: Latent (rows, columns).
+        frequencies: In radians per unit; sine and cosine of every Pluecker coordinate at each of
+            them are appended to the Pluecker maps. None of them, as released, leaves the maps
+            as they are.
+
+    Returns:
+        Ray matrices [b, f, h, w, 4, 4] and Pluecker maps [b, 48 (1 + 2 k), f, h, w] for k
+        frequencies, both float32.
+    """
     rows, columns = grid_size
     rays = ray_matrices(cameras.c2w, cameras.intrinsics, rows, columns)
-    maps = plucker_windows(cameras, rows, columns)
+    maps = torch.from_numpy(np.ascontiguousarray(plucker_windows(cameras, rows, columns)))
+    waves = [wave(maps * k) for k in frequencies for wave in (torch.sin, torch.cos)]
     return Conditioning(
         ray_from_world=torch.from_numpy(np.ascontiguousarray(rays)),
-        plucker=torch.from_numpy(np.ascontiguousarray(maps)),
+        plucker=torch.cat([maps, *waves], dim=1),
     )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sana_wm_gym.camera.trajectory import check_rigid
 from sana_wm_gym.models.codec import LatentCodec
 from sana_wm_gym.models.state import GeneratorState, from_named_tensors, named_tensors
 from sana_wm_gym.models.text import PromptEmbedding
@@ -20,7 +21,7 @@ from sana_wm_gym.world.world_model import CHUNK_FRAMES
 if TYPE_CHECKING:
     from sana_wm_gym.world.sana_world import SanaWorld
 
-_PLAIN = ("image", "intrinsics", "seed", "chunk")
+_PLAIN = ("image", "intrinsics", "anchor", "anchor_confidence", "seed", "chunk")
 _FRAMES = "frames"
 
 
@@ -31,6 +32,10 @@ class SanaState:
     Attributes:
         image: First frame, uint8 [H, W, 3].
         intrinsics: (fx, fy, cx, cy) in pixels of `image`.
+        anchor: Pose of the first frame in the frame that the generator is given cameras in,
+            float64 [4, 4]; the identity for worlds whose cameras are relative to it.
+        anchor_confidence: Probability in [0, 1] that the first frame shows a place the world
+            knows; 1 for worlds without a localiser.
         seed: Source of all noise.
         chunk: Chunks generated so far.
         latents: Latent frames of the last chunk as they are shown, refined where there is a second
@@ -47,6 +52,8 @@ class SanaState:
 
     image: npt.NDArray[np.uint8]
     intrinsics: tuple[float, float, float, float]
+    anchor: npt.NDArray[np.float64]
+    anchor_confidence: float
     seed: int
     chunk: int
     latents: Tensor
@@ -72,6 +79,8 @@ def pack_state(state: SanaState, codec: LatentCodec) -> Arrays:
     return {
         "image": state.image,
         "intrinsics": np.array(state.intrinsics, dtype=np.float64),
+        "anchor": state.anchor,
+        "anchor_confidence": np.array(state.anchor_confidence, dtype=np.float64),
         "seed": np.array(state.seed, dtype=np.int64),
         "chunk": np.array(state.chunk, dtype=np.int64),
         **arrays_of(named),
@@ -97,6 +106,15 @@ def unpack_state(arrays: Arrays, world: SanaWorld[Any]) -> SanaState:
         )
     if arrays["image"].shape != (spec.height, spec.width, 3):
         raise ValueError(f"given a state with an image {arrays['image'].shape}")
+    anchor = np.array(arrays["anchor"], dtype=np.float64)
+    if anchor.shape != (4, 4):
+        raise ValueError(f"given a state with an anchor {anchor.shape}; expected (4, 4)")
+    check_rigid(anchor[None], "anchor")
+    confidence = arrays["anchor_confidence"]
+    if confidence.shape != () or not 0 <= float(confidence) <= 1:
+        raise ValueError(
+            f"given a state with an anchor_confidence {confidence.tolist()}; expected 0 to 1"
+        )
     decoder, text = taken(tensors, "decoder."), taken(tensors, "text.")
     memories, refined = taken(tensors, "generator."), taken(tensors, "refiner.")
     expected = set() if world.caption is None else {"features", "mask"}
@@ -131,6 +149,8 @@ def unpack_state(arrays: Arrays, world: SanaWorld[Any]) -> SanaState:
     return SanaState(
         image=np.array(arrays["image"], dtype=np.uint8),
         intrinsics=(fx, fy, cx, cy),
+        anchor=anchor,
+        anchor_confidence=float(confidence),
         seed=int(arrays["seed"]),
         chunk=chunk,
         latents=latents,

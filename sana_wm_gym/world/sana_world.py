@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -17,17 +18,19 @@ from typing_extensions import TypeVar
 from sana_wm_gym.camera.controls import MotionLimits
 from sana_wm_gym.camera.trajectory import CameraTrajectory, check_intrinsics
 from sana_wm_gym.models.codec import LatentCodec, PatchCodec
+from sana_wm_gym.models.localiser import Localiser
 from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
 from sana_wm_gym.models.state import GeneratorState, map_tensors, row, shapes, stack
 from sana_wm_gym.models.text import PromptEmbedding
 from sana_wm_gym.models.transformer import SanaWM
 from sana_wm_gym.weights.world_file import EMBEDDED, WorldFile, read_world_file
+from sana_wm_gym.world.appearance import Surface
+from sana_wm_gym.world.captions import SurfaceCaptions
 from sana_wm_gym.world.conditioning import chunk_conditioning
 from sana_wm_gym.world.packing import Arrays
-from sana_wm_gym.world.renderer import render
+from sana_wm_gym.world.procedural import draw_start
 from sana_wm_gym.world.sampler import CleanPrediction, Flow, chunk_noise, self_forcing
 from sana_wm_gym.world.sana_state import SanaState, pack_state, unpack_state
-from sana_wm_gym.world.scenes import generate_scene, sample_pose
 from sana_wm_gym.world.schedule import NoiseSchedule
 from sana_wm_gym.world.schedule import self_forcing as schedule_of
 from sana_wm_gym.world.second_stage import SecondStage
@@ -45,6 +48,12 @@ class SanaWorld(Generic[CodecT]):
         codec: Frames to latents and back, on the same device.
         schedule: Noise levels of the sampler.
         window: What the generator's softmax blocks remember.
+        clean_pass: Whether the state comes from a clean pass, as in the released models, or from
+            the last denoising step; see `sampler.self_forcing`.
+        frequencies: Of the sines and cosines of Pluecker coordinates that the generator reads;
+            see `conditioning_of`.
+        localiser: Finds the first frame in the frame that the generator is given cameras in; None
+            where that frame is the first camera itself, as in the released models.
         flow: Velocity field of the generator; by default of one that predicts clean latents.
         caption: Encodes a prompt for a generator that reads one.
         second_stage: Refines each chunk before it is decoded.
@@ -64,6 +73,9 @@ class SanaWorld(Generic[CodecT]):
         schedule: NoiseSchedule,
         window: MemoryWindow,
         *,
+        clean_pass: bool = True,
+        frequencies: tuple[float, ...] = (),
+        localiser: Localiser | None = None,
         flow: Callable[[SanaWM], Flow] = CleanPrediction,
         caption: Callable[[str], PromptEmbedding] | None = None,
         second_stage: SecondStage | None = None,
@@ -82,6 +94,9 @@ class SanaWorld(Generic[CodecT]):
         self.model = model.eval()
         self.codec: CodecT = codec.eval()
         self.schedule = schedule
+        self.clean_pass = clean_pass
+        self.frequencies = frequencies
+        self.localiser = None if localiser is None else localiser.eval()
         self.flow = flow(self.model)
         self.caption = caption
         self.second_stage = second_stage
@@ -90,6 +105,7 @@ class SanaWorld(Generic[CodecT]):
         self._device, self._dtype = weight.device, weight.dtype
         self.plan = ChunkPlan(window=window)
         self._process = os.getpid()
+        self._warned = False
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Unpickling makes a world anew, in whatever process; a fork only looks as if it did.
@@ -117,14 +133,9 @@ class SanaWorld(Generic[CodecT]):
         spec = self.spec
         if not spec.scenes:
             raise ValueError(f"world {spec.name!r} makes no first frames of its own: give an image")
-        if scene is None:
-            scene = int(rng.choice(spec.scenes))
-        if scene not in spec.scenes:
+        if scene is not None and scene not in spec.scenes:
             raise ValueError(f"given scene {scene}; world {spec.name!r} knows {spec.scenes}")
-        place = generate_scene(scene)
-        pose = sample_pose(place, rng, radius=spec.start_radius)
-        image = render(place, pose[None], np.array(spec.intrinsics), (spec.height, spec.width))[0]
-        return Start(image, spec.intrinsics, scene=scene, scene_c2w=pose)
+        return draw_start(spec, rng, scene)
 
     @torch.inference_mode()
     def begin(self, start: Start, seed: int) -> SanaState:
@@ -147,9 +158,15 @@ class SanaWorld(Generic[CodecT]):
         second = self.second_stage
         pixels = torch.from_numpy(image.copy()).to(self._device).float()[None] / 255
         latent = self.codec.encode_image(pixels).to(self._device, self._dtype)
+        anchor, confidence = self._anchor(image)
+        # A start that the world drew itself is of its map, whatever the localiser makes of it.
+        if start.scene is None or start.scene not in spec.scenes:
+            self._warn_of_a_foreign_picture(confidence)
         return SanaState(
             image=image.copy(),
             intrinsics=start.intrinsics,
+            anchor=anchor,
+            anchor_confidence=confidence,
             seed=seed,
             chunk=0,
             latents=latent[:, :, None],
@@ -158,6 +175,30 @@ class SanaWorld(Generic[CodecT]):
             text=None if text is None else self._to_generator(text),
             refinement=None if second is None else second.begin(latent, start.prompt),
         )
+
+    def _anchor(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], float]:
+        """Pose of the first frame among the generator's cameras, and how sure that is."""
+        if self.localiser is None:
+            return np.eye(4), 1.0
+        pixels = torch.from_numpy(image.copy()).to(self._device).movedim(-1, 0)[None]
+        found = self.localiser(pixels)
+        anchor = found.c2w[0].cpu().numpy().astype(np.float64)
+        return anchor, float(found.confidence[0])
+
+    def _warn_of_a_foreign_picture(self, confidence: float) -> None:
+        if confidence < 0.5 and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"the first frame does not look like a place that world {self.spec.name!r} knows "
+                f"(confidence {confidence:.2f}); its rollouts will not continue the picture. "
+                "Later pictures of this kind are only reported by info['anchor_confidence']",
+                stacklevel=3,
+            )
+
+    def anchor_confidence(self, state: SanaState) -> float:
+        """Probability in [0, 1] that the rollout's first frame shows a place the world knows; 1.0
+        without a localiser."""
+        return state.anchor_confidence
 
     @torch.inference_mode()
     def advance(
@@ -195,11 +236,12 @@ class SanaWorld(Generic[CodecT]):
         first = states[0].generator is None
         frames = LATENTS_PER_CHUNK + (1 if first else 0)
         conditioning = chunk_conditioning(
-            np.stack([camera.c2w for camera in cameras]),
+            np.stack([s.anchor @ camera.c2w for s, camera in zip(states, cameras, strict=True)]),
             np.stack([camera.intrinsics for camera in cameras]),
             (self.spec.height, self.spec.width),
             (rows, columns),
             first,
+            self.frequencies,
         )
         if states[0].text is not None:
             text = stack([state.text for state in states if state.text is not None])
@@ -207,16 +249,17 @@ class SanaWorld(Generic[CodecT]):
         shape = (channels, frames, rows, columns)
         noise = torch.stack([chunk_noise(state.seed, state.chunk, shape) for state in states])
         past = None if first else stack([s.generator for s in states if s.generator is not None])
-        anchor = torch.cat([state.latents[:, :, 0] for state in states]) if first else None
+        still = torch.cat([state.latents[:, :, 0] for state in states]) if first else None
         with torch.autocast(self._device.type, self.products, enabled=self.products is not None):
             latents, after = self_forcing(
                 self.flow,
                 noise.to(self._device, self._dtype),
-                anchor,
+                still,
                 map_tensors(lambda part: part.to(self._device), conditioning),
                 self.plan,
                 past,
                 self.schedule,
+                self.clean_pass,
             )
         new = latents[:, :, -LATENTS_PER_CHUNK:]
         return [
@@ -363,7 +406,8 @@ def world_of(
         intrinsics=(fx, fy, cx, cy),
         limits=MotionLimits(**promise["limits"]),
         scenes=tuple(promise["scenes"]),
-        start_radius=promise.get("start_radius"),
+        start_radius=promise["start_radius"],
+        surfaces=tuple(Surface(s["name"], tuple(s["variants"])) for s in promise["surfaces"]),
     )
     return SanaWorld(
         spec,
@@ -371,6 +415,10 @@ def world_of(
         file.codec,
         schedule_of(promise["timesteps"]),
         MemoryWindow(**promise["window"]),
+        clean_pass=promise["clean_pass"],
+        frequencies=tuple(promise["frequencies"]),
+        localiser=file.localiser,
+        caption=SurfaceCaptions(spec.surfaces) if spec.surfaces else None,
         products=products,
     )
 
@@ -387,6 +435,9 @@ def promise_of(world: SanaWorld) -> dict[str, Any]:
         "limits": asdict(spec.limits),
         "scenes": list(spec.scenes),
         "start_radius": spec.start_radius,
+        "surfaces": [asdict(surface) for surface in spec.surfaces],
+        "frequencies": list(world.frequencies),
+        "clean_pass": world.clean_pass,
         "timesteps": [*world.schedule.timesteps, 0],
         "window": asdict(world.plan.window),
     }

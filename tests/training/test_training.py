@@ -1,50 +1,105 @@
-"""Training: clips line up, steps lower the loss, a stopped run goes on, weights ship."""
+"""Training: clips line up, steps lower the loss, a run that was killed resumes, weights ship."""
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from sana_wm_gym.models.codec import GROUP, CodecConfig, PatchCodec
+from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
 from sana_wm_gym.models.numerics import EXACT
 from sana_wm_gym.models.plan import ChunkPlan
-from sana_wm_gym.models.state import detach
-from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
-from sana_wm_gym.training.config import TrainConfig
-from sana_wm_gym.training.dataset import Episode, encode_walks, episodes, render_walk
+from sana_wm_gym.models.state import detach, named_tensors
+from sana_wm_gym.models.transformer import SanaWM
+from sana_wm_gym.training import dataset
+from sana_wm_gym.training import train as training
+from sana_wm_gym.training.config import TINY, TrainConfig
+from sana_wm_gym.training.dataset import (
+    EncodedWalks,
+    Episode,
+    EpisodeConfig,
+    WalkEncoder,
+    draw_walk,
+    episodes,
+    render_walk,
+)
 from sana_wm_gym.training.export import export
-from sana_wm_gym.training.fit_codec import encoded_pairs, fit_correction, fit_linear
+from sana_wm_gym.training.fit_codec import CodecFit, encoded_pairs, fit_correction, fit_linear
+from sana_wm_gym.training.fit_localiser import LocaliserFit
 from sana_wm_gym.training.initialise import initialise
-from sana_wm_gym.training.objective import ObjectiveConfig, View, chunk_loss
+from sana_wm_gym.training.objective import Objective, ObjectiveConfig, View
 from sana_wm_gym.training.optimizer import Optimizer, OptimizerConfig
 from sana_wm_gym.training.run import WINDOW, Run
 from sana_wm_gym.training.train import train
 from sana_wm_gym.training.validation import chunk_psnr, held_out_clips, rollout_psnr
 from sana_wm_gym.weights.world_file import read_world_file
+from sana_wm_gym.world.appearance import Surface, parse_prompt
+from sana_wm_gym.world.captions import SurfaceCaptions
+from sana_wm_gym.world.conditioning import chunk_conditioning
 from sana_wm_gym.world.procedural import ProceduralWorld
+from sana_wm_gym.world.sampler import CleanPrediction, self_forcing
 from sana_wm_gym.world.sana_world import world_of
+from sana_wm_gym.world.scenes import COURTYARD, generate_scene
+from sana_wm_gym.world.schedule import self_forcing as schedule_of
 
-SMALL = SanaWMConfig(
-    latent_channels=8,
-    width=32,
-    depth=3,
-    heads=2,
-    softmax_every=3,
-    mlp_ratio=1.0,
-    text_channels=None,
-    position_entries=0,
-    unread_entries=False,
-)
-VIEW = View((32, 32), (4, 4), (25.6, 25.6, 16.0, 16.0))
+NETWORK = replace(TINY, width=32, depth=3, heads=2, mlp_ratio=1.0)
+CODEC = CodecConfig(channels=8, hidden=16, depth=1)
+FREQUENCIES = (1.5,)
+SMALL = replace(NETWORK, latent_channels=8, plucker_channels=144)
+SURFACES = (Surface("door", ("red", "blue")), Surface("crates", ("green", "white", "grey")))
+VIEW = View((32, 32), (4, 4), (25.6, 25.6, 16.0, 16.0), FREQUENCIES, SurfaceCaptions(()))
+LAST_STEP = Optimizer.step
+
+
+def small(folder: Path, **changes: Any) -> TrainConfig:
+    """A run of seconds."""
+    settings: dict[str, Any] = {
+        "folder": str(folder),
+        "scenes": (3,),
+        "size": 32,
+        "frequencies": FREQUENCIES,
+        "network": NETWORK,
+        "codec": CODEC,
+        "codec_fit": CodecFit(walks=1, frames=48, steps=2, batch=2),
+        "localiser_fit": None,
+        "batch": 1,
+        "streams": 2,
+        "lengths": (4, 6),
+        "walks": (2, 1),
+        "length_weights": (0.5, 0.5),
+        "steps": 6,
+        "save_every": 2,
+        "validate_every": 100,
+        "validation_clips": 2,
+        "autocast": False,
+        "optimizer": OptimizerConfig(warmup=4),
+    }
+    return TrainConfig(**(settings | changes))
+
+
+def column(path: Path, name: str) -> list[float]:
+    with path.open(newline="") as stream:
+        return [float(row[name]) for row in csv.DictReader(stream)]
 
 
 @pytest.fixture(scope="module")
 def codec() -> PatchCodec:
-    return fit_linear(CodecConfig(channels=8, hidden=16, depth=1), (3,), 1, 96, 32)
+    return fit_linear(CODEC, (3,), 1, 96, 32)
+
+
+def encoder(folder: Path, codec: PatchCodec, **changes: Any) -> WalkEncoder:
+    settings: dict[str, Any] = {"localiser": None, "scenes": (3,), "size": 32, "start_radius": 0.5}
+    return WalkEncoder(folder, codec, **(settings | changes))
+
+
+# The codec
 
 
 def test_codec_keeps_what_its_channels_can(codec: PatchCodec) -> None:
@@ -64,8 +119,9 @@ def test_correction_lowers_the_error(codec: PatchCodec) -> None:
     trained = PatchCodec(codec.config)
     trained.load_state_dict(codec.state_dict())
     lines: list[str] = []
-    pairs = encoded_pairs(trained, (3,), 1, 96, 32)
-    fit_correction(trained, pairs, 0.05, 0, lines.append)
+    pairs = encoded_pairs(trained, (3,), 1, 96, 32, 0.2)
+    fit_correction(trained, pairs, CodecFit(steps=250, batch=8), lines.append)
+    assert len(lines) == 1
     _, images = render_walk(3, 0, 96, 32)
     pixels = torch.from_numpy(images).float() / 255
     errors = []
@@ -77,18 +133,23 @@ def test_correction_lowers_the_error(codec: PatchCodec) -> None:
             )
         errors.append(float((decoded[0] - pixels[1:]).pow(2).mean()))
     assert errors[1] < errors[0]
+    assert torch.equal(trained.basis, codec.basis)
 
 
-def test_clips_line_up_with_frames_and_come_back(codec: PatchCodec, tmp_path: Path) -> None:
-    data = encode_walks(tmp_path, codec, (3,), 2, range(5, 7), 32, 0.5)
-    again = encode_walks(tmp_path, codec, (3,), 2, range(5, 7), 32, 0.5)
-    assert torch.equal(data.latents, again.latents)
+# Clips
+
+
+def test_clips_line_up_with_frames(codec: PatchCodec, tmp_path: Path) -> None:
+    data = encoder(tmp_path, codec)(2, 2)
     assert data.latents.shape == (2, 7, 8, 4, 4)
     assert data.c2w.shape == (2, 49, 4, 4)
-    poses, images = render_walk(3, 6, 48, 32, 0.5)
+    assert data.appearance.shape == (2, 0)
+    poses, images = render_walk(3, 2_000_001, 48, 32, 0.5)
     pixels = torch.from_numpy(images).float() / 255
     np.testing.assert_array_equal(data.c2w[1, 0], np.eye(4))
+    np.testing.assert_array_equal(data.first[1], poses[0])
     np.testing.assert_allclose(poses[0] @ data.c2w[1, 48].numpy(), poses[48], atol=1e-9)
+    assert torch.equal(data.estimated, data.first)
     expected = codec.encode_groups(pixels[41:49][None])[0]
     torch.testing.assert_close(data.latents[1, 6].float(), expected, atol=0.02, rtol=0.01)
     torch.testing.assert_close(
@@ -96,40 +157,201 @@ def test_clips_line_up_with_frames_and_come_back(codec: PatchCodec, tmp_path: Pa
     )
 
 
+def test_clips_come_back_from_files_or_anew(
+    codec: PatchCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def track(shards: list[range]) -> Iterable[range]:
+        made.append(len(shards))
+        return shards
+
+    whole = encoder(tmp_path / "whole", codec, track=track)
+    data = whole(2, 3)
+    assert torch.equal(whole(2, 3).latents, data.latents)
+    monkeypatch.setattr(dataset, "SHARD", 2)
+    assert torch.equal(encoder(tmp_path / "cut", codec, track=track)(2, 3).latents, data.latents)
+    assert made == [1, 0, 2]
+    names = [path.name for path in (tmp_path / "cut").iterdir()]
+    assert sorted(names) == ["scene_3_2_0_2", "scene_3_2_2_3"]
+
+
+def test_a_localiser_places_walks_too(codec: PatchCodec, tmp_path: Path) -> None:
+    localiser = Localiser(LocaliserConfig(size=32)).eval()
+    data = encoder(tmp_path, codec, localiser=localiser)(1, 2)
+    for index in range(2):
+        poses, images = render_walk(3, 1_000_000 + index, 24, 32, 0.5)
+        np.testing.assert_array_equal(data.first[index], poses[0])
+        found = localiser(torch.from_numpy(images[:1]).movedim(-1, 1))
+        assert torch.equal(data.estimated[index], found.c2w[0])
+        assert not torch.equal(data.estimated[index], data.first[index])
+
+
+def test_walks_draw_appearances_of_their_own() -> None:
+    drawn = [draw_walk(COURTYARD, index, 1)[0].appearance for index in range(4)]
+    assert len(set(drawn)) > 1
+    assert drawn[0] == draw_walk(COURTYARD, 0, 1)[0].appearance
+    held_out = held_out_clips((COURTYARD,), 1, 1, VIEW.intrinsics, (32, 32))[0].start
+    named = parse_prompt(generate_scene(COURTYARD).surfaces, held_out.prompt)
+    assert named == held_out.appearance and len(named) > 0
+
+
+def walks(count: int = 64, surfaces: int = 3) -> EncodedWalks:
+    """Encoded walks whose anchors say which is which."""
+    c2w = torch.eye(4, dtype=torch.float64).expand(count, 25, 4, 4).clone()
+    c2w[:, :, 2, 3] = torch.arange(25.0)
+    first, estimated = torch.eye(4).double(), torch.eye(4).double()
+    first[0, 3], estimated[0, 3] = 1, 2
+    return EncodedWalks(
+        torch.zeros(count, 4, 1, 1, 1).half(),
+        c2w,
+        first.expand(count, 4, 4),
+        estimated.expand(count, 4, 4),
+        torch.ones(count, surfaces, dtype=torch.int64),
+    )
+
+
+@pytest.mark.parametrize(
+    ("estimated", "places"), [(0.0, {1.0}), (1.0, {2.0}), (0.5, {1.0, 2.0})], ids=str
+)
+def test_episodes_are_placed_exactly_or_by_the_localiser(
+    estimated: float, places: set[float]
+) -> None:
+    config = EpisodeConfig(64, (1.0,), estimated, 0.0, 0.0)
+    episode = next(episodes([walks()], config, np.random.default_rng(0)))
+    assert set(episode.c2w[:, :, 0, 3].flatten().tolist()) == places
+    assert episode.c2w[0, :, 2, 3].tolist() == list(range(25))
+    assert (episode.c2w[:, 0, 0, 3] == episode.c2w[:, -1, 0, 3]).all()
+
+
+def test_words_and_prompts_are_dropped_at_random() -> None:
+    data, config = walks(), EpisodeConfig(512, (1.0,), 0.0, 0.2, 0.1)
+    given = next(episodes([data], config, np.random.default_rng(0))).appearance
+    assert set(given.flatten().tolist()) == {-1, 1}
+    silent = (given == -1).all(axis=1)
+    assert 0.05 < silent.mean() < 0.16  # a tenth, and those that lose all their words
+    assert 0.15 < (given[~silent] == -1).mean() < 0.25
+    assert (data.appearance == 1).all()
+    for words, prompts in ((1.0, 0.0), (0.0, 1.0)):
+        config = EpisodeConfig(8, (1.0,), 0.0, words, prompts)
+        assert (next(episodes([data], config, np.random.default_rng(0))).appearance == -1).all()
+
+
+def test_an_episode_is_walked_through_in_chunks() -> None:
+    latents = torch.arange(7.0)[None, :, None, None, None].expand(1, 7, 1, 1, 1)
+    c2w = np.arange(49.0)[None, :, None, None] * np.ones((1, 1, 4, 4))
+    episode = Episode(latents, c2w, np.zeros((1, 0), np.int64), 2)
+    first, poses = episode.chunk(0)
+    assert first.flatten().tolist() == [0, 1, 2, 3]
+    assert poses[0, [0, -1], 0, 0].tolist() == [0, 24]
+    second, poses = episode.chunk(1)
+    assert second.flatten().tolist() == [4, 5, 6]
+    assert poses[0, [0, -1], 0, 0].tolist() == [24, 48]
+
+
+# The objective
+
+
+def objective(view: View = VIEW, **changes: Any) -> Objective:
+    config = ObjectiveConfig(**changes)
+    return Objective(config, view, torch.ones(8), ChunkPlan(window=WINDOW), autocast=False)
+
+
 def test_steps_lower_the_loss_on_one_episode(codec: PatchCodec, tmp_path: Path) -> None:
-    data = encode_walks(tmp_path, codec, (3,), 2, range(2), 32, None)
+    data = encoder(tmp_path, codec, start_radius=None)(2, 2)
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    episode = next(episodes([data], 4, (1.0,), rng))
+    episode = next(episodes([data], EpisodeConfig(4, (1.0,), 0.0, 0.0, 0.0), rng))
     model = SanaWM(SMALL, EXACT)
     initialise(model, 0)
-    optimizer = Optimizer(model, replace(OptimizerConfig(), warmup=1))
-    plan, weights = ChunkPlan(window=WINDOW), torch.ones(8)
+    optimizer, loss_of = Optimizer(model, OptimizerConfig(warmup=1)), objective()
     means = []
     for step in range(30):
         state, losses = None, []
         for index in range(2):
-            loss, _, state = chunk_loss(
-                model,
-                episode,
-                index,
-                state,
-                plan,
-                VIEW,
-                weights,
-                ObjectiveConfig(),
-                0.5,
-                rng,
-                generator,
-                False,
-                last=index == 1,
-            )
+            loss, _, state = loss_of(model, episode, index, state, rng, generator)
             losses.append(loss)
         torch.stack(losses).mean().backward()
         means.append(float(torch.stack(losses).mean().detach()))
-        optimizer.step(step, 0.0)
+        optimizer.step(step, 30)
         assert state is not None
         detach(state)
     assert np.mean(means[-5:]) < 0.8 * np.mean(means[:3])
+
+
+def random_network(**changes: Any) -> SanaWM:
+    model = SanaWM(replace(SMALL, **changes), EXACT)
+    initialise(model, 0)
+    with torch.no_grad():
+        model.final_layer.linear.weight.normal_(generator=torch.Generator().manual_seed(1))
+    return model
+
+
+def random_episode(surfaces: int = 0) -> Episode:
+    random = torch.Generator().manual_seed(2)
+    c2w = np.tile(np.eye(4), (2, 49, 1, 1))
+    c2w[:, :, 2, 3] = 0.02 * np.arange(49)
+    latents = torch.randn(2, 7, 8, 4, 4, generator=random)
+    return Episode(latents, c2w, np.ones((2, surfaces), np.int64), 2)
+
+
+@torch.no_grad()
+def test_training_meets_the_states_that_a_rollout_meets() -> None:
+    """From pure noise, chunk by chunk: the same calls of the network, the same states."""
+    model, episode, loss_of = random_network(), random_episode(), objective()
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    trained, rolled, repeated = None, None, torch.Generator().manual_seed(0)
+    for index in range(2):
+        _, _, trained = loss_of(model, episode, index, trained, rng, generator)
+        latents, c2w = episode.chunk(index)
+        _, rolled = self_forcing(
+            CleanPrediction(model),
+            torch.randn(latents.shape, generator=repeated),
+            latents[:, :, 0] if index == 0 else None,
+            chunk_conditioning(
+                c2w,
+                np.broadcast_to(np.array(VIEW.intrinsics), (2, 25, 4)),
+                (32, 32),
+                (4, 4),
+                index == 0,
+                FREQUENCIES,
+            ),
+            ChunkPlan(window=WINDOW),
+            rolled,
+            schedule_of((1000, 0)),
+            clean_pass=False,
+        )
+        a, b = named_tensors(trained), named_tensors(rolled)
+        assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@torch.no_grad()
+def test_the_loss_knows_the_appearance() -> None:
+    captions = SurfaceCaptions(SURFACES)
+    view = replace(VIEW, captions=captions)
+    model = random_network(text_channels=captions.channels, text_tokens=captions.tokens)
+    loss_of, episode = objective(view), random_episode(2)
+
+    def loss(appearance: list[int]) -> float:
+        given = replace(episode, appearance=np.array([appearance] * 2))
+        generator = torch.Generator().manual_seed(0)
+        return float(loss_of(model, given, 0, None, np.random.default_rng(0), generator)[0])
+
+    assert len({loss([0, 0]), loss([1, 0]), loss([1, 2]), loss([-1, 2]), loss([-1, -1])}) == 5
+
+
+def test_noise_levels_are_drawn_as_configured() -> None:
+    model, episode = random_network(), random_episode()
+    with torch.no_grad():
+        losses = [
+            objective(sigmas=(1.0, 0.5), weights=weights)(
+                model, episode, 1, None, np.random.default_rng(0), torch.Generator().manual_seed(0)
+            )[0]
+            for weights in ((1.0, 0.0), (0.0, 1.0))
+        ]
+    assert losses[0] != losses[1]
+
+
+# Optimizers
 
 
 def test_gradients_that_are_not_finite_change_nothing() -> None:
@@ -139,48 +361,160 @@ def test_gradients_that_are_not_finite_change_nothing() -> None:
     optimizer = Optimizer(model, OptimizerConfig())
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, float("nan"))
-    optimizer.step(0, 0.0)
+    optimizer.step(0, 1)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
-def test_a_run_stops_resumes_and_ships(tmp_path: Path) -> None:
-    config = TrainConfig(
-        folder=str(tmp_path),
-        scenes=(3,),
-        lengths=(4, 6),
-        walks=(2, 1),
-        length_weights=(0.5, 0.5),
-        batch=1,
-        streams=1,
-        codec_minutes=0.01,
-        hours=0.0005,
-        save_minutes=0.0,
-        validate_minutes=60.0,
-        validation_clips=2,
-    )
-    train(config)
-    first = Run(config, print)
-    assert first.done > 0
-    assert (tmp_path / "validation.csv").read_text().count("\n") == 2
-    further = replace(config, hours=first.hours + 0.0003)
-    train(further)
-    assert Run(further, print).done > first.done
+def test_rates_rise_stay_and_fall() -> None:
+    model = SanaWM(SMALL, EXACT)
+    constant = Optimizer(model, OptimizerConfig(warmup=4))
+    assert [constant.rate(step, 10) for step in range(10)] == [0.25, 0.5, 0.75] + 7 * [1.0]
+    falling = Optimizer(model, OptimizerConfig(warmup=1, decay=5))
+    assert [falling.rate(step, 10) for step in range(4, 11)] == [1.0, 1.0, 0.8, 0.6, 0.4, 0.2, 0.0]
+    later = Optimizer(model, OptimizerConfig(warmup=4))
+    later.fresh_from = 6
+    assert [later.rate(step, 10) for step in range(6, 10)] == [0.25, 0.5, 0.75, 1.0]
 
-    export(tmp_path, tmp_path / "world.safetensors")
-    world = world_of(read_world_file(tmp_path / "world.safetensors"))
-    assert world.spec.scenes == (3,)
-    assert world.spec.start_radius == config.start_radius
-    assert world.frames(world.begin(world.sample_start(np.random.default_rng(0)), 0)).shape == (
-        1,
-        64,
-        64,
-        3,
-    )
 
+# Runs
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """A run that was killed in its fourth step, and resumed."""
+    config = small(tmp_path_factory.mktemp("base"))
+
+    def killed(self: Optimizer, step: int, total: int) -> float:
+        if step == 3:
+            raise KeyboardInterrupt
+        return LAST_STEP(self, step, total)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "LOG_EVERY", 1)
+        with pytest.MonkeyPatch.context() as kill:
+            kill.setattr(Optimizer, "step", killed)
+            with pytest.raises(KeyboardInterrupt):
+                train(config)
+        assert column(Path(config.folder) / "loss.csv", "step") == [1, 2, 3]
+        train(config)
+    return config
+
+
+def test_a_killed_run_resumes_from_its_checkpoint(base: TrainConfig) -> None:
+    folder = Path(base.folder)
+    assert column(folder / "loss.csv", "step") == [1, 2, 3, 4, 5, 6]  # step 3 once
+    assert column(folder / "loss.csv", "rate") == [0.5, 0.75, 1, 1, 1, 1]  # no second warm-up
+    assert column(folder / "validation.csv", "step") == [6]
+    hours = column(folder / "loss.csv", "cpu_hours")
+    assert hours == sorted(hours)
+    run = Run(base, print)
+    assert run.done == 6 and run.optimizer.fresh_from == 0
+    assert run.optimizer.adamw.state and run.optimizer.muon.state
+    train(base)  # nothing is left to do
+    assert column(folder / "loss.csv", "step") == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_decay_branches_off_a_run(
+    base: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = {path.name: path.read_bytes() for path in Path(base.folder).glob("*.*")}
+    decaying = replace(base.optimizer, decay=4)
+    branch = replace(base, folder=str(tmp_path), init=base.folder, steps=10, optimizer=decaying)
+    begun, before = Run(branch, print), Run(base, print)
+    assert begun.done == 6 and begun.cpu_hours == before.cpu_hours
+    expected = before.model.state_dict()
+    assert all(torch.equal(expected[n], v) for n, v in begun.model.state_dict().items())
+    monkeypatch.setattr(training, "LOG_EVERY", 1)
+    train(branch)
+    assert column(tmp_path / "loss.csv", "step") == list(range(1, 11))
+    assert column(tmp_path / "loss.csv", "rate")[6:] == [0.75, 0.5, 0.25, 0]
+    assert Run(branch, print).done == 10  # its own checkpoint, not the source's again
+    assert source == {path.name: path.read_bytes() for path in Path(base.folder).glob("*.*")}
+
+
+def test_a_run_from_a_world_file_starts_anew(base: TrainConfig, tmp_path: Path) -> None:
+    source = Path(base.folder) / "tiny.safetensors"
+    begun = Run(replace(base, folder=str(tmp_path), init=str(source)), print)
+    assert (begun.done, begun.cpu_hours, begun.optimizer.fresh_from) == (0, 0.0, 0)
+    assert begun.optimizer.rate(0, 100) == 0.25
+    assert not begun.optimizer.adamw.state and not begun.optimizer.muon.state
+    file = read_world_file(source)
+    for part, expected in ((begun.model, file.generator), (begun.codec, file.codec)):
+        wanted = expected.state_dict()
+        assert all(torch.equal(wanted[name], v) for name, v in part.state_dict().items())
+
+
+def test_optimizers_that_began_late_stay_so(base: TrainConfig, tmp_path: Path) -> None:
+    config = replace(base, folder=str(tmp_path), init=base.folder)
+    run = Run(config, print)
+    run.optimizer.fresh_from = 5
+    run.save()
+    assert Run(config, print).optimizer.fresh_from == 5
+
+
+def test_weights_ship(base: TrainConfig, tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "world.safetensors"
+    export(Path(base.folder), path)
+    assert path.read_bytes() == (Path(base.folder) / "tiny.safetensors").read_bytes()
+    world = world_of(read_world_file(path))
+    assert world.spec.scenes == (3,) and world.spec.surfaces == ()
+    assert (world.clean_pass, world.frequencies, world.localiser) == (False, FREQUENCIES, None)
+    assert list(world.schedule.timesteps) == [1000]
+    state = world.begin(world.sample_start(np.random.default_rng(0)), 0)
+    assert world.frames(state).shape == (1, 32, 32, 3)
+    with pytest.raises(FileNotFoundError, match=r"no tiny\.safetensors in .*; train first"):
+        export(tmp_path, path)
+
+
+def test_what_a_run_cannot_start_from(base: TrainConfig, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    config = replace(base, folder=str(tmp_path), init=str(tmp_path / "empty"))
+    with pytest.raises(ValueError, match="expected a world file or a run's folder"):
+        Run(config, print)
+    source = str(Path(base.folder) / "tiny.safetensors")
+    for change in ({"frequencies": ()}, {"codec": CodecConfig(4, hidden=16, depth=1)}):
+        config = replace(base, folder=str(tmp_path / str(*change)), init=source, **change)
+        with pytest.raises(ValueError, match="is of another network"):
+            Run(config, print)
+    config = replace(base, folder=str(tmp_path), init=base.folder)
+    Run(config, print)
     checkpoint = tmp_path / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"checkpoint\.pt"):
         Run(config, print)
+
+
+def test_a_run_with_localiser_and_words(tmp_path: Path) -> None:
+    fit = LocaliserFit(steps=2, batch=4, negatives=3, warmup=1)
+    lines: list[str] = []
+    config = small(
+        tmp_path,
+        scenes=(COURTYARD,),
+        localiser_fit=fit,
+        localiser_frames=20,
+        foreign_scenes=1,
+        lengths=(2,),
+        walks=(2,),
+        length_weights=(1.0,),
+        steps=2,
+    )
+    first = Run(config, lines.append)
+    assert any(line.startswith("localiser step 2: median") for line in lines)
+    assert first.localiser is not None
+    train(config)
+    world = world_of(read_world_file(tmp_path / "tiny.safetensors"))
+    assert world.spec.surfaces == generate_scene(COURTYARD).surfaces
+    assert world.localiser is not None
+    for name, value in world.localiser.state_dict().items():
+        assert torch.equal(value, first.localiser.state_dict()[name].half().float()), name
+    assert column(tmp_path / "validation.csv", "step") == [2]
+    with pytest.raises(ValueError, match="a localiser knows one"):
+        Run(replace(config, folder=str(tmp_path / "two"), scenes=(3, 4)), print)
+    with pytest.raises(ValueError, match="different surfaces"):
+        Run(replace(config, folder=str(tmp_path / "two"), scenes=(3, COURTYARD)), print)
+
+
+# Validation
 
 
 def test_the_true_world_scores_without_error() -> None:
@@ -207,17 +541,15 @@ def test_a_config_that_does_not_fit_is_refused() -> None:
         TrainConfig(lengths=(4,), length_weights=(0.5, 0.5))
     with pytest.raises(ValueError, match="walks"):
         TrainConfig(walks=(4, 0, 1))
-    with pytest.raises(ValueError, match="batch"):
-        TrainConfig(batch=0)
+    wrong: dict[str, Any] = {"batch": 0, "steps": 0, "save_every": 0}
+    wrong |= {"estimated_anchors": 1.5, "word_dropout": -0.1, "prompt_dropout": 2}
+    for name, value in wrong.items():
+        with pytest.raises(ValueError, match=name):
+            replace(TrainConfig(), **{name: value})
 
 
-def test_an_episode_is_walked_through_in_chunks() -> None:
-    latents = torch.arange(7.0)[None, :, None, None, None].expand(1, 7, 1, 1, 1)
-    c2w = np.arange(49.0)[None, :, None, None] * np.ones((1, 1, 4, 4))
-    episode = Episode(latents, c2w, 2)
-    first, poses = episode.chunk(0)
-    assert first.flatten().tolist() == [0, 1, 2, 3]
-    assert poses[0, [0, -1], 0, 0].tolist() == [0, 24]
-    second, poses = episode.chunk(1)
-    assert second.flatten().tolist() == [4, 5, 6]
-    assert poses[0, [0, -1], 0, 0].tolist() == [24, 48]
+def test_the_generator_fits_its_inputs() -> None:
+    size = TrainConfig(frequencies=(1.0, 2.0), codec=CODEC).generator(SURFACES)
+    assert (size.latent_channels, size.plucker_channels) == (8, 240)
+    assert (size.text_channels, size.text_tokens) == (6, 3)
+    assert TrainConfig().generator(()).text_channels is None

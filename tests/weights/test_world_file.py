@@ -11,16 +11,25 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sana_wm_gym.models.codec import CodecConfig, PatchCodec
+from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
 from sana_wm_gym.models.numerics import EXACT
 from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
 from sana_wm_gym.weights import world_file
 from sana_wm_gym.weights.world_file import FORMAT, WorldFile, read_world_file, write_world_file
 
-PROMISE = {"name": "small", "timesteps": [1000, 0], "scenes": [1, 2]}
+PROMISE = {
+    "name": "small",
+    "timesteps": [1000, 0],
+    "scenes": [1, 2],
+    "surfaces": [{"name": "door", "variants": ["red", "blue"]}],
+    "frequencies": [1.5, 3.0],
+    "clean_pass": False,
+}
+LOCALISER = LocaliserConfig(size=16, channels=(4, 4, 4, 4), depth=(0, 0, 0, 1), hidden=8)
 WEIGHT = "generator.blocks.0.attn.qkv.weight"
 
 
-def make(seed: int = 0) -> WorldFile:
+def make(seed: int = 0, localiser: LocaliserConfig | None = LOCALISER) -> WorldFile:
     torch.manual_seed(seed)
     config = SanaWMConfig(
         latent_channels=4,
@@ -34,7 +43,11 @@ def make(seed: int = 0) -> WorldFile:
     )
     codec = PatchCodec(CodecConfig(channels=4, patch=2, hidden=4, depth=1))
     codec.basis.normal_()
-    return WorldFile(SanaWM(config, EXACT), codec, PROMISE)
+    finder = None if localiser is None else Localiser(localiser)
+    if finder is not None:
+        finder.mean.copy_(torch.tensor([1.5, -0.25, 3.0]))
+        finder.threshold.fill_(-2.5)
+    return WorldFile(SanaWM(config, EXACT), codec, PROMISE, finder)
 
 
 @pytest.fixture
@@ -45,7 +58,11 @@ def path(tmp_path) -> Path:
 
 
 def weights(world: WorldFile) -> dict[str, torch.Tensor]:
-    return world.generator.state_dict() | world.codec.state_dict()
+    return {
+        f"{part}.{name}": tensor
+        for part, module in world.parts.items()
+        for name, tensor in module.state_dict().items()
+    }
 
 
 def edit(path: Path, change_tensors=None, change_header=None) -> None:
@@ -69,7 +86,30 @@ def test_round_trip_in_half_precision(path):
     for name, tensor in weights(read).items():
         assert tensor.dtype == torch.float32
         assert torch.equal(tensor, expected[name].half().float()), name
-    assert not read.generator.training and not read.codec.training
+    assert weights(read).keys() == expected.keys()
+    assert read.localiser is not None and read.localiser.config == LOCALISER
+    assert not any(module.training for module in read.parts.values())
+
+
+def test_a_world_without_a_localiser(tmp_path):
+    path = tmp_path / "plain.safetensors"
+    write_world_file(path, make(localiser=None))
+    read = read_world_file(path)
+    assert read.localiser is None and read.parts.keys() == {"generator", "codec"}
+    assert read.promise == PROMISE
+    edit(path, lambda t: t.update({"localiser.mean": torch.zeros(3)}))
+    with pytest.raises(ValueError, match=r"holds unknown tensors \['localiser.mean'\]"):
+        read_world_file(path)
+
+
+def test_a_weight_too_large_for_half_precision(tmp_path):
+    world = make()
+    assert world.localiser is not None
+    with torch.no_grad():
+        world.localiser.hidden.weight[0, 0] = 1e6
+    with pytest.raises(ValueError, match=r"localiser\.hidden\.weight holds values that float16"):
+        write_world_file(tmp_path / "large.safetensors", world)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_rewritten_is_the_same_file(path, tmp_path):
@@ -102,6 +142,15 @@ def test_something_else(path):
     [
         (lambda t: t.pop(WEIGHT), r"lacks \['blocks.0.attn.qkv.weight'\]"),
         (lambda t: t.pop("codec.basis"), r"codec\.\* lacks \['basis'\]"),
+        (lambda t: t.pop("localiser.pose.bias"), r"localiser\.\* lacks \['pose.bias'\]"),
+        (
+            lambda t: t.update({"localiser.scale": torch.zeros(2)}),
+            r"localiser\.scale has shape \(2,\); expected \(1,\)",
+        ),
+        (
+            lambda t: [t.pop(name) for name in list(t) if name.startswith("localiser.")],
+            r"localiser\.\* lacks",
+        ),
         (
             lambda t: t.update({"generator.novelty": torch.zeros(1)}),
             r"has unknown \['novelty'\]",
@@ -127,6 +176,8 @@ def test_tensors_that_do_not_fit(path, change, expected):
         (lambda h: h.update(format="other/7"), rf"has format 'other/7'; expected '{FORMAT}'"),
         (lambda h: h.pop("format"), "lacks the header of a world file: KeyError"),
         (lambda h: h.pop("world"), "lacks the header of a world file: KeyError"),
+        (lambda h: h.pop("localiser"), "lacks the header of a world file: KeyError"),
+        (lambda h: h["localiser"].update(eyes=2), "lacks the header of a world file: TypeError"),
         (lambda h: h["generator"].update(wings=2), "lacks the header of a world file: TypeError"),
     ],
 )

@@ -87,7 +87,8 @@ def test_flow_euler_ltx_reaches_the_target_and_holds_frame_zero(noise_levels):
 def test_a_constant_flow_is_integrated_over_the_whole_range(noise_levels):
     """The steps add up to the first noise level, whatever lies between."""
     toy, noise = Toy(constant=normal(*SHAPE, seed=1)), normal(*SHAPE)
-    made = sampler.denoise(toy, noise, None, NOTHING, ChunkPlan(), None, noise_levels)
+    made, state = sampler.denoise(toy, noise, None, NOTHING, ChunkPlan(), "past", noise_levels)
+    assert state == f"past then {noise_levels.steps}"
     expected = noise - noise_levels.sigmas[0] * toy.constant
     torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
 
@@ -105,6 +106,26 @@ def test_self_forcing_keeps_the_state_of_the_clean_pass_only():
     assert torch.equal(clean["latents"], made)
     assert torch.equal(made[:, :, 0], image)
     assert all(call["plan"] is plan for call in toy.calls)
+
+
+@schedules
+def test_without_a_clean_pass_the_state_is_that_of_the_last_step(noise_levels):
+    """One call per noise level, all from the same past; the latents are the same."""
+    image = normal(2, 3, 2, 2)
+    with_pass, without = (Toy(target=normal(*SHAPE, seed=1)) for _ in range(2))
+    given = (normal(*SHAPE), image, NOTHING, ChunkPlan(), "past", noise_levels)
+    expected, _ = sampler.self_forcing(with_pass, *given)
+    made, state = sampler.self_forcing(without, *given, clean_pass=False)
+    assert torch.equal(made, expected)
+    assert len(without.calls) == noise_levels.steps == len(with_pass.calls) - 1
+    assert state == f"past then {noise_levels.steps}"
+    for call, timestep in zip(without.calls, noise_levels.timesteps, strict=True):
+        assert call["state"] == "past"
+        assert torch.equal(call["timestep"][:, 0], torch.zeros(2))
+        assert torch.equal(call["timestep"][:, 1:], torch.full((2, 3), timestep))
+        assert torch.equal(call["latents"][:, :, 0], image)
+    last = without.calls[-1]["latents"]
+    assert torch.equal(last, with_pass.calls[-2]["latents"])
 
 
 def test_later_chunks_move_all_their_frames():
