@@ -4,7 +4,7 @@ One environment step is one chunk: 24 decoded frames, 1.5 seconds of video.
 
   cold start   a new process up to its first chunk, part by part
   batches      N independent worlds in one call, with and without decoding
-  phases       where a step's time goes: cameras, denoising, the clean pass, decoding
+  phases       where a step's time goes: cameras, denoising, the clean pass if any, decoding
   memory       size of a state and of the process, from chunk 4 to the last
   tiers        the environment alone; with a policy that acts; with a policy that learns
 

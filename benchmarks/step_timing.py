@@ -122,17 +122,22 @@ def state_bytes(world: WorldModel[Any], state: Any) -> int:
 
 
 def phases_of(world: SanaWorld, count: int, chunks: int, seed: int) -> dict[str, float]:
-    """Milliseconds of processor time per chunk of `count` worlds, by phase; they add up to a
-    step."""
+    """Milliseconds of CPU time per chunk of `count` worlds, by phase; they add up to a step. The
+    clean pass is missing where the world has none."""
     rollouts = Rollouts.of(world, count, seed)
-    parts = {name: Stopwatch() for name in ("conditioning", "denoising", "clean pass")}
-    places = ((sana_world, "chunk_conditioning"), (sampler, "denoise"), (sampler, "remember"))
+    places = {
+        "conditioning": (sana_world, "chunk_conditioning"),
+        "denoising": (sampler, "denoise"),
+    }
+    if world.clean_pass:
+        places["clean pass"] = (sampler, "remember")
+    watches = {phase: Stopwatch() for phase in places}
     with ExitStack() as stack:
-        for watch, (module, name) in zip(parts.values(), places, strict=True):
-            timed = watch.around(getattr(module, name))
+        for phase, (module, name) in places.items():
+            timed = watches[phase].around(getattr(module, name))
             stack.enter_context(mock.patch.object(module, name, timed))
         rollouts.step(chunks)
-    seconds = {name: watch.processor for name, watch in parts.items()}
+    seconds = {phase: watch.processor for phase, watch in watches.items()}
     seconds["noise, batching, copies"] = rollouts.stepping.processor - sum(seconds.values())
     seconds["decoding"] = rollouts.decoding.processor
     return {name: 1000 * value / chunks for name, value in seconds.items()}

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -32,23 +34,25 @@ def read_columns(path: Path) -> dict[str, list[float]]:
 
 
 def draw(folder: Path, path: Path) -> None:
-    """Draw loss and held-out PSNR over training time; written under a temporary name first."""
+    """Draw loss and held-out PSNR over CPU hours; written under a temporary name first.
+
+    Raises:
+        ValueError: A log is missing or empty.
+    """
     loss, held_out = (read_columns(folder / name) for name in ("loss.csv", "validation.csv"))
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
-    left.plot([60 * h for h in loss["hours"]], loss["loss"], color="tab:blue")
-    left.set(xlabel="minutes", ylabel="weighted latent error", title="training loss")
-    minutes = [60 * h for h in held_out["hours"]]
-    for chunk, colour in zip(
-        range(1, 5), ("0.75", "tab:blue", "tab:green", "tab:red"), strict=True
-    ):
-        right.plot(minutes, held_out[f"own_{chunk}"], "o-", color=colour, label=f"chunk {chunk}")
-        right.plot(minutes, held_out[f"shuffled_{chunk}"], ":", color=colour)
-        right.axhline(held_out[f"repeat_{chunk}"][0], color=colour, lw=0.5)
-    right.set(
-        xlabel="minutes",
-        ylabel="PSNR / dB",
-        title="held-out walks; dotted: shuffled commands, thin: repeat",
-    )
+    left.plot(loss["cpu_hours"], loss["loss"], color="tab:blue", lw=0.8)
+    left.set(xlabel="CPU hours", ylabel="weighted latent error", yscale="log")
+    left.set_title(f"training loss, {int(loss['step'][-1]):,} steps")
+    chunks = [name for name in held_out if name.startswith("own_")]
+    colours = ("0.6", "tab:blue", "tab:green", "tab:red")
+    for index, name in enumerate(chunks):
+        colour, chunk = colours[index % len(colours)], name.removeprefix("own_")
+        hours = held_out["cpu_hours"]
+        right.plot(hours, held_out[name], ".-", color=colour, lw=1, label=f"chunk {chunk}")
+        right.axhline(held_out[f"repeat_{chunk}"][0], color=colour, lw=0.7, ls=":")
+    right.set(xlabel="CPU hours", ylabel="PSNR / dB")
+    right.set_title("held-out rollouts; dotted: repeat first frame")
     right.legend(fontsize=8)
     figure.tight_layout()
     temporary = path.with_name(path.stem + ".partial.png")
@@ -58,15 +62,22 @@ def draw(folder: Path, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.training_curve", description=__doc__.split("\n\n")[0]
+    )
     parser.add_argument("folder", type=Path, help="folder of the training run")
     parser.add_argument("--out", type=Path, default=Path("outputs/training.png"), help="picture")
-    arguments = parser.parse_args()
-    draw(arguments.folder, arguments.out)
-    print(f"wrote {arguments.out}")
+    options = parser.parse_args(arguments)
+    try:
+        draw(options.folder, options.out)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {options.out}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,31 +1,31 @@
-"""What can be asked of a learned world: likeness to the truth, obedience to the camera, stability.
+"""Scores of a learned world: PSNR to ground truth, camera-control errors, image statistics.
 
-Every function takes rollouts and clips and hands back plain values, so that the perfect world can
-be put through the same questions as the learned one.
+Every function takes rollouts and clips and returns plain values, so that the ground-truth world
+can be scored by the same functions as the learned one.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from benchmarks.variant_scores import VariantScore
 from sana_wm_gym.camera.trajectory import CameraTrajectory
 from sana_wm_gym.metrics import Convention, PoseScore, RolloutScore, score_rollout
 from sana_wm_gym.metrics.estimators.protocol import PoseEstimator
 from sana_wm_gym.models.codec import GROUP, PatchCodec
-from sana_wm_gym.training.dataset import walk_generator
+from sana_wm_gym.training.dataset import draw_walk
 from sana_wm_gym.training.validation import HeldOutClip
-from sana_wm_gym.training.walks import sample_walk
 from sana_wm_gym.world.renderer import render
 from sana_wm_gym.world.sana_state import SanaState
 from sana_wm_gym.world.sana_world import SanaWorld
-from sana_wm_gym.world.scenes import generate_scene
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
+from sana_wm_gym.world.schedule import NoiseSchedule
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldSpec
 
 Array = npt.NDArray[np.float64]
 Frames = npt.NDArray[np.uint8]
@@ -36,16 +36,47 @@ MINUTE_FRAMES = 40 * CHUNK_FRAMES
 
 
 class WatchedWorld(SanaWorld):
-    """A learned world that tells of every chunk it makes.
+    """A learned world that reports every chunk it generates, and variations of it for ablations.
+
+    Args:
+        world: The world; its networks are shared.
+        tick: Called with the number of chunks after every call of `advance`.
+        true_anchor: Place first frames by their true pose in the scene instead of by the world's
+            localiser.
+        schedule: Noise levels instead of the world's own.
 
     Attributes:
         broken: Chunks so far with a latent that is NaN or infinite.
     """
 
-    def __init__(self, world: SanaWorld, tick: Tick) -> None:
-        super().__init__(world.spec, world.model, world.codec, world.schedule, world.plan.window)
+    def __init__(
+        self,
+        world: SanaWorld,
+        tick: Tick,
+        *,
+        true_anchor: bool = False,
+        schedule: NoiseSchedule | None = None,
+    ) -> None:
+        # A shallow copy: everything else is as in `world`, however that was constructed.
+        vars(self).update(vars(world))
+        if schedule is not None:
+            self.schedule = schedule
         self.broken = 0
         self._tick = tick
+        self._true_anchor = true_anchor
+
+    def begin(self, start: Start, seed: int) -> SanaState:
+        """As `SanaWorld.begin`.
+
+        Raises:
+            ValueError: The true anchor is wanted, and the start has no pose in a scene.
+        """
+        state = super().begin(start, seed)
+        if not self._true_anchor:
+            return state
+        if start.scene_c2w is None:
+            raise ValueError("given a start without scene_c2w; expected the pose of its image")
+        return replace(state, anchor=start.scene_c2w)
 
     def advance(
         self, states: Sequence[SanaState], cameras: Sequence[CameraTrajectory]
@@ -98,14 +129,14 @@ class Margin:
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """Squared errors [b, n] against the truth, of the world and of what it is compared with.
+class PsnrErrors:
+    """Squared errors [b, n] against the ground truth, of the world and of baselines.
 
     Attributes:
-        own: Following the clip's own commands.
+        own: Under the clip's own commands.
         shuffled: The same world and first frames under another clip's commands.
         repeat: The first frame, repeated.
-        codec: The truth, encoded and decoded: as good as these latents can look.
+        codec: The ground truth, encoded and decoded: a ceiling for these latents.
     """
 
     own: Array
@@ -115,8 +146,43 @@ class Likeness:
 
 
 def repeat_first(truth: Frames) -> Frames:
-    """The video [b, n, ...] of a world that never changes."""
+    """The video [b, n, ...] of a world whose frames never change."""
     return np.broadcast_to(truth[:, :1], truth.shape)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The same clips under one condition, such as another prompt.
+
+    Attributes:
+        name: What differs.
+        own: Squared errors [b, n] under the clips' own commands.
+        variants: Which variants the frames show; None where nothing varies.
+    """
+
+    name: str
+    own: Array
+    variants: VariantScore | None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One value and its bound; `value` and `passed` are None where there is no value."""
+
+    name: str
+    value: float | None
+    bound: str
+    passed: bool | None
+
+    @staticmethod
+    def at_least(name: str, value: float | None, bound: float) -> Check:
+        """A value that should not be smaller than a bound."""
+        return Check(name, value, f">= {bound:g}", None if value is None else value >= bound)
+
+    @staticmethod
+    def at_most(name: str, value: float | None, bound: float) -> Check:
+        """A value that should not be larger than a bound."""
+        return Check(name, value, f"<= {bound:g}", None if value is None else value <= bound)
 
 
 @torch.inference_mode()
@@ -134,7 +200,7 @@ def through_codec(codec: PatchCodec, truth: Frames) -> Frames:
 
 
 @dataclass(frozen=True)
-class ErrorMeans:
+class CameraErrorMeans:
     """One pose error, averaged over clips.
 
     Attributes:
@@ -142,8 +208,8 @@ class ErrorMeans:
         motionless: Mean of a camera that never moves, over the same clips.
         floor: Mean of the same estimator on true frames; None where it failed on all.
         ratio: `generated` over `motionless`.
-        ratio_with_failures: The same over all clips asked for, where a clip without an estimate
-            counts as one that stood still.
+        ratio_with_failures: The same over all requested clips, where a clip without an estimate
+            counts as motionless.
     """
 
     generated: float
@@ -154,15 +220,15 @@ class ErrorMeans:
 
 
 @dataclass(frozen=True)
-class Obedience:
-    """How well the cameras seen in generated frames follow the commanded ones.
+class CameraErrors:
+    """Errors of the cameras estimated from generated frames against the commanded ones.
 
     Attributes:
         convention: Name of the pose-error convention.
-        clips_asked: Clips generated.
+        clips_generated: Clips generated.
         clips_scored: Of those, the ones whose poses could be estimated and scored.
         floor_clips: Clips whose true frames could be scored.
-        frames_asked: Frames of all clips.
+        frames_generated: Frames of all clips.
         frames_scored: Frames with a pose, in scored clips.
         failures: Number of clips by reason code.
         modes: Number of clips by the estimator's mode.
@@ -171,15 +237,15 @@ class Obedience:
     """
 
     convention: str
-    clips_asked: int
+    clips_generated: int
     clips_scored: int
     floor_clips: int
-    frames_asked: int
+    frames_generated: int
     frames_scored: int
     failures: dict[str, int]
     modes: dict[str, int]
-    rot_err: ErrorMeans | None
-    trans_err: ErrorMeans | None
+    rot_err: CameraErrorMeans | None
+    trans_err: CameraErrorMeans | None
 
 
 def score_clips(
@@ -189,7 +255,7 @@ def score_clips(
     estimator: PoseEstimator,
     tick: Tick,
 ) -> list[RolloutScore]:
-    """Pose scores of generated frames [b, 24 n + 1, H, W, 3], each beside its floor."""
+    """Pose scores of generated frames [b, 24 n + 1, H, W, 3], each next to its floor."""
     scores = []
     for video, clip in zip(frames, clips, strict=True):
         scores.append(
@@ -201,17 +267,17 @@ def score_clips(
     return scores
 
 
-def obedience(scores: Sequence[RolloutScore], convention: Convention) -> Obedience:
+def camera_errors(scores: Sequence[RolloutScore], convention: Convention) -> CameraErrors:
     """Summarise clips under one convention: errors first per clip, then averaged."""
     name = convention.name
     scored = [s for s in scores if isinstance(s.scores[name], PoseScore)]
     floors = [s.floor[name] for s in scores if s.floor is not None]
-    return Obedience(
+    return CameraErrors(
         convention=name,
-        clips_asked=len(scores),
+        clips_generated=len(scores),
         clips_scored=len(scored),
         floor_clips=sum(isinstance(floor, PoseScore) for floor in floors),
-        frames_asked=sum(s.frames_asked for s in scores),
+        frames_generated=sum(s.frames_asked for s in scores),
         frames_scored=sum(s.frames_scored for s in scored),
         failures=dict(Counter(c for s in scores if isinstance(c := s.scores[name], str))),
         modes=dict(Counter(s.info.mode for s in scores)),
@@ -220,7 +286,7 @@ def obedience(scores: Sequence[RolloutScore], convention: Convention) -> Obedien
     )
 
 
-def _means(scores: Sequence[RolloutScore], name: str, error: str) -> ErrorMeans | None:
+def _means(scores: Sequence[RolloutScore], name: str, error: str) -> CameraErrorMeans | None:
     def value(score: PoseScore | str | None) -> float | None:
         return getattr(score, error) if isinstance(score, PoseScore) else None
 
@@ -239,7 +305,7 @@ def _means(scores: Sequence[RolloutScore], name: str, error: str) -> ErrorMeans 
     filled = [still if made is None else made for made, still, _ in comparable]
     floors = [floor for _, _, floor in comparable if floor is not None]
     generated, motionless = np.mean(pairs, axis=0)
-    return ErrorMeans(
+    return CameraErrorMeans(
         generated=float(generated),
         motionless=float(motionless),
         floor=float(np.mean(floors)) if floors else None,
@@ -258,18 +324,13 @@ def frame_statistics(frames: Frames) -> Array:
 
 
 def training_statistics(spec: WorldSpec, walks: int) -> Array:
-    """`frame_statistics` of every 16th frame of the first training walks in each map."""
+    """`frame_statistics` of every 16th frame of minute-long training walks, `walks` per map, each
+    in an appearance of its own."""
     rows = []
     for number in spec.scenes:
-        scene = generate_scene(number)
         for index in range(walks):
-            walk = sample_walk(
-                scene,
-                walk_generator(number, index),
-                MINUTE_FRAMES,
-                start_radius=spec.start_radius,
-            )[::16]
-            frames = render(scene, walk, np.array(spec.intrinsics), (spec.height, spec.width))
+            scene, walk = draw_walk(number, index, MINUTE_FRAMES, spec.start_radius)
+            frames = render(scene, walk[::16], np.array(spec.intrinsics), (spec.height, spec.width))
             rows.append(frame_statistics(frames))
     return np.concatenate(rows)
 
@@ -283,7 +344,7 @@ class Range:
         highest: Of training frames.
         made_lowest: Of the frames in question.
         made_highest: Of the frames in question.
-        inside: Share of those frames with all six inside the training range.
+        inside: Fraction of those frames with all six inside the training range.
     """
 
     lowest: Array

@@ -8,26 +8,36 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import embedded_world
-from benchmarks.pictures import ENLARGED, Strip, enlarge, write_strips
+from benchmarks import embedded_world, localiser
+from benchmarks.first_version import speed_ratio
+from benchmarks.pictures import ENLARGED, MOVING_BYTES, Strip, enlarge, write_moving, write_strips
+from benchmarks.training_curve import main as draw_curve
+from benchmarks.variant_scores import LEAST_COVERAGE, score_variants, surface_views
 from benchmarks.world_scores import (
+    Check,
     Margin,
     Range,
+    WatchedWorld,
+    camera_errors,
     frame_statistics,
-    obedience,
     psnr,
     repeat_first,
     score_clips,
     squared_errors,
     through_codec,
+    training_statistics,
 )
 from sana_wm_gym.metrics import SCALE_ONLY
 from sana_wm_gym.metrics.estimators.protocol import EstimatorInfo, OracleEstimator, PoseEstimate
 from sana_wm_gym.provenance import write_json
 from sana_wm_gym.training.validation import chunk_psnr, held_out_clips, roll
 from sana_wm_gym.weights.world_file import read_world_file
+from sana_wm_gym.world.appearance import prompt_of
 from sana_wm_gym.world.procedural import ProceduralWorld
 from sana_wm_gym.world.renderer import default_intrinsics
+from sana_wm_gym.world.sana_world import world_of
+from sana_wm_gym.world.scenes import COURTYARD, generate_scene
+from sana_wm_gym.world.schedule import self_forcing
 
 INTRINSICS = default_intrinsics(64, 64)
 
@@ -84,14 +94,14 @@ def test_margin_interval_holds_the_margin():
     assert (margin.low < margin.mean).all() and (margin.mean < margin.high).all()
 
 
-def test_obedience_of_known_and_failed_clips(clips, truth):
+def test_camera_errors_of_known_and_failed_clips(clips, truth):
     """Known poses give ratio 0; a failure leaves the mean and returns as a motionless camera."""
     first = [clips[0]] * 2
     seen = np.stack([truth[0], np.zeros_like(truth[0])])
     scores = score_clips(seen, first, 16.0, Knows(clips[0].c2w), lambda made: None)
-    summary = obedience(scores, SCALE_ONLY)
-    assert (summary.clips_scored, summary.clips_asked, summary.floor_clips) == (1, 2, 2)
-    assert (summary.frames_scored, summary.frames_asked) == (49, 98)
+    summary = camera_errors(scores, SCALE_ONLY)
+    assert (summary.clips_scored, summary.clips_generated, summary.floor_clips) == (1, 2, 2)
+    assert (summary.frames_scored, summary.frames_generated) == (49, 98)
     assert summary.failures == {"too_few_valid": 1}
     assert summary.rot_err is not None and summary.trans_err is not None
     for means in (summary.rot_err, summary.trans_err):
@@ -100,9 +110,9 @@ def test_obedience_of_known_and_failed_clips(clips, truth):
         assert means.ratio_with_failures == pytest.approx(0.5)
 
 
-def test_obedience_without_any_score(clips, truth):
+def test_camera_errors_without_any_score(clips, truth):
     black = np.zeros_like(truth[:1])
-    summary = obedience(
+    summary = camera_errors(
         score_clips(black, clips[:1], 16.0, Knows(clips[0].c2w), lambda made: None), SCALE_ONLY
     )
     assert summary.rot_err is None and summary.trans_err is None
@@ -126,6 +136,89 @@ def test_statistics_of_a_flat_and_a_striped_frame():
     assert Range.of(rows, rows[:1]).inside == 0.5
 
 
+@pytest.fixture(scope="module")
+def varied():
+    """Clips of the courtyard, each in an appearance of its own."""
+    return held_out_clips((COURTYARD,), 3, 2, INTRINSICS, (64, 64))
+
+
+@pytest.fixture(scope="module")
+def courtyard(courtyard_world_file):
+    return world_of(read_world_file(courtyard_world_file))
+
+
+def test_ground_truth_shows_the_true_variants(varied):
+    """And with every surface changed, none of them; first frames never count."""
+    surfaces, views = generate_scene(COURTYARD).surfaces, surface_views(varied)
+    truth = np.stack([clip.truth for clip in varied])
+    score = score_variants(views, truth, surfaces)
+    assert score is not None
+    assert (score.true, score.decided, score.pairs) == (1, 1, len(views))
+    assert sum(pairs for pairs, _ in score.surfaces.values()) == score.pairs >= score.hidden_pairs
+    wrong = truth.copy()
+    for view in views:
+        assert view.frames.min() > 0 and view.mask.mean(axis=(1, 2)).min() >= LEAST_COVERAGE
+        video = wrong[view.clip]
+        rows = video[view.frames]
+        rows[view.mask] = view.variants[1 - view.true]
+        video[view.frames] = rows
+    changed = score_variants(views, wrong, surfaces)
+    assert changed is not None and changed.true == 0 and changed.decided == 1
+
+
+def test_few_clips_score_their_own_surfaces(varied):
+    views, truth = surface_views(varied), varied[0].truth[None]
+    score = score_variants(views, truth, generate_scene(COURTYARD).surfaces)
+    assert score is not None
+    assert score.pairs == sum(view.clip == 0 for view in views)
+    assert score_variants([], truth, ()) is None
+
+
+def test_wrong_prompt_names_no_true_variant(courtyard):
+    spec = courtyard.spec
+    right = tuple(range(len(spec.surfaces)))
+    right = tuple(i % len(s.variants) for i, s in zip(right, spec.surfaces, strict=True))
+    wrong = embedded_world.wrong_prompt(spec, right).split(", ")
+    assert len(wrong) == len(spec.surfaces)
+    assert not set(wrong) & set(prompt_of(spec.surfaces, right).split(", "))
+
+
+def test_variations_leave_the_world_as_it_was(courtyard, varied):
+    start, ticks = varied[0].start, []
+    before = courtyard.begin(start, 0).anchor
+    true = WatchedWorld(courtyard, ticks.append, true_anchor=True, schedule=self_forcing((1000, 0)))
+    np.testing.assert_array_equal(true.begin(start, 0).anchor, start.scene_c2w)
+    np.testing.assert_array_equal(courtyard.begin(start, 0).anchor, before)
+    assert len(courtyard.schedule.timesteps) == 2 and len(true.schedule.timesteps) == 1
+    roll(true, [start], [varied[0].c2w], 0)
+    assert ticks == [1, 1] and true.broken == 0
+
+
+def test_statistics_cover_appearances(courtyard, monkeypatch):
+    """Frames of walks in different appearances, not of one."""
+    monkeypatch.setattr("benchmarks.world_scores.MINUTE_FRAMES", 32)
+    rows = training_statistics(courtyard.spec, 2)
+    assert rows.shape == (2 * 3, 6)
+
+
+def test_pictured_clips_begin_far_apart(varied):
+    assert embedded_world.spread([varied[0], varied[0], varied[2]], 2) == [0, 2]
+    assert embedded_world.spread(varied[:2], 4) == [0, 1]
+
+
+def test_speed_ratio_of_a_smaller_world_is_above_one(courtyard):
+    ticks = []
+    speed = speed_ratio(courtyard, 2, ticks.append)
+    assert speed.pairs == 2 and speed.steps_per_s > 0 and sum(ticks) >= 2
+    assert min(speed.ratio, speed.ratio_cpu) > 1
+
+
+@pytest.mark.parametrize(("value", "passed"), [(1.0, True), (0.5, False), (None, None)])
+def test_checks_keep_or_miss_their_bound(value, passed):
+    assert Check.at_least("a", value, 1).passed is passed
+    assert Check.at_most("a", value and -value, -1).passed is passed
+
+
 def test_strip_shows_every_pixel(tmp_path):
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (2, 5, 7, 3), np.uint8)
@@ -138,6 +231,35 @@ def test_strip_shows_every_pixel(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "strip.png"]
 
 
+def test_moving_picture_keeps_time_and_size(tmp_path):
+    """Noise does not compress: the quality falls until the file fits."""
+    frames = np.random.default_rng(0).integers(0, 256, (17, 64, 64, 3), np.uint8)
+    strips = [Strip([("truth", frames), ("generated", frames)])] * 3
+    path = tmp_path / "new" / "rollout.webp"
+    write_moving(path, strips, fps=16)
+    assert path.stat().st_size <= MOVING_BYTES
+    total = 0
+    with Image.open(path) as picture:
+        assert picture.n_frames == 17
+        for index in range(17):
+            picture.seek(index)
+            picture.load()
+            total += picture.info["duration"]
+    assert total == round(17 * 1000 / 16)
+
+
+def test_training_curve(tmp_path, capsys):
+    (tmp_path / "loss.csv").write_text("step,cpu_hours,loss\n25,0.01,0.9\n50,0.02,0.5\n")
+    held_out = "step,cpu_hours,own_1,own_2,repeat_1,repeat_2\n50,0.02,20,19,15,12\n"
+    out = tmp_path / "new" / "curve.png"
+    assert draw_curve([str(tmp_path), "--out", str(out)]) == 2
+    assert "validation.csv" in capsys.readouterr().err
+    (tmp_path / "validation.csv").write_text(held_out)
+    assert draw_curve([str(tmp_path), "--out", str(out)]) == 0
+    assert [path.name for path in out.parent.iterdir()] == ["curve.png"]
+    assert np.asarray(Image.open(out)).std() > 0
+
+
 def test_json_refuses_nan_and_keeps_the_old_file(tmp_path):
     path = tmp_path / "numbers.json"
     write_json(path, {"a": 1.0})
@@ -146,32 +268,74 @@ def test_json_refuses_nan_and_keeps_the_old_file(tmp_path):
     assert json.loads(path.read_text()) == {"a": 1.0}
 
 
-def test_command(small_world_file, tmp_path, capsys, monkeypatch):
+QUICK = ["--clips", "2", "--chunks", "2", "--long-clips", "2", "--long-chunks", "3"]
+QUICK += ["--skip", "1", "--starts", "32", "--pairs", "1", "--check"]
+
+
+def test_command(courtyard_world_file, tmp_path, capsys, monkeypatch):
     """An untrained world: numbers are reported, and --check turns a miss into a failure."""
-    monkeypatch.setattr(embedded_world, "_WATCHED_CLIPS", 1)
     monkeypatch.setattr(embedded_world, "_TRAINING_WALKS", 1)
-    arguments = ["--clips", "2", "--chunks", "2", "--long-clips", "2", "--long-chunks", "3"]
-    arguments += ["--check", "--weights", str(small_world_file), "--out", str(tmp_path)]
+    # Four foreign renders of three scenes.
+    monkeypatch.setattr(localiser, "FOREIGN_SCENES", range(3))
+    monkeypatch.setitem(localiser.COUNTS, "other scenes", 4)
+    arguments = [*QUICK, "--weights", str(courtyard_world_file), "--out", str(tmp_path)]
     assert embedded_world.main(arguments) == 1
     assert {path.name for path in tmp_path.iterdir()} == {
         "embedded_world.json",
         "strip.png",
         "minute.png",
+        "rollout.webp",
     }
     result = json.loads((tmp_path / "embedded_world.json").read_text())
     for key in ("command", "commit", "device", "date", "weights", "seed"):
         assert result[key] not in (None, "")
-    maps = result["shipped_maps"]
-    assert len(maps["psnr_own"]) == 2 and len(result["minute"]["psnr_own"]) == 3
-    margin = np.subtract(maps["psnr_own"], maps["psnr_repeat"])
-    np.testing.assert_allclose(maps["own_over_repeat_db"]["mean"], margin)
+    assert result["anchor"] == "estimated"
+    rollouts = result["rollouts"]
+    assert len(rollouts["psnr_own"]) == 2 and len(result["minute"]["psnr_own"]) == 3
+    margin = np.subtract(rollouts["psnr_own"], rollouts["psnr_repeat"])
+    np.testing.assert_allclose(rollouts["own_over_repeat_db"]["mean"], margin)
+    conditions = {condition["name"]: condition for condition in result["conditions"]}
+    assert list(conditions) == [
+        "own prompt",
+        "repeat first frame",
+        "true anchor",
+        "empty prompt",
+        "every word wrong",
+        "empty prompt, first clips",
+        "the same, steps at 1000, 500",
+    ]
+    own = conditions["own prompt"]
+    np.testing.assert_allclose(own["psnr_own"], rollouts["psnr_own"])
+    assert conditions["true anchor"]["psnr_own"] != own["psnr_own"]
+    assert own["variants"]["pairs"] > 0
+    assert result["localiser"]["overall"]["count"] == 32
+    assert result["speed"]["ratio"] > 0
     assert result["minute"]["broken_chunks"] == 0
     assert len(result["camera_clips"]) == 2
-    assert any(bound["passed"] is not True for bound in result["bounds"])
-    assert "own over shuffled" in capsys.readouterr().out
+    assert all(check["value"] is not None for check in result["checks"])
+    assert any(check["passed"] is not True for check in result["checks"])
+    shown = capsys.readouterr().out
+    assert "own over shuffled" in shown and "to close this issue" in shown
 
 
-@pytest.mark.parametrize("arguments", [["--clips", "1"], ["--chunks", "0"]])
+def test_a_world_without_localiser_and_prompts(small_world_file, tmp_path, monkeypatch):
+    """Its missing numbers are missed bounds; --anchor true gives it true poses."""
+    monkeypatch.setattr(embedded_world, "_TRAINING_WALKS", 1)
+    still = Knows(np.tile(np.eye(4), (49, 1, 1)))
+    monkeypatch.setattr(embedded_world, "LKBundleAdjustment", lambda: still)
+    arguments = [*QUICK, "--weights", str(small_world_file), "--out", str(tmp_path)]
+    assert embedded_world.main([*arguments, "--anchor", "true"]) == 1
+    result = json.loads((tmp_path / "embedded_world.json").read_text())
+    assert result["anchor"] == "true" and result["localiser"] is None
+    names = [condition["name"] for condition in result["conditions"]]
+    assert "true anchor" not in names and "every word wrong" not in names
+    missing = [check["name"] for check in result["checks"] if check["value"] is None]
+    assert "named variant is the nearest one" in missing and len(missing) == 6
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--clips", "1"], ["--chunks", "0"], ["--starts", "4"], ["--skip", "-1"]]
+)
 def test_bad_arguments_end_before_any_work(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         embedded_world.main(arguments)

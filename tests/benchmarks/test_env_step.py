@@ -90,6 +90,12 @@ def test_phases_are_of_one_step_and_leave_no_trace(small):
     assert min(phases.values()) > 0
 
 
+def test_a_world_without_a_clean_pass_has_no_such_phase(courtyard_world_file):
+    phases = phases_of(world_of(read_world_file(courtyard_world_file)), 1, chunks=1, seed=0)
+    assert "clean pass" not in phases
+    assert min(phases.values()) > 0
+
+
 @pytest.mark.parametrize("tier", TIERS)
 def test_only_the_learning_tier_changes_its_policy(tier):
     env = gym.make(ENV_ID, world=ProceduralWorld((64, 64)), observation=("frames",))
