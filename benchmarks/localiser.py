@@ -34,6 +34,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
@@ -70,6 +71,17 @@ OCTANTS = ("+z", "+z+x", "+x", "-z+x", "-z", "-z-x", "-x", "+z-x")
 """Headings of 45 degrees each, the first around +z, then turning right."""
 
 _STREAM, _FOREIGN_STREAM = 71, 72
+# Among scikit-image's pictures, what is no photograph.
+_DRAWINGS = {
+    "chessboard_GRAY",
+    "chessboard_RGB",
+    "color",
+    "horse",
+    "logo",
+    "page",
+    "phantom",
+    "text",
+}
 
 
 @dataclass(frozen=True)
@@ -267,10 +279,11 @@ def photograph_crops(
             missing.append(package)
             continue
         for path in sorted((Path(found.origin).parent / folder).iterdir()):
-            if path.suffix in (".png", ".jpg"):
-                image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-                if image is not None and min(image.shape[:2]) >= size:
-                    photographs.append(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+            if path.suffix in (".png", ".jpg") and path.stem not in _DRAWINGS:
+                with Image.open(path) as opened:
+                    image = np.asarray(opened.convert("RGB"))
+                if min(image.shape[:2]) >= size:
+                    photographs.append(image)
     crops = np.empty((count if photographs else 0, size, size, 3), np.uint8)
     for index, crop in enumerate(crops):
         image = photographs[index % len(photographs)]

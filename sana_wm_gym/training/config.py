@@ -82,7 +82,7 @@ class TrainConfig:
     codec: CodecConfig = field(default_factory=CodecConfig)
     codec_fit: CodecFit = field(default_factory=CodecFit)
     localiser_fit: LocaliserFit | None = field(default_factory=LocaliserFit)
-    localiser_frames: int = 60_000
+    localiser_frames: int = 150_000
     foreign_scenes: int = 1000
     estimated_anchors: float = 0.7
     word_dropout: float = 0.15

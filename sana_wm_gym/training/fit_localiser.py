@@ -63,7 +63,7 @@ class LocaliserFit:
         seed: Source of the initial weights, batches and changes.
     """
 
-    steps: int = 16000
+    steps: int = 10000
     batch: int = 64
     negatives: int = 12
     matrix_rate: float = 6e-3
@@ -76,8 +76,8 @@ class LocaliserFit:
     brightness: float = 4.0
     noise: float = 3.0
     held_out: int = 1024
-    false_alarms: float = 0.05
-    report_every: int = 500
+    false_alarms: float = 0.002
+    report_every: int = 1000
     seed: int = 0
 
 

@@ -142,7 +142,7 @@ class Run:
                 frames,
                 poses,
                 config.localiser_fit,
-                foreign=foreign_frames(others, 4, rng, config.size) if others else None,
+                foreign=foreign_frames(others, 5, rng, config.size) if others else None,
                 report=lambda progress: report(line_of(progress)),
             )
             save_atomically(localiser.state_dict(), path)

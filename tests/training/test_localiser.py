@@ -25,7 +25,14 @@ from sana_wm_gym.world.scenes import COURTYARD, generate_scene
 SIZE = 32
 NETWORK = LocaliserConfig(size=SIZE, channels=(16, 24, 32, 48), depth=(0, 0, 1, 1), hidden=48)
 FIT = LocaliserFit(
-    steps=300, batch=32, negatives=16, ema=0.95, warmup=10, held_out=64, report_every=150
+    steps=300,
+    batch=32,
+    negatives=16,
+    ema=0.95,
+    warmup=10,
+    held_out=64,
+    report_every=150,
+    false_alarms=0.05,
 )
 
 
