@@ -40,8 +40,9 @@ from sana_wm_gym.metrics import PoseScore, RolloutScore, psnr, score_rollout
 from sana_wm_gym.metrics.estimators import LKBundleAdjustment
 from sana_wm_gym.metrics.estimators.protocol import PoseEstimate, PoseEstimator
 from sana_wm_gym.world.catalogue import WORLDS, load_world
+from sana_wm_gym.world.procedural import scene_of
 from sana_wm_gym.world.renderer import render
-from sana_wm_gym.world.scenes import Scene, generate_scene
+from sana_wm_gym.world.scenes import Scene
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel
 
 Array = npt.NDArray[np.float64]
@@ -97,10 +98,8 @@ def walk(world: WorldModel[Any], chunks: int, seed: int, console: Console) -> To
     """
     rng = np.random.default_rng(seed)
     start = world.sample_start(rng)
-    if start.scene is None or start.scene_c2w is None:
-        raise ValueError(f"world {world.spec.name!r} starts in no scene; the demo needs one")
-    scene = generate_scene(start.scene)
-    actions = plan_tour(scene, start.scene_c2w, world.spec.limits, chunks, rng)
+    scene, first = scene_of(start)
+    actions = plan_tour(scene, first, world.spec.limits, chunks, rng)
     env = gym.make(
         ENV_ID,
         world=world,
@@ -123,8 +122,8 @@ def walk(world: WorldModel[Any], chunks: int, seed: int, console: Console) -> To
     env.close()
     c2w = np.concatenate(poses)
     size = (world.spec.height, world.spec.width)
-    truth = render(scene, start.scene_c2w @ c2w, start.intrinsics, size)
-    return Tour(scene, start.scene_c2w, start.intrinsics, actions, c2w, np.concatenate(seen), truth)
+    truth = render(scene, first @ c2w, start.intrinsics, size)
+    return Tour(scene, first, start.intrinsics, actions, c2w, np.concatenate(seen), truth)
 
 
 def score(tour: Tour, fps: float) -> tuple[RolloutScore, Array | None]:

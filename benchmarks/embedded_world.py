@@ -367,9 +367,9 @@ def measure(options: argparse.Namespace, console: Console) -> list[Check]:
     radius = spec.start_radius if options.start_radius is None else options.start_radius
 
     def held_out(count: int, chunks: int) -> list[HeldOutClip]:
-        skip = options.skip
-        clips = held_out_clips(spec.scenes, skip + count, chunks, spec.intrinsics, size, radius)
-        return clips[skip:]
+        return held_out_clips(
+            spec.scenes, count, chunks, spec.intrinsics, size, radius, skip=options.skip
+        )
 
     estimator = LKBundleAdjustment()
     with progress(console) as bar:

@@ -31,6 +31,7 @@ from sana_wm_gym.camera.synthesis import (
     synthesise,
 )
 from sana_wm_gym.camera.templates import HARD, SIMPLE
+from sana_wm_gym.world.appearance import prompt_of
 from sana_wm_gym.world.renderer import default_intrinsics, render, render_depth
 from sana_wm_gym.world.scenes import Scene, cast, generate_scene, sample_pose
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
@@ -241,7 +242,9 @@ def build_bench(
 
 
 def prompt(scene: Scene) -> str:
-    """A plain sentence about a map."""
+    """The variants that a map shows, or a plain sentence about one that never varies."""
+    if scene.surfaces:
+        return prompt_of(scene.surfaces, scene.appearance)
     blocks = len(scene.lower) - 1
     count = {4: "four", 5: "five"}.get(blocks, str(blocks))
     if scene.open_sky:

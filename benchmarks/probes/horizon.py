@@ -9,7 +9,8 @@ own sampler, with a many-step one, and with the memory window's sink turned over
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,10 @@ def variants(world: WorldModel[Any]) -> dict[str, WorldModel[Any]]:
         return f"{schedule.steps} step{plural}, sink {'on' if memory.sink else 'off'}"
 
     def build(schedule: NoiseSchedule, memory: MemoryWindow) -> SanaWorld:
-        return SanaWorld(world.spec, world.model, world.codec, schedule, memory)
+        # A shallow copy: everything else is as in `world`, however that was constructed.
+        varied = copy(world)
+        varied.schedule, varied.plan = schedule, replace(world.plan, window=memory)
+        return varied
 
     pairs = [
         (world.schedule, window),

@@ -25,7 +25,8 @@ from sana_wm_gym.metrics import RolloutScore
 from sana_wm_gym.metrics.estimators.protocol import PoseEstimator
 from sana_wm_gym.training.validation import HeldOutClip
 from sana_wm_gym.training.walks import MARGIN
-from sana_wm_gym.world.scenes import free_space, generate_scene
+from sana_wm_gym.world.procedural import scene_of
+from sana_wm_gym.world.scenes import free_space
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldModel
 
 _STEEPEST = math.radians(80.0)
@@ -150,10 +151,9 @@ def outside(start: Start, c2w: Array, limits: MotionLimits) -> tuple[Flag, ...]:
     Raises:
         ValueError: The start lies in no scene.
     """
-    if start.scene is None or start.scene_c2w is None:
-        raise ValueError("given a start without scene and scene_c2w; expected a procedural scene")
-    in_scene = start.scene_c2w @ c2w
-    free = free_space(generate_scene(start.scene), in_scene[:, :3, 3], MARGIN)
+    scene, first = scene_of(start)
+    in_scene = first @ c2w
+    free = free_space(scene, in_scene[:, :3, 3], MARGIN)
     taken = Flag("frames at or in a surface", 100 * float(np.mean(~free)), 0.0, "%")
     return outside_training(in_scene, limits) + ((taken,) if taken.value else ())
 

@@ -15,6 +15,8 @@ from sana_wm_gym.camera.trajectory import CameraTrajectory
 from sana_wm_gym.training.dataset import walk_generator
 from sana_wm_gym.training.validation import HeldOutClip
 from sana_wm_gym.training.walks import sample_walk
+from sana_wm_gym.world.appearance import prompt_of
+from sana_wm_gym.world.procedural import scene_of
 from sana_wm_gym.world.renderer import render
 from sana_wm_gym.world.scenes import generate_scene
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldModel, WorldSpec
@@ -78,8 +80,15 @@ def walk_poses(spec: WorldSpec, scene: int, index: int, chunks: int) -> Array:
 def start_at(spec: WorldSpec, scene: int, pose: Array) -> Start:
     """The first frame a camera takes at a scene pose [4, 4]."""
     size = (spec.height, spec.width)
-    image = render(generate_scene(scene), pose[None], np.array(spec.intrinsics), size)[0]
-    return Start(image, spec.intrinsics, scene=scene, scene_c2w=pose)
+    place = generate_scene(scene)
+    return Start(
+        render(place, pose[None], np.array(spec.intrinsics), size)[0],
+        spec.intrinsics,
+        prompt=prompt_of(place.surfaces, place.appearance),
+        scene=scene,
+        scene_c2w=pose,
+        appearance=place.appearance,
+    )
 
 
 def walking_clips(spec: WorldSpec, count: int, chunks: int) -> list[HeldOutClip]:
@@ -106,8 +115,8 @@ def twin(start: Start, c2w: Array) -> Frames | None:
     """
     if start.scene is None or start.scene_c2w is None:
         return None
-    scene, size = generate_scene(start.scene), start.image.shape[:2]
-    return render(scene, start.scene_c2w @ c2w, np.array(start.intrinsics), size)
+    (scene, first), size = scene_of(start), start.image.shape[:2]
+    return render(scene, first @ c2w, np.array(start.intrinsics), size)
 
 
 def with_truth(start: Start, c2w: Array) -> HeldOutClip:

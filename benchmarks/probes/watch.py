@@ -71,13 +71,13 @@ def ablations(world: SanaWorld) -> tuple[Variant, ...]:
 
 
 def altered(world: SanaWorld, variant: Variant) -> SanaWorld:
-    """The same weights in a copy of the network built as `variant` says."""
-    model = deepcopy(world.model)
-    for _, block in delta_rule_blocks(model):
+    """A copy of the world whose network is built as `variant` says."""
+    world = deepcopy(world)
+    for _, block in delta_rule_blocks(world.model):
         block.numerics = replace(block.numerics, bounded_writes=variant.bounded_writes)
         if not variant.key_scaling:
             block.__class__ = UnscaledKeys
-    return SanaWorld(world.spec, model, world.codec, world.schedule, world.plan.window)
+    return world
 
 
 def delta_rule_blocks(model: SanaWM) -> list[tuple[int, DeltaRuleAttention]]:

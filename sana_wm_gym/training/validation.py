@@ -37,9 +37,14 @@ class HeldOutClip:
 
     def moves(self) -> bool:
         """Whether the clip leaves its start by 0.3 m or 10 degrees."""
-        distance = np.linalg.norm(self.c2w[:, :3, 3], axis=-1).max()
-        angle = max(geodesic_angle(np.eye(3), pose[:3, :3]) for pose in self.c2w)
-        return bool(distance >= LEAST_TRANSLATION or np.degrees(angle) >= LEAST_ROTATION_DEG)
+        return leaves_start(self.c2w)
+
+
+def leaves_start(c2w: npt.NDArray[np.float64]) -> bool:
+    """Whether poses [n, 4, 4] relative to the first leave it by 0.3 m or 10 degrees."""
+    distance = np.linalg.norm(c2w[:, :3, 3], axis=-1).max()
+    angle = max(geodesic_angle(np.eye(3), pose[:3, :3]) for pose in c2w)
+    return bool(distance >= LEAST_TRANSLATION or np.degrees(angle) >= LEAST_ROTATION_DEG)
 
 
 def held_out_clips(
@@ -49,9 +54,10 @@ def held_out_clips(
     intrinsics: tuple[float, float, float, float],
     size: tuple[int, int],
     start_radius: float | None = None,
+    skip: int = 0,
 ) -> list[HeldOutClip]:
-    """The first `count` held-out walks that move, scenes taken in turn; `start_radius` as in
-    `sample_walk`. Their prompts name their appearance."""
+    """Held-out walks that move, `count` of them after the first `skip`, scenes taken in turn;
+    `start_radius` as in `sample_walk`. Their prompts name their appearance."""
     clips: list[HeldOutClip] = []
     index = 0
     while len(clips) < count:
@@ -60,6 +66,11 @@ def held_out_clips(
         index += 1
         relative = invert(walk[0]) @ walk
         relative[0] = np.eye(4)
+        if not leaves_start(relative):
+            continue
+        if skip > 0:
+            skip -= 1
+            continue
         truth = render(place, walk, np.array(intrinsics), size)
         start = Start(
             truth[0],
@@ -69,9 +80,7 @@ def held_out_clips(
             scene_c2w=walk[0],
             appearance=place.appearance,
         )
-        clip = HeldOutClip(start, relative, truth)
-        if clip.moves():
-            clips.append(clip)
+        clips.append(HeldOutClip(start, relative, truth))
     return clips
 
 

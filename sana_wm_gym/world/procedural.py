@@ -42,6 +42,7 @@ __all__ = [
     "render",
     "render_depth",
     "sample_pose",
+    "scene_of",
     "with_prompt",
 ]
 
@@ -274,7 +275,7 @@ class ProceduralWorld:
         before any chunk."""
         if state.chunk == 0:
             return state.start.image[None]
-        scene, first = _scene_of(state.start)
+        scene, first = scene_of(state.start)
         return render(scene, first @ state.c2w, state.intrinsics, self.size)
 
     def last_frames(self, states: Sequence[ProceduralState]) -> list[npt.NDArray[np.uint8]]:
@@ -284,12 +285,12 @@ class ProceduralWorld:
     def _last_frame(self, state: ProceduralState) -> npt.NDArray[np.uint8]:
         if state.chunk == 0:
             return state.start.image
-        scene, first = _scene_of(state.start)
+        scene, first = scene_of(state.start)
         return render(scene, first @ state.c2w[-1:], state.intrinsics[-1:], self.size)[0]
 
     def depth(self, state: ProceduralState) -> npt.NDArray[np.float32]:
         """Depth of the last chunk's frames in metres, float32 [24 or 1, height, width]."""
-        scene, first = _scene_of(state.start)
+        scene, first = scene_of(state.start)
         return render_depth(scene, first @ state.c2w, state.intrinsics, self.size)
 
     def latents(self, state: ProceduralState) -> npt.NDArray[np.float32]:
@@ -357,9 +358,14 @@ class ProceduralWorld:
         return ProceduralState(begun.start, camera.c2w, camera.intrinsics, chunk)
 
 
-def _scene_of(start: Start) -> tuple[Scene, npt.NDArray[np.float64]]:
+def scene_of(start: Start) -> tuple[Scene, npt.NDArray[np.float64]]:
+    """The scene that a first frame was taken in, in its appearance, and the pose there [4, 4].
+
+    Raises:
+        ValueError: The start lies in no procedural scene, so the truth is unknown.
+    """
     if start.scene is None or start.scene_c2w is None:
-        raise ValueError("the state's start has no scene; make states with ProceduralWorld.begin")
+        raise ValueError("given a start without scene and scene_c2w; expected a procedural scene")
     scene = _cached_scene(start.scene)
     if start.appearance:
         scene = with_appearance(scene, start.appearance)

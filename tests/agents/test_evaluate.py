@@ -203,7 +203,7 @@ def test_a_saved_policy_plays_as_it_did(trained: Path) -> None:
 def test_a_policy_moves_to_another_world(trained: Path, tmp_path: Path) -> None:
     assert evaluate(settings_of(trained, "world=tiny", f"folder={tmp_path}")) == 0
     found = json.loads((tmp_path / "evaluation.json").read_text())
-    assert (found["world"], found["starts_from"]) == ("tiny", "procedural")
+    assert (found["world"], found["starts_from"]) == ("tiny", "twin")
     run = open_run(trained)
     policy, simulation = trained_policy(run, ProceduralWorld(size=(32, 48)))
     with pytest.raises(ValueError, match="first frame"):
@@ -212,7 +212,7 @@ def test_a_policy_moves_to_another_world(trained: Path, tmp_path: Path) -> None:
 
 def test_settings_that_name_strange_code_are_not_run(trained: Path) -> None:
     text = (trained / "config.yaml").read_text()
-    changed = text.replace("agents.training.worlds.twin", "os.system")
+    changed = text.replace("agents.training.worlds.open_world", "os.system")
     assert changed != text and "os.system" not in known_targets()
     (trained / "config.yaml").write_text(changed)
     try:

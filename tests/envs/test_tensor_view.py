@@ -287,7 +287,17 @@ def test_nothing_of_a_learned_world_leaves_the_device(
     """Whole steps where there is nothing to bring to the host: meta tensors have no numbers."""
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # unknown there
     model, codec = (copy.deepcopy(part).to("meta") for part in (tiny.model, tiny.codec))
-    world = SanaWorld(tiny.spec, model, codec, tiny.schedule, tiny.plan.window)
+    # Without its localiser: cameras are made on the host, and so is the anchor.
+    world = SanaWorld(
+        tiny.spec,
+        model,
+        codec,
+        tiny.schedule,
+        tiny.plan.window,
+        clean_pass=tiny.clean_pass,
+        frequencies=tiny.frequencies,
+        caption=tiny.caption,
+    )
     for view, steps in ((("latent", "frame", "pose"), 2), (("frames",), 1)):
         options: dict[str, Any] = {
             "task": Follow(), "observation": view, "observation_size": (40, 30),
