@@ -283,6 +283,11 @@ def random_network(**changes: Any) -> SanaWM:
     initialise(model, 0)
     with torch.no_grad():
         model.final_layer.linear.weight.normal_(generator=torch.Generator().manual_seed(1))
+        for block in model.blocks:
+            if block.cross_attn is not None:  # zero at the start of training
+                block.cross_attn.proj.weight.normal_(
+                    std=0.1, generator=torch.Generator().manual_seed(3)
+                )
     return model
 
 
