@@ -16,8 +16,6 @@ from above) and OUT/metrics.json.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -36,6 +34,7 @@ from agents.pictures import draw_path, side_by_side
 from agents.tour import plan_tour
 from sana_wm_gym import ENV_ID, __version__
 from sana_wm_gym.envs import write_video
+from sana_wm_gym.files import write_json
 from sana_wm_gym.metrics import PoseScore, RolloutScore, psnr, score_rollout
 from sana_wm_gym.metrics.estimators import LKBundleAdjustment
 from sana_wm_gym.metrics.estimators.protocol import PoseEstimate, PoseEstimator
@@ -183,9 +182,7 @@ def run(world: WorldModel[Any], chunks: int, seed: int, out: Path, console: Cons
         "camera": result.to_dict(),
         **likeness,
     }
-    temporary = out / "metrics.json.partial"
-    temporary.write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, out / "metrics.json")
+    write_json(out / "metrics.json", metrics)
     console.print(result.table(), highlight=False, markup=False, soft_wrap=True)
     for words, values in likeness.items():
         console.print(
