@@ -158,7 +158,6 @@ def run(world: WorldModel[Any], chunks: int, seed: int, out: Path, console: Cons
     tour = walk(world, chunks, seed, console)
     with console.status("estimating poses from pixels"):
         result, centres = score(tour, spec.fps)
-    out.mkdir(parents=True, exist_ok=True)
     write_video(out / "rollout.mp4", side_by_side(tour.frames, tour.truth), spec.fps)
     draw_path(out / "trajectory.png", tour.scene, tour.scene_c2w, tour.c2w, centres)
     likeness = {

@@ -251,7 +251,6 @@ def run(settings: Settings, console: Console) -> None:
     )
     env.action_space.seed(settings.seed)
     out = Path(settings.out)
-    out.mkdir(parents=True, exist_ok=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=settings.steps)
 

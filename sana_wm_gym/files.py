@@ -14,22 +14,25 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 _PREFIX = ".partial-"
 
 
-class Replacement:
-    """A file or folder that is being written; for writers that outlive one call.
+class atomic_path:  # noqa: N801 - reads as a function, like contextlib.suppress
+    """A file or folder, moved to its place when it is whole: `with atomic_path(path) as partial`.
+
+    If the block raises, what it wrote is removed and `path` is as before. Processes and threads may
+    write the same file at once: the last one stays. Writers that outlive one call use `partial`,
+    `commit` and `discard` instead of a block.
 
     Args:
         path: Its place. Folders above it are made.
 
     Attributes:
-        partial: Where to write it until `commit`. Nothing is there yet.
+        partial: Where to write it. Nothing is there yet.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -38,6 +41,12 @@ class Replacement:
         prefix = f"{_PREFIX}{os.getpid()}-{platform.node()}-"
         self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self._path.parent))
         self.partial = self._folder / self._path.name
+
+    def __enter__(self) -> Path:
+        return self.partial
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self.discard() if error else self.commit()
 
     def commit(self) -> None:
         """Store what was written on the disk, then move it to its place.
@@ -58,24 +67,6 @@ class Replacement:
     def discard(self) -> None:
         """Remove what was written. After `commit` there is nothing to remove."""
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-@contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path to write a file or folder at, which is moved to `path` when the block succeeds.
-
-    If the block raises, what it wrote is removed and `path` is as before. Folders above `path` are
-    made. Processes and threads may write the same file at once: the last one stays.
-
-    Raises:
-        OSError: Nothing was written, or it is a folder and one with content is at `path`.
-    """
-    replacement = Replacement(path)
-    try:
-        yield replacement.partial
-        replacement.commit()
-    finally:
-        replacement.discard()
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
@@ -123,8 +114,6 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
 def _runs(process: int) -> bool:
     try:
         os.kill(process, 0)  # sends nothing
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        pass
+    except OSError as error:
+        return isinstance(error, PermissionError)  # somebody else's
     return True

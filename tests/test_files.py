@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from sana_wm_gym.files import (
-    Replacement,
     atomic_path,
     remove_leftovers,
     sha256,
@@ -79,7 +78,7 @@ def test_a_folder_is_put_in_place_whole(tmp_path: Path) -> None:
 
 def test_a_writer_that_outlives_a_call(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    kept, dropped = Replacement(path), Replacement(path)
+    kept, dropped = atomic_path(path), atomic_path(path)
     kept.partial.write_text("kept")
     dropped.partial.write_text("dropped")
     kept.commit()

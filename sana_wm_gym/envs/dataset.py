@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.envs.recorder import VideoWriter
-from sana_wm_gym.files import Replacement
+from sana_wm_gym.files import atomic_path
 
 _ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
 _VIDEOS = "videos"
@@ -82,7 +82,7 @@ class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
                 f"there is a dataset {dataset!r} at {self.place}, expected a new name or version"
             )
         super().__init__(env)
-        self._writing = Replacement(self.place)
+        self._writing = atomic_path(self.place)
         self._writing.partial.mkdir()
         self._storage = storage.new(
             self._writing.partial / "data",
