@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +22,8 @@ from agents.training.evaluation import Evaluation, evaluate_policy
 from sana_wm_gym.camera.controls import require
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.dataset import open_dataset
-from sana_wm_gym.provenance import provenance, write_json
+from sana_wm_gym.files import atomic_path, write_json
+from sana_wm_gym.provenance import provenance
 
 Observation = npt.NDArray[Any] | dict[str, npt.NDArray[Any]]
 
@@ -264,11 +264,9 @@ def clone(
 
 
 def save(policy: Clone, path: Path) -> None:
-    """Write a policy's weights under a temporary name, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    torch.save(policy.state_dict(), temporary)
-    os.replace(temporary, path)
+    """Write a policy's weights in one step."""
+    with atomic_path(path) as partial:
+        torch.save(policy.state_dict(), partial)
 
 
 def load(policy: Clone, path: Path) -> None:
@@ -292,9 +290,7 @@ def _loss(policy: Clone, steps: Demonstrations) -> float:
 
 
 def _write_csv(path: Path, rows: list[dict[str, float]]) -> None:
-    temporary = path.with_name(path.name + ".partial")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, path)

@@ -16,8 +16,6 @@ from above) and OUT/metrics.json.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -36,6 +34,7 @@ from agents.pictures import draw_path, side_by_side
 from agents.tour import plan_tour
 from sana_wm_gym import ENV_ID, __version__
 from sana_wm_gym.envs import write_video
+from sana_wm_gym.files import write_json
 from sana_wm_gym.metrics import PoseScore, RolloutScore, psnr, score_rollout
 from sana_wm_gym.metrics.estimators import LKBundleAdjustment
 from sana_wm_gym.metrics.estimators.protocol import PoseEstimate, PoseEstimator
@@ -158,7 +157,6 @@ def run(world: WorldModel[Any], chunks: int, seed: int, out: Path, console: Cons
     tour = walk(world, chunks, seed, console)
     with console.status("estimating poses from pixels"):
         result, centres = score(tour, spec.fps)
-    out.mkdir(parents=True, exist_ok=True)
     write_video(out / "rollout.mp4", side_by_side(tour.frames, tour.truth), spec.fps)
     draw_path(out / "trajectory.png", tour.scene, tour.scene_c2w, tour.c2w, centres)
     likeness = {
@@ -182,9 +180,7 @@ def run(world: WorldModel[Any], chunks: int, seed: int, out: Path, console: Cons
         "camera": result.to_dict(),
         **likeness,
     }
-    temporary = out / "metrics.json.partial"
-    temporary.write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, out / "metrics.json")
+    write_json(out / "metrics.json", metrics)
     console.print(result.table(), highlight=False, markup=False, soft_wrap=True)
     for words, values in likeness.items():
         console.print(

@@ -31,7 +31,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from agents.training.intervals import Estimate, estimate
 from agents.training.run_folder import RunFolder
-from sana_wm_gym.provenance import provenance, write_json, write_text
+from sana_wm_gym.files import atomic_path, write_json, write_text
+from sana_wm_gym.provenance import provenance
 
 DREAM, REAL = "tiny-bf16", "twin"
 NAMES = {DREAM: "dream", REAL: "twin"}
@@ -264,9 +265,8 @@ def draw_curves(runs: Sequence[Run], summary: Mapping[str, Any], path: Path) -> 
         axes.set_ylim(0, 100)
     figure.axes[0].set_ylabel("episodes that reach the goal, %")
     figure.axes[1].legend(fontsize=8, loc="upper left")
-    temporary = path.with_name(path.name + ".partial")
-    figure.savefig(temporary, format="png", dpi=110)
-    os.replace(temporary, path)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, format="png", dpi=110)
 
 
 def experiment(options: argparse.Namespace, console: Console) -> int:

@@ -29,7 +29,8 @@ def evaluate(settings: Any) -> int:
     from agents.training.evaluation import evaluate_policy
     from agents.training.learning import trained_policy
     from agents.training.saved_run import open_run
-    from sana_wm_gym.provenance import provenance, write_json
+    from sana_wm_gym.files import write_json
+    from sana_wm_gym.provenance import provenance
 
     wanted = instantiated(settings)
     assert isinstance(wanted, EvaluateConfig)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw, ImageFont
 
+from sana_wm_gym.files import atomic_path
 from sana_wm_gym.world.scenes import Scene
 
 Array = npt.NDArray[np.float64]
@@ -82,6 +82,5 @@ def draw_path(
     axes.set_title(f"Scene {scene.seed} from above; arrows show where the camera looks")
     axes.autoscale_view()
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    temporary = path.with_name(path.name + ".partial")
-    figure.savefig(temporary, format="png", dpi=110)
-    os.replace(temporary, path)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, format="png", dpi=110)

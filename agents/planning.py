@@ -23,7 +23,8 @@ from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.snapshot import Episode
 from sana_wm_gym.envs.tasks.image_goal import GoalState, ImageGoal
 from sana_wm_gym.envs.tasks.task import Task
-from sana_wm_gym.provenance import provenance, write_json
+from sana_wm_gym.files import write_json
+from sana_wm_gym.provenance import provenance
 from sana_wm_gym.world.world_model import WorldModel
 
 

@@ -17,8 +17,6 @@ Source: Schulman et al., arXiv 1707.06347 (PPO) and arXiv 1506.02438, eq. 16 (ad
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -35,6 +33,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from sana_wm_gym.envs import SanaWMVectorEnv
+from sana_wm_gym.files import write_bytes, write_json
 
 
 def setting(default: Any, text: str) -> Any:
@@ -234,12 +233,6 @@ def judge(
     return {"success": won / episodes, "low": interval.low, "high": interval.high}
 
 
-def save(path: Path, data: bytes) -> None:
-    """Write a file beside `path`, then put it in its place in one go."""
-    path.with_suffix(".partial").write_bytes(data)
-    os.replace(path.with_suffix(".partial"), path)
-
-
 def table(rows: Sequence[Mapping[str, float]]) -> bytes:
     """The rows as csv, with a header."""
     lines: list[list[Any]] = [[*rows[0]], *([*row.values()] for row in rows)] if rows else []
@@ -258,15 +251,14 @@ def run(settings: Settings, console: Console) -> None:
     )
     env.action_space.seed(settings.seed)
     out = Path(settings.out)
-    out.mkdir(parents=True, exist_ok=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=settings.steps)
 
         def each(policy: Policy, diary: Diary) -> None:
             lately = np.mean([row["success"] for row in diary.rows[-100:]] or [0])
             progress.update(bar, completed=diary.steps, description=f"{lately:.0%} reach the goal")
-            save(out / "episodes.csv", table(diary.rows))
-            save(out / "policy.safetensors", serialized(policy.state_dict()))
+            write_bytes(out / "episodes.csv", table(diary.rows))
+            write_bytes(out / "policy.safetensors", serialized(policy.state_dict()))
 
         policy = learn(env, settings, each)
     results = {
@@ -274,7 +266,7 @@ def run(settings: Settings, console: Console) -> None:
         "policy": judge(env, policy.best, settings.episodes),
     }
     env.close()
-    save(out / "summary.json", json.dumps({"settings": asdict(settings), **results}).encode())
+    write_json(out / "summary.json", {"settings": asdict(settings), **results})
     for name, result in results.items():
         console.print(name, "reaches {success:.2f} ({low:.2f} to {high:.2f})".format(**result))
     console.print(f"of {settings.episodes} held-out goals; wrote {out}")

@@ -15,8 +15,6 @@ policy came in held-out episodes of the twin, in degrees of the 180 asked, besid
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +30,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sana_wm_gym.envs import ChunkVideoRecorder, SanaWMVectorEnv
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
+from sana_wm_gym.files import write_json
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.procedural import ProceduralWorld
 from sana_wm_gym.world.world_model import WorldModel
@@ -132,7 +131,6 @@ def run(world: WorldModel[Any], steps: int, seed: int, out: Path, console: Conso
     def trained(observation: Any) -> npt.NDArray[np.float32]:
         return np.asarray(policy.predict(observation, deterministic=True)[0], np.float32)
 
-    out.mkdir(parents=True, exist_ok=True)
     summary = {
         "steps": policy.num_timesteps,
         "random": judge(env, chance),
@@ -140,9 +138,7 @@ def run(world: WorldModel[Any], steps: int, seed: int, out: Path, console: Conso
         f"filmed in {world.spec.name}": film(world, trained, HELD_OUT, out / "film"),
     }
     env.close()
-    partial = out / "summary.json.partial"
-    partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, out / "summary.json")
+    write_json(out / "summary.json", summary)
     for name, figures in summary.items():
         console.print(f"{name}: {figures}")
     console.print(f"wrote {out}")

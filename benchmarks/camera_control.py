@@ -21,7 +21,8 @@ from benchmarks.control.launchers import single_threaded
 from benchmarks.control.run_folder import RunFolder, differ, read_json
 from benchmarks.control.running import run, scoring_identity
 from benchmarks.control.worlds import OpenedWorld, open_world, weights_digest
-from sana_wm_gym.provenance import provenance, write_json
+from sana_wm_gym.files import write_json
+from sana_wm_gym.provenance import provenance
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
 
 _CONF = Path(__file__).parents[1] / "conf/benchmarks"  # no folder there is named as a setting

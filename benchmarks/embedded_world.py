@@ -76,9 +76,10 @@ from benchmarks.world_tables import (
     stability_line,
     surface_table,
 )
+from sana_wm_gym.files import sha256, write_json
 from sana_wm_gym.metrics import RELEASE, SCALE_ONLY
 from sana_wm_gym.metrics.estimators import LKBundleAdjustment
-from sana_wm_gym.provenance import provenance, sha256, write_json
+from sana_wm_gym.provenance import provenance
 from sana_wm_gym.training.validation import HeldOutClip, held_out_clips, roll
 from sana_wm_gym.weights.world_file import EMBEDDED, read_world_file
 from sana_wm_gym.world.appearance import prompt_of

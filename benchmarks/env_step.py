@@ -46,7 +46,8 @@ from benchmarks.step_timing import (
     state_bytes,
 )
 from sana_wm_gym import ENV_ID
-from sana_wm_gym.provenance import provenance, sha256, write_json
+from sana_wm_gym.files import sha256, write_json
+from sana_wm_gym.provenance import provenance
 from sana_wm_gym.weights.world_file import EMBEDDED, read_world_file
 from sana_wm_gym.world.procedural import ProceduralWorld
 from sana_wm_gym.world.sana_world import SanaWorld, world_of

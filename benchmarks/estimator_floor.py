@@ -28,6 +28,7 @@ from rich.table import Table
 
 from benchmarks.floor_clips import CLIPS, FPS, MOVING, degrade, place
 from benchmarks.report import progress
+from sana_wm_gym.files import write_json
 from sana_wm_gym.metrics import (
     CONVENTIONS,
     DegenerateTrajectoryError,
@@ -42,7 +43,7 @@ from sana_wm_gym.metrics.estimators import (
     RotationOnly,
 )
 from sana_wm_gym.metrics.estimators.floors import FLOORS, read_floors
-from sana_wm_gym.provenance import provenance, write_json
+from sana_wm_gym.provenance import provenance
 from sana_wm_gym.world.renderer import default_intrinsics, render
 from sana_wm_gym.world.scenes import generate_scene
 

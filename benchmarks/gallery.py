@@ -6,7 +6,6 @@ python -m benchmarks.gallery --out outputs/gallery.png
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from sana_wm_gym.camera.revisits import find_revisits
 from sana_wm_gym.camera.synthesis import SynthesisedTrajectory, synthesise
 from sana_wm_gym.camera.templates import HARD, SIMPLE
+from sana_wm_gym.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,11 +128,9 @@ def _caption(trajectory: SynthesisedTrajectory) -> str:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture under a temporary name, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.stem + ".partial" + path.suffix)
-    figure.savefig(temporary, dpi=100)
-    os.replace(temporary, path)
+    """Write a picture in one step."""
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=100)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

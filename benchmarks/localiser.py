@@ -39,8 +39,9 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
+from sana_wm_gym.files import write_json
 from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
-from sana_wm_gym.provenance import provenance, write_json
+from sana_wm_gym.provenance import provenance
 from sana_wm_gym.training.fit_localiser import (
     foreign_frames,
     gradients,

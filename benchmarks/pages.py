@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
+
+from sana_wm_gym.files import write_text
 
 
 def line(cells: Sequence[str]) -> str:
@@ -23,6 +24,4 @@ def replace_between(path: Path, begin: str, end: str, text: str) -> None:
     _, found_end, after = rest.partition(end)
     if not found_begin or not found_end:
         raise ValueError(f"{path} has no {begin} ... {end}")
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, f"{before}{begin}\n{text}{end}{after}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
+
+from sana_wm_gym.files import write_bytes
 
 Frames = npt.NDArray[np.uint8]
 
@@ -61,7 +62,7 @@ def write_strips(path: Path, strips: Sequence[Strip], times: Sequence[str]) -> N
         top += _GAP
     encoded = io.BytesIO()
     sheet.save(encoded, format="png", optimize=True)
-    _write(path, encoded.getvalue())
+    write_bytes(path, encoded.getvalue())
 
 
 def write_moving(path: Path, strips: Sequence[Strip], fps: float, columns: int = 2) -> None:
@@ -112,14 +113,7 @@ def write_moving(path: Path, strips: Sequence[Strip], fps: float, columns: int =
         )
         if encoded.tell() <= MOVING_BYTES:
             break
-    _write(path, encoded.getvalue())
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    write_bytes(path, encoded.getvalue())
 
 
 def enlarge(

@@ -42,8 +42,9 @@ from benchmarks.released.step import CELL, Step
 from benchmarks.released.tables import renew_page, show
 from benchmarks.released.weights import CONTAINERS
 from benchmarks.report import progress
+from sana_wm_gym.files import write_json
 from sana_wm_gym.models.kernels import fused
-from sana_wm_gym.provenance import provenance, write_json
+from sana_wm_gym.provenance import provenance
 from sana_wm_gym.world.released import GENERATOR
 
 Result = dict[str, Any]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+
+from sana_wm_gym.files import atomic_path
 
 
 def read_columns(path: Path) -> dict[str, list[float]]:
@@ -55,11 +56,9 @@ def draw(folder: Path, path: Path) -> None:
     right.set_title("held-out rollouts; dotted: repeat first frame")
     right.legend(fontsize=8)
     figure.tight_layout()
-    temporary = path.with_name(path.stem + ".partial.png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(temporary, dpi=110)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=110)
     plt.close(figure)
-    os.replace(temporary, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

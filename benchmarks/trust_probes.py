@@ -31,8 +31,9 @@ from benchmarks.probes.report import Result, markdown
 from benchmarks.probes.rollouts import Tick, draw_starts, start_at, walk_poses, walking_clips
 from benchmarks.report import progress
 from sana_wm_gym.camera.se3 import relative_to_first
+from sana_wm_gym.files import write_json, write_text
 from sana_wm_gym.metrics.estimators import LKBundleAdjustment
-from sana_wm_gym.provenance import provenance, write_json, write_text
+from sana_wm_gym.provenance import provenance
 from sana_wm_gym.weights.world_file import read_world_file
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.sana_world import SanaWorld, world_of

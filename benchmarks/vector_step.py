@@ -39,7 +39,8 @@ from benchmarks.report import progress
 from benchmarks.step_timing import state_bytes
 from benchmarks.vector_tables import renew_page, show
 from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
-from sana_wm_gym.provenance import provenance, sha256, write_json
+from sana_wm_gym.files import sha256, write_json
+from sana_wm_gym.provenance import provenance
 from sana_wm_gym.weights.world_file import EMBEDDED
 from sana_wm_gym.world.catalogue import WORLDS, load_world
 

@@ -22,6 +22,7 @@ from scipy.spatial.transform import Rotation
 from benchmarks.floor_clips import CLIPS, place
 from benchmarks.report import progress
 from sana_wm_gym.camera.se3 import relative_to_first
+from sana_wm_gym.files import write_json, write_text
 from sana_wm_gym.metrics import (
     PAPER_SIM3,
     RELEASE,
@@ -34,7 +35,7 @@ from sana_wm_gym.metrics import (
 from sana_wm_gym.metrics.drift import frame_change
 from sana_wm_gym.metrics.estimators import LKBundleAdjustment
 from sana_wm_gym.metrics.estimators.protocol import PoseEstimator
-from sana_wm_gym.provenance import provenance, write_json
+from sana_wm_gym.provenance import provenance
 from sana_wm_gym.world.renderer import default_intrinsics, render
 from sana_wm_gym.world.scenes import Scene, generate_scene
 from sana_wm_gym.world.world_model import CHUNK_FRAMES
@@ -248,13 +249,12 @@ def main() -> None:
         )
     paths = side_by_side(arguments.frames)
     table = markdown(rows, paths)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     told = provenance("benchmarks.what_numbers_see")
     write_json(
         arguments.out / "what_numbers_see.json",
         {**told, "videos": [vars(row) for row in rows], "paths": paths},
     )
-    (arguments.out / "what_numbers_see.md").write_text(table)
+    write_text(arguments.out / "what_numbers_see.md", table)
     console.print(table, markup=False)
     console.print(f"wrote what_numbers_see.json and .md to {arguments.out}")
 

@@ -1,14 +1,11 @@
-"""What every measurement carries: command, commit, device and date; and files written whole."""
+"""What every measurement carries: command, commit, device and date."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,30 +48,6 @@ def device() -> str:
                 model = line.partition(":")[2].strip()
                 break
     return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
-
-
-def sha256(path: Path) -> str:
-    """Digest of a file, in hexadecimal."""
-    with path.open("rb") as stream:  # weights may be larger than memory
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write json under a temporary name, then rename.
-
-    Raises:
-        ValueError: A number is NaN or infinite; json has neither.
-    """
-    write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Processes that write the same file at once do not share the temporary one.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _git(*arguments: str) -> str:

@@ -2,13 +2,12 @@
 
 A checkpoint is a folder, `checkpoints/step-0000016384`, with the learner and its books in
 `learner.pt`, the state of every environment in `rows/` and, for agents that have one, the replay
-memory in `replay/`. It is written as `*.partial` and then renamed, so a run that is killed at any
-moment finds the last whole one.
+memory in `replay/`. It gets its name in one step, so a run that is killed at any moment finds the
+last whole one.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections.abc import Callable, Mapping
@@ -18,7 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
-_PREFIX, _PARTIAL, _LEARNER = "step-", ".partial", "learner.pt"
+from sana_wm_gym.files import atomic_path
+
+_PREFIX, _LEARNER = "step-", "learner.pt"
 
 
 def save_checkpoint(
@@ -37,29 +38,19 @@ def save_checkpoint(
         The checkpoint's folder.
     """
     final = folder / f"{_PREFIX}{step:010d}"
-    partial = final.with_name(final.name + _PARTIAL)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write(partial, latest_checkpoint(folder))
-    with (partial / _LEARNER).open("wb") as file:
-        torch.save(dict(values), file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, final)
-    for other in folder.iterdir():
-        if other != final and other.name.startswith(_PREFIX):
+    with atomic_path(final) as partial:
+        partial.mkdir()
+        write(partial, latest_checkpoint(folder))
+        torch.save(dict(values), partial / _LEARNER)
+    for other in folder.glob(f"{_PREFIX}*"):
+        if other != final:
             shutil.rmtree(other, ignore_errors=True)
     return final
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint in a folder of them; None where there is none."""
-    found = [
-        path
-        for path in (folder.iterdir() if folder.is_dir() else ())
-        if path.name.startswith(_PREFIX) and not path.name.endswith(_PARTIAL)
-    ]
-    return max(found, key=lambda path: path.name, default=None)
+    return max(folder.glob(f"{_PREFIX}*"), key=lambda path: path.name, default=None)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

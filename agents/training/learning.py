@@ -35,7 +35,8 @@ from agents.training.run_folder import RunFolder
 from agents.training.saved_run import SavedRun
 from agents.training.watch import TIMING_COLUMNS, Books, Watch, columns, evaluation_row
 from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.provenance import provenance, write_json
+from sana_wm_gym.files import write_json
+from sana_wm_gym.provenance import provenance
 from sana_wm_gym.world.world_model import WorldModel
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sana_wm_gym.provenance import write_json, write_text
+from sana_wm_gym.files import remove_leftovers, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class RunFolder:
         Raises:
             ValueError: It holds another run; says in what they differ.
         """
+        remove_leftovers(self.path)
         identity = self.path / "run.json"
         if identity.is_file():
             changed = differences(json.loads(identity.read_text(encoding="utf-8")), settings)

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.bench.files import BenchDataError, read_arrays, replacing
+from benchmarks.bench.files import BenchDataError, read_arrays
 from sana_wm_gym.camera.image import intrinsics_per_frame
 from sana_wm_gym.camera.se3 import relative_to_first
 from sana_wm_gym.camera.trajectory import check_rigid
+from sana_wm_gym.files import atomic_path
 
 Array = npt.NDArray[np.float64]
 
@@ -69,9 +70,9 @@ def write_camera(path: Path, c2w: Array, intrinsics: Array, fps: float) -> None:
     """
     matrices = np.tile(np.eye(3), (len(intrinsics), 1, 1))
     matrices[:, (0, 1, 0, 1), (0, 1, 2, 2)] = intrinsics
-    with replacing(path) as partial, partial.open("wb") as file:
+    with atomic_path(path) as partial:
         np.savez_compressed(
-            file,
+            partial,
             c2w=c2w,
             intrinsics=matrices,
             fps=np.float64(fps),

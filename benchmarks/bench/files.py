@@ -1,10 +1,9 @@
-"""Files of a bench: read with one clear error naming the file, written whole."""
+"""Files of a bench: read with one clear error naming the file."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -189,16 +188,3 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BenchDataError("corrupt_file", path, f"not a readable image: {error}") from error
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write under, renamed to `path` if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Processes that write the same file at once do not share the temporary one.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

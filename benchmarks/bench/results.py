@@ -14,7 +14,6 @@ Source: the benchmark guide and the evaluator published with SANA-WM.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,7 +31,7 @@ from benchmarks.bench.files import (
     text,
 )
 from benchmarks.bench.layout import PUBLIC_NAMES, SAFE_ID, split_of
-from sana_wm_gym.provenance import write_text
+from sana_wm_gym.files import write_json
 
 EvalName = Literal["vbench_scores", "revisit_consistency", "temporal_degradation", "summary"]
 
@@ -170,7 +169,7 @@ def write_method_info(folder: MethodFolder, info: MethodInfo) -> None:
     }
     if info.refiner is not None:
         row["refiner"] = info.refiner
-    _write(folder.info_file(), row)
+    write_json(folder.info_file(), row)
 
 
 def read_pose_errors(path: Path) -> dict[str, ScenePoseErrors]:
@@ -220,7 +219,7 @@ def write_pose_errors(path: Path, errors: Mapping[str, ScenePoseErrors]) -> None
     Raises:
         ValueError: A number is not finite: leave that scene out.
     """
-    _write(
+    write_json(
         path,
         {
             scene: {
@@ -254,12 +253,4 @@ def write_eval(folder: MethodFolder, split: str, name: EvalName, document: Row) 
     Raises:
         ValueError: A number is not finite.
     """
-    _write(folder.eval_file(split, name), document)
-
-
-def _write(path: Path, document: Row) -> None:
-    try:
-        content = json.dumps(dict(document), indent=1, allow_nan=False)
-    except ValueError as error:
-        raise ValueError(f"{path} would hold a number that is not finite: {error}") from error
-    write_text(path, content + "\n")
+    write_json(folder.eval_file(split, name), document)

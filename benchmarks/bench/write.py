@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.bench.camera_file import write_camera
-from benchmarks.bench.files import Picture, replacing
+from benchmarks.bench.files import Picture
 from benchmarks.bench.layout import (
     FOLDERS,
     KEPT_SCENES,
@@ -27,7 +27,7 @@ from benchmarks.bench.layout import (
 )
 from benchmarks.bench.pairs import pair_rows
 from sana_wm_gym.camera.trajectory import check_rigid
-from sana_wm_gym.provenance import write_text
+from sana_wm_gym.files import atomic_path, write_text
 
 
 def write_bench(
@@ -73,7 +73,7 @@ def write_bench(
     trajectories = json.dumps(document, indent=1, allow_nan=False)
     rows = [json.dumps(_manifest_row(root, scene), allow_nan=False) for scene in written]
     for scene, image in zip(written, images, strict=True):
-        with replacing(scene.image_path) as partial:
+        with atomic_path(scene.image_path) as partial:
             Image.fromarray(image).save(partial, format="png")
         write_camera(scene.camera_path, scene.c2w, scene.intrinsics, scene.fps)
     write_text(root / FOLDERS[name] / TRAJECTORIES, trajectories + "\n")

@@ -21,7 +21,8 @@ from benchmarks.control.run_folder import RunFolder, differ, read_json, scene_di
 from benchmarks.control.score_video import Scoring, asked, score_video
 from benchmarks.control.videos import SAME_RATE, Clip, VideoError, read_video
 from benchmarks.control.worlds import open_world
-from sana_wm_gym.provenance import commit, device, sha256, write_json
+from sana_wm_gym.files import sha256, write_json
+from sana_wm_gym.provenance import commit, device
 
 Result = dict[str, Any]
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.bench.files import replacing
 from benchmarks.control.videos import Frames
+from sana_wm_gym.files import atomic_path
 
 COLUMNS = 7
 _LARGEST = 128  # pixels across; smaller frames keep their size
@@ -48,7 +48,7 @@ def write_strip(path: Path, frames: Frames, truth: Frames | None) -> None:
             if shrink < 1:
                 picture = picture.resize(size, Image.Resampling.LANCZOS)
             sheet.paste(picture, (column * size[0], row * size[1]))
-    with replacing(path) as partial:
+    with atomic_path(path) as partial:
         sheet.save(partial, format="png", optimize=True)
 
 

@@ -17,7 +17,7 @@ from benchmarks.control.pictures import COLUMNS, legend, path_plots, strip_times
 from benchmarks.control.run_folder import RunFolder
 from benchmarks.control.summary import SplitSummary
 from benchmarks.control.tables import failure_table, scene_table, split_tables
-from sana_wm_gym.provenance import write_json, write_text
+from sana_wm_gym.files import write_json, write_text
 
 _STYLE = """
 body { font: 14px/1.45 system-ui, sans-serif; max-width: 1180px; margin: 2em auto; padding: 0 1em;

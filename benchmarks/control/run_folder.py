@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.bench.files import BenchDataError, inside, parse_object, read_text
 from benchmarks.bench.layout import FOLDERS, MANIFEST, SceneEntry
-from sana_wm_gym.provenance import sha256, write_json
+from sana_wm_gym.files import remove_leftovers, sha256, write_json
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class RunFolder:
         Raises:
             ValueError: It holds another run; says in what they differ.
         """
+        remove_leftovers(self.path)
         target = self.path / "run.json"
         if target.is_file():
             differ("this run", self.path, parse_object(read_text(target), target), identity)

@@ -11,7 +11,7 @@ import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.bench.files import replacing
+from sana_wm_gym.files import atomic_path
 
 Frames = npt.NDArray[np.uint8]
 
@@ -95,7 +95,7 @@ def write_video(path: Path, chunks: Iterable[Frames], fps: float) -> None:
     pieces = iter(chunks)
     first = next(pieces)
     height, width = first.shape[1:3]
-    with replacing(path) as partial:
+    with atomic_path(path) as partial:
         pipe = imageio_ffmpeg.write_frames(
             partial,
             (width, height),

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.bench.layout import BenchScene
 from benchmarks.control.generate import whole_chunks
-from sana_wm_gym.provenance import sha256
+from sana_wm_gym.files import sha256
 from sana_wm_gym.world.catalogue import (
     CLIP_GENERATORS,
     RELEASED_WORLDS,

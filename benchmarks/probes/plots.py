@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,11 @@ from benchmarks.probes.horizon import Horizon
 from benchmarks.probes.novel_control import NovelControl
 from benchmarks.probes.persistence import Persistence
 from benchmarks.probes.report import Result
+from sana_wm_gym.files import atomic_path
 
 
 def draw(result: Result, path: Path) -> None:
-    """The result's picture, png; written under a temporary name first.
+    """The result's picture, png.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
@@ -38,11 +38,9 @@ def draw(result: Result, path: Path) -> None:
         case NovelControl():
             figure = _draw_novel(result, plt)
     figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.stem + ".partial.png")
-    figure.savefig(temporary, dpi=110)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=110)
     plt.close(figure)
-    os.replace(temporary, path)
 
 
 def _draw_persistence(result: Persistence, plt: Any) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from itertools import accumulate
@@ -20,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sana_wm_gym.files import atomic_path, remove_leftovers
 from sana_wm_gym.models.transformer import SanaWMConfig
 from sana_wm_gym.weights.containers import INDEX
 from sana_wm_gym.weights.names import Shapes, expected_shapes
@@ -78,18 +78,17 @@ def write_weights(
     shapes = expected_shapes(config)
     size = sum(map(prod, shapes.values())) * dtype.itemsize
     target = folder / GENERATOR
-    partial = target.with_name(target.name + ".partial")
-    for old in (target, partial):
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(target, ignore_errors=True)
+    remove_leftovers(folder)
     held = min(SHARD_BYTES, size) if container == "shards" else size
     require(Need(disk=size, ram=int(1.1 * held)), this_machine(folder), f"weights in {folder}")
-    partial.mkdir(parents=True)
-    if container == "shards":
-        _write_shards(partial, shapes, dtype, seed)
-    else:
-        tensors = {name: random_tensor(name, shape, seed, dtype) for name, shape in shapes.items()}
-        torch.save({"generator": tensors}, partial / container)
-    os.replace(partial, target)
+    with atomic_path(target) as partial:
+        partial.mkdir()
+        if container == "shards":
+            _write_shards(partial, shapes, dtype, seed)
+        else:
+            parts = {name: random_tensor(name, s, seed, dtype) for name, s in shapes.items()}
+            torch.save({"generator": parts}, partial / container)
     return Written(len(shapes), sum(file.stat().st_size for file in target.iterdir()))
 
 

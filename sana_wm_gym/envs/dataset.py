@@ -12,8 +12,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.envs.recorder import VideoWriter
+from sana_wm_gym.files import atomic_path
 
 _ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
 _VIDEOS = "videos"
@@ -83,10 +82,10 @@ class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
                 f"there is a dataset {dataset!r} at {self.place}, expected a new name or version"
             )
         super().__init__(env)
-        self.place.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = Path(tempfile.mkdtemp(prefix=".recording-", dir=self.place.parent))
+        self._writing = atomic_path(self.place)
+        self._writing.partial.mkdir()
         self._storage = storage.new(
-            self._partial / "data",
+            self._writing.partial / "data",
             env.observation_space,
             env.action_space,
             _spec(env),
@@ -125,10 +124,10 @@ class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
 
         A recording without episodes leaves nothing.
         """
-        if self._partial.exists():
+        if self._writing.partial.exists():
             self._store()
             if self.episodes:
-                os.replace(self._partial, self.place)
+                self._writing.commit()
         self.discard()
         super().close()
 
@@ -144,7 +143,7 @@ class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
         if self._video is not None:
             self._video.discard()
         self._first, self._steps, self._video = None, [], None
-        shutil.rmtree(self._partial, ignore_errors=True)
+        self._writing.discard()
 
     def _store(self) -> None:
         """The running episode as a group of the file."""
@@ -183,7 +182,7 @@ class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
             return
         frames: Any = self.env.render()
         if self._video is None:
-            path = self._partial / "data" / _VIDEOS / _video_name(self.episodes)
+            path = self._writing.partial / "data" / _VIDEOS / _video_name(self.episodes)
             height, width = frames[0].shape[:2]
             fps = float(self.env.metadata["render_fps"])
             self._video = VideoWriter(path, height, width, fps)

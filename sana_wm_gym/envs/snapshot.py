@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from sana_wm_gym.camera.keys import KeyState
 from sana_wm_gym.camera.trajectory import CameraState
 from sana_wm_gym.envs.tasks.task import FreeRoam, Task
+from sana_wm_gym.files import atomic_path
 from sana_wm_gym.world.world_model import WorldModel, WorldSpec, anchor_confidence
 
 FORMAT = "sana_wm_gym/snapshot/3"
@@ -140,7 +141,7 @@ class Snapshot:
     def save(
         self, path: str | os.PathLike[str], world: WorldModel[Any], task: Task = _NO_TASK
     ) -> None:
-        """Write a safetensors file: first under a temporary name, then renamed.
+        """Write a safetensors file in one step.
 
         Args:
             path: File to write; replaced if it exists.
@@ -175,17 +176,12 @@ class Snapshot:
             "texts": texts,
         }
         text = json.dumps(header)
-        path = Path(path)
-        temporary = path.with_name(path.name + ".partial")
-        try:
+        with atomic_path(path) as partial:
             save_file(
                 {name: np.asarray(array, order="C") for name, array in arrays.items()},
-                temporary,
+                partial,
                 metadata={"format": FORMAT, "header": text, "sha256": _digest(text, arrays)},
             )
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @staticmethod
     def load(

@@ -7,7 +7,6 @@ function of (map, index), so a data folder that was deleted, or was never made, 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sana_wm_gym.camera.se3 import invert
+from sana_wm_gym.files import atomic_path
 from sana_wm_gym.models.codec import GROUP, PatchCodec
 from sana_wm_gym.models.localiser import Localiser
 from sana_wm_gym.training.walks import sample_walk
@@ -136,11 +136,10 @@ class WalkEncoder:
                     "appearance": torch.tensor(place.appearance, dtype=torch.int64),
                 }
             )
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        save_file(
-            {k: torch.stack([row[k] for row in rows]).contiguous() for k in rows[0]}, temporary
-        )
-        os.replace(temporary, path)
+        with atomic_path(path) as partial:
+            save_file(
+                {k: torch.stack([row[k] for row in rows]).contiguous() for k in rows[0]}, partial
+            )
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 from pathlib import Path
 
+from sana_wm_gym.files import atomic_path
 from sana_wm_gym.weights.world_file import EMBEDDED, read_world_file
 
 
@@ -21,10 +21,8 @@ def export(folder: Path, path: Path) -> None:
     if not weights.is_file():
         raise FileNotFoundError(f"no {weights.name} in {folder}; train first")
     read_world_file(weights)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    shutil.copy(weights, temporary)
-    os.replace(temporary, path)
+    with atomic_path(path) as partial:
+        shutil.copy(weights, partial)
 
 
 def main() -> None:

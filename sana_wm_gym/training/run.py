@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
-import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -18,6 +16,7 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from sana_wm_gym.files import atomic_path, remove_leftovers, write_json, write_text
 from sana_wm_gym.models.codec import PatchCodec
 from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
 from sana_wm_gym.models.numerics import EXACT
@@ -77,6 +76,7 @@ class Run:
         self.config = config
         self.folder = Path(config.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.folder)
         surfaces = [generate_scene(scene).surfaces for scene in config.scenes]
         if len(set(surfaces)) > 1:
             raise ValueError("given maps with different surfaces; expected the same words for all")
@@ -107,22 +107,21 @@ class Run:
                 raise ValueError(f"given init={source}; expected a world file or a run's folder")
             for name in (CODEC, LOCALISER, CHECKPOINT, *LOGS):
                 if (source / name).exists() and not (self.folder / name).exists():
-                    temporary = self.folder / f"{name}.partial"
-                    shutil.copy(source / name, temporary)
-                    os.replace(temporary, self.folder / name)
+                    with atomic_path(self.folder / name) as partial:
+                        shutil.copy(source / name, partial)
             return None
         file = read_world_file(source)
         if not (self.folder / CODEC).exists():
-            save_atomically(file.codec.state_dict(), self.folder / CODEC)
+            save(file.codec.state_dict(), self.folder / CODEC)
         if file.localiser is not None and not (self.folder / LOCALISER).exists():
-            save_atomically(file.localiser.state_dict(), self.folder / LOCALISER)
+            save(file.localiser.state_dict(), self.folder / LOCALISER)
         return file
 
     def _codec(self, report: Callable[[str], None]) -> PatchCodec:
         path, config = self.folder / CODEC, self.config
         if not path.exists():
             codec = fit_codec(config.codec, config.codec_fit, config.scenes, config.size, report)
-            save_atomically(codec.state_dict(), path)
+            save(codec.state_dict(), path)
         codec = PatchCodec(config.codec)
         load(codec, load_file(path), path)
         return codec.eval()
@@ -145,7 +144,7 @@ class Run:
                 foreign=foreign_frames(others, 5, rng, config.size) if others else None,
                 report=lambda progress: report(line_of(progress)),
             )
-            save_atomically(localiser.state_dict(), path)
+            save(localiser.state_dict(), path)
         localiser = Localiser(LocaliserConfig(size=config.size))
         load(localiser, load_file(path), path)
         return localiser.eval()
@@ -176,9 +175,7 @@ class Run:
             return
         header, *rows = path.read_text().splitlines()
         kept = [row for row in rows if int(row.split(",")[0]) <= step]
-        temporary = path.with_suffix(".partial")
-        temporary.write_text("\n".join([header, *kept]) + "\n")
-        os.replace(temporary, path)
+        write_text(path, "\n".join([header, *kept]) + "\n")
 
     def encoder(self) -> WalkEncoder:
         """What encodes the run's walks."""
@@ -195,21 +192,17 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint and the averaged weights as a world file, each in one move."""
-        path = self.folder / CHECKPOINT
-        temporary = path.with_suffix(".partial")
-        torch.save(
-            {
-                "model": self.model.state_dict(),
-                "average": self.average.state_dict(),
-                "muon": self.optimizer.muon.state_dict(),
-                "adamw": self.optimizer.adamw.state_dict(),
-                "fresh_from": self.optimizer.fresh_from,
-                "step": self.done,
-                "cpu_hours": self.cpu_hours,
-            },
-            temporary,
-        )
-        os.replace(temporary, path)
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "muon": self.optimizer.muon.state_dict(),
+            "adamw": self.optimizer.adamw.state_dict(),
+            "fresh_from": self.optimizer.fresh_from,
+            "step": self.done,
+            "cpu_hours": self.cpu_hours,
+        }
+        with atomic_path(self.folder / CHECKPOINT) as partial:
+            torch.save(state, partial)
         self.export(self.folder / "tiny.safetensors")
 
     def export(self, path: Path) -> None:
@@ -260,7 +253,7 @@ class Run:
 
     def write_config(self) -> None:
         """Keep the run's settings next to its weights."""
-        (self.folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2))
+        write_json(self.folder / "config.json", asdict(self.config))
 
 
 def load(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
@@ -284,8 +277,7 @@ def line_of(progress: LocaliserProgress) -> str:
     )
 
 
-def save_atomically(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write a safetensors file under a temporary name, then rename."""
-    temporary = path.with_suffix(".partial")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-    os.replace(temporary, path)
+def save(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write a safetensors file in one step."""
+    with atomic_path(path) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)

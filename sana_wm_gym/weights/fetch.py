@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sana_wm_gym.files import write_json
 from sana_wm_gym.weights.preflight import Machine, Need, require, this_machine
 from sana_wm_gym.weights.releases import Component, Release
 
@@ -233,6 +234,4 @@ def _read_record(cache: Path) -> dict[str, str]:
 
 def _record(cache: Path, hub_id: str, commit: str) -> None:
     record = _read_record(cache) | {hub_id: commit}
-    partial = cache / f"{RECORD}.{os.getpid()}.partial"
-    partial.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(partial, cache / RECORD)
+    write_json(cache / RECORD, dict(sorted(record.items())))

@@ -7,7 +7,6 @@ without storage, so the peak stays within a few hundredths of the result.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sana_wm_gym.files import atomic_path
 from sana_wm_gym.models.numerics import Numerics
 from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
 from sana_wm_gym.weights.containers import Container, open_container
@@ -165,9 +165,8 @@ def save_generator(path: Path, model: SanaWM, variant: Variant) -> None:
     if path.suffix != ".safetensors":
         raise ValueError(f"given {path}; expected a name that ends in .safetensors")
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"format": "pt", METADATA_VARIANT: str(variant)})
-    os.replace(partial, path)
+    with atomic_path(path) as partial:
+        save_file(tensors, partial, metadata={"format": "pt", METADATA_VARIANT: str(variant)})
 
 
 def generator_bytes(config: SanaWMConfig, dtype: torch.dtype) -> int:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from sana_wm_gym.files import atomic_path
 from sana_wm_gym.models.text import Prompt, PromptEmbedding, TextEncoder
 
 FORMAT = "sana_wm_gym/prompt/1"
@@ -45,7 +44,7 @@ class PromptKey:
 
 
 def write_embedding(path: Path, key: PromptKey, embedding: PromptEmbedding) -> None:
-    """Write an encoded prompt under a temporary name, then rename.
+    """Write an encoded prompt in one step.
 
     Raises:
         ValueError: The features are not finite.
@@ -57,15 +56,8 @@ def write_embedding(path: Path, key: PromptKey, embedding: PromptEmbedding) -> N
         "features": embedding.features.detach().cpu().contiguous(),
         "mask": embedding.mask.cpu().contiguous(),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata={"sana_wm_gym": header})
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic_path(path) as partial:
+        save_file(tensors, partial, metadata={"sana_wm_gym": header})
 
 
 def read_embedding(path: Path) -> tuple[PromptKey, PromptEmbedding]:

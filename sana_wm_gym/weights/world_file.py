@@ -8,7 +8,6 @@ half precision and computed with in float32.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sana_wm_gym.files import atomic_path
 from sana_wm_gym.models.codec import CodecConfig, PatchCodec
 from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
 from sana_wm_gym.models.numerics import EXACT
@@ -54,7 +54,7 @@ class WorldFile:
 
 
 def write_world_file(path: Path, world: WorldFile) -> None:
-    """Write a world file under a temporary name, then rename.
+    """Write a world file in one step.
 
     Raises:
         ValueError: A weight does not fit half precision.
@@ -74,9 +74,8 @@ def write_world_file(path: Path, world: WorldFile) -> None:
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} holds values that float16 cannot hold")
-    temporary = path.with_suffix(".partial")
-    save_file(tensors, temporary, metadata={"sana_wm_gym": json.dumps(header)})
-    os.replace(temporary, path)
+    with atomic_path(path) as partial:
+        save_file(tensors, partial, metadata={"sana_wm_gym": json.dumps(header)})
 
 
 def read_world_file(path: Path) -> WorldFile:

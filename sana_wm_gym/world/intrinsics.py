@@ -8,7 +8,6 @@ Neither the package nor its weights come with this project. The network wants a 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from sana_wm_gym.files import sha256
 from sana_wm_gym.weights.containers import open_container
 
 Array = npt.NDArray[np.float64]
@@ -158,6 +158,4 @@ def load_pi3x(weights: Path, device: torch.device | str | None = None) -> RayInt
             found = network(torch.from_numpy(image)[None, None].to(device))["rays"]
         return np.asarray(found[0, 0].double().cpu().numpy())
 
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-    return RayIntrinsics(f"pi3x@{digest}", rays)
+    return RayIntrinsics(f"pi3x@{sha256(weights)[:12]}", rays)

@@ -113,7 +113,7 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
             raise StoppedError
         rename(source, target)
 
-    monkeypatch.setattr("agents.training.checkpoint.os.replace", stop)
+    monkeypatch.setattr(os, "replace", stop)
 
 
 def test_a_run_stopped_in_warm_up_and_when_memory_is_full_goes_on_to_the_same_bytes(

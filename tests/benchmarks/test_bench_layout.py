@@ -438,7 +438,7 @@ def test_failed_writes_leave_what_was_there(bench):
     with pytest.raises(ValueError, match="JSON"):
         write_bench(bench, "simple", [bad], [picture(1)])
     assert read_text(manifest(bench)) == before
-    assert not list(bench.rglob("*.partial"))
+    assert not list(bench.rglob(".partial-*"))
 
 
 def test_splits_have_two_names():

@@ -29,7 +29,6 @@ from benchmarks.world_scores import (
 )
 from sana_wm_gym.metrics import SCALE_ONLY
 from sana_wm_gym.metrics.estimators.protocol import EstimatorInfo, OracleEstimator, PoseEstimate
-from sana_wm_gym.provenance import write_json
 from sana_wm_gym.training.validation import chunk_psnr, held_out_clips, roll
 from sana_wm_gym.weights.world_file import read_world_file
 from sana_wm_gym.world.appearance import prompt_of
@@ -258,14 +257,6 @@ def test_training_curve(tmp_path, capsys):
     assert draw_curve([str(tmp_path), "--out", str(out)]) == 0
     assert [path.name for path in out.parent.iterdir()] == ["curve.png"]
     assert np.asarray(Image.open(out)).std() > 0
-
-
-def test_json_refuses_nan_and_keeps_the_old_file(tmp_path):
-    path = tmp_path / "numbers.json"
-    write_json(path, {"a": 1.0})
-    with pytest.raises(ValueError, match="JSON compliant"):
-        write_json(path, {"a": float("nan")})
-    assert json.loads(path.read_text()) == {"a": 1.0}
 
 
 QUICK = ["--clips", "2", "--chunks", "2", "--long-clips", "2", "--long-chunks", "3"]

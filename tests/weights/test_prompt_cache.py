@@ -77,7 +77,7 @@ def test_an_encoder_is_loaded_once_per_set_and_let_go(tmp_path: Path) -> None:
     assert loads.asked[1] == [Prompt("a garden")]
     cache.embed("gemma@2", PROMPTS[:1], loads)
     assert loads.asked[2] == PROMPTS[:1]
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob(".partial-*"))
 
 
 @settings(max_examples=30, deadline=None)

@@ -8,7 +8,6 @@ benchmark does, and the poses at the same stride.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.camera.se3 import invert, relative_to_first
+from sana_wm_gym.files import sha256
 from sana_wm_gym.metrics.estimators.protocol import (
     EstimatorInfo,
     Frames,
@@ -125,7 +125,7 @@ def load_pi3x(weights: Path, device: str = "cuda") -> NetworkEstimator:
             found = network(torch.from_numpy(images)[None].to(device))["camera_poses"]
         return np.asarray(found[0].double().cpu().numpy())
 
-    return NetworkEstimator("pi3x", _digest(weights), pi3x_size, cameras)
+    return NetworkEstimator("pi3x", sha256(weights)[:12], pi3x_size, cameras)
 
 
 def load_vggt(weights: Path, device: str = "cuda") -> NetworkEstimator:
@@ -157,7 +157,7 @@ def load_vggt(weights: Path, device: str = "cuda") -> NetworkEstimator:
         poses[:, :3] = world_to_camera[0].double().cpu().numpy()
         return np.asarray(invert(poses))
 
-    return NetworkEstimator("vggt", _digest(weights), vggt_size, cameras)
+    return NetworkEstimator("vggt", sha256(weights)[:12], vggt_size, cameras)
 
 
 def pi3x_size(height: int, width: int) -> tuple[int, int]:
@@ -189,9 +189,3 @@ def _fill(network: Any, tensors: Any, weights: Path) -> None:
     missing, _ = network.load_state_dict(tensors, strict=False)
     if missing:
         raise ValueError(f"{weights} lacks {len(missing)} tensors, first {missing[0]}")
-
-
-def _digest(weights: Path) -> str:
-    """First digits of the file's SHA-256: which weights these are."""
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
