@@ -93,7 +93,8 @@ def probe(path: PathLike) -> VideoInfo:
             height=height,
             width=width,
             frames=len(stamps),
-            duration=float(np.ptp(times) if len(times) else 0) + float(1 / rate),
+            # Raw streams have no time stamps.
+            duration=float(np.ptp(times) + 1 / rate if len(times) else len(stamps) / rate),
             rate=rate,
             varies=varies,
             rotation=frame.rotation,
@@ -301,13 +302,15 @@ def _shown(path: Path) -> Iterator[VideoFrame]:
     """See `read_video`."""
     convert, first, last = None, 0.0, 0.0
     with _opened(path) as (container, stream), _errors(path):
+        tick, period = float(stream.time_base or 1), float(1 / (stream.guessed_rate or 25))
         for frame in _deinterlaced(_decoded(container, stream, path)):
+            time = frame.time
+            if container.format.name == "avi":  # knows in which order frames are decoded alone
+                time = None if frame.dts is None else frame.dts * tick
             if convert is None:
-                convert, first = _converter(frame, stream, path), frame.time or 0.0
-            elif frame.time is None or frame.time - first <= last:
-                last += float(1 / (stream.guessed_rate or 25))  # avi and raw streams lack times
+                convert, first = _converter(frame, stream, path), time or 0.0
             else:
-                last = frame.time - first
+                last = last + period if time is None or time - first <= last else time - first
             yield VideoFrame(convert(frame), last)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.bench.files import replacing
-from benchmarks.control.videos import Frames
+from sana_wm_gym.video import Frames
 
 COLUMNS = 7
 _LARGEST = 128  # pixels across; smaller frames keep their size
