@@ -29,7 +29,6 @@ Frames = npt.NDArray[np.uint8]
 PathLike = str | os.PathLike[str]
 
 MAX_PIXELS = 2**26  # of a frame that is read; 8K has half as many
-
 # Pictures, text and lists of other files, which FFmpeg opens as if they were videos.
 _NO_VIDEO = re.compile(r".*_pipe|image2|tty|hls|dash|concat|lavfi")
 _BROADCAST = {"mpegts", "mpeg", "h264", "hevc"}  # may begin in the middle of a stream
@@ -46,8 +45,7 @@ class VideoError(ValueError):
     """
 
     def __init__(self, code: str, path: Path | None, message: str) -> None:
-        self.code = code
-        self.path = path
+        self.code, self.path = code, path
         super().__init__(f"{path}: {message}" if path else message)
 
 
@@ -93,7 +91,6 @@ def probe(path: PathLike) -> VideoInfo:
             height=height,
             width=width,
             frames=len(stamps),
-            # Raw streams have no time stamps.
             duration=float(np.ptp(times) + 1 / rate if len(times) else len(stamps) / rate),
             rate=rate,
             varies=varies,
@@ -115,21 +112,13 @@ def read_video(path: PathLike) -> Iterator[VideoFrame]:
         VideoError: At once where the file is missing or no video; at the frame where a stream
             turns out to be damaged; at the end where it is shorter than its header says.
     """
-    path = Path(path)
-    with _opened(path):
-        pass
-    return _shown(path)
+    with _opened(Path(path)):
+        return _shown(Path(path))
 
 
 def read_frames(path: PathLike, limit: int | None = None) -> tuple[Frames, npt.NDArray[np.float64]]:
-    """Frames of a video in one array, at most the first `limit`, and their times.
-
-    Returns:
-        uint8 [n, height, width, 3] and float64 [n] seconds.
-
-    Raises:
-        VideoError: See `read_video`.
-    """
+    """Frames of a video as uint8 [n, height, width, 3], at most the first `limit`, and their times
+    as float64 [n] in seconds. Errors are those of `read_video`."""
     info = probe(path)
     count = info.frames if limit is None else min(limit, info.frames)
     frames = np.empty((count, info.height, info.width, 3), np.uint8)
@@ -167,17 +156,17 @@ class VideoWriter:
     ) -> None:
         if not 0 < fps < float("inf"):
             raise ValueError(f"fps is {fps}, expected a positive number")
-        self.path = Path(path)
-        if self.path.suffix.lower() != ".mp4":
-            raise ValueError(f"video path is {self.path}, expected a name ending in '.mp4'")
+        self.path = path = Path(path)
+        if path.suffix.lower() != ".mp4":
+            raise ValueError(f"video path is {path}, expected a name ending in '.mp4'")
         try:
             av.Codec("libx264", "w")
         except ValueError as error:
-            raise VideoError("not_written", self.path, "PyAV has no encoder libx264") from error
+            raise VideoError("not_written", path, "PyAV has no encoder libx264") from error
         if not isinstance(fps, Fraction):  # 29.97002997 is 30000/1001
             fps = Fraction(float(fps)).limit_denominator(2**15)
         self.fps = fps
-        self._partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.partial")
+        self._partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         self._near_lossless = near_lossless
         self._container: OutputContainer | None = None
         self._frames = 0
@@ -207,7 +196,7 @@ class VideoWriter:
             with _opened(self._partial) as (container, stream), _errors(self._partial):
                 count = sum(bool(p.size) and not p.is_corrupt for p in container.demux(stream))
             if count != self._frames:
-                found = f"{count} frames are in the file, {self._frames} were encoded"
+                found = f"{count} of {self._frames} frames are in the file"
                 raise VideoError("not_written", self.path, found)
             os.replace(self._partial, self.path)
         finally:
@@ -225,10 +214,7 @@ class VideoWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
+        self.close() if kind is None else self.discard()
 
     def _start(self, frame: Frames) -> None:
         if np.ndim(frame) != 3 or frame.shape[2] != 3:
@@ -240,8 +226,8 @@ class VideoWriter:
         with _errors(self.path, "not_written"):
             # "file:", or FFmpeg takes a colon in the name for a protocol.
             self._container = av.open(f"file:{self._partial}", "w", format="mp4")
-        options = {"crf": "4" if self._near_lossless else "10"}
-        self._stream = stream = self._container.add_stream("libx264", self.fps, options=options)
+        crf = {"crf": "4" if self._near_lossless else "10"}
+        self._stream = stream = self._container.add_stream("libx264", self.fps, options=crf)
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuv444p" if self._near_lossless else "yuv420p"
         # libx264's lookahead threads cost more than they bring at these sizes.
@@ -256,12 +242,7 @@ class VideoWriter:
 def write_video(
     path: PathLike, frames: Iterable[Frames], fps: float | Fraction, *, near_lossless: bool = False
 ) -> None:
-    """Write frames, taken one at a time, with a `VideoWriter`.
-
-    Raises:
-        ValueError: There is no frame, or one that `VideoWriter` refuses.
-        VideoError: The file could not be written whole.
-    """
+    """Write frames, at least one and taken one at a time. Errors are those of `VideoWriter`."""
     with VideoWriter(path, fps, near_lossless=near_lossless) as writer:
         writer.add(frames)
         if not writer._frames:
@@ -286,26 +267,24 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     with _errors(path):
         container = av.open(f"file:{path}", metadata_errors="replace")
     with container:
-        kind = container.format.name
-        if _NO_VIDEO.fullmatch(kind):
+        if _NO_VIDEO.fullmatch(kind := container.format.name):
             raise VideoError("corrupt_video", path, f"its format is {kind}, expected a video")
         stream = container.streams.best("video")
-        if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
+        cover = av.stream.Disposition.attached_pic
+        if not isinstance(stream, VideoStream) or stream.disposition & cover:
             raise VideoError("corrupt_video", path, "has no video stream")
-        assert isinstance(stream, VideoStream)
         if stream.codec_context is None:
             raise VideoError("corrupt_video", path, "FFmpeg has no decoder for its codec")
         yield container, stream
 
 
 def _shown(path: Path) -> Iterator[VideoFrame]:
-    """See `read_video`."""
     convert, first, last = None, 0.0, 0.0
     with _opened(path) as (container, stream), _errors(path):
         tick, period = float(stream.time_base or 1), float(1 / (stream.guessed_rate or 25))
         for frame in _deinterlaced(_decoded(container, stream, path)):
-            time = frame.time
-            if container.format.name == "avi":  # knows in which order frames are decoded alone
+            time: float | None = frame.time
+            if container.format.name == "avi":  # has times of decoding alone
                 time = None if frame.dts is None else frame.dts * tick
             if convert is None:
                 convert, first = _converter(frame, stream, path), time or 0.0
@@ -352,7 +331,7 @@ def _decoded(container: InputContainer, stream: VideoStream, path: Path) -> Iter
 
 
 def _declared_end(container: InputContainer, stream: VideoStream) -> float:
-    """Seconds at which the headers say that the video ends; 0 where they do not."""
+    """When the headers say that the video ends, in seconds; 0 where they do not."""
     if tag := re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", "")):
         hours, minutes, seconds = map(float, tag.groups())
         return 3600 * hours + 60 * minutes + seconds
@@ -389,15 +368,12 @@ def _converter(
     """Stored frame to RGB as it is shown; size and rotation are those of the first frame."""
     width, height = max(1, round(first.width * (stream.sample_aspect_ratio or 1))), first.height
     if width * height > MAX_PIXELS:
-        found = f"its frames are {width} x {height}, expected at most {MAX_PIXELS} pixels"
-        raise VideoError("corrupt_video", path, found)
-    data: Any = None
-    with suppress(ValueError):  # side data that PyAV has no name for
-        data = first.side_data.get("DISPLAYMATRIX")
-    # Shown x = a x + c y, y = b x + d y; the nearest quarter turn is taken.
-    matrix = [1, 0, 0, 0, 1] if data is None else np.frombuffer(bytes(data), np.int32).tolist()
-    a, b, _, c, d = matrix[:5]
-    swapped = abs(b) + abs(c) > abs(a) + abs(d)
+        raise VideoError("corrupt_video", path, f"its frames are {width} x {height}, too large")
+    a, b, c, d = 1, 0, 0, 1  # shown x = a x + c y, y = b x + d y
+    with suppress(KeyError, ValueError):  # there is none, or data that PyAV has no name for
+        sides: Any = first.side_data
+        a, b, _, c, d = np.frombuffer(bytes(sides["DISPLAYMATRIX"]), np.int32)[:5].tolist()
+    swapped = abs(b) + abs(c) > abs(a) + abs(d)  # the nearest quarter turn
     across, down = (c, b) if swapped else (a, d)
 
     def convert(frame: av.VideoFrame) -> Frames:

@@ -35,7 +35,7 @@ from benchmarks.control.videos import Clip, read_clip
 from sana_wm_gym.metrics import MixedScoresError
 from sana_wm_gym.metrics.estimators import OracleEstimator, RotationOnly
 from sana_wm_gym.metrics.estimators.protocol import EstimatorInfo, PoseEstimate
-from sana_wm_gym.video import VideoError, write_video
+from sana_wm_gym.video import VideoError, VideoWriter, write_video
 from sana_wm_gym.world.procedural import ProceduralWorld, generate_scene, render
 from sana_wm_gym.world.replay import Clip as ReplayClip
 from sana_wm_gym.world.replay import ReplayWorld
@@ -584,6 +584,22 @@ def test_what_nobody_expected_is_a_failure_of_that_scene(bench, tmp_path, monkey
     assert "MemoryError: too large" in codes["unexpected"]
 
 
+def test_a_video_that_could_not_be_written_is_made_again(bench, tmp_path, monkeypatch):
+    real = VideoWriter._encode
+
+    def full(writer, frame):
+        if frame is None:
+            raise VideoError("not_written", writer.path, "No space left on device")
+        real(writer, frame)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoWriter, "_encode", full)
+        assert run(config(bench, tmp_path)) == 1
+    assert {result["code"] for result in results(tmp_path).values()} == {"not_written"}
+    assert not list(tmp_path.rglob("*.mp4*"))
+    assert run(config(bench, tmp_path)) == 0
+
+
 def test_known_and_estimated_poses_are_never_averaged(bench, tmp_path):
     settings = config(bench, tmp_path)
     assert run(settings) == 0
@@ -604,7 +620,7 @@ def foreign(bench, folder, split, fps, name):
     for one in read_bench(bench, split):
         frames = round((VIDEO - 1) * fps / 16) + 1
         blank = Clip(np.zeros((frames, 48, 64, 3), np.uint8), fps, Path("v.mp4"))
-        write_video(folder / name.format(one.id), true_video(one, blank), fps)
+        write_video(folder / name.format(one.id), true_video(one, blank), fps, near_lossless=True)
 
 
 @pytest.fixture
@@ -668,7 +684,7 @@ def test_short_videos_fail_or_are_scored_in_part(bench, tmp_path, scorer):
     folder.mkdir()
     for one in read_bench(bench, "simple"):
         blank = Clip(np.zeros((32, 32, 32, 3), np.uint8), 16.0, Path("v.mp4"))
-        write_video(folder / f"{one.id}.mp4", true_video(one, blank), 16.0)
+        write_video(folder / f"{one.id}.mp4", true_video(one, blank), 16.0, near_lossless=True)
     command = ("--videos", folder, "--bench", bench, "--split", "simple", "--out")
     assert scorer(*command, tmp_path / "a") == 1
     assert {result["code"] for result in results(tmp_path / "a").values()} == {"too_short"}
