@@ -33,11 +33,11 @@ from rich.progress import track
 from agents.pictures import draw_path, side_by_side
 from agents.tour import plan_tour
 from sana_wm_gym import ENV_ID, __version__
-from sana_wm_gym.envs import write_video
 from sana_wm_gym.files import write_json
 from sana_wm_gym.metrics import PoseScore, RolloutScore, psnr, score_rollout
 from sana_wm_gym.metrics.estimators import LKBundleAdjustment
 from sana_wm_gym.metrics.estimators.protocol import PoseEstimate, PoseEstimator
+from sana_wm_gym.video import write_video
 from sana_wm_gym.world.catalogue import WORLDS, load_world
 from sana_wm_gym.world.procedural import scene_of
 from sana_wm_gym.world.renderer import render

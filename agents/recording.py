@@ -16,9 +16,10 @@ from agents.episode_video import Film, pages
 from agents.planners import Plan, Planner, ScriptedExpert
 from agents.training.config import require_whole
 from sana_wm_gym import ENV_IDS
-from sana_wm_gym.envs import SanaWMEnv, write_video
-from sana_wm_gym.envs.dataset import DatasetRecorder, dataset_path, open_dataset, read_video
+from sana_wm_gym.envs import SanaWMEnv
+from sana_wm_gym.envs.dataset import DatasetRecorder, dataset_path, open_dataset, video_path
 from sana_wm_gym.provenance import provenance
+from sana_wm_gym.video import probe, read_frames, write_video
 
 
 @dataclass(frozen=True)
@@ -171,14 +172,14 @@ def film_episode(dataset: Any, episode: int, path: str | Path) -> None:
         FileNotFoundError: The episode was not filmed.
         ValueError: No camera was recorded, or the path has another ending.
     """
-    frames, fps = read_video(dataset, episode)
+    video = video_path(dataset, episode)
     found = dataset[episode]
     if found.infos is None or "c2w" not in found.infos:
         raise ValueError(f"episode {episode} of {dataset.id} has no 'c2w' in its infos")
     poses = found.infos["c2w"]
     goal = found.observations.get("goal") if isinstance(found.observations, dict) else None
     film = Film(
-        frames=frames,
+        frames=read_frames(video)[0],
         # The first frame's pose is recorded as often as a chunk has frames.
         c2w=np.concatenate([poses[0, :1], *poses[1:]]),
         captions=[
@@ -186,4 +187,4 @@ def film_episode(dataset: Any, episode: int, path: str | Path) -> None:
         ],
         goal=goal[0] if goal is not None and goal.ndim == 4 else None,
     )
-    write_video(path, pages(film), fps)
+    write_video(path, pages(film), probe(video).rate)

@@ -4,10 +4,11 @@
     python -m benchmarks.score --videos DIR --bench DIR --split simple   # a folder of <scene>.mp4
 
 DIR holds simple_60s/<scene>_generated.mp4 and hard_60s/..., as in SANA-WM-Bench results, or just
-<scene>.mp4 (or <scene>_generated.mp4) for one split. Videos may have any size and frame rate:
-they are matched with the commanded poses by time, and intrinsics follow the resize and centre crop
-that brings the bench's first frame to their size. A scene without a video is a failure with its
-code, and coverage stands next to every mean.
+<scene>.mp4 (or <scene>_generated.mp4) for one split; .mov, .m4v, .mkv, .webm and .avi serve as
+well, in any case. Videos may have any size and frame rate: they are matched with the commanded
+poses by time, and intrinsics follow the resize and centre crop that brings the bench's first frame
+to their size. A scene without a video is a failure with its code, and coverage stands next to every
+mean. Videos that no scene is named after are listed.
 
 OUT gets report.html, report.md, summary.json, scenes/<split>/<scene>.json, and eval_poses.json in
 the published layout. Stop it whenever you like: the same command goes on where it stopped.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -34,6 +35,8 @@ from benchmarks.control.running import run, scoring_identity
 from benchmarks.control.score_video import Scoring
 from sana_wm_gym.metrics.estimators import LKBundleAdjustment
 from sana_wm_gym.provenance import provenance
+
+SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 
 
 def video_folders(videos: Path, asked: Sequence[str]) -> dict[Split, Path]:
@@ -69,10 +72,24 @@ def video_folders(videos: Path, asked: Sequence[str]) -> dict[Split, Path]:
     return {splits[0]: videos}
 
 
+def videos_in(folder: Path) -> dict[str, Path]:
+    """Videos of a folder by name without suffix, mp4 first."""
+    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    found.sort(key=lambda path: (SUFFIXES.index(path.suffix.lower()), path), reverse=True)
+    return {path.stem: path for path in found}
+
+
 def video_of(folder: Path, scene: str) -> Path:
     """The video of a scene under either of its names; the published one where there is none."""
-    published, plain = folder / f"{scene}_generated.mp4", folder / f"{scene}.mp4"
-    return plain if plain.is_file() and not published.is_file() else published
+    found = videos_in(folder)
+    published = f"{scene}_generated"
+    return found.get(published) or found.get(scene) or folder / f"{published}.mp4"
+
+
+def unused(folder: Path, scenes: Iterable[str]) -> list[str]:
+    """Names of videos that belong to no scene."""
+    used = {video_of(folder, scene) for scene in scenes}
+    return sorted(path.name for path in set(videos_in(folder).values()) - used)
 
 
 def method_info(videos: Path) -> MethodInfo | None:
@@ -112,6 +129,10 @@ def score(options: argparse.Namespace, console: Console) -> int:
         for split, folder in folders.items()
         for entry in list_scenes(bench, split)
     ]
+    for split, folder in folders.items():
+        if left := unused(folder, [job.entry.id for job in jobs if job.entry.split == split]):
+            names = ", ".join(left)
+            console.print(f"not scored, no {split} scene has this name: {names}", soft_wrap=True)
     source = {**provenance("benchmarks.score"), "run": who}
     launch = launcher_of(options.launcher, options.ray_address)
     return run(jobs, out, out / "results", name, source, options.workers, launch, console)

@@ -17,8 +17,8 @@ from agents.training.algorithms import Observations, Policy
 from agents.training.config import EvaluationSettings
 from agents.training.intervals import Estimate, estimate
 from agents.training.worlds import draw_start
-from sana_wm_gym.envs.recorder import VideoWriter
 from sana_wm_gym.envs.simulation import Simulation
+from sana_wm_gym.video import VideoWriter
 from sana_wm_gym.world.world_model import WorldModel
 
 
@@ -126,18 +126,18 @@ def evaluate_policy(
             batch = list(seeds[first : first + settings.rows])
             filmed = 0 if videos is None else max(0, settings.videos - first)
             films = [
-                _film(simulation, videos / f"episode-{seed}.mp4")
+                VideoWriter(videos / f"episode-{seed}.mp4", simulation.world.spec.fps)
                 for seed in batch[:filmed]
                 if videos is not None
             ]
             try:
                 results += _play(policy, simulation, batch, settings, starts_from, films)
+                for film in films:
+                    film.close()
             except BaseException:
                 for film in films:
                     film.discard()
                 raise
-            for film in films:
-                film.close()
     return Evaluation(simulation.world.spec.name, simulation.task.name, tuple(results))
 
 
@@ -194,8 +194,3 @@ def _stack(views: Sequence[Any]) -> Observations:
     if isinstance(views[0], dict):
         return {name: np.stack([view[name] for view in views]) for name in views[0]}
     return np.stack(views)
-
-
-def _film(simulation: Simulation, path: Path) -> VideoWriter:
-    spec = simulation.world.spec
-    return VideoWriter(path, spec.height, spec.width, spec.fps)

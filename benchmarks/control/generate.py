@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from benchmarks.bench.layout import BenchScene
 from benchmarks.control.meter import Cost, Meter
-from benchmarks.control.videos import SAME_RATE, Frames, VideoError, write_video
+from benchmarks.control.videos import SAME_RATE
 from sana_wm_gym.camera.image import centre_crop, crop_image, crop_intrinsics
 from sana_wm_gym.camera.trajectory import CameraTrajectory
+from sana_wm_gym.video import Frames, VideoError, VideoWriter
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldModel
 
 Array = npt.NDArray[np.float64]
@@ -68,9 +69,11 @@ def generate(world: WorldModel[Any], scene: BenchScene, seed: int, path: Path) -
     )
     camera = CameraTrajectory(whole_chunks(scene.c2w), intrinsics, spec.width, spec.height)
     meter = Meter()
-    write_video(
-        path, _frames(world, start, camera, seed, scene.expected_video_frames, meter), spec.fps
-    )
+    wanted = scene.expected_video_frames
+    # Poses and PSNR are read from the file again.
+    with VideoWriter(path, spec.fps, near_lossless=True) as video:
+        for frames in _frames(world, start, camera, seed, wanted, meter):
+            video.add(frames)
     return meter.cost(len(camera) - 1)
 
 

@@ -19,10 +19,11 @@ from benchmarks.control.generate import generate, scene_seed
 from benchmarks.control.pictures import write_strip
 from benchmarks.control.run_folder import RunFolder, differ, read_json, scene_digest
 from benchmarks.control.score_video import Scoring, asked, score_video
-from benchmarks.control.videos import SAME_RATE, Clip, VideoError, read_video
+from benchmarks.control.videos import SAME_RATE, Clip, read_clip
 from benchmarks.control.worlds import open_world
 from sana_wm_gym.files import sha256, write_json
 from sana_wm_gym.provenance import commit, device
+from sana_wm_gym.video import VideoError
 
 Result = dict[str, Any]
 
@@ -151,7 +152,7 @@ def _video(job: Job, scene: BenchScene, folder: RunFolder) -> tuple[Clip, Mappin
     """The video, made if need be, and what making it took."""
     source, entry = job.source, job.entry
     if isinstance(source, Given):
-        clip = read_video(source.path, source.fps)
+        clip = read_clip(source.path, source.fps)
         said = source.declared_fps
         if source.fps is None and said is not None and abs(clip.fps - said) >= SAME_RATE:
             message = f"its rate is {clip.fps:g} Hz, method_info.json says {said:g} Hz"
@@ -171,7 +172,7 @@ def _video(job: Job, scene: BenchScene, folder: RunFolder) -> tuple[Clip, Mappin
             "cost": {**asdict(cost), "frames_per_s": cost.frames_per_s},
         }
         write_json(record, made)
-    return read_video(path), made["cost"]
+    return read_clip(path), made["cost"]
 
 
 Launcher = Callable[[Sequence[Job], int], Iterator[Result]]

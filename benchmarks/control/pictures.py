@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.control.videos import Frames
 from sana_wm_gym.files import atomic_path
+from sana_wm_gym.video import Frames
 
 COLUMNS = 7
 _LARGEST = 128  # pixels across; smaller frames keep their size

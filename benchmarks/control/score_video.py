@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from benchmarks.bench.layout import BenchScene
 from benchmarks.control.generate import fitted_intrinsics
-from benchmarks.control.videos import SAME_RATE, Clip, Frames, VideoError
+from benchmarks.control.videos import SAME_RATE, Clip
 from sana_wm_gym.camera.se3 import from_rotation_translation
 from sana_wm_gym.metrics import (
     RELEASE,
@@ -34,6 +34,7 @@ from sana_wm_gym.metrics import (
 from sana_wm_gym.metrics.drift import windows
 from sana_wm_gym.metrics.estimators.protocol import PoseEstimate, PoseEstimator
 from sana_wm_gym.metrics.pose_checks import PathPair
+from sana_wm_gym.video import Frames, VideoError
 from sana_wm_gym.world.renderer import render
 from sana_wm_gym.world.scenes import generate_scene
 

@@ -1,7 +1,7 @@
 """Gymnasium environments around a world model."""
 
 from sana_wm_gym.envs.online_metrics import KnownCamera, OnlineCameraMetrics
-from sana_wm_gym.envs.recorder import ChunkVideoRecorder, VideoWriter, write_video
+from sana_wm_gym.envs.recorder import ChunkVideoRecorder
 from sana_wm_gym.envs.sana_wm_env import SanaWMEnv
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.snapshot import Episode, Snapshot
@@ -16,6 +16,4 @@ __all__ = [
     "SanaWMVectorEnv",
     "Simulation",
     "Snapshot",
-    "VideoWriter",
-    "write_video",
 ]

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium as gym
-import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.envs.recorder import VideoWriter
 from sana_wm_gym.files import atomic_path
+from sana_wm_gym.video import VideoWriter
 
 _ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
 _VIDEOS = "videos"
@@ -183,9 +182,7 @@ class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
         frames: Any = self.env.render()
         if self._video is None:
             path = self._writing.partial / "data" / _VIDEOS / _video_name(self.episodes)
-            height, width = frames[0].shape[:2]
-            fps = float(self.env.metadata["render_fps"])
-            self._video = VideoWriter(path, height, width, fps)
+            self._video = VideoWriter(path, float(self.env.metadata["render_fps"]))
         self._video.add(frames)
 
 
@@ -219,15 +216,12 @@ def open_dataset(dataset: str, folder: str | os.PathLike[str] | None = None) -> 
     return _minari().MinariDataset(place / "data")
 
 
-def read_video(dataset: Any, episode: int) -> tuple[npt.NDArray[np.uint8], float]:
-    """Every frame of a recorded episode, as the video keeps them.
+def video_path(dataset: Any, episode: int) -> Path:
+    """The video with every frame of a recorded episode: 24 n + 1 of them after n chunks.
 
     Args:
         dataset: A `minari.MinariDataset`.
         episode: Its number.
-
-    Returns:
-        uint8 [24 n + 1, H, W, 3] after n chunks, and the frames per second.
 
     Raises:
         FileNotFoundError: No video was recorded with it.
@@ -237,11 +231,7 @@ def read_video(dataset: Any, episode: int) -> tuple[npt.NDArray[np.uint8], float
         raise FileNotFoundError(
             f"no video at {path}; episodes are filmed with render_mode='rgb_array_list'"
         )
-    reader = imageio_ffmpeg.read_frames(path)
-    facts = next(reader)
-    width, height = facts["size"]
-    frames = [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader]
-    return np.stack(frames), float(facts["fps"])
+    return path
 
 
 def _video_name(episode: int) -> str:

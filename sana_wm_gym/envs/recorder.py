@@ -3,102 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import imageio_ffmpeg
-import numpy as np
-import numpy.typing as npt
 
-
-class VideoWriter:
-    """An mp4 that grows frame by frame and gets its name when it is complete.
-
-    Args:
-        path: File to write, ending in ".mp4"; replaced if it exists. Its folder is made.
-        height: Frame height in pixels, even.
-        width: Frame width in pixels, even.
-        fps: Frames per second.
-
-    Raises:
-        ValueError: A size is odd or not positive, `fps` is not positive, or the name does not
-            end in ".mp4".
-    """
-
-    def __init__(self, path: str | os.PathLike[str], height: int, width: int, fps: float) -> None:
-        if min(height, width) < 2 or height % 2 or width % 2:
-            raise ValueError(f"video frames are {height} x {width}, expected even sizes")
-        if not 0 < fps < float("inf"):
-            raise ValueError(f"fps is {fps}, expected a positive number")
-        self.path = Path(path)
-        if self.path.suffix != ".mp4":
-            raise ValueError(f"video path is {self.path}, expected a name ending in '.mp4'")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = self.path.with_name(f"{self.path.stem}.partial.mp4")
-        self._shape = (height, width, 3)
-        self._frames = 0
-        self._pipe: Generator[None, bytes | None, None] = imageio_ffmpeg.write_frames(
-            self._partial,
-            (width, height),
-            fps=fps,
-            quality=8,
-            macro_block_size=2,
-            ffmpeg_log_level="error",
-            # libx264's lookahead threads cost more than they bring at these sizes.
-            output_params=["-threads", "1"],
-        )
-        self._pipe.send(None)
-
-    def add(self, frames: Iterable[npt.NDArray[np.uint8]]) -> None:
-        """Append frames.
-
-        Raises:
-            ValueError: A frame is not uint8 [height, width, 3].
-        """
-        for frame in frames:
-            if frame.shape != self._shape or frame.dtype != np.uint8:
-                raise ValueError(
-                    f"frame {self._frames} is {frame.dtype} {frame.shape}, "
-                    f"expected uint8 {self._shape}"
-                )
-            self._pipe.send(np.ascontiguousarray(frame).tobytes())
-            self._frames += 1
-
-    def close(self) -> None:
-        """Finish the file and give it its name. A video without frames leaves no file."""
-        self._pipe.close()
-        if self._frames:
-            os.replace(self._partial, self.path)
-        else:
-            self.discard()
-
-    def discard(self) -> None:
-        """Stop and leave no file."""
-        self._pipe.close()
-        self._partial.unlink(missing_ok=True)
-
-
-def write_video(
-    path: str | os.PathLike[str], frames: Iterable[npt.NDArray[np.uint8]], fps: float
-) -> None:
-    """Write frames, each uint8 [height, width, 3] with even sizes, as an mp4.
-
-    Raises:
-        ValueError: There is no frame, frames differ in shape, or a size is odd.
-    """
-    frames = list(frames)
-    if not frames or np.ndim(frames[0]) != 3:
-        raise ValueError("given no frames, expected uint8 [n, height, width, 3] with n >= 1")
-    height, width = frames[0].shape[:2]
-    writer = VideoWriter(path, height, width, fps)
-    try:
-        writer.add(frames)
-    except BaseException:
-        writer.discard()
-        raise
-    writer.close()
+from sana_wm_gym.video import VideoWriter
 
 
 class ChunkVideoRecorder(gym.Wrapper[Any, Any, Any, Any]):
@@ -160,12 +70,11 @@ class ChunkVideoRecorder(gym.Wrapper[Any, Any, Any, Any]):
         frames: Any = self.env.render()
         if self._writer is None:
             path = self.folder / f"episode-{self._episodes:04d}.mp4"
-            height, width = frames[0].shape[:2]
-            self._writer = VideoWriter(path, height, width, self.fps)
+            self._writer = VideoWriter(path, self.fps)
             self._episodes += 1
         self._writer.add(frames)
 
     def _finish(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()

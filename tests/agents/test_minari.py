@@ -22,7 +22,8 @@ from agents.planners import RandomActions, ScriptedExpert
 from agents.recording import RecordConfig, RecordedEnv, film_episode, play, record
 from sana_wm_gym import ENV_ID
 from sana_wm_gym.envs import SanaWMEnv
-from sana_wm_gym.envs.dataset import DatasetRecorder, dataset_path, open_dataset, read_video
+from sana_wm_gym.envs.dataset import DatasetRecorder, dataset_path, open_dataset, video_path
+from sana_wm_gym.video import probe, read_frames
 
 NAME = "image_goal/test-v0"
 QUIET = Console(quiet=True)
@@ -90,8 +91,9 @@ def test_every_frame_is_filmed(tmp_path: Path) -> None:
     recorder.close()
     dataset = open_dataset(NAME, tmp_path)
     for index, frames_of_episode in enumerate(seen):
-        video, fps = read_video(dataset, index)
-        assert fps == 16 and video.shape == frames_of_episode.shape == (49, 64, 64, 3)
+        path = video_path(dataset, index)
+        video, _ = read_frames(path)
+        assert probe(path).rate == 16 and video.shape == frames_of_episode.shape == (49, 64, 64, 3)
         gap = video.astype(float) - frames_of_episode
         assert np.sqrt((gap**2).mean()) < 15
     film_episode(dataset, 1, tmp_path / "film.mp4")
@@ -113,7 +115,7 @@ def test_an_episode_that_is_left_counts_as_truncated_and_an_empty_one_not_at_all
     dataset = open_dataset(NAME, tmp_path)
     assert [len(one) for one in dataset] == [1, 2]
     assert [one.truncations.tolist() for one in dataset] == [[True], [False, True]]
-    assert len(read_video(dataset, 1)[0]) == 49
+    assert probe(video_path(dataset, 1)).frames == 49
 
 
 def test_a_dataset_bears_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -158,7 +160,7 @@ def test_names_and_places_are_checked_before_work(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no dataset"):
         open_dataset("image_goal/other-v0", tmp_path)
     with pytest.raises(FileNotFoundError, match="rgb_array_list"):
-        read_video(open_dataset(NAME, tmp_path), 0)
+        video_path(open_dataset(NAME, tmp_path), 0)
 
 
 def test_minaris_own_place_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

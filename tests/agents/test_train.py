@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import imageio_ffmpeg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,6 +32,7 @@ from agents.training.learning import learn
 from agents.training.loggers import CsvTable, Tensorboard, Wandb, read_rows
 from agents.training.run_folder import differences
 from sana_wm_gym.envs.tasks import TASKS, ImageGoal, Sparse, ThumbnailGoal
+from sana_wm_gym.video import probe
 from sana_wm_gym.world.procedural import ProceduralWorld
 
 ROOT = Path(__file__).parents[2]
@@ -100,8 +100,7 @@ def test_a_run_leaves_what_it_promises(whole: Path) -> None:
     last = json.loads((whole / "evaluation.json").read_text())
     assert [one["seed"] for one in last["episodes"]] == [10000, 10001]
     [video] = (whole / "videos" / "last").iterdir()
-    frames, _ = imageio_ffmpeg.count_frames_and_secs(str(video))
-    assert frames == 1 + 24 * last["episodes"][0]["length"]
+    assert probe(video).frames == 1 + 24 * last["episodes"][0]["length"]
     assert len(list((whole / "checkpoints").iterdir())) == 1
 
 

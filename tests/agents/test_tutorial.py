@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-import imageio.v3 as iio
 import pytest
 
 from agents import tutorial
+from sana_wm_gym.video import read_frames
 from sana_wm_gym.world.procedural import ProceduralWorld
 
 
@@ -28,7 +28,7 @@ def test_the_command_films_the_learned_world(tmp_path, capsys):
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["steps"] == 256  # whole rollouts of 16 rows, 8 steps each
     filmed = summary["filmed in tiny"]
-    frames = iio.imread(tmp_path / "film" / "episode-0000.mp4")
+    frames = read_frames(tmp_path / "film" / "episode-0000.mp4")[0]
     assert len(frames) == 1 + 24 * filmed["chunks"]
     assert frames[-1].std() > 1
     said = capsys.readouterr().out

@@ -10,9 +10,10 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
-import imageio_ffmpeg
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -30,10 +31,11 @@ from benchmarks.control.generate import fitted_intrinsics, generate, scene_seed,
 from benchmarks.control.meter import Meter
 from benchmarks.control.published import published
 from benchmarks.control.score_video import Scoring, cut, poses_at, score_video, true_video
-from benchmarks.control.videos import Clip, VideoError, read_video, write_video
+from benchmarks.control.videos import Clip, read_clip
 from sana_wm_gym.metrics import MixedScoresError
 from sana_wm_gym.metrics.estimators import OracleEstimator, RotationOnly
 from sana_wm_gym.metrics.estimators.protocol import EstimatorInfo, PoseEstimate
+from sana_wm_gym.video import VideoError, VideoWriter, write_video
 from sana_wm_gym.world.procedural import ProceduralWorld, generate_scene, render
 from sana_wm_gym.world.replay import Clip as ReplayClip
 from sana_wm_gym.world.replay import ReplayWorld
@@ -134,56 +136,30 @@ def break_camera(root, scene):
 # Videos -----------------------------------------------------------------------------------------
 
 
-def noisy(n, side=32):
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (n, side // 8, side // 8, 3), dtype=np.uint8)
-    return coarse.repeat(8, axis=1).repeat(8, axis=2)
+def test_a_clip_is_read_at_its_own_rate_or_the_one_given(tmp_path):
+    write_video(tmp_path / "a.mp4", np.zeros((9, 32, 32, 3), np.uint8), 16)
+    assert read_clip(tmp_path / "a.mp4").fps == 16
+    clip = read_clip(tmp_path / "a.mp4", 24.0)
+    assert clip.fps == 24 and clip.frames.shape == (9, 32, 32, 3)
+    with pytest.raises(VideoError) as failure:
+        read_clip(tmp_path / "absent.mp4")
+    assert failure.value.code == "missing_video"
 
 
-def test_a_video_comes_back_almost_as_it_was(tmp_path):
-    frames, path = noisy(30), tmp_path / "a.mp4"
-    write_video(path, iter([frames[:1], frames[1:25], frames[25:]]), 16.0)
-    clip = read_video(path)
-    assert clip.fps == 16 and clip.frames.shape == frames.shape
-    assert np.abs(clip.frames.astype(int) - frames).mean() < 3
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_video_that_is_not_finished_leaves_no_file(tmp_path):
-    def broken():
-        yield noisy(2)
-        raise VideoError("not_finite", None, "gone")
-
-    with pytest.raises(VideoError, match="gone"):
-        write_video(tmp_path / "a.mp4", broken(), 16.0)
-    assert not list(tmp_path.iterdir())
-
-
-def test_bad_files_have_codes(tmp_path, capfd):
-    whole = tmp_path / "whole.mp4"
-    pipe = imageio_ffmpeg.write_frames(
-        whole, (32, 32), fps=16, output_params=["-movflags", "+faststart", "-crf", "1"]
-    )
-    pipe.send(None)
-    for frame in noisy(60):
-        pipe.send(np.ascontiguousarray(frame))
-    pipe.close()
-    half = tmp_path / "half.mp4"
-    half.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
-    text = tmp_path / "text.mp4"
-    text.write_text("not a video")
-    found = {"whole": len(read_video(whole).frames)}
-    for name in ("half", "text", "absent"):
-        with pytest.raises(VideoError) as failure:
-            read_video(tmp_path / f"{name}.mp4")
-        found[name] = failure.value.code
-        assert f"{name}.mp4" in str(failure.value)
-    assert found == {
-        "whole": 60,
-        "half": "truncated_video",
-        "text": "corrupt_video",
-        "absent": "missing_video",
-    }
+def test_unevenly_spaced_frames_are_refused_unless_a_rate_is_given(tmp_path):
+    path = tmp_path / "uneven.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=30)
+        stream.width = stream.height = 32
+        for pts in (0, 1, 2, 3, 5, 7, 9):
+            frame = av.VideoFrame(32, 32, "yuv420p")
+            frame.pts, frame.time_base = pts, Fraction(1, 30)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(VideoError, match="unevenly spaced") as failure:
+        read_clip(path)
+    assert failure.value.code == "variable_rate"
+    assert len(read_clip(path, 16.0).frames) == 7
 
 
 # Time -------------------------------------------------------------------------------------------
@@ -273,7 +249,7 @@ def test_intrinsics_follow_resize_and_crop(scene):
 
 def test_generated_video_is_the_truth_and_has_the_frames_the_bench_expects(scene, tmp_path):
     cost = generate(WORLD, scene, 0, tmp_path / "v.mp4")
-    clip = read_video(tmp_path / "v.mp4")
+    clip = read_clip(tmp_path / "v.mp4")
     assert len(clip.frames) == scene.expected_video_frames == VIDEO and clip.fps == 16
     truth = true_video(scene, clip).astype(int)
     assert np.abs(clip.frames - truth).mean() < 2
@@ -291,7 +267,7 @@ def test_a_path_of_broken_chunks_is_filled_up_and_cut_again(scene, tmp_path):
     )
     assert len(whole_chunks(short.c2w)) == FRAMES
     generate(WORLD, short, 0, tmp_path / "v.mp4")
-    assert len(read_video(tmp_path / "v.mp4").frames) == 30
+    assert len(read_clip(tmp_path / "v.mp4").frames) == 30
 
 
 def test_noise_depends_on_the_scene_and_not_on_the_order():
@@ -608,6 +584,22 @@ def test_what_nobody_expected_is_a_failure_of_that_scene(bench, tmp_path, monkey
     assert "MemoryError: too large" in codes["unexpected"]
 
 
+def test_a_video_that_could_not_be_written_is_made_again(bench, tmp_path, monkeypatch):
+    real = VideoWriter._encode
+
+    def full(writer, frame):
+        if frame is None:
+            raise VideoError("not_written", writer.path, "No space left on device")
+        real(writer, frame)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoWriter, "_encode", full)
+        assert run(config(bench, tmp_path)) == 1
+    assert {result["code"] for result in results(tmp_path).values()} == {"not_written"}
+    assert not list(tmp_path.rglob("*.mp4*"))
+    assert run(config(bench, tmp_path)) == 0
+
+
 def test_known_and_estimated_poses_are_never_averaged(bench, tmp_path):
     settings = config(bench, tmp_path)
     assert run(settings) == 0
@@ -628,7 +620,7 @@ def foreign(bench, folder, split, fps, name):
     for one in read_bench(bench, split):
         frames = round((VIDEO - 1) * fps / 16) + 1
         blank = Clip(np.zeros((frames, 48, 64, 3), np.uint8), fps, Path("v.mp4"))
-        write_video(folder / name.format(one.id), iter([true_video(one, blank)]), fps)
+        write_video(folder / name.format(one.id), true_video(one, blank), fps, near_lossless=True)
 
 
 @pytest.fixture
@@ -678,12 +670,21 @@ def test_published_layout_with_its_failures(bench, tmp_path, scorer):
     assert scorer(*command) == 2  # another video than the one that was scored
 
 
+def test_videos_of_any_suffix_are_found_and_the_unused_are_named(tmp_path):
+    for name in ("a.MP4", "b_generated.mov", "b.mp4", "my_walk.mp4", "notes.txt"):
+        (tmp_path / name).touch()
+    assert score.video_of(tmp_path, "a").name == "a.MP4"
+    assert score.video_of(tmp_path, "b").name == "b_generated.mov"
+    assert score.video_of(tmp_path, "c").name == "c_generated.mp4"
+    assert score.unused(tmp_path, "abc") == ["b.mp4", "my_walk.mp4"]
+
+
 def test_short_videos_fail_or_are_scored_in_part(bench, tmp_path, scorer):
     folder = tmp_path / "theirs"
     folder.mkdir()
     for one in read_bench(bench, "simple"):
         blank = Clip(np.zeros((32, 32, 32, 3), np.uint8), 16.0, Path("v.mp4"))
-        write_video(folder / f"{one.id}.mp4", iter([true_video(one, blank)]), 16.0)
+        write_video(folder / f"{one.id}.mp4", true_video(one, blank), 16.0, near_lossless=True)
     command = ("--videos", folder, "--bench", bench, "--split", "simple", "--out")
     assert scorer(*command, tmp_path / "a") == 1
     assert {result["code"] for result in results(tmp_path / "a").values()} == {"too_short"}
