@@ -53,7 +53,7 @@ def encode(
     with av.open(str(path), "w", options=container or {}) as output:
         stream: Any = output.add_stream(codec, rate=rate, options=options)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
-        stream.codec_context.thread_count = 1  # the same bytes every time
+        stream.thread_count = 1  # the same bytes each time
         if rotation is not None:
             stream.set_display_rotation(rotation)
         if aspect is not None:
@@ -67,9 +67,9 @@ def encode(
 
 
 def flipped(path: Path, count: int = 60) -> Path:
-    """A copy with bytes of its second quarter inverted: frames, not the index at its end."""
+    """A copy with bytes of its first half inverted, though not of its header."""
     data = bytearray(path.read_bytes())
-    for i in np.random.default_rng(1).integers(len(data) // 4, len(data) // 2, count):
+    for i in np.random.default_rng(1).integers(len(data) // 8, len(data) // 2, count):
         data[i] ^= 0xFF
     broken = path.with_stem("flipped")
     broken.write_bytes(data)
@@ -249,10 +249,8 @@ def test_a_file_that_was_cut_short_is_an_error(
 def test_damaged_frames_are_an_error_and_not_grey(tmp_path: Path, suffix: str, codec: str) -> None:
     pixels = "yuv422p10le" if codec == "prores_ks" else "yuv420p"
     whole = encode(tmp_path / f"whole.{suffix}", pan(60), codec, pixels)
-    frames = read_video(flipped(whole))
-    with pytest.raises(VideoError, match="flipped.*after [0-9]+ .*whole frames") as failure:
-        assert min(frame.rgb.std() for frame in frames) < 0
-    # Where the container's own blocks are hit, frames are missing instead of damaged.
+    with pytest.raises(VideoError, match=r"flipped\.") as failure:
+        list(read_video(flipped(whole)))
     assert failure.value.code in {"corrupt_video", "truncated_video"}
 
 

@@ -38,12 +38,8 @@ def read_clip(path: Path, fps: float | None = None) -> Clip:
     """
     info = probe(path)
     if fps is None and info.varies:
-        raise VideoError(
-            "variable_rate",
-            path,
-            f"its frames are unevenly spaced, {float(info.rate):.4g} per second on average; "
-            "give a rate to take them as even",
-        )
+        found = f"its frame rate is variable, {float(info.rate):.4g} Hz on average"
+        raise VideoError("variable_rate", path, f"{found}; give a rate to space frames evenly")
     rate = float(info.rate) if fps is None else fps
     if not 0 < rate < 1000:
         raise VideoError("wrong_fps", path, f"its rate is {rate:g} Hz; give the right one")
