@@ -41,8 +41,7 @@ def draw_walk(
 ) -> tuple[Scene, np.ndarray]:
     """The scene in the appearance of one walk, and the walk's poses, float64 [frames + 1, 4, 4]."""
     rng, place = walk_generator(scene, index, held_out), generate_scene(scene)
-    if place.surfaces:
-        place = with_appearance(place, draw_appearance(place.surfaces, rng))
+    place = with_appearance(place, draw_appearance(place.surfaces, rng))
     return place, sample_walk(place, rng, frames, start_radius=start_radius)
 
 

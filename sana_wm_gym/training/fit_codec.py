@@ -52,7 +52,7 @@ def fit_codec(
     report("fitting the codec's linear part")
     codec = fit_linear(config, scenes, fit.walks, fit.frames, size)
     if fit.steps > 0:
-        pairs = encoded_pairs(codec, scenes, fit.walks, fit.frames, size, fit.disturbance)
+        pairs = encoded_pairs(codec, scenes, fit.walks, fit.frames, size)
         fit_correction(codec, pairs, fit, report)
     return codec
 
@@ -102,13 +102,11 @@ class DecoderPairs:
         frames: True frames, uint8 [n, 8, H, W, 3].
         latents: Latent frame that stands for them, float16 [n, c, h, w].
         previous: The latent frame before it, float16 [n, c, h, w].
-        disturbance: Largest standard deviation of noise added to `latents` while training.
     """
 
     frames: Tensor
     latents: Tensor
     previous: Tensor
-    disturbance: float
 
 
 def fit_correction(
@@ -119,7 +117,7 @@ def fit_correction(
     Args:
         codec: Codec whose linear part is fitted.
         pairs: What to learn from.
-        fit: Steps, batch, learning rate and seed.
+        fit: Steps, batch, learning rate, noise and seed.
         report: Called with a line of progress now and then.
     """
     generator = torch.Generator().manual_seed(fit.seed)
@@ -130,7 +128,7 @@ def fit_correction(
     for step in range(fit.steps):
         pick = torch.randint(len(pairs.frames), (fit.batch,), generator=generator)
         target, latents = pairs.frames[pick].float() / 255, pairs.latents[pick].float()
-        strength = pairs.disturbance * torch.rand(fit.batch, 1, 1, 1, generator=generator)
+        strength = fit.disturbance * torch.rand(fit.batch, 1, 1, 1, generator=generator)
         noisy = latents + strength * torch.randn(latents.shape, generator=generator)
         previous = DecoderState(pairs.previous[pick].float())
         with torch.autocast("cpu", torch.bfloat16):
@@ -148,7 +146,7 @@ def fit_correction(
 
 
 def encoded_pairs(
-    codec: PatchCodec, scenes: Sequence[int], walks: int, frames: int, size: int, disturbance: float
+    codec: PatchCodec, scenes: Sequence[int], walks: int, frames: int, size: int
 ) -> DecoderPairs:
     """Pairs from the codec's own latents of walks, a little disturbed, as generated ones are."""
     groups, latents, previous = [], [], []
@@ -166,4 +164,4 @@ def encoded_pairs(
                 groups.append(moving)
                 latents.append(encoded.half())
                 previous.append(earlier.half())
-    return DecoderPairs(torch.cat(groups), torch.cat(latents), torch.cat(previous), disturbance)
+    return DecoderPairs(torch.cat(groups), torch.cat(latents), torch.cat(previous))

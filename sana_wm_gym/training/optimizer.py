@@ -17,7 +17,7 @@ class OptimizerConfig:
         other_rate: Peak rate of AdamW.
         gate_rate: Peak rate of AdamW for the write gates and decays of delta-rule blocks: at
             `other_rate` they saturate at 0 or 1, where they no longer learn.
-        warmup: Steps of linear rise, from the first step of a run that brings no optimizers.
+        warmup: Steps of linear rise, from a run's first step.
         decay: Steps at the end of the run over which the rates fall linearly to zero; 0 keeps
             them constant.
         clip: Largest gradient norm.
@@ -45,15 +45,10 @@ def is_gate(name: str) -> bool:
 
 
 class Optimizer:
-    """Both optimizers behind one `step`.
-
-    Attributes:
-        fresh_from: Step at which they began with empty moments, from which the rates rise.
-    """
+    """Both optimizers behind one `step`."""
 
     def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
         self.config = config
-        self.fresh_from = 0
         named = list(model.named_parameters())
         self.parameters = [p for _, p in named]
         self.matrices = [p for name, p in named if is_matrix(name, p)]
@@ -78,7 +73,7 @@ class Optimizer:
     def rate(self, step: int, total: int) -> float:
         """Fraction of the peak rates at a step of a run of `total` steps."""
         config = self.config
-        rise = min(1.0, (step + 1 - self.fresh_from) / config.warmup)
+        rise = min(1.0, (step + 1) / config.warmup)
         return rise * (min(1.0, (total - step) / config.decay) if config.decay else 1.0)
 
     def step(self, step: int, total: int) -> float:

@@ -159,7 +159,6 @@ class Run:
             self.average.load_state_dict(saved["average"])
             self.optimizer.muon.load_state_dict(saved["muon"])
             self.optimizer.adamw.load_state_dict(saved["adamw"])
-            self.optimizer.fresh_from = saved.get("fresh_from", 0)
             self.done, self.cpu_hours = saved["step"], saved["cpu_hours"]
         except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
             raise ValueError(
@@ -197,7 +196,6 @@ class Run:
             "average": self.average.state_dict(),
             "muon": self.optimizer.muon.state_dict(),
             "adamw": self.optimizer.adamw.state_dict(),
-            "fresh_from": self.optimizer.fresh_from,
             "step": self.done,
             "cpu_hours": self.cpu_hours,
         }

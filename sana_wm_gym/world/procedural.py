@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +60,6 @@ SCENES = (0, 1, 2, 3)
 
 _FPS = 16.0
 _SAME_POSE = 1e-4
-_cached_scene = lru_cache(maxsize=16)(generate_scene)
 
 
 def draw_start(spec: WorldSpec, rng: np.random.Generator, scene: int | None = None) -> Start:
@@ -79,7 +77,7 @@ def draw_start(spec: WorldSpec, rng: np.random.Generator, scene: int | None = No
         ValueError: `scene` is negative.
     """
     number = int(rng.choice(spec.scenes)) if scene is None else scene
-    place = _cached_scene(number)
+    place = generate_scene(number)
     place = with_appearance(place, draw_appearance(place.surfaces, rng))
     c2w = sample_pose(place, rng, radius=spec.start_radius)
     return Start(
@@ -114,7 +112,7 @@ def with_prompt(start: Start, spec: WorldSpec, prompt: str) -> Start:
     appearance = tuple(drawn if variant is None else variant for drawn, variant in pairs)
     if appearance == start.appearance:
         return changed
-    place, size = with_appearance(_cached_scene(start.scene), appearance), start.image.shape[:2]
+    place, size = with_appearance(generate_scene(start.scene), appearance), start.image.shape[:2]
     image = render(place, start.scene_c2w[None], start.intrinsics, (size[0], size[1]))[0]
     return replace(changed, image=image, appearance=appearance)
 
@@ -235,7 +233,7 @@ class ProceduralWorld:
                 f"expected uint8 {(*self.size, 3)}"
             )
         if start.appearance:
-            check_appearance(_cached_scene(start.scene).surfaces, start.appearance)
+            check_appearance(generate_scene(start.scene).surfaces, start.appearance)
         first = CameraTrajectory(np.eye(4)[None], np.array(start.intrinsics), *self.size[::-1])
         return ProceduralState(start, first.c2w, first.intrinsics, chunk=0)
 
@@ -366,7 +364,7 @@ def scene_of(start: Start) -> tuple[Scene, npt.NDArray[np.float64]]:
     """
     if start.scene is None or start.scene_c2w is None:
         raise ValueError("given a start without scene and scene_c2w; expected a procedural scene")
-    scene = _cached_scene(start.scene)
+    scene = generate_scene(start.scene)
     if start.appearance:
         scene = with_appearance(scene, start.appearance)
     return scene, start.scene_c2w

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -143,6 +144,7 @@ def _draw_tiles(rng: np.random.Generator, lower: FloatArray, upper: FloatArray) 
     return tiles
 
 
+@lru_cache(maxsize=16)
 def generate_scene(seed: int) -> Scene:
     """Make the scene of a seed: a room of 5 to 7 m, 2.6 m high, with four or five boxes.
 

@@ -119,7 +119,7 @@ def test_correction_lowers_the_error(codec: PatchCodec) -> None:
     trained = PatchCodec(codec.config)
     trained.load_state_dict(codec.state_dict())
     lines: list[str] = []
-    pairs = encoded_pairs(trained, (3,), 1, 96, 32, 0.2)
+    pairs = encoded_pairs(trained, (3,), 1, 96, 32)
     fit_correction(trained, pairs, CodecFit(steps=250, batch=8), lines.append)
     assert len(lines) == 1
     _, images = render_walk(3, 0, 96, 32)
@@ -376,9 +376,6 @@ def test_rates_rise_stay_and_fall() -> None:
     assert [constant.rate(step, 10) for step in range(10)] == [0.25, 0.5, 0.75] + 7 * [1.0]
     falling = Optimizer(model, OptimizerConfig(warmup=1, decay=5))
     assert [falling.rate(step, 10) for step in range(4, 11)] == [1.0, 1.0, 0.8, 0.6, 0.4, 0.2, 0.0]
-    later = Optimizer(model, OptimizerConfig(warmup=4))
-    later.fresh_from = 6
-    assert [later.rate(step, 10) for step in range(6, 10)] == [0.25, 0.5, 0.75, 1.0]
 
 
 # Runs
@@ -413,7 +410,7 @@ def test_a_killed_run_resumes_from_its_checkpoint(base: TrainConfig) -> None:
     hours = column(folder / "loss.csv", "cpu_hours")
     assert hours == sorted(hours)
     run = Run(base, print)
-    assert run.done == 6 and run.optimizer.fresh_from == 0
+    assert run.done == 6
     assert run.optimizer.adamw.state and run.optimizer.muon.state
     train(base)  # nothing is left to do
     assert column(folder / "loss.csv", "step") == [1, 2, 3, 4, 5, 6]
@@ -440,21 +437,13 @@ def test_a_decay_branches_off_a_run(
 def test_a_run_from_a_world_file_starts_anew(base: TrainConfig, tmp_path: Path) -> None:
     source = Path(base.folder) / "tiny.safetensors"
     begun = Run(replace(base, folder=str(tmp_path), init=str(source)), print)
-    assert (begun.done, begun.cpu_hours, begun.optimizer.fresh_from) == (0, 0.0, 0)
+    assert (begun.done, begun.cpu_hours) == (0, 0.0)
     assert begun.optimizer.rate(0, 100) == 0.25
     assert not begun.optimizer.adamw.state and not begun.optimizer.muon.state
     file = read_world_file(source)
     for part, expected in ((begun.model, file.generator), (begun.codec, file.codec)):
         wanted = expected.state_dict()
         assert all(torch.equal(wanted[name], v) for name, v in part.state_dict().items())
-
-
-def test_optimizers_that_began_late_stay_so(base: TrainConfig, tmp_path: Path) -> None:
-    config = replace(base, folder=str(tmp_path), init=base.folder)
-    run = Run(config, print)
-    run.optimizer.fresh_from = 5
-    run.save()
-    assert Run(config, print).optimizer.fresh_from == 5
 
 
 def test_weights_ship(base: TrainConfig, tmp_path: Path) -> None:
