@@ -231,8 +231,12 @@ class VideoWriter:
         with _errors(self.path, "not_written"):
             # "file:", or FFmpeg takes a colon in the name for a protocol.
             self._container = av.open(f"file:{self._writing.partial}", "w", format="mp4")
-        crf = {"crf": "4" if self._near_lossless else "10"}
-        self._stream = stream = self._container.add_stream("libx264", self.fps, options=crf)
+        # Without the second, libx264's rate control makes other bytes of the same frames at times.
+        options = {
+            "crf": "4" if self._near_lossless else "10",
+            "x264-params": "cpu-independent=1",
+        }
+        self._stream = stream = self._container.add_stream("libx264", self.fps, options=options)
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuv444p" if self._near_lossless else "yuv420p"
         # libx264's lookahead threads cost more than they bring at these sizes.

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from sana_wm_gym.training.dataset import render_walk
 from sana_wm_gym.video import (
     VideoError,
     VideoWriter,
@@ -388,3 +389,14 @@ def test_a_writer_without_frames_leaves_nothing(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "b.mp4", 16) as writer:
         writer.add([])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("near_lossless", [False, True])
+def test_the_same_frames_are_the_same_bytes(tmp_path: Path, near_lossless: bool) -> None:
+    """libx264's rate control differs from run to run unless told otherwise."""
+    frames, path = render_walk(5, 3, 48, 64)[1], tmp_path / "a.mp4"
+    made = set()
+    for _ in range(30):
+        write_video(path, frames, 16, near_lossless=near_lossless)
+        made.add(path.read_bytes())
+    assert len(made) == 1
