@@ -35,13 +35,13 @@ from agents.tour import plan_tour
 from sana_wm_gym import ENV_ID, __version__
 from sana_wm_gym.files import write_json
 from sana_wm_gym.metrics import PoseScore, RolloutScore, psnr, score_rollout
-from sana_wm_gym.metrics.estimators import LKBundleAdjustment
-from sana_wm_gym.metrics.estimators.protocol import PoseEstimate, PoseEstimator
+from sana_wm_gym.poses import LKBundleAdjustment
+from sana_wm_gym.poses.protocol import PoseEstimate, PoseEstimator
 from sana_wm_gym.video import write_video
 from sana_wm_gym.world.catalogue import WORLDS, load_world
-from sana_wm_gym.world.procedural import scene_of
-from sana_wm_gym.world.renderer import render
-from sana_wm_gym.world.scenes import Scene
+from sana_wm_gym.world.procedural.procedural_world import scene_of
+from sana_wm_gym.world.procedural.renderer import render
+from sana_wm_gym.world.procedural.scenes import Scene
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel
 
 Array = npt.NDArray[np.float64]

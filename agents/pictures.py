@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw, ImageFont
 
 from sana_wm_gym.files import atomic_path
-from sana_wm_gym.world.scenes import Scene
+from sana_wm_gym.world.procedural.scenes import Scene
 
 Array = npt.NDArray[np.float64]
 Frames = npt.NDArray[np.uint8]

@@ -32,7 +32,7 @@ from sana_wm_gym.envs import ChunkVideoRecorder, SanaWMVectorEnv
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.files import write_json
 from sana_wm_gym.world.catalogue import load_world
-from sana_wm_gym.world.procedural import ProceduralWorld
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 from sana_wm_gym.world.world_model import WorldModel
 
 ID = "SanaWM/Inspect-v0"

@@ -11,16 +11,16 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.bench.build import build_bench
-from benchmarks.bench.hub import bench_root
-from benchmarks.bench.layout import SceneEntry, list_scenes
-from benchmarks.bench.results import MethodFolder, MethodInfo, write_method_info
-from benchmarks.control.config import ControlConfig
-from benchmarks.control.jobs import Generated, Job
-from benchmarks.control.launchers import single_threaded
-from benchmarks.control.run_folder import RunFolder, differ, read_json
-from benchmarks.control.running import run, scoring_identity
-from benchmarks.control.worlds import OpenedWorld, open_world, weights_digest
+from sana_wm_gym.evaluation.bench.build import build_bench
+from sana_wm_gym.evaluation.bench.hub import bench_root
+from sana_wm_gym.evaluation.bench.layout import SceneEntry, list_scenes
+from sana_wm_gym.evaluation.bench.results import MethodFolder, MethodInfo, write_method_info
+from sana_wm_gym.evaluation.control.config import ControlConfig
+from sana_wm_gym.evaluation.control.jobs import Generated, Job
+from sana_wm_gym.evaluation.control.launchers import single_threaded
+from sana_wm_gym.evaluation.control.run_folder import RunFolder, differ, read_json
+from sana_wm_gym.evaluation.control.running import run, scoring_identity
+from sana_wm_gym.evaluation.control.worlds import OpenedWorld, open_world, weights_digest
 from sana_wm_gym.files import write_json
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec

@@ -48,8 +48,17 @@ from benchmarks.localiser import (
 )
 from benchmarks.pictures import Strip, write_moving, write_strips
 from benchmarks.report import progress
-from benchmarks.variant_scores import LEAST_COVERAGE, score_variants, surface_views
-from benchmarks.world_scores import (
+from benchmarks.world_tables import (
+    camera_table,
+    check_table,
+    condition_table,
+    psnr_table,
+    speed_line,
+    stability_line,
+    surface_table,
+)
+from sana_wm_gym.evaluation.variant_scores import LEAST_COVERAGE, score_variants, surface_views
+from sana_wm_gym.evaluation.world_scores import (
     STATISTICS,
     Check,
     Condition,
@@ -67,25 +76,16 @@ from benchmarks.world_scores import (
     through_codec,
     training_statistics,
 )
-from benchmarks.world_tables import (
-    camera_table,
-    check_table,
-    condition_table,
-    psnr_table,
-    speed_line,
-    stability_line,
-    surface_table,
-)
 from sana_wm_gym.files import sha256, write_json
 from sana_wm_gym.metrics import RELEASE, SCALE_ONLY
-from sana_wm_gym.metrics.estimators import LKBundleAdjustment
+from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.training.validation import HeldOutClip, held_out_clips, roll
 from sana_wm_gym.weights.world_file import EMBEDDED, read_world_file
-from sana_wm_gym.world.appearance import prompt_of
-from sana_wm_gym.world.sana_world import SanaWorld, world_of
-from sana_wm_gym.world.scenes import generate_scene
-from sana_wm_gym.world.schedule import NoiseSchedule, self_forcing
+from sana_wm_gym.world.learned.sana_world import SanaWorld, world_of
+from sana_wm_gym.world.learned.schedule import NoiseSchedule, self_forcing
+from sana_wm_gym.world.procedural.appearance import prompt_of
+from sana_wm_gym.world.procedural.scenes import generate_scene
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
 
 LEAST_PSNR_DB = 24.0

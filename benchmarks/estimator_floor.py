@@ -35,17 +35,17 @@ from sana_wm_gym.metrics import (
     null_scores,
     score_poses,
 )
-from sana_wm_gym.metrics.estimators import (
+from sana_wm_gym.poses import (
     ColmapSift,
     Floor,
     LKBundleAdjustment,
     PoseEstimator,
     RotationOnly,
 )
-from sana_wm_gym.metrics.estimators.floors import FLOORS, read_floors
+from sana_wm_gym.poses.floors import FLOORS, read_floors
 from sana_wm_gym.provenance import provenance
-from sana_wm_gym.world.renderer import default_intrinsics, render
-from sana_wm_gym.world.scenes import generate_scene
+from sana_wm_gym.world.procedural.renderer import default_intrinsics, render
+from sana_wm_gym.world.procedural.scenes import generate_scene
 
 MIN_COVERAGE = 0.5  # of frames that are placed, as the benchmark asks of a clip
 WIDTH = 180  # columns of the table where no terminal says otherwise

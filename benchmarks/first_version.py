@@ -12,17 +12,17 @@ import torch
 from torch import nn
 
 from benchmarks.step_timing import WARM_UP, gentle_action
-from benchmarks.world_scores import Tick
 from sana_wm_gym import ENV_ID
+from sana_wm_gym.evaluation.world_scores import Tick
 from sana_wm_gym.models.codec import CodecConfig, PatchCodec
 from sana_wm_gym.models.numerics import EXACT
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
 from sana_wm_gym.training.initialise import initialise
-from sana_wm_gym.world.procedural import WALK_LIMITS
-from sana_wm_gym.world.renderer import default_intrinsics
-from sana_wm_gym.world.sana_world import SanaWorld
-from sana_wm_gym.world.schedule import self_forcing
+from sana_wm_gym.world.learned.sana_world import SanaWorld
+from sana_wm_gym.world.learned.schedule import self_forcing
+from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS
+from sana_wm_gym.world.procedural.renderer import default_intrinsics
 from sana_wm_gym.world.world_model import WorldModel, WorldSpec
 
 _NO_END = 10**9

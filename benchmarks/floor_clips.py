@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.camera.se3 import rotation_x, rotation_y
-from sana_wm_gym.world.scenes import Scene, free_space, sample_pose
+from sana_wm_gym.world.procedural.scenes import Scene, free_space, sample_pose
 
 Path3 = npt.NDArray[np.float64]
 

@@ -52,8 +52,8 @@ from sana_wm_gym.training.fit_localiser import (
     recolour,
 )
 from sana_wm_gym.weights.world_file import EMBEDDED, read_world_file
-from sana_wm_gym.world.renderer import default_intrinsics, render
-from sana_wm_gym.world.scenes import Scene, cast, generate_scene, sample_pose
+from sana_wm_gym.world.procedural.renderer import default_intrinsics, render
+from sana_wm_gym.world.procedural.scenes import Scene, cast, generate_scene, sample_pose
 
 Frames = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]

@@ -24,11 +24,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.bench.build import FULL_FRAMES, build_bench
-from benchmarks.bench.layout import BenchScene, Split
 from benchmarks.report import progress
+from sana_wm_gym.evaluation.bench.build import FULL_FRAMES, build_bench
+from sana_wm_gym.evaluation.bench.layout import BenchScene, Split
 from sana_wm_gym.world.catalogue import load_world
-from sana_wm_gym.world.procedural import ProceduralWorld
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 from sana_wm_gym.world.world_model import WorldSpec
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.camera.controls import MotionLimits
-from sana_wm_gym.training.walks import HEIGHT_RANGE
-from sana_wm_gym.world.procedural import WALK_LIMITS
+from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS
+from sana_wm_gym.world.procedural.walks import HEIGHT_RANGE
 
 _LEVEL_DEG = 1.0  # paths through key poses sway by less
 

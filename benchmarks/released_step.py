@@ -45,7 +45,7 @@ from benchmarks.report import progress
 from sana_wm_gym.files import write_json
 from sana_wm_gym.models.kernels import fused
 from sana_wm_gym.provenance import provenance
-from sana_wm_gym.world.released import GENERATOR
+from sana_wm_gym.world.released.streaming import GENERATOR
 
 Result = dict[str, Any]
 PARTS = ("write", "load", "roof", "step", "decode")

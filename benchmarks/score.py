@@ -25,15 +25,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.bench.hub import bench_root
-from benchmarks.bench.layout import FOLDERS, PUBLIC_NAMES, Split, list_scenes, split_of
-from benchmarks.bench.results import MethodFolder, MethodInfo, read_method_info
-from benchmarks.control.jobs import Given, Job
-from benchmarks.control.launchers import LAUNCHERS, launcher_of
-from benchmarks.control.run_folder import RunFolder
-from benchmarks.control.running import run, scoring_identity
-from benchmarks.control.score_video import Scoring
-from sana_wm_gym.metrics.estimators import LKBundleAdjustment
+from sana_wm_gym.evaluation.bench.hub import bench_root
+from sana_wm_gym.evaluation.bench.layout import FOLDERS, PUBLIC_NAMES, Split, list_scenes, split_of
+from sana_wm_gym.evaluation.bench.results import MethodFolder, MethodInfo, read_method_info
+from sana_wm_gym.evaluation.control.jobs import Given, Job
+from sana_wm_gym.evaluation.control.launchers import LAUNCHERS, launcher_of
+from sana_wm_gym.evaluation.control.run_folder import RunFolder
+from sana_wm_gym.evaluation.control.running import run, scoring_identity
+from sana_wm_gym.evaluation.control.score_video import Scoring
+from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.provenance import provenance
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from sana_wm_gym.camera.controls import TWIST_NAMES, twist_to_controls
 from sana_wm_gym.camera.trajectory import CameraState, CameraTrajectory, integrate
-from sana_wm_gym.world import sampler, sana_world
-from sana_wm_gym.world.sana_world import SanaWorld
+from sana_wm_gym.world.learned import sampler, sana_world
+from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel
 
 ResultT = TypeVar("ResultT")

@@ -25,18 +25,24 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from benchmarks.probes import gates, horizon, novel_control, persistence
-from benchmarks.probes.plots import draw
-from benchmarks.probes.report import Result, markdown
-from benchmarks.probes.rollouts import Tick, draw_starts, start_at, walk_poses, walking_clips
 from benchmarks.report import progress
 from sana_wm_gym.camera.se3 import relative_to_first
+from sana_wm_gym.evaluation.probes import gates, horizon, novel_control, persistence
+from sana_wm_gym.evaluation.probes.plots import draw
+from sana_wm_gym.evaluation.probes.report import Result, markdown
+from sana_wm_gym.evaluation.probes.rollouts import (
+    Tick,
+    draw_starts,
+    start_at,
+    walk_poses,
+    walking_clips,
+)
 from sana_wm_gym.files import write_json, write_text
-from sana_wm_gym.metrics.estimators import LKBundleAdjustment
+from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.weights.world_file import read_world_file
 from sana_wm_gym.world.catalogue import load_world
-from sana_wm_gym.world.sana_world import SanaWorld, world_of
+from sana_wm_gym.world.learned.sana_world import SanaWorld, world_of
 from sana_wm_gym.world.world_model import WorldModel
 
 _GATE_WALK = 2000  # number of the held-out walk that gates are watched on

@@ -33,11 +33,11 @@ from sana_wm_gym.metrics import (
     score_poses,
 )
 from sana_wm_gym.metrics.drift import frame_change
-from sana_wm_gym.metrics.estimators import LKBundleAdjustment
-from sana_wm_gym.metrics.estimators.protocol import PoseEstimator
+from sana_wm_gym.poses import LKBundleAdjustment
+from sana_wm_gym.poses.protocol import PoseEstimator
 from sana_wm_gym.provenance import provenance
-from sana_wm_gym.world.renderer import default_intrinsics, render
-from sana_wm_gym.world.scenes import Scene, generate_scene
+from sana_wm_gym.world.procedural.renderer import default_intrinsics, render
+from sana_wm_gym.world.procedural.scenes import Scene, generate_scene
 from sana_wm_gym.world.world_model import CHUNK_FRAMES
 
 Array = npt.NDArray[np.float64]

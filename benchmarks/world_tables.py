@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from benchmarks.first_version import SpeedRatio
-from benchmarks.variant_scores import VariantScore
-from benchmarks.world_scores import (
+from sana_wm_gym.evaluation.variant_scores import VariantScore
+from sana_wm_gym.evaluation.world_scores import (
     CameraErrors,
     Check,
     Condition,

@@ -13,3 +13,5 @@ from hypothesis import settings
 # No deadlines: on a busy machine they measure the machine. The same examples on every run.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
+
+pytest_plugins = ["small_worlds"]

@@ -27,7 +27,7 @@ from benchmarks.parity_checks.rounding import nudge, with_noise
 from sana_wm_gym.camera import rays
 from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.transformer import Block, Conditioning, SanaWM
-from sana_wm_gym.world import schedule
+from sana_wm_gym.world.learned import schedule
 
 INPUTS = ("x", "timestep", "y", "mask", "camera_conditions", "chunk_plucker")
 GIVEN = ("inputs/", "scalar_t/timestep")

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.parity_checks.check import Check, Outcome, Skip, close, equal
 from benchmarks.parity_checks.files import entry, read_json
-from sana_wm_gym.world import schedule
+from sana_wm_gym.world.learned import schedule
 
 TOLERANCE = 1e-6
 DEFAULT_CHUNK = 3

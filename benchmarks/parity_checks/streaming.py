@@ -30,8 +30,8 @@ from benchmarks.parity_checks.rounding import nudge, with_noise
 from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
 from sana_wm_gym.models.state import BlockMemory, DeltaRuleMemory, GeneratorState, KeyValueMemory
 from sana_wm_gym.models.transformer import Conditioning, SanaWM
-from sana_wm_gym.world import schedule
-from sana_wm_gym.world.sampler import Flow, Guidance, self_forcing
+from sana_wm_gym.world.learned import schedule
+from sana_wm_gym.world.learned.sampler import Flow, Guidance, self_forcing
 
 INPUTS = ("latents_init", "y", "mask", "camera_conditions", "chunk_plucker")
 SCHEDULE_TOLERANCE = 1e-6

@@ -31,11 +31,11 @@ from sana_wm_gym.models.state import GeneratorState, map_tensors
 from sana_wm_gym.models.transformer import Conditioning, SanaWM, SanaWMConfig
 from sana_wm_gym.weights.generator import generator_bytes, load_generator
 from sana_wm_gym.weights.names import RELEASED, Variant
-from sana_wm_gym.world.compiled import compile_step
-from sana_wm_gym.world.conditioning import chunk_conditioning
-from sana_wm_gym.world.released import GENERATOR, assumed_intrinsics
-from sana_wm_gym.world.sampler import Flow, chunk_noise, remember, self_forcing
-from sana_wm_gym.world.schedule import SELF_FORCING_4
+from sana_wm_gym.world.learned.compiled import compile_step
+from sana_wm_gym.world.learned.conditioning import chunk_conditioning
+from sana_wm_gym.world.learned.sampler import Flow, chunk_noise, remember, self_forcing
+from sana_wm_gym.world.learned.schedule import SELF_FORCING_4
+from sana_wm_gym.world.released.streaming import GENERATOR, assumed_intrinsics
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, LATENTS_PER_CHUNK
 
 Result = dict[str, Any]

@@ -24,7 +24,7 @@ from sana_wm_gym.models.transformer import SanaWMConfig
 from sana_wm_gym.weights.containers import INDEX
 from sana_wm_gym.weights.names import Shapes, expected_shapes
 from sana_wm_gym.weights.preflight import Need, require, this_machine
-from sana_wm_gym.world.released import GENERATOR
+from sana_wm_gym.world.released.streaming import GENERATOR
 
 CONTAINERS = ("shards", "model.pt")
 """Safetensors shards with an index, as diffusers writes them; one torch file, as released."""

@@ -13,8 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sana_wm_gym.camera.image import centre_crop, crop_image, crop_intrinsics
 from sana_wm_gym.camera.trajectory import check_intrinsics, check_rigid
-from sana_wm_gym.world.appearance import parse_prompt
-from sana_wm_gym.world.procedural import with_prompt
+from sana_wm_gym.world.procedural.appearance import parse_prompt
+from sana_wm_gym.world.procedural.procedural_world import with_prompt
 from sana_wm_gym.world.world_model import Start, WorldModel, WorldSpec
 
 OPTIONS = ("image", "intrinsics", "intrinsics_from", "prompt", "scene", "scene_c2w", "start")

@@ -12,13 +12,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.metrics.estimators.floors import Floor, floor_of
-from sana_wm_gym.metrics.estimators.protocol import (
-    EstimatorInfo,
-    Frames,
-    PoseEstimate,
-    PoseEstimator,
-)
 from sana_wm_gym.metrics.matching import match_frames
 from sana_wm_gym.metrics.pose import (
     RELEASE,
@@ -30,6 +23,13 @@ from sana_wm_gym.metrics.pose import (
     check_poses,
     null_scores,
     score_poses,
+)
+from sana_wm_gym.poses.floors import Floor, floor_of
+from sana_wm_gym.poses.protocol import (
+    EstimatorInfo,
+    Frames,
+    PoseEstimate,
+    PoseEstimator,
 )
 
 REPORTED: tuple[Convention, ...] = (RELEASE, SCALE_ONLY)

@@ -11,9 +11,9 @@ from sana_wm_gym.training.fit_codec import CodecFit
 from sana_wm_gym.training.fit_localiser import LocaliserFit
 from sana_wm_gym.training.objective import ObjectiveConfig
 from sana_wm_gym.training.optimizer import OptimizerConfig
-from sana_wm_gym.world.appearance import Surface
-from sana_wm_gym.world.captions import SurfaceCaptions
-from sana_wm_gym.world.courtyard import COURTYARD
+from sana_wm_gym.world.learned.captions import SurfaceCaptions
+from sana_wm_gym.world.procedural.appearance import Surface
+from sana_wm_gym.world.procedural.courtyard import COURTYARD
 
 TINY = SanaWMConfig(
     latent_channels=48,

@@ -20,10 +20,10 @@ from sana_wm_gym.camera.se3 import invert
 from sana_wm_gym.files import atomic_path
 from sana_wm_gym.models.codec import GROUP, PatchCodec
 from sana_wm_gym.models.localiser import Localiser
-from sana_wm_gym.training.walks import sample_walk
-from sana_wm_gym.world.appearance import draw_appearance
-from sana_wm_gym.world.renderer import render
-from sana_wm_gym.world.scenes import Scene, generate_scene, with_appearance
+from sana_wm_gym.world.procedural.appearance import draw_appearance
+from sana_wm_gym.world.procedural.renderer import render
+from sana_wm_gym.world.procedural.scenes import Scene, generate_scene, with_appearance
+from sana_wm_gym.world.procedural.walks import sample_walk
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, LATENTS_PER_CHUNK
 
 _TRAIN_STREAM, _HELD_OUT_STREAM = 1, 2

@@ -22,10 +22,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sana_wm_gym.camera.se3 import geodesic_angle
 from sana_wm_gym.models.localiser import Localisation, Localiser, LocaliserConfig
-from sana_wm_gym.training.walks import sample_walk
-from sana_wm_gym.world.appearance import draw_appearance
-from sana_wm_gym.world.renderer import render
-from sana_wm_gym.world.scenes import Scene, generate_scene, sample_pose, with_appearance
+from sana_wm_gym.world.procedural.appearance import draw_appearance
+from sana_wm_gym.world.procedural.renderer import render
+from sana_wm_gym.world.procedural.scenes import Scene, generate_scene, sample_pose, with_appearance
+from sana_wm_gym.world.procedural.walks import sample_walk
 
 Frames = npt.NDArray[np.uint8]
 Poses = npt.NDArray[np.float64]

@@ -22,9 +22,9 @@ from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.state import GeneratorState, map_tensors
 from sana_wm_gym.models.transformer import SanaWM
 from sana_wm_gym.training.dataset import Episode
-from sana_wm_gym.world.captions import SurfaceCaptions
-from sana_wm_gym.world.conditioning import chunk_conditioning
-from sana_wm_gym.world.schedule import TRAIN_STEPS
+from sana_wm_gym.world.learned.captions import SurfaceCaptions
+from sana_wm_gym.world.learned.conditioning import chunk_conditioning
+from sana_wm_gym.world.learned.schedule import TRAIN_STEPS
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,12 @@ from sana_wm_gym.training.fit_localiser import (
 from sana_wm_gym.training.initialise import initialise
 from sana_wm_gym.training.optimizer import Optimizer
 from sana_wm_gym.weights.world_file import WorldFile, read_world_file, write_world_file
-from sana_wm_gym.world.captions import SurfaceCaptions
-from sana_wm_gym.world.procedural import WALK_LIMITS
-from sana_wm_gym.world.renderer import default_intrinsics
-from sana_wm_gym.world.sana_world import SanaWorld, promise_of
-from sana_wm_gym.world.scenes import generate_scene
-from sana_wm_gym.world.schedule import self_forcing
+from sana_wm_gym.world.learned.captions import SurfaceCaptions
+from sana_wm_gym.world.learned.sana_world import SanaWorld, promise_of
+from sana_wm_gym.world.learned.schedule import self_forcing
+from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS
+from sana_wm_gym.world.procedural.renderer import default_intrinsics
+from sana_wm_gym.world.procedural.scenes import generate_scene
 from sana_wm_gym.world.world_model import WorldSpec
 
 TIMESTEPS = (1000, 0)

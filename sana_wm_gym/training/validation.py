@@ -12,8 +12,8 @@ import numpy.typing as npt
 from sana_wm_gym.camera.se3 import geodesic_angle, invert
 from sana_wm_gym.camera.trajectory import CameraTrajectory
 from sana_wm_gym.training.dataset import draw_walk
-from sana_wm_gym.world.appearance import prompt_of
-from sana_wm_gym.world.renderer import render
+from sana_wm_gym.world.procedural.appearance import prompt_of
+from sana_wm_gym.world.procedural.renderer import render
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldModel
 
 LEAST_TRANSLATION = 0.3

@@ -10,49 +10,49 @@ from typing import TYPE_CHECKING, Any
 from sana_wm_gym.world.world_model import WorldModel
 
 if TYPE_CHECKING:
-    from sana_wm_gym.world.offline import OfflineGenerator
+    from sana_wm_gym.world.released.offline import OfflineGenerator
 
 
 # Imported inside, so that a process pays for torch and weights only where it uses them.
 def _tiny() -> WorldModel[Any]:
-    from sana_wm_gym.world.sana_world import load_tiny
+    from sana_wm_gym.world.learned.sana_world import load_tiny
 
     return load_tiny()
 
 
 def _tiny_bf16() -> WorldModel[Any]:
-    from sana_wm_gym.world.sana_world import load_tiny_bf16
+    from sana_wm_gym.world.learned.sana_world import load_tiny_bf16
 
     return load_tiny_bf16()
 
 
 def _procedural() -> WorldModel[Any]:
-    from sana_wm_gym.world.procedural import ProceduralWorld
+    from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
     return ProceduralWorld()
 
 
 def _twin() -> WorldModel[Any]:
-    from sana_wm_gym.world.procedural import ProceduralWorld
+    from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
     return ProceduralWorld.twin(load_world("tiny").spec)
 
 
 def _streaming() -> WorldModel[Any]:
-    from sana_wm_gym.world.released import load_streaming, streaming_files_here
+    from sana_wm_gym.world.released.streaming import load_streaming, streaming_files_here
 
     return load_streaming(streaming_files_here())
 
 
 def _refined() -> WorldModel[Any]:
-    from sana_wm_gym.world.released import load_streaming, streaming_files_here
+    from sana_wm_gym.world.released.streaming import load_streaming, streaming_files_here
 
     return load_streaming(streaming_files_here(refined=True), refined=True)
 
 
 def _offline(variant: str, refined: bool) -> OfflineGenerator:
     from sana_wm_gym.weights.names import Variant
-    from sana_wm_gym.world.offline import LAYOUTS, load_offline
+    from sana_wm_gym.world.released.offline import LAYOUTS, load_offline
 
     kind = Variant(variant)
     return load_offline(LAYOUTS[kind].here(refined), kind, refined=refined)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from sana_wm_gym.camera.controls import MotionLimits
 from sana_wm_gym.camera.trajectory import CameraTrajectory
-from sana_wm_gym.world.appearance import Surface
+from sana_wm_gym.world.procedural.appearance import Surface
 
 FRAMES_PER_LATENT = 8
 LATENTS_PER_CHUNK = 3

@@ -35,7 +35,7 @@ from agents.training.saved_run import known_targets, open_run
 from agents.training.worlds import draw_start, open_world
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.tasks import ImageGoal
-from sana_wm_gym.world.procedural import ProceduralWorld
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 WORLD = ProceduralWorld(size=(16, 16), scenes=(8,), start_radius=0.7)
 TASK = ImageGoal(horizon=3)

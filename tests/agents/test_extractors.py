@@ -13,7 +13,7 @@ from agents.extractors import CoarseViews, StackedViews, is_picture, parts_of, s
 from sana_wm_gym.envs import SanaWMVectorEnv
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.envs.tasks import ImageGoal
-from sana_wm_gym.world.procedural import ProceduralWorld
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 PICTURE = spaces.Box(0, 255, (3, 20, 28), np.uint8)
 VECTOR = spaces.Box(-1, 1, (5,), np.float32)

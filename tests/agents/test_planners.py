@@ -50,7 +50,7 @@ from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.snapshot import Episode
 from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, Verdict
 from sana_wm_gym.envs.tasks.follow import Follow
-from sana_wm_gym.world.procedural import WALK_LIMITS, ProceduralWorld
+from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS, ProceduralWorld
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldSpec
 
 SPEC = WorldSpec(

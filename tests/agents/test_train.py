@@ -33,7 +33,7 @@ from agents.training.loggers import CsvTable, Tensorboard, Wandb, read_rows
 from agents.training.run_folder import differences
 from sana_wm_gym.envs.tasks import TASKS, ImageGoal, Sparse, ThumbnailGoal
 from sana_wm_gym.video import probe
-from sana_wm_gym.world.procedural import ProceduralWorld
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 ROOT = Path(__file__).parents[2]
 WORLD = ProceduralWorld(size=(16, 16), scenes=(8,), start_radius=0.7)
@@ -44,7 +44,7 @@ QUIET = Console(quiet=True)
 
 CLI = [
     "world=procedural",
-    "world._target_=sana_wm_gym.world.procedural.ProceduralWorld",
+    "world._target_=sana_wm_gym.world.procedural.procedural_world.ProceduralWorld",
     "~world.name",
     "+world.size=[16,16]",
     "+world.scenes=[8]",

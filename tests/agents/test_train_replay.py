@@ -34,7 +34,7 @@ from agents.training.learning import learn, trained_policy
 from agents.training.replay import load_replay, save_replay
 from agents.training.saved_run import SavedRun
 from sana_wm_gym.envs.tasks import ImageGoal, ThumbnailGoal
-from sana_wm_gym.world.procedural import ProceduralWorld
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 WORLD = ProceduralWorld(size=(16, 16), scenes=(8,), start_radius=0.7)
 WALK = ImageGoal(horizon=3, chunks=(1,))

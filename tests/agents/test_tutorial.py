@@ -8,7 +8,7 @@ import pytest
 
 from agents import tutorial
 from sana_wm_gym.video import read_frames
-from sana_wm_gym.world.procedural import ProceduralWorld
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 
 def test_practice_shows(capsys):

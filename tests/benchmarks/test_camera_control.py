@@ -21,24 +21,41 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from benchmarks import camera_control, score
-from benchmarks.bench.build import build_bench
-from benchmarks.bench.layout import EXPORT, FOLDERS, camera_file, list_scenes, read_bench
-from benchmarks.bench.results import MethodFolder, read_pose_errors
-from benchmarks.control import jobs as jobs_module
-from benchmarks.control import worlds
-from benchmarks.control.config import ControlConfig
-from benchmarks.control.generate import fitted_intrinsics, generate, scene_seed, whole_chunks
-from benchmarks.control.meter import Meter
-from benchmarks.control.published import published
-from benchmarks.control.score_video import Scoring, cut, poses_at, score_video, true_video
-from benchmarks.control.videos import Clip, read_clip
+from sana_wm_gym.evaluation.bench.build import build_bench
+from sana_wm_gym.evaluation.bench.layout import (
+    EXPORT,
+    FOLDERS,
+    camera_file,
+    list_scenes,
+    read_bench,
+)
+from sana_wm_gym.evaluation.bench.results import MethodFolder, read_pose_errors
+from sana_wm_gym.evaluation.control import jobs as jobs_module
+from sana_wm_gym.evaluation.control import worlds
+from sana_wm_gym.evaluation.control.config import ControlConfig
+from sana_wm_gym.evaluation.control.generate import (
+    fitted_intrinsics,
+    generate,
+    scene_seed,
+    whole_chunks,
+)
+from sana_wm_gym.evaluation.control.meter import Meter
+from sana_wm_gym.evaluation.control.published import published
+from sana_wm_gym.evaluation.control.score_video import (
+    Scoring,
+    cut,
+    poses_at,
+    score_video,
+    true_video,
+)
+from sana_wm_gym.evaluation.control.videos import Clip, read_clip
 from sana_wm_gym.metrics import MixedScoresError
-from sana_wm_gym.metrics.estimators import OracleEstimator, RotationOnly
-from sana_wm_gym.metrics.estimators.protocol import EstimatorInfo, PoseEstimate
+from sana_wm_gym.poses import OracleEstimator, RotationOnly
+from sana_wm_gym.poses.protocol import EstimatorInfo, PoseEstimate
 from sana_wm_gym.video import VideoError, VideoWriter, write_video
-from sana_wm_gym.world.procedural import ProceduralWorld, generate_scene, render
-from sana_wm_gym.world.replay import Clip as ReplayClip
-from sana_wm_gym.world.replay import ReplayWorld
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld, generate_scene, render
+from sana_wm_gym.world.released.replay import Clip as ReplayClip
+from sana_wm_gym.world.released.replay import ReplayWorld
 
 WORLD = ProceduralWorld(size=(32, 32), scenes=(5,))
 FRAMES = 49  # poses; two chunks

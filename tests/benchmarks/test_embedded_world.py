@@ -12,8 +12,8 @@ from benchmarks import embedded_world, localiser
 from benchmarks.first_version import speed_ratio
 from benchmarks.pictures import ENLARGED, MOVING_BYTES, Strip, enlarge, write_moving, write_strips
 from benchmarks.training_curve import main as draw_curve
-from benchmarks.variant_scores import LEAST_COVERAGE, score_variants, surface_views
-from benchmarks.world_scores import (
+from sana_wm_gym.evaluation.variant_scores import LEAST_COVERAGE, score_variants, surface_views
+from sana_wm_gym.evaluation.world_scores import (
     Check,
     Margin,
     Range,
@@ -28,15 +28,15 @@ from benchmarks.world_scores import (
     training_statistics,
 )
 from sana_wm_gym.metrics import SCALE_ONLY
-from sana_wm_gym.metrics.estimators.protocol import EstimatorInfo, OracleEstimator, PoseEstimate
+from sana_wm_gym.poses.protocol import EstimatorInfo, OracleEstimator, PoseEstimate
 from sana_wm_gym.training.validation import chunk_psnr, held_out_clips, roll
 from sana_wm_gym.weights.world_file import read_world_file
-from sana_wm_gym.world.appearance import prompt_of
-from sana_wm_gym.world.procedural import ProceduralWorld
-from sana_wm_gym.world.renderer import default_intrinsics
-from sana_wm_gym.world.sana_world import world_of
-from sana_wm_gym.world.scenes import COURTYARD, generate_scene
-from sana_wm_gym.world.schedule import self_forcing
+from sana_wm_gym.world.learned.sana_world import world_of
+from sana_wm_gym.world.learned.schedule import self_forcing
+from sana_wm_gym.world.procedural.appearance import prompt_of
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
+from sana_wm_gym.world.procedural.renderer import default_intrinsics
+from sana_wm_gym.world.procedural.scenes import COURTYARD, generate_scene
 
 INTRINSICS = default_intrinsics(64, 64)
 
@@ -195,7 +195,7 @@ def test_variations_leave_the_world_as_it_was(courtyard, varied):
 
 def test_statistics_cover_appearances(courtyard, monkeypatch):
     """Frames of walks in different appearances, not of one."""
-    monkeypatch.setattr("benchmarks.world_scores.MINUTE_FRAMES", 32)
+    monkeypatch.setattr("sana_wm_gym.evaluation.world_scores.MINUTE_FRAMES", 32)
     rows = training_statistics(courtyard.spec, 2)
     assert rows.shape == (2 * 3, 6)
 

@@ -24,9 +24,9 @@ from benchmarks.step_timing import (
 )
 from sana_wm_gym import ENV_ID
 from sana_wm_gym.weights.world_file import read_world_file
-from sana_wm_gym.world import sampler, sana_world
-from sana_wm_gym.world.procedural import ProceduralWorld
-from sana_wm_gym.world.sana_world import world_of
+from sana_wm_gym.world.learned import sampler, sana_world
+from sana_wm_gym.world.learned.sana_world import world_of
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 RESULT = PAGE.parent / "data" / "env_step.json"

@@ -28,7 +28,7 @@ from sana_wm_gym.models.transformer import Conditioning, SanaWM
 from sana_wm_gym.weights.generator import load_generator
 from sana_wm_gym.weights.names import RELEASED, Variant, expected_shapes
 from sana_wm_gym.weights.plan import memory_bytes
-from sana_wm_gym.world.released import GENERATOR
+from sana_wm_gym.world.released.streaming import GENERATOR
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 INDEX = PAGE.parent / "index.md"

@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.floor_clips import CLIPS, place
 from benchmarks.what_numbers_see import COMMAND, FPS, Seen, markdown, side_by_side, watch
-from sana_wm_gym.metrics.estimators.protocol import EstimatorInfo, Frames, PoseEstimate
-from sana_wm_gym.world.scenes import generate_scene
+from sana_wm_gym.poses.protocol import EstimatorInfo, Frames, PoseEstimate
+from sana_wm_gym.world.procedural.scenes import generate_scene
 
 
 class Blind:

@@ -16,7 +16,7 @@ import sana_wm_gym
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.online_metrics import KnownCamera, OnlineCameraMetrics
 from sana_wm_gym.metrics import SCALE_ONLY, PoseScore, score_poses
-from sana_wm_gym.metrics.estimators import EstimatorInfo, LKBundleAdjustment, PoseEstimate
+from sana_wm_gym.poses import EstimatorInfo, LKBundleAdjustment, PoseEstimate
 
 FORWARD = np.array([0.3, 0.1, 0.4, 0.0, 1.0], np.float32)
 TURN = np.array([0.5, 0.0, 0.0, 0.0, 0.0], np.float32)

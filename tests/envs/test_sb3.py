@@ -23,7 +23,7 @@ from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv, row_info
 from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, ThumbnailGoal, Verdict
 from sana_wm_gym.world.catalogue import load_world
-from sana_wm_gym.world.procedural import ProceduralWorld
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 ROWS = 3
 

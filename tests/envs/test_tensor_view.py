@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from sana_wm_gym.envs import SanaWMVectorEnv, tensor_view
 from sana_wm_gym.envs.tasks import Follow, ImageGoal
 from sana_wm_gym.world.catalogue import load_world
-from sana_wm_gym.world.sana_world import SanaWorld
+from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.tensors import GivesTensors, resized, to_tensors
 
 SEEN: list[tuple[tuple[str, ...], Any]] = [

@@ -22,7 +22,7 @@ from sana_wm_gym.metrics import (
     aggregate_clips,
     score_rollout,
 )
-from sana_wm_gym.metrics.estimators import EstimatorInfo, OracleEstimator, PoseEstimate
+from sana_wm_gym.poses import EstimatorInfo, OracleEstimator, PoseEstimate
 
 N = 21
 FRAMES = np.zeros((N, 16, 16, 3), np.uint8)

@@ -20,7 +20,7 @@ from sana_wm_gym.training.fit_localiser import (
     localiser_frames,
     pose_errors,
 )
-from sana_wm_gym.world.scenes import COURTYARD, generate_scene
+from sana_wm_gym.world.procedural.scenes import COURTYARD, generate_scene
 
 SIZE = 32
 NETWORK = LocaliserConfig(size=SIZE, channels=(16, 24, 32, 48), depth=(0, 0, 1, 1), hidden=48)

@@ -40,14 +40,14 @@ from sana_wm_gym.training.run import WINDOW, Run
 from sana_wm_gym.training.train import train
 from sana_wm_gym.training.validation import chunk_psnr, held_out_clips, rollout_psnr
 from sana_wm_gym.weights.world_file import read_world_file
-from sana_wm_gym.world.appearance import Surface, parse_prompt
-from sana_wm_gym.world.captions import SurfaceCaptions
-from sana_wm_gym.world.conditioning import chunk_conditioning
-from sana_wm_gym.world.procedural import ProceduralWorld
-from sana_wm_gym.world.sampler import CleanPrediction, self_forcing
-from sana_wm_gym.world.sana_world import world_of
-from sana_wm_gym.world.scenes import COURTYARD, generate_scene
-from sana_wm_gym.world.schedule import self_forcing as schedule_of
+from sana_wm_gym.world.learned.captions import SurfaceCaptions
+from sana_wm_gym.world.learned.conditioning import chunk_conditioning
+from sana_wm_gym.world.learned.sampler import CleanPrediction, self_forcing
+from sana_wm_gym.world.learned.sana_world import world_of
+from sana_wm_gym.world.learned.schedule import self_forcing as schedule_of
+from sana_wm_gym.world.procedural.appearance import Surface, parse_prompt
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
+from sana_wm_gym.world.procedural.scenes import COURTYARD, generate_scene
 
 NETWORK = replace(TINY, width=32, depth=3, heads=2, mlp_ratio=1.0)
 CODEC = CodecConfig(channels=8, hidden=16, depth=1)

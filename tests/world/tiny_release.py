@@ -28,8 +28,8 @@ from transformers import (
 from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
 from sana_wm_gym.weights.generator import save_generator
 from sana_wm_gym.weights.names import Variant
-from sana_wm_gym.world.offline import LAYOUTS, OfflineGenerator, load_offline
-from sana_wm_gym.world.released import StreamingWorld, load_streaming, streaming_files
+from sana_wm_gym.world.released.offline import LAYOUTS, OfflineGenerator, load_offline
+from sana_wm_gym.world.released.streaming import StreamingWorld, load_streaming, streaming_files
 
 SIZE = (64, 96)
 CONFIG = SanaWMConfig(

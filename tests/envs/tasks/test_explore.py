@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.tasks import Explore
-from sana_wm_gym.world.procedural import ProceduralWorld
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 FIXTURES = settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.tasks import ImageGoal, PoseDistance, Shaped, Sparse
 from sana_wm_gym.envs.tasks.pose_distance import gap
-from sana_wm_gym.world.procedural import ProceduralWorld
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 FIXTURES = settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -22,7 +22,7 @@ from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.envs.tasks import ImageGoal, ThumbnailGoal
 from sana_wm_gym.envs.tasks.thumbnail_goal import thumbnail
-from sana_wm_gym.world.procedural import ProceduralWorld
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 SMALL = ProceduralWorld(size=(36, 36))
 STRAIGHT = ImageGoal(chunks=(1,), forward=(0.7, 0.7), right=0.0, yaw=0.0)

@@ -1,0 +1,1 @@
+"""What a user imports to evaluate a world: bench layout, scoring, probes, held-out clips."""

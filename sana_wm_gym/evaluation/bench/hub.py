@@ -1,0 +1,107 @@
+"""A bench by name: a folder on this machine, or a dataset of the Hugging Face hub.
+
+From the hub one commit is taken, never a branch, so that everyone scores the same files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from sana_wm_gym.evaluation.bench.layout import (
+    EXPORT,
+    FOLDERS,
+    IMAGES,
+    KEPT_SCENES,
+    MANIFEST,
+    TRAJECTORIES,
+    split_of,
+)
+
+PUBLIC_BENCH = "Efficient-Large-Model/SANA-WM-Bench"
+"""Hub id of the published bench."""
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def bench_root(
+    source: str | Path,
+    revision: str | None = None,
+    *,
+    splits: Sequence[str] = tuple(FOLDERS),
+    offline: bool = False,
+    cache: Path | None = None,
+) -> Path:
+    """The folder that a bench is in, fetched if it is a hub id.
+
+    Args:
+        source: A folder, which is taken where there is one, or a hub id as in "owner/name".
+        revision: Commit of the hub dataset, 40 hexadecimal digits.
+        splits: Which splits to fetch.
+        offline: Use only what an earlier fetch left in the cache.
+        cache: Folder of the cache; None is the hub's own.
+
+    Raises:
+        ValueError: Neither a folder nor a hub id, a revision that is no commit or given for a
+            folder, or no such split.
+        ImportError: huggingface_hub is needed and not installed.
+        FileNotFoundError: The hub has no such dataset or commit, cannot be reached, or, offline,
+            the files are not in the cache.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        if revision is not None:
+            raise ValueError(f"revision {revision} is for hub datasets, {source} is a folder")
+        return folder
+    if not _HUB_ID.fullmatch(str(source)):
+        raise ValueError(f"no folder {source}, expected one or a hub id such as {PUBLIC_BENCH}")
+    return _fetch(str(source), revision, patterns(splits), offline, cache)
+
+
+def patterns(splits: Sequence[str] = tuple(FOLDERS)) -> list[str]:
+    """Glob patterns of a bench's files for some of its splits.
+
+    Raises:
+        ValueError: No split, or one that is not known.
+    """
+    if not splits:
+        raise ValueError("no splits given, expected at least one")
+    found = [f"{IMAGES}/*.png", KEPT_SCENES]
+    for folder in dict.fromkeys(FOLDERS[split_of(split)] for split in splits):
+        found += [f"{folder}/{TRAJECTORIES}", f"{folder}/{MANIFEST}", f"{folder}/{EXPORT}/*.npz"]
+    return found
+
+
+def _fetch(
+    repository: str, revision: str | None, allow: list[str], offline: bool, cache: Path | None
+) -> Path:
+    if revision is None or not _COMMIT.fullmatch(revision):
+        raise ValueError(
+            f"revision of {repository} is {revision!r}, expected a commit of 40 hexadecimal "
+            "digits: branches and tags move, and scores would no longer compare. The dataset's "
+            "page lists commits under Files, History"
+        )
+    try:
+        from huggingface_hub import (
+            snapshot_download,
+        )
+    except ImportError as error:
+        raise ImportError(
+            f"{repository} is on the hub: pip install sana_wm_gym[hub], or pass a folder"
+        ) from error
+    try:
+        path = snapshot_download(
+            repository,
+            repo_type="dataset",
+            revision=revision,
+            allow_patterns=allow,
+            local_files_only=offline,
+            cache_dir=cache,
+        )
+    # The hub's errors are OSError or ValueError, depending on its version.
+    except (OSError, ValueError) as error:
+        hint = "; fetch it once without offline" if offline else ""
+        raise FileNotFoundError(f"cannot get {repository} at {revision}{hint}: {error}") from error
+    return Path(path)

@@ -1,0 +1,115 @@
+"""Writing the public SANA-WM-Bench layout that `layout.py` reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sana_wm_gym.camera.trajectory import check_rigid
+from sana_wm_gym.evaluation.bench.camera_file import write_camera
+from sana_wm_gym.evaluation.bench.files import Picture
+from sana_wm_gym.evaluation.bench.layout import (
+    FOLDERS,
+    KEPT_SCENES,
+    MANIFEST,
+    SAFE_ID,
+    TRAJECTORIES,
+    BenchScene,
+    camera_file,
+    image_file,
+    list_scenes,
+    split_of,
+)
+from sana_wm_gym.evaluation.bench.pairs import pair_rows
+from sana_wm_gym.files import atomic_path, write_text
+
+
+def write_bench(
+    root: Path, split: str, scenes: Sequence[BenchScene], images: Sequence[Picture]
+) -> tuple[BenchScene, ...]:
+    """Write a split. Each file is replaced at once, the indices last.
+
+    Files go where the layout has them, whatever paths the given scenes name. A scene that both
+    splits have shares its picture.
+
+    Args:
+        root: Folder of the bench.
+        split: Which split.
+        scenes: What to write.
+        images: Their first frames, uint8 [height, width, 3].
+
+    Returns:
+        The scenes with the paths they now have.
+
+    Raises:
+        ValueError: Nothing to write, an id twice or unfit for a file name, not one picture per
+            scene, a picture of another size than its scene says, or poses that are not rigid.
+    """
+    name, ids = split_of(split), [scene.id for scene in scenes]
+    if not ids or len(set(ids)) != len(ids) or not all(map(SAFE_ID.fullmatch, ids)):
+        raise ValueError(f"scene ids are {ids}, expected at least one, unique, fit for file names")
+    for scene, image in zip(scenes, images, strict=True):
+        if image.dtype != np.uint8 or image.shape != (*scene.image_size, 3):
+            raise ValueError(
+                f"picture of {scene.id} is {image.dtype} {image.shape}, "
+                f"expected uint8 {(*scene.image_size, 3)}"
+            )
+        check_rigid(scene.c2w, f"c2w of {scene.id}")
+    written = tuple(
+        replace(
+            scene,
+            image_path=image_file(root, scene.id),
+            camera_path=camera_file(root, name, scene.id),
+        )
+        for scene in scenes
+    )
+    document = {"scenes": [_trajectory_row(scene) for scene in written]}
+    trajectories = json.dumps(document, indent=1, allow_nan=False)
+    rows = [json.dumps(_manifest_row(root, scene), allow_nan=False) for scene in written]
+    for scene, image in zip(written, images, strict=True):
+        with atomic_path(scene.image_path) as partial:
+            Image.fromarray(image).save(partial, format="png")
+        write_camera(scene.camera_path, scene.c2w, scene.intrinsics, scene.fps)
+    write_text(root / FOLDERS[name] / TRAJECTORIES, trajectories + "\n")
+    write_text(root / FOLDERS[name] / MANIFEST, "\n".join(rows) + "\n")
+    kept = [
+        entry.id
+        for other in FOLDERS
+        if (root / FOLDERS[other] / MANIFEST).is_file()
+        for entry in list_scenes(root, other)
+    ]
+    write_text(root / KEPT_SCENES, "\n".join(dict.fromkeys(kept)) + "\n")
+    return written
+
+
+def _manifest_row(root: Path, scene: BenchScene) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": scene.id,
+        "prompt": scene.prompt,
+        "scene_type": scene.scene_type,
+        "image_path": scene.image_path.relative_to(root).as_posix(),
+        "camera_path": scene.camera_path.relative_to(root).as_posix(),
+        "trajectory_id": scene.trajectory_id,
+        "sanawm_frames": len(scene.c2w),
+        "expected_fps": float(scene.fps),
+        "expected_video_frames": scene.expected_video_frames,
+        "trim_to_frames": scene.trim_to_frames,
+    }
+    if scene.procedural_scene is not None and scene.scene_c2w is not None:
+        row["procedural_scene"] = scene.procedural_scene
+        row["scene_c2w"] = scene.scene_c2w.tolist()
+    return {**row, **{key: value for key, value in scene.extra.items() if key not in row}}
+
+
+def _trajectory_row(scene: BenchScene) -> dict[str, Any]:
+    return {
+        "scene_id": scene.id,
+        "trajectory_id": scene.trajectory_id,
+        "evaluation_pairs": pair_rows(scene.revisits),
+    }

@@ -1,0 +1,249 @@
+"""One video against its scene: camera, revisits, drift, likeness to the truth.
+
+Whoever made the video, it is read from its file, cut to the frames that count and matched with the
+command by time. Where the scene is procedural the true video is rendered and asked the same
+questions, so that every number has its bracket.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.transform import Rotation, Slerp
+
+from sana_wm_gym.camera.se3 import from_rotation_translation
+from sana_wm_gym.evaluation.bench.layout import BenchScene
+from sana_wm_gym.evaluation.control.generate import fitted_intrinsics
+from sana_wm_gym.evaluation.control.videos import SAME_RATE, Clip
+from sana_wm_gym.metrics import (
+    RELEASE,
+    PoseScore,
+    RolloutScore,
+    load_lpips,
+    psnr,
+    score_drift,
+    score_revisits,
+    score_rollout,
+)
+from sana_wm_gym.metrics.drift import windows
+from sana_wm_gym.metrics.pose_checks import PathPair
+from sana_wm_gym.poses.protocol import PoseEstimate, PoseEstimator
+from sana_wm_gym.video import Frames, VideoError
+from sana_wm_gym.world.procedural.renderer import render
+from sana_wm_gym.world.procedural.scenes import generate_scene
+
+Array = npt.NDArray[np.float64]
+
+_lpips = cache(load_lpips)
+_HALF = 0.5 + 1e-9  # of a frame period, as in `metrics.matching`
+_DIGITS = 4  # of stored path points: a tenth of a millimetre
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How videos are scored.
+
+    Attributes:
+        estimator: Turns frames into poses; sees every frame.
+        interval: Every how manieth pose counts; the published benchmark takes every 4th.
+        min_coverage: Smallest accepted share of placed frames.
+        floor: Score the true video with the same estimator, where there is one.
+        truncate: Score what there is of a video that ends early, instead of refusing it.
+    """
+
+    estimator: PoseEstimator
+    interval: int = 4
+    min_coverage: float = 0.5
+    floor: bool = True
+    truncate: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredVideo:
+    """The frames that count, and what they say.
+
+    Attributes:
+        document: Plain values for json.
+        frames: Frames that count, uint8 [n, H, W, 3].
+        truth: True frames at the same instants; None outside procedural scenes.
+    """
+
+    document: dict[str, Any]
+    frames: Frames
+    truth: Frames | None
+
+
+@dataclass
+class Remembering:
+    """An estimator that keeps what it answered, for the plots.
+
+    Attributes:
+        estimator: Who answers.
+        answers: In the order of the questions.
+    """
+
+    estimator: PoseEstimator
+    answers: list[PoseEstimate] = field(default_factory=list)
+
+    def estimate(
+        self, frames: Frames, intrinsics: npt.ArrayLike | None, fps: float
+    ) -> PoseEstimate:
+        """See `PoseEstimator.estimate`."""
+        answer = self.estimator.estimate(frames, intrinsics, fps)
+        self.answers.append(answer)
+        return answer
+
+
+def cut(clip: Clip, scene: BenchScene, truncate: bool) -> tuple[Clip, int]:
+    """The frames of a video that the bench counts, and how many poses they show.
+
+    A rate within 0.1 Hz of the command's is taken for it; frames after the last pose are left out.
+
+    Raises:
+        VideoError: `wrong_fps` where the number of frames is that of the command but the rate is
+            not, `too_short` where the video ends before the command does.
+    """
+    fps = scene.fps if abs(clip.fps - scene.fps) < SAME_RATE else clip.fps
+    poses, frames = scene.trim_to_frames, len(clip.frames)
+    counts = (scene.expected_video_frames, poses, len(scene.c2w))
+    if fps != scene.fps and frames in counts:
+        raise VideoError(
+            "wrong_fps",
+            clip.path,
+            f"{frames} frames, as many as commanded at {scene.fps:g} Hz, but its rate is "
+            f"{fps:g} Hz; if that is a slip, give the right one",
+        )
+    reached = math.floor((frames - 1 + _HALF) * scene.fps / fps) + 1
+    if reached < poses and not truncate:
+        raise VideoError(
+            "too_short",
+            clip.path,
+            f"{frames} frames at {fps:g} Hz show {reached} of {poses} commanded poses; "
+            "truncate scores the common part",
+        )
+    poses = min(poses, reached)
+    last = min(round((poses - 1) * fps / scene.fps), frames - 1)
+    return replace(clip, frames=clip.frames[: last + 1], fps=fps), poses
+
+
+def poses_at(scene: BenchScene, frames: int, fps: float) -> Array:
+    """Commanded poses [frames, 4, 4] at the instants of a video; between poses the camera moves
+    evenly."""
+    if fps == scene.fps:
+        return scene.c2w[:frames]
+    given = np.arange(len(scene.c2w)) / scene.fps
+    times = np.minimum(np.arange(frames) / fps, given[-1])
+    turns = Slerp(given, Rotation.from_matrix(scene.c2w[:, :3, :3]))(times).as_matrix()
+    centres = np.stack([np.interp(times, given, axis) for axis in scene.c2w[:, :3, 3].T], axis=1)
+    return from_rotation_translation(turns, centres)
+
+
+def true_video(scene: BenchScene, clip: Clip) -> Frames | None:
+    """What the commanded camera truly sees, like the frames of `clip`; None if nobody knows."""
+    if scene.procedural_scene is None or scene.scene_c2w is None:
+        return None
+    frames, size = len(clip.frames), clip.frames.shape[1:3]
+    poses = scene.scene_c2w @ poses_at(scene, frames, clip.fps)
+    intrinsics = fitted_intrinsics(scene, size)[0]
+    return render(generate_scene(scene.procedural_scene), poses, intrinsics, size)
+
+
+def score_video(scene: BenchScene, clip: Clip, scoring: Scoring) -> ScoredVideo:
+    """Everything that is asked of one video.
+
+    Raises:
+        VideoError: The video does not cover the command.
+        ValueError: Frames, poses or intrinsics that no metric accepts.
+    """
+    clip, poses = cut(clip, scene, scoring.truncate)
+    truth = true_video(scene, clip)
+    commanded = scene.c2w[:poses]
+    intrinsics = fitted_intrinsics(scene, clip.frames.shape[1:3])[0]
+    estimator = Remembering(scoring.estimator)
+    # Thinning the command, not the video: tracks hold on better from frame to frame.
+    pose = score_rollout(
+        clip.frames,
+        commanded[:: scoring.interval],
+        intrinsics,
+        clip.fps,
+        estimator,
+        reference_fps=scene.fps / scoring.interval,
+        truncate=True,  # by `cut`, no more than the rounding of the last instant
+        truth_frames=truth if scoring.floor else None,
+        min_coverage=scoring.min_coverage,
+    )
+    height, width = clip.frames.shape[1:3]
+    wanted = asked(scene.trim_to_frames, scoring.interval)  # what a short video lacks counts
+    document = {
+        "video": {"frames": len(clip.frames), "fps": clip.fps, "height": height, "width": width},
+        "pose": {**pose.to_dict(), "frames_asked": wanted, "coverage": pose.frames_scored / wanted},
+        **_looks(scene, clip, clip.frames),
+        "twin": None if truth is None else _twin(scene, clip, truth),
+        "paths": _paths(commanded, scene.fps, clip.fps, pose, estimator.answers),
+    }
+    return ScoredVideo(document, clip.frames, truth)
+
+
+def asked(poses: int, interval: int) -> int:
+    """How many poses of a command are scored."""
+    return len(range(0, poses, interval))
+
+
+def _looks(scene: BenchScene, clip: Clip, frames: Frames) -> dict[str, Any]:
+    revisits = score_revisits(frames, scene.revisits, scene.fps, clip.fps, lpips=_lpips())
+    return {
+        "revisit": revisits.to_dict(),
+        "drift": score_drift(frames, clip.fps).to_dict(),
+    }
+
+
+def _twin(scene: BenchScene, clip: Clip, truth: Frames) -> dict[str, Any]:
+    """The true video's own looks, and how near the video comes to it in windows of 10 s."""
+    repeated = np.broadcast_to(clip.frames[:1], clip.frames.shape)
+    rows = []
+    for begin, end in windows(len(truth), clip.fps):
+        span = slice(max(begin, 1), end)  # the first frame is given
+        rows.append(
+            {
+                "begin_s": begin / clip.fps,
+                "end_s": end / clip.fps,
+                "psnr_db": psnr(clip.frames[span], truth[span]),
+                "repeat_db": psnr(repeated[span], truth[span]),
+            }
+        )
+    return {"windows": rows, **_looks(scene, clip, truth)}
+
+
+def _paths(
+    commanded: Array, fps: float, video_fps: float, pose: RolloutScore, answers: list[PoseEstimate]
+) -> dict[str, Any]:
+    """Camera centres in metres for the plots, about four per second, estimates aligned as
+    `release` does; None where they could not be scored."""
+    every = max(1, round(fps / 4))
+    indices = np.arange(0, len(commanded), every)
+    in_video = np.round(indices * video_fps / fps).astype(np.int64)
+
+    def aligned(scores: Mapping[str, PoseScore | str] | None, answer: int) -> Any:
+        if scores is None or isinstance(scores[RELEASE.name], str):
+            return None
+        found = answers[answer]
+        shown = np.minimum(in_video, len(found.valid) - 1)
+        keep = found.valid[shown]
+        if keep.sum() < 3:
+            return None
+        wanted = commanded[indices][keep]
+        moved = RELEASE.align(PathPair.of(wanted, found.poses[shown][keep])).centres
+        # Both sides were taken relative to the first frame with a pose; plots begin at frame 0.
+        return (moved @ wanted[0, :3, :3].T + wanted[0, :3, 3]).round(_DIGITS).tolist()
+
+    return {
+        "commanded": commanded[indices, :3, 3].round(_DIGITS).tolist(),
+        "estimated": aligned(pose.scores, 0),
+        "truth_estimated": aligned(pose.floor, 1),
+    }

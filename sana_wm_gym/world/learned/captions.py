@@ -1,0 +1,171 @@
+"""Prompts to what a network reads, by way of the prompt cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sana_wm_gym.models.text import (
+    Prompt,
+    PromptEmbedding,
+    TextEncoder,
+    chi_prompt_of,
+    released_chi_prompt,
+)
+from sana_wm_gym.weights.components import load_generator_text
+from sana_wm_gym.weights.prompt_cache import PromptCache, read_embedding
+from sana_wm_gym.world.procedural.appearance import Surface, parse_prompt
+
+TEXT = "gemma-2-2b-it"
+"""The generators' text encoder, as its folder is called."""
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Prompts to what a network reads, by way of the prompt cache.
+
+    Attributes:
+        cache: Prompts that are encoded already.
+        encoder: Text encoder and revision.
+        preamble: Gives the instruction in front of every prompt.
+        load: Makes the text encoder; called only for a prompt that is new.
+        channels: Width of the features that the network reads.
+    """
+
+    cache: PromptCache
+    encoder: str
+    preamble: Callable[[], str]
+    load: Callable[[], TextEncoder]
+    channels: int
+
+    def __call__(self, text: str) -> PromptEmbedding:
+        """Encode a prompt, or read the file it names if it ends in ".safetensors".
+
+        Raises:
+            FileNotFoundError: The file is missing, or a new prompt and the encoder is missing.
+            ValueError: The features have another width than the network reads.
+        """
+        if text.endswith(".safetensors"):
+            _, embedding = read_embedding(Path(text))
+        else:
+            [embedding] = self.cache.embed(self.encoder, [Prompt(text, self.preamble())], self.load)
+        width = embedding.features.shape[-1]
+        if width != self.channels:
+            raise ValueError(f"given prompt features of width {width}; expected {self.channels}")
+        return embedding
+
+
+@dataclass(frozen=True)
+class SurfaceCaptions:
+    """Prompts that name the variants of a map's surfaces, for a generator that learned them.
+
+    A caption has one token per surface and one that is always there. A token is one-hot over all
+    variants of all surfaces; that of a surface which the prompt leaves out is masked.
+
+    Attributes:
+        surfaces: What can be named.
+    """
+
+    surfaces: tuple[Surface, ...]
+
+    @property
+    def channels(self) -> int:
+        """Width of the features."""
+        return 1 + sum(len(surface.variants) for surface in self.surfaces)
+
+    @property
+    def tokens(self) -> int:
+        """Length of a caption."""
+        return 1 + len(self.surfaces)
+
+    def __call__(self, text: str) -> PromptEmbedding:
+        """Encode a prompt such as "red door, green crates".
+
+        Raises:
+            ValueError: A phrase names no variant, or a surface is named twice.
+        """
+        named = parse_prompt(self.surfaces, text)
+        return self.embed(np.array([[-1 if v is None else v for v in named]]))
+
+    def embed(self, appearance: npt.NDArray[np.int64]) -> PromptEmbedding:
+        """Encode variants [b, surfaces], -1 where a surface is left out, as features
+        [b, tokens, channels]."""
+        sizes = [len(surface.variants) for surface in self.surfaces]
+        first = 1 + np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        chosen = torch.from_numpy(np.maximum(appearance, 0) + first.astype(np.int64))
+        features = torch.nn.functional.one_hot(chosen, self.channels).float()
+        always = torch.zeros(len(appearance), 1, self.channels)
+        always[..., 0] = 1
+        named = torch.from_numpy((appearance >= 0).astype(np.int64))
+        mask = torch.cat([torch.ones(len(appearance), 1, dtype=torch.int64), named], dim=1)
+        return PromptEmbedding(torch.cat([always, features], dim=1), mask)
+
+
+def generator_captions(
+    cache: PromptCache,
+    encoder: str,
+    folder: Path | None,
+    preamble: Callable[[], str],
+    channels: int,
+    device: str,
+) -> Captions:
+    """What a generator reads.
+
+    Args:
+        cache: Prompts that are encoded already.
+        encoder: Text encoder and revision.
+        folder: Folder of the text encoder, or None where all prompts are encoded.
+        preamble: Gives the chi prompt; `str` for negative prompts, which have none.
+        channels: Width of the features that the generator reads.
+        device: Where the text encoder runs while it is loaded.
+    """
+    return Captions(cache, encoder, preamble, partial(_generator_text, folder, device), channels)
+
+
+def chi_prompt(settings: Path | None) -> str:
+    """The chi prompt of a config.yaml, or of diffusers for None.
+
+    Raises:
+        ModuleNotFoundError: diffusers is missing or too old.
+        ValueError: The file has none.
+    """
+    if settings is None:
+        return released_chi_prompt()
+    import yaml  # type: ignore[import-untyped]
+
+    parsed = yaml.safe_load(settings.read_text(encoding="utf-8"))
+    return chi_prompt_of(parsed if isinstance(parsed, dict) else {})
+
+
+def _generator_text(folder: Path | None, device: str) -> TextEncoder:
+    if folder is None:
+        raise FileNotFoundError(
+            f"no text encoder for a prompt that is not encoded yet; put {TEXT}/ beside the "
+            "generator, or give the .safetensors file of an encoded prompt as the prompt"
+        )
+    return load_generator_text(folder, device=device)
+
+
+def default_prompts() -> Path:
+    """Where encoded prompts are kept, in the user's cache."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "sana_wm_gym" / "prompts"
+
+
+def fingerprint(folder: Path) -> str:
+    """Tells folders without a revision apart: names and sizes of their files, and the texts."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*")):
+        if file.is_file():
+            digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+            if file.suffix == ".json":
+                digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Ground-truth worlds: scenes, textures, renderer, walks."""

@@ -1,0 +1,375 @@
+"""The procedural world: ground truth that answers cameras with exact renderings.
+
+It shows what a learned world of the same scenes should have shown, and serves as the perfect
+world in tests and benchmarks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from sana_wm_gym.camera.controls import MotionLimits
+from sana_wm_gym.camera.trajectory import CameraTrajectory, check_rigid
+from sana_wm_gym.world.procedural import courtyard
+from sana_wm_gym.world.procedural.appearance import (
+    check_appearance,
+    draw_appearance,
+    parse_prompt,
+    prompt_of,
+)
+from sana_wm_gym.world.procedural.renderer import default_intrinsics, render, render_depth
+from sana_wm_gym.world.procedural.scenes import (
+    COURTYARD,
+    Scene,
+    free_space,
+    generate_scene,
+    sample_pose,
+    with_appearance,
+)
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldSpec
+
+__all__ = [
+    "SCENES",
+    "WALK_LIMITS",
+    "ProceduralState",
+    "ProceduralWorld",
+    "Scene",
+    "default_intrinsics",
+    "draw_start",
+    "free_space",
+    "generate_scene",
+    "render",
+    "render_depth",
+    "sample_pose",
+    "scene_of",
+    "with_prompt",
+]
+
+WALK_LIMITS = MotionLimits(
+    forward=0.05,
+    right=0.05,
+    down=0.02,
+    yaw=math.radians(1.5),
+    pitch=math.radians(0.75),
+    pitch_limit=math.radians(15.0),
+)
+"""Walking pace at 16 frames per second: 0.8 m/s and 24 degrees/s."""
+
+SCENES = (0, 1, 2, 3)
+"""Seeds that starts are drawn from by default."""
+
+_FPS = 16.0
+_SAME_POSE = 1e-4
+
+
+def draw_start(spec: WorldSpec, rng: np.random.Generator, scene: int | None = None) -> Start:
+    """Draw a start: a scene, its appearance, and an upright camera in free space.
+
+    Args:
+        spec: Scenes, frame size, intrinsics and `start_radius` of the world it is for.
+        rng: Source of all that is drawn. A scene without varying surfaces draws no appearance.
+        scene: Scene number, or None for one of `spec.scenes`.
+
+    Returns:
+        The start; its prompt names every surface's variant.
+
+    Raises:
+        ValueError: `scene` is negative.
+    """
+    number = int(rng.choice(spec.scenes)) if scene is None else scene
+    place = generate_scene(number)
+    place = with_appearance(place, draw_appearance(place.surfaces, rng))
+    c2w = sample_pose(place, rng, radius=spec.start_radius)
+    return Start(
+        image=render(place, c2w[None], spec.intrinsics, (spec.height, spec.width))[0],
+        intrinsics=spec.intrinsics,
+        prompt=prompt_of(place.surfaces, place.appearance),
+        scene=number,
+        scene_c2w=c2w,
+        appearance=place.appearance,
+    )
+
+
+def with_prompt(start: Start, spec: WorldSpec, prompt: str) -> Start:
+    """A drawn start under another prompt, with a first frame that agrees with it.
+
+    Surfaces that the prompt names show what it names; the others, and the pose, stay as they
+    were drawn. A world without varying surfaces takes the prompt as free text.
+
+    Args:
+        start: A start that `draw_start` made for a world of this spec.
+        spec: What the world's prompts can name.
+        prompt: The episode's prompt; empty leaves the appearance as it was drawn.
+
+    Raises:
+        ValueError: The prompt holds an unknown phrase, or contradicts itself.
+    """
+    named = parse_prompt(spec.surfaces, prompt) if spec.surfaces else ()
+    changed = replace(start, prompt=prompt)
+    if len(named) != len(start.appearance) or start.scene is None or start.scene_c2w is None:
+        return changed
+    pairs = zip(start.appearance, named, strict=True)
+    appearance = tuple(drawn if variant is None else variant for drawn, variant in pairs)
+    if appearance == start.appearance:
+        return changed
+    place, size = with_appearance(generate_scene(start.scene), appearance), start.image.shape[:2]
+    image = render(place, start.scene_c2w[None], start.intrinsics, (size[0], size[1]))[0]
+    return replace(changed, image=image, appearance=appearance)
+
+
+@dataclass(frozen=True)
+class ProceduralState:
+    """Where a rollout stands.
+
+    Attributes:
+        start: The start it was begun with; `scene` and `scene_c2w` are set.
+        c2w: Poses of the last chunk relative to the first frame, float64 [24, 4, 4];
+            [1, 4, 4] before any chunk.
+        intrinsics: (fx, fy, cx, cy) of those frames in pixels, float64 [24, 4] or [1, 4].
+        chunk: Number of chunks generated so far.
+    """
+
+    start: Start
+    c2w: npt.NDArray[np.float64]
+    intrinsics: npt.NDArray[np.float64]
+    chunk: int
+
+
+@dataclass(frozen=True)
+class ProceduralWorld:
+    """A `WorldModel` whose frames are exact. Any non-negative seed is a scene.
+
+    Attributes:
+        size: Frame (height, width) in pixels.
+        scenes: Seeds that `sample_start` draws from.
+        limits: Motion per frame that normalised actions map to.
+        start_radius: Starts are drawn at most this far, in metres, from a scene's most open
+            spot; None for anywhere.
+        name: Short name; "twin" for the ground truth of another world.
+    """
+
+    size: tuple[int, int] = (64, 64)
+    scenes: tuple[int, ...] = SCENES
+    limits: MotionLimits = field(default=WALK_LIMITS)
+    start_radius: float | None = None
+    name: str = "procedural"
+
+    @staticmethod
+    def twin(spec: WorldSpec) -> ProceduralWorld:
+        """The ground truth of another world: its scenes, frame size, limits and starts.
+
+        Both worlds draw the same start from the same generator, appearance and prompt included.
+        Its name is "twin".
+
+        Raises:
+            ValueError: The other world knows no procedural scenes.
+        """
+        if not spec.scenes:
+            raise ValueError(f"world {spec.name!r} has no procedural scenes, so it has no twin")
+        return ProceduralWorld(
+            (spec.height, spec.width), spec.scenes, spec.limits, spec.start_radius, "twin"
+        )
+
+    def __post_init__(self) -> None:
+        # Settings read from a file come as lists.
+        object.__setattr__(self, "size", tuple(self.size))
+        object.__setattr__(self, "scenes", tuple(self.scenes))
+        if min(self.size) < 1 or not self.scenes or min(self.scenes) < 0:
+            raise ValueError(
+                "expected a positive size and at least one non-negative scene seed, "
+                f"given {self.size} and {self.scenes}"
+            )
+        if self.start_radius is not None and not self.start_radius > 0:
+            raise ValueError(f"given start_radius = {self.start_radius}, expected > 0 or None")
+
+    @property
+    def spec(self) -> WorldSpec:
+        """Frame size, rate, motion limits and scenes."""
+        height, width = self.size
+        return WorldSpec(
+            name=self.name,
+            height=height,
+            width=width,
+            fps=_FPS,
+            latent_shape=None,
+            intrinsics=default_intrinsics(height, width),
+            limits=self.limits,
+            scenes=self.scenes,
+            start_radius=self.start_radius,
+            surfaces=courtyard.SURFACES if COURTYARD in self.scenes else (),
+        )
+
+    def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:
+        """Draw a start in `scene`, or in one of `spec.scenes`; see `draw_start`.
+
+        Raises:
+            ValueError: `scene` is negative.
+        """
+        return draw_start(self.spec, rng, scene)
+
+    def begin(self, start: Start, seed: int) -> ProceduralState:
+        """State before the first chunk. Nothing here is random, so `seed` has no effect.
+
+        A start without an appearance, such as a user's image, shows the first variant of every
+        surface.
+
+        Raises:
+            ValueError: `start` has no scene or pose in it, an appearance that does not fit the
+                scene, or an image of another size.
+        """
+        if start.scene is None or start.scene_c2w is None:
+            raise ValueError(
+                "the procedural world needs Start.scene and Start.scene_c2w, "
+                f"given {start.scene} and {start.scene_c2w}"
+            )
+        if start.scene < 0:
+            raise ValueError(f"Start.scene is {start.scene}, expected a non-negative seed")
+        if start.scene_c2w.shape != (4, 4):
+            raise ValueError(f"Start.scene_c2w has shape {start.scene_c2w.shape}, expected (4, 4)")
+        check_rigid(start.scene_c2w[None], "Start.scene_c2w")
+        if start.image.shape != (*self.size, 3) or start.image.dtype != np.uint8:
+            raise ValueError(
+                f"Start.image is {start.image.dtype} {start.image.shape}, "
+                f"expected uint8 {(*self.size, 3)}"
+            )
+        if start.appearance:
+            check_appearance(generate_scene(start.scene).surfaces, start.appearance)
+        first = CameraTrajectory(np.eye(4)[None], np.array(start.intrinsics), *self.size[::-1])
+        return ProceduralState(start, first.c2w, first.intrinsics, chunk=0)
+
+    def advance(
+        self, states: Sequence[ProceduralState], cameras: Sequence[CameraTrajectory]
+    ) -> list[ProceduralState]:
+        """Move each camera on; frames are rendered when they are asked for.
+
+        Raises:
+            ValueError: Not one camera per state, or a camera without exactly 25 poses, of another
+                image size, or starting elsewhere than the state's last frame.
+        """
+        if len(states) != len(cameras):
+            raise ValueError(f"given {len(states)} states and {len(cameras)} cameras")
+        return [self._move(state, camera) for state, camera in zip(states, cameras, strict=True)]
+
+    def _move(self, state: ProceduralState, camera: CameraTrajectory) -> ProceduralState:
+        if len(camera) != CHUNK_FRAMES + 1:
+            raise ValueError(f"camera has {len(camera)} poses, expected {CHUNK_FRAMES + 1}")
+        if (camera.height, camera.width) != self.size:
+            raise ValueError(
+                f"camera is for {camera.height} x {camera.width} frames, "
+                f"expected {self.size[0]} x {self.size[1]}"
+            )
+        gap = float(np.abs(camera.c2w[0] - state.c2w[-1]).max())
+        if gap > _SAME_POSE:
+            raise ValueError(
+                f"camera starts {gap:g} away from the last frame of chunk {state.chunk}, "
+                "expected the same pose"
+            )
+        return ProceduralState(
+            state.start, camera.c2w[1:], camera.intrinsics[1:], chunk=state.chunk + 1
+        )
+
+    def frames(self, state: ProceduralState) -> npt.NDArray[np.uint8]:
+        """The last chunk's frames, uint8 [24, height, width, 3]; the start image, [1, ...],
+        before any chunk."""
+        if state.chunk == 0:
+            return state.start.image[None]
+        scene, first = scene_of(state.start)
+        return render(scene, first @ state.c2w, state.intrinsics, self.size)
+
+    def last_frames(self, states: Sequence[ProceduralState]) -> list[npt.NDArray[np.uint8]]:
+        """The last of each state's `frames`, uint8 [height, width, 3], for a 24th of their cost."""
+        return [self._last_frame(state) for state in states]
+
+    def _last_frame(self, state: ProceduralState) -> npt.NDArray[np.uint8]:
+        if state.chunk == 0:
+            return state.start.image
+        scene, first = scene_of(state.start)
+        return render(scene, first @ state.c2w[-1:], state.intrinsics[-1:], self.size)[0]
+
+    def depth(self, state: ProceduralState) -> npt.NDArray[np.float32]:
+        """Depth of the last chunk's frames in metres, float32 [24 or 1, height, width]."""
+        scene, first = scene_of(state.start)
+        return render_depth(scene, first @ state.c2w, state.intrinsics, self.size)
+
+    def latents(self, state: ProceduralState) -> npt.NDArray[np.float32]:
+        """Always fails.
+
+        Raises:
+            ValueError: This world has no latents.
+        """
+        raise ValueError("the procedural world has no latents, only frames")
+
+    def pack(self, state: ProceduralState) -> dict[str, npt.NDArray[np.generic]]:
+        """The state as named arrays, enough for `unpack` to continue bit for bit."""
+        start = state.start
+        return {
+            "image": start.image,
+            "start_intrinsics": np.array(start.intrinsics, np.float64),
+            "prompt": np.array(start.prompt, np.str_),
+            "scene": np.array(start.scene, np.int64),
+            "scene_c2w": np.array(start.scene_c2w, np.float64),
+            "appearance": np.array(start.appearance, np.int64),
+            "c2w": state.c2w,
+            "intrinsics": state.intrinsics,
+            "chunk": np.array(state.chunk, np.int64),
+        }
+
+    def unpack(self, arrays: dict[str, npt.NDArray[np.generic]]) -> ProceduralState:
+        """Inverse of `pack`.
+
+        Raises:
+            ValueError: An array is missing, unknown or of the wrong shape.
+        """
+        names = {"image", "start_intrinsics", "prompt", "scene", "scene_c2w"}
+        names |= {"appearance", "c2w", "intrinsics", "chunk"}
+        if set(arrays) != names:
+            raise ValueError(f"arrays are {sorted(arrays)}, expected {sorted(names)}")
+        shapes = {name: np.shape(arrays[name]) for name in ("scene", "chunk", "prompt")}
+        lists = {name: np.shape(arrays[name]) for name in ("start_intrinsics", "appearance")}
+        if (
+            any(shapes.values())
+            or lists["start_intrinsics"] != (4,)
+            or len(lists["appearance"]) != 1
+        ):
+            raise ValueError(
+                "expected scalars, four start intrinsics and a list of variants, "
+                f"given {shapes | lists}"
+            )
+        fx, fy, cx, cy = np.asarray(arrays["start_intrinsics"], np.float64).tolist()
+        start = Start(
+            image=np.asarray(arrays["image"]),
+            intrinsics=(fx, fy, cx, cy),
+            prompt=str(arrays["prompt"]),
+            scene=int(np.asarray(arrays["scene"], np.int64)),
+            scene_c2w=np.asarray(arrays["scene_c2w"], np.float64),
+            appearance=tuple(np.asarray(arrays["appearance"], np.int64).tolist()),
+        )
+        begun = self.begin(start, seed=0)
+        chunk = int(np.asarray(arrays["chunk"], np.int64))
+        camera = CameraTrajectory(
+            np.asarray(arrays["c2w"], np.float64),
+            np.asarray(arrays["intrinsics"], np.float64),
+            *self.size[::-1],
+        )
+        if chunk < 0 or len(camera) != (CHUNK_FRAMES if chunk else 1):
+            raise ValueError(f"{len(camera)} poses do not fit chunk {chunk}")
+        return ProceduralState(begun.start, camera.c2w, camera.intrinsics, chunk)
+
+
+def scene_of(start: Start) -> tuple[Scene, npt.NDArray[np.float64]]:
+    """The scene that a first frame was taken in, in its appearance, and the pose there [4, 4].
+
+    Raises:
+        ValueError: The start lies in no procedural scene, so the truth is unknown.
+    """
+    if start.scene is None or start.scene_c2w is None:
+        raise ValueError("given a start without scene and scene_c2w; expected a procedural scene")
+    scene = generate_scene(start.scene)
+    if start.appearance:
+        scene = with_appearance(scene, start.appearance)
+    return scene, start.scene_c2w

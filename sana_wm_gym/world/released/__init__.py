@@ -1,0 +1,1 @@
+"""NVIDIA's released generators: files, offloading, intrinsics, whole clips."""

@@ -1,0 +1,280 @@
+"""The two released generators that make a whole clip at once: bidirectional and chunk-causal.
+
+Every step of theirs reads all frames begun so far, so the whole camera trajectory has to be known
+in advance: `generate` in place of a world's `advance`. `replay` makes a world of one of them and a
+plan. A second stage may refine the clip, all of it at once, before it is decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sana_wm_gym.camera.trajectory import CameraTrajectory
+from sana_wm_gym.models.plan import ChunkPlan
+from sana_wm_gym.models.refiner import BIDIRECTIONAL as WHOLE_CLIP
+from sana_wm_gym.models.state import map_tensors
+from sana_wm_gym.models.text import PromptEmbedding
+from sana_wm_gym.models.transformer import Conditioning, SanaWM, SanaWMConfig
+from sana_wm_gym.models.vae import VideoVae, to_uint8
+from sana_wm_gym.weights.names import RELEASED, Variant
+from sana_wm_gym.weights.plan import Precision
+from sana_wm_gym.weights.prompt_cache import PromptCache
+from sana_wm_gym.weights.vae_folder import read_video_vae
+from sana_wm_gym.world.learned import sampler, schedule
+from sana_wm_gym.world.learned.captions import chi_prompt, default_prompts, generator_captions
+from sana_wm_gym.world.learned.conditioning import chunk_conditioning
+from sana_wm_gym.world.learned.precision import require_gpu
+from sana_wm_gym.world.learned.second_stage import SecondStage, load_second_stage
+from sana_wm_gym.world.released.files import BIDIRECTIONAL, CHUNK_CAUSAL, Layout, ReleaseFiles
+from sana_wm_gym.world.released.offload import RESIDENT, Offload, offloaded
+from sana_wm_gym.world.released.replay import Array, Clip, ReplayWorld
+from sana_wm_gym.world.released.streaming import (
+    SIZE,
+    default_device,
+    load_stage_one,
+    released_spec,
+)
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, FRAMES_PER_LATENT, LATENTS_PER_CHUNK
+
+STEPS, SHIFT, GUIDANCE = 60, 9.8, 5.0
+"""Of the released command line."""
+
+Encode = Callable[[str], PromptEmbedding]
+Sample = Callable[[sampler.Flow, Tensor, Tensor, Conditioning], Tensor]
+"""Flow, noise [b, c, f, h, w], first latent [b, c, h, w], conditioning to clean latents."""
+
+
+@dataclass(frozen=True)
+class OfflineGenerator:
+    """A generator of whole clips.
+
+    Attributes:
+        name: As worlds made of it are called.
+        model: Predicts velocities.
+        vae: On the same device.
+        caption: Encodes a prompt.
+        negative: Encodes a negative prompt.
+        sample: The sampler.
+        group: Frames must be `group` k + 1.
+        guidance: How far the prompt pushes away from the negative prompt.
+        second_stage: Refines the whole clip before it is decoded.
+    """
+
+    name: str
+    model: SanaWM
+    vae: VideoVae
+    caption: Encode
+    negative: Encode
+    sample: Sample
+    group: int
+    guidance: float = GUIDANCE
+    second_stage: SecondStage | None = None
+
+    def generate(
+        self,
+        image: npt.NDArray[np.uint8],
+        trajectory: CameraTrajectory,
+        prompt: str,
+        *,
+        negative_prompt: str = "",
+        seed: int = 42,
+    ) -> npt.NDArray[np.uint8]:
+        """A clip along a camera trajectory.
+
+        Args:
+            image: First frame, uint8 [H, W, 3].
+            trajectory: Poses of all frames, relative to the first; for frames of the image's size.
+            prompt: Scene text.
+            negative_prompt: What not to show.
+            seed: All noise is a function of it.
+
+        Returns:
+            uint8 [n, H, W, 3], one frame per pose; the first is `image` through the VAE.
+
+        Raises:
+            ValueError: The image does not fit trajectory or VAE, or the number of poses is not
+                `group` k + 1 with k >= 1.
+        """
+        return self.clip(
+            image, trajectory, prompt, negative_prompt=negative_prompt, seed=seed
+        ).frames
+
+    @torch.inference_mode()
+    def clip(
+        self,
+        image: npt.NDArray[np.uint8],
+        trajectory: CameraTrajectory,
+        prompt: str,
+        *,
+        negative_prompt: str = "",
+        seed: int = 42,
+    ) -> Clip:
+        """`generate`, with the latent frames that were decoded; refined ones where there is a
+        second stage."""
+        size = (trajectory.height, trajectory.width)
+        if image.dtype != np.uint8 or image.shape != (*size, 3):
+            raise ValueError(
+                f"given a first frame {image.dtype} {image.shape}; expected uint8 {(*size, 3)}"
+            )
+        count = len(trajectory)
+        if count <= 1 or (count - 1) % self.group:
+            raise ValueError(f"given {count} poses; expected {self.group} k + 1, k >= 1")
+        weight = next(self.model.parameters())
+        pixels = torch.from_numpy(image.copy()).float()[None] / 255
+        first = self.vae.encode_image(pixels).to(weight)
+        cameras = chunk_conditioning(
+            trajectory.c2w[None],
+            trajectory.intrinsics[None],
+            size,
+            (first.shape[2], first.shape[3]),
+            first=True,
+        )
+        text = [encode(words) for encode, words in self._prompts(prompt, negative_prompt)]
+        conditioning = replace(
+            map_tensors(lambda part: part.to(weight.device).repeat_interleave(2, 0), cameras),
+            text=torch.cat([part.features for part in text]).to(weight),
+            text_mask=torch.cat([part.mask for part in text]).to(weight.device),
+        )
+        latents = (count - 1) // FRAMES_PER_LATENT + 1
+        noise = sampler.chunk_noise(seed, 0, (first.shape[1], latents, *first.shape[2:]))
+        flow = sampler.Guidance(self.model, self.guidance)
+        clean = self.sample(flow, noise[None].to(weight), first, conditioning)
+        if self.second_stage is not None:
+            clean = self.second_stage.refine_clip(clean, prompt, seed)
+        shown = to_uint8(self.vae.decode_clip(clean))[0]
+        kept = clean[0].movedim(1, 0).float().contiguous()
+        return Clip(shown.cpu().numpy(), kept.cpu().numpy())
+
+    def replay(self, plan: Array, size: tuple[int, int] = SIZE) -> ReplayWorld:
+        """A world that follows a plan: the clip is made by `begin`, then shown chunk by chunk.
+
+        Args:
+            plan: Poses relative to the first frame, float64 [24 k + 1, 4, 4].
+            size: Frame (height, width) in pixels, multiples of the VAE's cell.
+
+        Raises:
+            ValueError: The plan or the size does not fit.
+        """
+        return ReplayWorld(self, released_spec(self.name, self.vae, size), plan)
+
+    def _prompts(self, prompt: str, negative: str) -> list[tuple[Encode, str]]:
+        return [(self.negative, negative), (self.caption, prompt)]
+
+
+def bidirectional(steps: int = STEPS, shift: float = SHIFT) -> Sample:
+    """Every frame sees every other in each step."""
+    levels = schedule.flow_euler_ltx(steps, shift)
+    return lambda flow, noise, first, conditioning: sampler.flow_euler_ltx(
+        flow, noise, first, conditioning, levels
+    )
+
+
+def chunk_causal(steps: int = STEPS, shift: float = SHIFT) -> Sample:
+    """Chunks see what came before; later ones start later."""
+
+    def sample(flow: sampler.Flow, noise: Tensor, first: Tensor, given: Conditioning) -> Tensor:
+        levels = schedule.chunk_flow_euler(noise.shape[2], LATENTS_PER_CHUNK, steps, shift)
+        plan = ChunkPlan(starts=levels.plan[:-1])
+        return sampler.chunk_flow_euler(flow, noise, first, given, plan, levels)
+
+    return sample
+
+
+LAYOUTS: Mapping[Variant, Layout] = {
+    Variant.BIDIRECTIONAL: BIDIRECTIONAL,
+    Variant.CHUNK_CAUSAL: CHUNK_CAUSAL,
+}
+"""The releases whose generators make whole clips."""
+
+
+def load_offline(
+    files: ReleaseFiles,
+    variant: Variant,
+    *,
+    config: SanaWMConfig = RELEASED,
+    steps: int = STEPS,
+    dtype: torch.dtype = torch.bfloat16,
+    device: torch.device | str | None = None,
+    prompts: Path | None = None,
+    refined: bool = False,
+    offload: Offload = RESIDENT,
+    precision: Precision = Precision.BF16,
+    compile_step: bool = False,
+) -> OfflineGenerator:
+    """Load a generator of whole clips.
+
+    Args:
+        files: Where its parts are: `LAYOUTS[variant].within(folder)`, or `.here()`.
+        variant: Bidirectional or chunk-causal.
+        config: Size of the generator.
+        steps: Denoising steps.
+        dtype: Type of generator, VAE and latents.
+        device: Where everything computes; None is the GPU if there is one.
+        prompts: Folder of encoded prompts; None is `default_prompts()`.
+        refined: With the second stage, which refines the whole clip before it is decoded.
+        offload: What rests elsewhere between its calls.
+        precision: Of the larger weights of generator and refiner.
+        compile_step: Compile the generator's step.
+
+    Raises:
+        FileNotFoundError: A part is missing.
+        ImportError: diffusers, transformers or Transformer Engine is not installed.
+        ValueError: The streaming variant, a damaged file, one of another variant, too little
+            memory, or a precision that the device lacks.
+    """
+    if variant not in LAYOUTS or config.text_channels is None:
+        raise ValueError(f"given the {variant} variant; whole clips are made by the other two")
+    device = default_device() if device is None else torch.device(device)
+    require_gpu(precision, dtype, device)
+    cache = PromptCache(default_prompts() if prompts is None else prompts)
+    captions = partial(
+        generator_captions,
+        cache,
+        files.encoder,
+        files.text,
+        channels=config.text_channels,
+        device=str(device) if offload.text is None else offload.text,
+    )
+    vae = read_video_vae(files.vae, dtype, device if offload.vae is None else offload.vae)
+    if offload.vae is not None:
+        offloaded(vae, device, "encode_image", "decode_clip")
+    model = load_stage_one(
+        files.generator,
+        variant,
+        config=config,
+        numerics=None,
+        dtype=dtype,
+        device=device,
+        precision=precision,
+        compile_step=compile_step,
+    )
+    second_stage = None
+    if refined:
+        second_stage = load_second_stage(
+            files,
+            WHOLE_CLIP,
+            cache,
+            dtype=dtype,
+            device=device,
+            offload=offload,
+            precision=precision,
+        )
+    causal = variant is Variant.CHUNK_CAUSAL
+    return OfflineGenerator(
+        name=LAYOUTS[variant].release + ("-refined" if refined else ""),
+        model=model,
+        vae=vae,
+        caption=captions(partial(chi_prompt, files.settings)),
+        negative=captions(str),
+        sample=chunk_causal(steps) if causal else bidirectional(steps),
+        group=CHUNK_FRAMES if causal else FRAMES_PER_LATENT,
+        second_stage=second_stage,
+    )

@@ -1,0 +1,149 @@
+"""Benches from known maps: paths keep clear, starts are where the frames say, builds repeat."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks import make_bench
+from benchmarks.outside_training import outside_training
+from sana_wm_gym.camera.revisits import find_revisits
+from sana_wm_gym.camera.synthesis import near_points, synthesise
+from sana_wm_gym.camera.templates import HARD, SIMPLE
+from sana_wm_gym.evaluation.bench.build import (
+    FULL_FRAMES,
+    build_bench,
+    choose_start,
+    survey,
+)
+from sana_wm_gym.evaluation.bench.layout import read_bench
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
+from sana_wm_gym.world.procedural.renderer import render
+from sana_wm_gym.world.procedural.scenes import free_space, generate_scene
+
+SPEC = ProceduralWorld(size=(48, 48), scenes=(3, 0)).spec
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    root = tmp_path_factory.mktemp("bench")
+    build_bench(root, SPEC, 2)
+    return root
+
+
+@pytest.fixture(scope="module")
+def scenes(bench):
+    return {split: read_bench(bench, split) for split in ("simple", "hard")}
+
+
+@pytest.mark.parametrize("seed", [0, 3, 8])
+def test_survey_knows_where_the_map_is(seed):
+    """Seen points lie on surfaces, and what is near a surface is near a seen point."""
+    place, scene = survey(seed), generate_scene(seed)
+    assert clearance(scene, place.points).max() < 1e-3
+    rng = np.random.default_rng(0)
+    positions = rng.uniform(scene.lower[0], scene.upper[0], (3000, 3))
+    positions = positions[free_space(scene, positions, 0.05)]
+    near, true = near_points(place.points, 0.3)(positions), clearance(scene, positions)
+    assert near[true < 0.27].mean() > 0.995
+    assert not near[true > 0.3 + 1e-3].any()
+    assert min((true < 0.27).sum(), (true > 0.3).sum()) > 500
+
+
+def clearance(scene, positions):
+    """Distance of places in a room to its nearest surface, metres."""
+    walls = np.minimum(positions - scene.lower[0], scene.upper[0] - positions).min(-1)
+    past = np.maximum(scene.lower[1:] - positions[:, None], positions[:, None] - scene.upper[1:])
+    boxes = np.linalg.norm(np.maximum(past, 0), axis=-1).min(-1)
+    return np.minimum(walls, boxes)
+
+
+def test_scenes_are_commanded_minutes(scenes):
+    for split, templates in (("simple", SIMPLE), ("hard", HARD)):
+        assert [scene.trajectory_id for scene in scenes[split]] == [t.name for t in templates[:2]]
+        for scene in scenes[split]:
+            assert scene.c2w.shape == (FULL_FRAMES, 4, 4)
+            assert scene.expected_video_frames == scene.trim_to_frames == FULL_FRAMES - 1
+            assert scene.revisits == find_revisits(scene.c2w[:-1], scene.fps)
+            assert scene.extra["extent_m"] <= 0.6 * scene.extra["median_depth_m"] + 1e-9
+            assert scene.extra["smoothness"]["max_speed"] <= 0.4 + 1e-9
+    assert [s.scene_type for s in scenes["simple"]] == ["procedural_courtyard", "procedural_room"]
+    assert [s.id for s in scenes["simple"]] == [s.id for s in scenes["hard"]]
+
+
+def test_clear_paths_are_clear_of_the_true_map(scenes):
+    clear = 0
+    for scene in (*scenes["simple"], *scenes["hard"]):
+        if scene.extra["collision_status"] == "colliding":
+            continue
+        clear += 1
+        positions = (scene.scene_c2w @ scene.c2w)[:, :3, 3]
+        assert free_space(generate_scene(scene.procedural_scene), positions, 0.15).all()
+    assert clear >= 3
+
+
+def test_first_frames_are_what_the_start_sees(scenes):
+    for scene in scenes["hard"]:
+        place = generate_scene(scene.procedural_scene)
+        seen = render(place, scene.scene_c2w[None], scene.intrinsics[0], scene.image_size)[0]
+        np.testing.assert_array_equal(scene.image(), seen)
+
+
+def test_simple_scenes_stay_within_training(scenes):
+    for scene in scenes["simple"]:
+        assert scene.extra["outside_training"] == []
+    for scene in scenes["hard"]:
+        flags = outside_training(scene.scene_c2w @ scene.c2w)
+        assert scene.extra["outside_training"] == [flag.what for flag in flags] != []
+
+
+def test_starts_differ_and_suit_their_paths():
+    place = survey(0)
+    path = synthesise(SIMPLE[0], FULL_FRAMES, SPEC.fps)
+    starts = [choose_start(place, [path], SPEC, np.random.default_rng(seed)) for seed in (1, 2)]
+    assert np.abs(starts[0].c2w - starts[1].c2w).max() > 0.05
+    for start in starts:
+        scale = min(1.0, 0.6 * start.median_depth / path.extent)
+        positions = start.c2w[:3, :3] @ (scale * path.c2w[:, :3, 3, None])
+        positions = positions[..., 0] + start.c2w[:3, 3]
+        assert free_space(place.scene, positions, 0.15).all()
+
+
+def test_command_repeats_itself_and_short_benches_are_cut_long_ones(tmp_path, capsys):
+    """Twice the same bytes; 25 poses are the first 25 of a minute."""
+    common = ["--world", "procedural", "--size", "32", "--scenes-per-split", "1"]
+    for name, frames in (("one", "25"), ("two", "25"), ("long", "961")):
+        out = str(tmp_path / name)
+        assert make_bench.main(["--out", out, "--frames", frames, *common]) == 0
+    printed = capsys.readouterr().out
+    assert "procedural_room_001" in printed and SIMPLE[0].name in printed
+    files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.*"))
+    assert len(files) == 8
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    (short,), (long,) = (read_bench(tmp_path / name, "hard") for name in ("one", "long"))
+    assert len(short.c2w) == 25 and short.trim_to_frames == 24 and short.revisits == ()
+    np.testing.assert_array_equal(short.c2w, long.c2w[:25])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--frames", "24"], "24 k + 1"),
+        (["--frames", "1"], "24 k + 1"),
+        (["--frames", "985"], "up to 961"),
+        (["--scenes-per-split", "0"], "scenes per split is 0"),
+        (["--seed", "-1"], "seed -1"),
+        (["--size", "0"], "positive size"),
+    ],
+)
+def test_command_refuses_what_makes_no_bench(tmp_path, capsys, options, words):
+    out = tmp_path / "bench"
+    assert make_bench.main(["--out", str(out), "--world", "procedural", *options]) == 2
+    assert words in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_command_refuses_a_size_that_the_world_does_not_have(tmp_path, capsys):
+    assert make_bench.main(["--out", str(tmp_path / "b"), "--world", "tiny", "--size", "32"]) == 2
+    assert "tiny makes 64 x 64 frames" in capsys.readouterr().err

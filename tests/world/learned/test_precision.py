@@ -1,0 +1,287 @@
+"""Which weights are quantised, by a stand-in for Transformer Engine that needs no GPU.
+
+The stand-in keeps its weights whole and takes notes; how well the real engine multiplies cannot be
+told here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sana_wm_gym.models.plan import ChunkPlan
+from sana_wm_gym.models.transformer import Conditioning, SanaWM, SanaWMConfig
+from sana_wm_gym.weights.names import RELEASED, expected_shapes, quantised
+from sana_wm_gym.weights.plan import Precision, weight_bytes
+from sana_wm_gym.world.learned.precision import (
+    ROWS,
+    QuantisedLinear,
+    engine_for,
+    quantise,
+    quantise_generator,
+    quantise_refiner,
+    require_gpu,
+)
+from sana_wm_gym.world.released.offload import ON_CPU
+
+CPU = torch.device("cpu")
+CONFIG = SanaWMConfig(
+    latent_channels=8,
+    width=32,
+    depth=2,
+    heads=2,
+    softmax_every=2,
+    mlp_ratio=1.5,
+    text_channels=16,
+    text_tokens=6,
+    position_entries=0,
+)
+
+
+@dataclass
+class Stage:
+    """What the stand-in was asked for."""
+
+    log: list[str] = field(default_factory=list)
+    layers: list[nn.Module] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+
+
+@pytest.fixture(params=["new names", "old names"])
+def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """Transformer Engine as of 2.9 and later, or before."""
+    made = Stage()
+
+    class Linear(nn.Module):
+        def __init__(
+            self, inputs: int, outputs: int, bias: bool, params_dtype: Any, device: Any
+        ) -> None:
+            super().__init__()
+            assert "storing" in made.log[-1] and not torch.is_grad_enabled()
+            place = {"dtype": params_dtype, "device": device}
+            self.weight = nn.Parameter(torch.empty(outputs, inputs, **place))
+            self.bias = nn.Parameter(torch.empty(outputs, **place)) if bias else None
+            made.layers.append(self)
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert "computing" in made.log[-1] and x.ndim == 2 and len(x) % ROWS == 0
+            made.rows.append(len(x))
+            return F.linear(x, self.weight, self.bias)
+
+    def context(kind: str, named: str) -> Any:
+        @contextmanager
+        def enter(*, enabled: bool, **recipe: str) -> Iterator[None]:
+            assert enabled
+            made.log.append(f"{kind} {recipe[named]}")
+            yield
+            made.log.append("left")
+
+        return enter
+
+    te, recipes = ModuleType("transformer_engine.pytorch"), ModuleType("recipe")
+    te.Linear = Linear  # type: ignore[attr-defined]
+    new = request.param == "new names"
+    names = ("quantized_model_init", "autocast") if new else ("fp8_model_init", "fp8_autocast")
+    setattr(te, names[0], context("storing", "recipe"))
+    setattr(te, names[1], context("computing", "recipe" if new else "fp8_recipe"))
+    recipes.Float8BlockScaling = lambda: "fp8"  # type: ignore[attr-defined]
+    recipes.NVFP4BlockScaling = (  # type: ignore[attr-defined]
+        lambda disable_rht, disable_stochastic_rounding: (
+            f"NVFP4 {disable_rht} {disable_stochastic_rounding}"
+        )
+    )
+    for name, module in (
+        ("transformer_engine", ModuleType("transformer_engine")),
+        ("transformer_engine.common", ModuleType("common")),
+        ("transformer_engine.pytorch", te),
+        ("transformer_engine.common.recipe", recipes),
+    ):
+        monkeypatch.setitem(sys.modules, name, module)
+    return made
+
+
+def network() -> SanaWM:
+    model, random = SanaWM(CONFIG).eval().requires_grad_(False), torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        spread = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
+        parameter.normal_(0.0, spread, generator=random)
+    return model
+
+
+def call(model: SanaWM) -> Tensor:
+    random = torch.Generator().manual_seed(1)
+    given = Conditioning(
+        torch.eye(4).expand(1, 4, 2, 3, 4, 4).contiguous(),
+        torch.randn(1, 48, 4, 2, 3, generator=random),
+        torch.randn(1, 6, 16, generator=random),
+    )
+    latents = torch.randn(1, 8, 4, 2, 3, generator=random)
+    with torch.inference_mode():
+        return model(latents, torch.full((1,), 500.0), given, ChunkPlan(), None)[0]
+
+
+@pytest.mark.parametrize("precision", [Precision.FP8, Precision.NVFP4])
+def test_the_forward_pass_goes_through_the_quantised_layers(
+    stage: Stage, precision: Precision
+) -> None:
+    """With weights kept whole the result is the plain one, so every layer is where it was."""
+    model = quantise_generator(network(), precision, CPU)
+    assert torch.allclose(call(model), call(network()), atol=1e-5)
+    found = [m for m in model.modules() if isinstance(m, QuantisedLinear)]
+    assert len(found) == len(stage.layers) == len(stage.rows) == 2 * 8
+    assert set(stage.rows) == {32}  # 24 tokens, or 6 of text, filled up
+    recipe = {Precision.FP8: "fp8", Precision.NVFP4: "NVFP4 False False"}[precision]
+    assert {line for line in stage.log if line != "left"} == {
+        f"storing {recipe}",
+        f"computing {recipe}",
+    }
+
+
+def test_what_reads_cameras_or_writes_latents_is_left_alone(stage: Stage) -> None:
+    model = network()
+    kept = {name: id(tensor) for name, tensor in model.named_parameters()}
+    quantise(model, quantised, engine_for(Precision.FP8, smoothing=True), CPU)
+    same = {name for name, tensor in model.named_parameters() if kept.get(name) == id(tensor)}
+    for part in ("cam", "plucker", "embedder", "t_block", "final_layer", "norm", "beta_proj"):
+        named = {name for name in kept if part in name}
+        assert named and named <= same, part
+    gone = {name.removesuffix(".weight") for name in kept.keys() - same if "weight" in name}
+    assert {name.split(".", 2)[2] for name in gone} == {
+        *("attn.qkv", "attn.proj", "attn.output_gate"),
+        *("cross_attn.q_linear", "cross_attn.kv_linear", "cross_attn.proj"),
+        *("mlp.inverted_conv.conv", "mlp.point_conv.conv"),
+    }
+
+
+@pytest.mark.parametrize("precision", [Precision.FP8, Precision.NVFP4])
+def test_memory_as_planned(stage: Stage, precision: Precision) -> None:
+    """At full size, without storage: the layers replaced are those that `plan` counts smaller."""
+    with torch.device("meta"):
+        model = SanaWM(RELEASED).to(torch.bfloat16)
+    engine = engine_for(precision, smoothing=True)
+    names = quantise(model, quantised, engine, torch.device("meta"))
+    shapes = expected_shapes(RELEASED)
+    assert len(names) == 160
+    assert set(names) == {name for name, shape in shapes.items() if quantised(name, shape)}
+    layers = [m for m in model.modules() if isinstance(m, QuantisedLinear)]
+    small = {id(m.linear.weight) for m in layers}
+    native = sum(
+        2 * tensor.numel()
+        for tensor in (*model.parameters(), *model.buffers())
+        if id(tensor) not in small
+    )
+    replaced = weight_bytes({name: shapes[name] for name in names}, precision, quantised)
+    assert native + replaced == weight_bytes(shapes, precision, quantised)
+    assert sum(prod(shapes[name]) for name in names) == sum(m.linear.weight.numel() for m in layers)
+
+
+def test_the_refiner_is_not_smoothed(stage: Stage) -> None:
+    engine = engine_for(Precision.NVFP4, smoothing=False)
+    with engine.computing():
+        assert stage.log[-1] == "computing NVFP4 True True"
+
+
+def test_a_refiner_goes_through_its_quantised_layers(stage: Stage) -> None:
+    ltx2 = pytest.importorskip("diffusers", minversion="0.42")
+    from sana_wm_gym.models.refiner import BIDIRECTIONAL, Refiner, video_only
+    from sana_wm_gym.models.text import PromptEmbedding
+
+    def refiner() -> Refiner:
+        torch.manual_seed(2)
+        network = ltx2.LTX2VideoTransformer3DModel(
+            in_channels=4,
+            out_channels=4,
+            num_attention_heads=2,
+            attention_head_dim=16,
+            cross_attention_dim=32,
+            audio_num_attention_heads=2,
+            audio_attention_head_dim=6,
+            audio_cross_attention_dim=12,
+            num_layers=2,
+            caption_channels=16,
+        )
+        return Refiner(video_only(network), BIDIRECTIONAL).eval().requires_grad_(False)
+
+    random = torch.Generator().manual_seed(0)
+    latents = torch.randn(1, 4, 3, 2, 3, generator=random)
+    noise = torch.randn(1, 4, 2, 2, 3, generator=random)
+    text = PromptEmbedding(torch.randn(1, 5, 16, generator=random), torch.ones(1, 5).long())
+    with torch.inference_mode():
+        plain = refiner().refine(latents, noise, text)
+        model = quantise_refiner(refiner(), Precision.NVFP4, CPU)
+        assert torch.allclose(model.refine(latents, noise, text), plain, atol=1e-5)
+    layers = [name for name, m in model.named_modules() if isinstance(m, QuantisedLinear)]
+    # Queries, keys, values and output of two attentions, and both layers of the feed-forward.
+    assert len(layers) == 2 * 10 and all("transformer_blocks" in name for name in layers)
+    assert set(stage.log) == {"storing NVFP4 True True", "computing NVFP4 True True", "left"}
+
+
+def test_a_world_in_fp8(
+    stage: Stage, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From files to frames, with the check for a GPU switched off."""
+    pytest.importorskip("transformers")
+    pytest.importorskip("diffusers", minversion="0.42")
+    stack: Any = request.getfixturevalue("stack")
+    monkeypatch.setattr("sana_wm_gym.world.released.streaming.require_gpu", lambda *given: None)
+    world = stack.load(precision=Precision.FP8, dtype=torch.float32)
+    assert sum(isinstance(m, QuantisedLinear) for m in world.model.modules()) == 4 * 8
+    plain = stack.load(dtype=torch.float32)
+    assert torch.allclose(latents_of(world), latents_of(plain), atol=1e-4)
+    with pytest.raises(ValueError, match="refiner in fp8 that rests on cpu; a quantised one stays"):
+        stack.load(refined=True, precision=Precision.FP8, offload=ON_CPU)
+
+
+def latents_of(world: Any) -> Tensor:
+    from sana_wm_gym.camera.trajectory import CameraTrajectory
+    from sana_wm_gym.world.world_model import Start
+
+    spec = world.spec
+    image = np.full((spec.height, spec.width, 3), 90, np.uint8)
+    camera = CameraTrajectory(
+        np.tile(np.eye(4), (25, 1, 1)), np.array(spec.intrinsics), spec.width, spec.height
+    )
+    state = world.begin(Start(image, spec.intrinsics, prompt="a room"), seed=1)
+    [state] = world.advance([state], [camera])
+    return torch.from_numpy(world.latents(state))
+
+
+def test_bfloat16_changes_nothing() -> None:
+    model = network()
+    assert quantise_generator(model, Precision.BF16, CPU) is model
+    assert not any(isinstance(m, QuantisedLinear) for m in model.modules())
+    require_gpu(Precision.BF16, torch.float32, CPU)
+
+
+def test_no_gpu_or_an_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"given fp8 on cpu; expected a GPU, or Precision\.BF16"):
+        require_gpu(Precision.FP8, torch.bfloat16, CPU)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    gpu = torch.device("cuda")
+    require_gpu(Precision.FP8, torch.bfloat16, gpu)
+    with pytest.raises(ValueError, match=r"NVFP4 on a GPU of compute capability 9\.0; expected 10"):
+        require_gpu(Precision.NVFP4, torch.bfloat16, gpu)
+    with pytest.raises(ValueError, match=r"fp8 with torch\.float32; expected bfloat16"):
+        require_gpu(Precision.FP8, torch.float32, gpu)
+
+
+@pytest.mark.parametrize("absent", [True, False], ids=["absent", "too old"])
+def test_no_transformer_engine(monkeypatch: pytest.MonkeyPatch, absent: bool) -> None:
+    empty: Any = None if absent else ModuleType("old")
+    for name in ("transformer_engine", "transformer_engine.common"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    for name in ("transformer_engine.pytorch", "transformer_engine.common.recipe"):
+        monkeypatch.setitem(sys.modules, name, empty)
+    with pytest.raises(ImportError, match=r'NVFP4; install "sana_wm_gym\[fp8\]"'):
+        engine_for(Precision.NVFP4, smoothing=True)

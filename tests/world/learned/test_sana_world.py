@@ -1,0 +1,505 @@
+"""The learned world keeps the world contract, whatever its weights: here they are random."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sana_wm_gym.camera.controls import MotionLimits
+from sana_wm_gym.camera.se3 import invert, rotation_y
+from sana_wm_gym.camera.trajectory import CameraTrajectory
+from sana_wm_gym.envs import SanaWMEnv
+from sana_wm_gym.envs.snapshot import Snapshot
+from sana_wm_gym.models.codec import CodecConfig, PatchCodec
+from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
+from sana_wm_gym.models.numerics import EXACT
+from sana_wm_gym.models.plan import MemoryWindow
+from sana_wm_gym.models.state import named_tensors, shapes
+from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
+from sana_wm_gym.weights.world_file import WorldFile, read_world_file, write_world_file
+from sana_wm_gym.world.learned.captions import SurfaceCaptions
+from sana_wm_gym.world.learned.sampler import CleanPrediction
+from sana_wm_gym.world.learned.sana_world import SanaWorld, promise_of, world_of
+from sana_wm_gym.world.learned.schedule import self_forcing
+from sana_wm_gym.world.procedural.appearance import Surface
+from sana_wm_gym.world.world_model import Start, WorldSpec
+
+HEIGHT, WIDTH = 16, 24
+INTRINSICS = (14.0, 14.0, 12.0, 8.0)
+SPEC = WorldSpec(
+    name="random",
+    height=HEIGHT,
+    width=WIDTH,
+    fps=16,
+    latent_shape=(12, 2, 3),
+    intrinsics=INTRINSICS,
+    limits=MotionLimits(),
+    scenes=(3, 5),
+)
+
+
+CONFIG = SanaWMConfig(
+    latent_channels=12,
+    width=32,
+    depth=4,
+    heads=2,
+    softmax_every=2,
+    mlp_ratio=1.5,
+    text_channels=None,
+    position_entries=0,
+    unread_entries=False,
+)
+SURFACES = (Surface("door", ("red", "blue")), Surface("crates", ("green", "white", "grey")))
+CAPTIONS = SurfaceCaptions(SURFACES)
+FREQUENCIES = (1.5, 3.0)
+
+
+def networks(config: SanaWMConfig) -> tuple[SanaWM, PatchCodec]:
+    random = torch.Generator().manual_seed(0)
+    model, codec = SanaWM(config, EXACT), PatchCodec(CodecConfig(channels=12, hidden=8, depth=1))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            spread = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.3
+            parameter.normal_(0.0, spread, generator=random)
+        basis, _ = torch.linalg.qr(torch.randn(codec.config.values, 12, generator=random))
+        codec.basis.copy_(basis)
+        codec.mean.fill_(0.5)
+        codec.scale.fill_(8.0)
+        codec.correction[-1].weight.normal_(0.0, 0.05, generator=random)
+    return model, codec
+
+
+@pytest.fixture(scope="module")
+def world() -> SanaWorld:
+    return SanaWorld(SPEC, *networks(CONFIG), self_forcing((1000, 700, 0)), MemoryWindow(2))
+
+
+def localised(threshold: float = -20.0) -> SanaWorld:
+    """A world with a localiser and words: any picture is of its map, unless `threshold` is high."""
+    torch.manual_seed(0)
+    localiser = Localiser(LocaliserConfig(16, (8, 8, 8, 8), (0, 1, 0, 1), 16))
+    localiser.threshold.fill_(threshold)
+    spec = replace(SPEC, width=16, latent_shape=(12, 2, 2), surfaces=SURFACES)
+    config = replace(
+        CONFIG,
+        plucker_channels=48 * (1 + 2 * len(FREQUENCIES)),
+        text_channels=CAPTIONS.channels,
+        text_tokens=CAPTIONS.tokens,
+    )
+    return SanaWorld(
+        spec,
+        *networks(config),
+        self_forcing((1000, 0)),
+        MemoryWindow(2),
+        clean_pass=False,
+        frequencies=FREQUENCIES,
+        localiser=localiser,
+        caption=CAPTIONS,
+    )
+
+
+@pytest.fixture(scope="module")
+def placed() -> SanaWorld:
+    return localised()
+
+
+def start(seed: int = 0, width: int = WIDTH, prompt: str = "") -> Start:
+    image = np.random.default_rng(seed).integers(0, 256, (HEIGHT, width, 3), dtype=np.uint8)
+    return Start(image, INTRINSICS, prompt)
+
+
+def square(seed: int = 0, prompt: str = "") -> Start:
+    return start(seed, 16, prompt)
+
+
+def camera(chunk: int, step: float = 0.02, width: int = WIDTH) -> CameraTrajectory:
+    """The 25 poses of a chunk of a camera that walks and turns evenly."""
+    frames = np.arange(24 * chunk, 24 * chunk + 25)
+    c2w = np.tile(np.eye(4), (25, 1, 1))
+    angle = step * frames / 4
+    c2w[:, 0, 0] = c2w[:, 2, 2] = np.cos(angle)
+    c2w[:, 0, 2], c2w[:, 2, 0] = np.sin(angle), -np.sin(angle)
+    c2w[:, 2, 3] = step * frames
+    return CameraTrajectory(c2w, np.array(INTRINSICS), width, HEIGHT)
+
+
+def walk(world, state, chunks, step=0.02):
+    for _ in range(chunks):
+        (state,) = world.advance([state], [camera(state.chunk, step, world.spec.width)])
+    return state
+
+
+def same(world, a, b) -> bool:
+    a, b = world.pack(a), world.pack(b)
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_shapes_of_frames_and_latents(world):
+    state = world.begin(start(), seed=1)
+    assert world.frames(state).shape == (1, HEIGHT, WIDTH, 3)
+    assert np.array_equal(world.frames(state)[0], start().image)
+    assert world.latents(state).shape == (1, 12, 2, 3)
+    for chunk in (1, 2, 3):
+        state = walk(world, state, 1)
+        frames, latents = world.frames(state), world.latents(state)
+        assert frames.dtype == np.uint8 and frames.shape == (24, HEIGHT, WIDTH, 3)
+        assert latents.dtype == np.float32 and latents.shape == (3, 12, 2, 3)
+        assert state.chunk == chunk
+        assert frames.std() > 1
+
+
+def test_last_frames_of_a_batch_are_the_last_of_each(world):
+    states = [
+        walk(world, world.begin(start(), seed=seed), chunks)
+        for seed, chunks in enumerate((0, 1, 3))
+    ]
+    lasts = world.last_frames(states)
+    for state, last in zip(states, lasts, strict=True):
+        # A product of another shape may round the other way.
+        np.testing.assert_allclose(last.astype(int), world.frames(state)[-1].astype(int), atol=1)
+    assert not np.array_equal(lasts[1], lasts[2])
+
+
+def test_rollouts_are_deterministic_and_seeds_matter(world):
+    first, again = (walk(world, world.begin(start(), seed=1), 3) for _ in range(2))
+    assert same(world, first, again)
+    assert np.array_equal(world.frames(first), world.frames(again))
+    other = walk(world, world.begin(start(), seed=2), 3)
+    assert not np.array_equal(world.latents(first), world.latents(other))
+
+
+def test_camera_and_image_matter(world):
+    base = world.latents(walk(world, world.begin(start(), seed=1), 2))
+    slower = world.latents(walk(world, world.begin(start(), seed=1), 2, step=0.01))
+    elsewhere = world.latents(walk(world, world.begin(start(1), seed=1), 2))
+    assert np.abs(base - slower).max() > 1e-3
+    assert np.abs(base - elsewhere).max() > 1e-3
+
+
+def test_a_batch_is_each_world_alone(world):
+    """Worlds at chunks 0 to 4, shuffled, against one call each."""
+    before = [
+        walk(world, world.begin(start(seed), seed), chunk)
+        for seed, chunk in enumerate((2, 0, 4, 1, 0, 3))
+    ]
+    cameras = [camera(s.chunk, 0.01 * (i + 1)) for i, s in enumerate(before)]
+    together = world.advance(before, cameras)
+    for state, trajectory, result in zip(before, cameras, together, strict=True):
+        (alone,) = world.advance([state], [trajectory])
+        assert (result.chunk, result.seed) == (alone.chunk, alone.seed)
+        np.testing.assert_allclose(
+            world.latents(result), world.latents(alone), rtol=1e-4, atol=1e-5
+        )
+        a, b = named_tensors(result.generator), named_tensors(alone.generator)
+        assert a.keys() == b.keys()
+        for name in a:
+            torch.testing.assert_close(a[name], b[name], rtol=1e-4, atol=1e-5, msg=name)
+    frames = world.decode(together)
+    for state, decoded in zip(together, frames, strict=True):
+        difference = decoded.astype(int) - world.frames(state)
+        assert np.abs(difference).max() <= 1  # of 255: last bits round either way
+
+
+@pytest.mark.parametrize("chunks", [0, 1, 3])
+def test_a_packed_state_continues_bit_for_bit(world, chunks):
+    state = walk(world, world.begin(start(), seed=1), chunks)
+    copied = world.unpack({name: array.copy() for name, array in world.pack(state).items()})
+    assert same(world, copied, state)
+    assert np.array_equal(world.frames(copied), world.frames(state))
+    assert same(world, walk(world, copied, 2), walk(world, state, 2))
+
+
+@torch.inference_mode()
+def test_frames_of_a_rollout_are_one_decoded_clip(world):
+    """Decoding chunk by chunk goes on where the chunk before ended."""
+    start_state = world.begin(start(), seed=1)
+    states = [walk(world, start_state, chunks) for chunks in (1, 2, 3)]
+    clip, _ = world.codec.decode(
+        torch.cat([state.latents for state in states], 2),
+        world.codec.begin(start_state.latents[:, :, 0]),
+    )
+    whole = (clip[0] * 255).round().numpy()
+    streamed = np.concatenate([world.frames(state) for state in states])
+    assert np.abs(streamed - whole).max() <= 1  # of 255: last bits round either way
+
+
+def test_advance_leaves_the_given_state_alone(world):
+    state = walk(world, world.begin(start(), seed=1), 2)
+    kept = {name: array.copy() for name, array in world.pack(state).items()}
+    first, second = walk(world, state, 1), walk(world, state, 1)
+    assert same(world, first, second)
+    assert same(world, state, world.unpack(kept))
+
+
+def test_memory_does_not_grow(world):
+    state, sizes = world.begin(start(), seed=1), []
+    for _ in range(5):
+        state = walk(world, state, 1)
+        sizes.append(shapes(state.generator))
+    assert sizes[2] == sizes[3] == sizes[4]
+
+
+def test_a_world_file_keeps_the_world(world):
+    rebuilt = world_of(WorldFile(world.model, world.codec, promise_of(world)))
+    assert rebuilt.spec == world.spec
+    assert (rebuilt.schedule, rebuilt.plan) == (world.schedule, world.plan)
+
+
+def test_starts_come_from_known_scenes(world):
+    drawn = world.sample_start(np.random.default_rng(0))
+    assert drawn.scene in SPEC.scenes
+    assert drawn.image.shape == (HEIGHT, WIDTH, 3)
+    assert world.sample_start(np.random.default_rng(0), scene=5).scene == 5
+    with pytest.raises(ValueError, match=r"given scene 4; world 'random' knows \(3, 5\)"):
+        world.sample_start(np.random.default_rng(0), scene=4)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8),
+        np.zeros((HEIGHT, WIDTH), np.uint8),
+        np.zeros((HEIGHT, WIDTH, 3), np.float32),
+    ],
+    ids=["width", "grey", "float"],
+)
+def test_an_image_that_does_not_fit(world, image):
+    with pytest.raises(ValueError, match=r"given a first frame .*; expected uint8 \(16, 24, 3\)"):
+        world.begin(Start(image, INTRINSICS), seed=0)
+
+
+def test_a_camera_that_does_not_fit(world):
+    state, good = world.begin(start(), seed=0), camera(0)
+    with pytest.raises(ValueError, match="given 24 poses; expected 25"):
+        world.advance([state], [good[:24]])
+    other = CameraTrajectory(good.c2w, good.intrinsics, 2 * WIDTH, 2 * HEIGHT)
+    with pytest.raises(ValueError, match="given a camera for 32 x 48 frames; expected 16 x 24"):
+        world.advance([state], [other])
+
+
+def test_a_spec_without_latents(world):
+    spec = replace(SPEC, latent_shape=None)
+    with pytest.raises(ValueError, match="given a spec without latent_shape"):
+        SanaWorld(spec, world.model, world.codec, world.schedule, MemoryWindow(2))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda a: a.pop("seed"), r"given a state without \['seed'\]"),
+        (lambda a: a.pop("generator.frames"), "without 'frames'"),
+        (lambda a: a.pop("generator.blocks.0.ffn_tail"), "without 'blocks.0.ffn_tail'"),
+        (lambda a: a.update(novelty=np.zeros(3)), "novelty"),
+        (lambda a: a.update(latents=np.zeros((1, 11, 3, 2, 3), np.float32)), r"\(12, 2, 3\)"),
+        (lambda a: a.update(image=np.zeros((8, 8, 3), np.uint8)), r"an image \(8, 8, 3\)"),
+        (lambda a: a.update(chunk=np.array(0)), "after 0 chunks with"),
+        (lambda a: a.pop("anchor"), r"given a state without \['anchor'\]"),
+        (lambda a: a.pop("anchor_confidence"), r"given a state without \['anchor_confidence'\]"),
+        (lambda a: a.update(anchor=np.eye(4)[:3]), r"an anchor \(3, 4\); expected \(4, 4\)"),
+        (lambda a: a.update(anchor=2 * np.eye(4)), "anchor frame 0 has a last row other than"),
+        (lambda a: a.update(anchor=np.diag([1.0, 2, 1, 1])), "anchor frame 0 .* not orthonormal"),
+        (lambda a: a.update(anchor=np.full((4, 4), np.nan)), "anchor frame 0 .* not finite"),
+        (lambda a: a.update(anchor_confidence=np.array(1.5)), "an anchor_confidence 1.5; expected"),
+        (lambda a: a.update(anchor_confidence=np.array(np.nan)), "nan; expected 0 to 1"),
+        (lambda a: a.update(anchor_confidence=np.ones(1)), r"\[1.0\]; expected 0 to 1"),
+    ],
+)
+def test_arrays_that_make_no_state(world, change, expected):
+    arrays = world.pack(walk(world, world.begin(start(), seed=0), 1))
+    change(arrays)
+    with pytest.raises(ValueError, match=expected):
+        world.unpack(arrays)
+
+
+# The clean pass
+
+
+def test_a_world_without_a_clean_pass(world):
+    """Its first chunk is the same, its memory another, and each chunk costs one call less."""
+    calls = []
+
+    def counted(model):
+        flow = CleanPrediction(model)
+
+        def call(*given):
+            calls.append(given)
+            return flow(*given)
+
+        return call
+
+    quick = SanaWorld(
+        SPEC,
+        world.model,
+        world.codec,
+        world.schedule,
+        MemoryWindow(2),
+        clean_pass=False,
+        flow=counted,
+    )
+    begun = world.begin(start(), seed=1)
+    expected, made = walk(world, begun, 1), walk(quick, begun, 1)
+    assert len(calls) == world.schedule.steps == 2
+    assert np.array_equal(quick.latents(made), world.latents(expected))
+    assert shapes(made.generator) == shapes(expected.generator)
+    after = world.latents(walk(world, expected, 1)), quick.latents(walk(quick, made, 1))
+    assert np.abs(after[0] - after[1]).max() > 1e-4
+
+
+# The anchor
+
+
+def test_without_a_localiser_cameras_are_relative_to_the_first_frame(world):
+    state = walk(world, world.begin(start(), seed=1), 1)
+    assert np.array_equal(state.anchor, np.eye(4))
+    assert state.anchor_confidence == world.anchor_confidence(state) == 1.0
+
+
+def test_the_picture_alone_places_the_cameras(placed):
+    state = placed.begin(square(), seed=1)
+    found = placed.localiser(torch.from_numpy(square().image).movedim(-1, 0)[None])
+    assert np.array_equal(state.anchor, found.c2w[0].numpy())
+    assert placed.anchor_confidence(state) == float(found.confidence[0]) > 0.99
+    assert np.abs(placed.begin(square(1), seed=1).anchor - state.anchor).max() > 1e-3
+    elsewhere = np.eye(4)
+    elsewhere[:3, 3] = 1, 0, 2
+    base = walk(placed, state, 2)
+    for change in (
+        {"scene_c2w": elsewhere},
+        {"scene": 3, "scene_c2w": elsewhere, "appearance": (1, 2)},
+        {"intrinsics_from": "assumed"},
+    ):
+        other = walk(placed, placed.begin(replace(square(), **change), seed=1), 2)
+        assert same(placed, other, base)
+        assert placed.frames(other).tobytes() == placed.frames(base).tobytes()
+
+
+def test_only_the_camera_in_the_map_counts(placed):
+    """The anchor and the commanded poses matter by their product alone."""
+    state = placed.begin(square(), seed=1)
+    move = np.eye(4)
+    move[:3, :3], move[:3, 3] = rotation_y(0.7), (0.5, -0.1, 0.3)
+    given = camera(0, width=16)
+    [expected] = placed.advance([state], [given])
+    apart = replace(state, anchor=np.eye(4))
+    [same_place] = placed.advance([apart], [replace(given, c2w=state.anchor @ given.c2w)])
+    assert np.array_equal(placed.latents(same_place), placed.latents(expected))
+    moved = replace(state, anchor=state.anchor @ move)
+    [again] = placed.advance([moved], [replace(given, c2w=invert(move) @ given.c2w)])
+    np.testing.assert_allclose(placed.latents(again), placed.latents(expected), atol=1e-3)
+    [other] = placed.advance([moved], [given])
+    assert np.abs(placed.latents(other) - placed.latents(expected)).max() > 0.01
+
+
+def test_states_with_anchors_of_their_own_share_a_batch(placed):
+    states = [walk(placed, placed.begin(square(seed), seed), 1) for seed in range(3)]
+    together = placed.advance(states, [camera(1, width=16)] * 3)
+    for state, result in zip(states, together, strict=True):
+        assert np.array_equal(result.anchor, state.anchor)
+        alone = walk(placed, state, 1)
+        np.testing.assert_allclose(
+            placed.latents(result), placed.latents(alone), rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("chunks", [0, 2])
+def test_a_packed_state_keeps_its_anchor(placed, chunks):
+    state = walk(placed, placed.begin(square(prompt="red door"), seed=1), chunks)
+    copied = placed.unpack({name: array.copy() for name, array in placed.pack(state).items()})
+    assert copied.anchor.tobytes() == state.anchor.tobytes()
+    assert copied.anchor_confidence == state.anchor_confidence
+    assert same(placed, walk(placed, copied, 2), walk(placed, state, 2))
+
+
+def test_a_snapshot_keeps_the_anchor(placed, tmp_path: Path):
+    env = SanaWMEnv(placed, image=square(4).image, prompt="grey crates")
+    _, info = env.reset(seed=0)
+    env.step(np.ones(5))
+    env.snapshot().save(tmp_path / "here", placed)
+    expected = env.step(np.ones(5))
+    read = Snapshot.load(tmp_path / "here", placed)
+    other = SanaWMEnv(placed)
+    _, restored = other.restore(read)
+    result = other.step(np.ones(5))
+    assert read.episode.world.anchor.tobytes() == env._episode.world.anchor.tobytes()
+    assert np.array_equal(result[0], expected[0])
+    for given in (restored, result[4], expected[4]):
+        assert given["anchor_confidence"] == info["anchor_confidence"] < 1
+
+
+def test_a_world_warns_once_of_a_picture_that_it_does_not_know(placed):
+    foreign = localised(threshold=20.0)
+    confidence = placed_confidence = None
+    with pytest.warns(UserWarning, match=r"not look like a place .*'random'.*confidence 0\.00"):
+        confidence = foreign.anchor_confidence(foreign.begin(square(), seed=0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        foreign.begin(square(1), seed=0)
+        placed_confidence = placed.anchor_confidence(placed.begin(square(), seed=0))
+        # Its own renders are of its map.
+        drawn = localised(threshold=20.0)
+        drawn.begin(replace(square(), scene=SPEC.scenes[0]), seed=0)
+    assert 0 <= confidence < 0.5 < placed_confidence <= 1
+    with pytest.warns(UserWarning, match="not look like a place"):
+        drawn.begin(replace(square(), scene=77), seed=0)
+
+
+# Words
+
+
+def test_words_matter_where_they_are_said(placed):
+    def latents(prompt: str) -> np.ndarray:
+        return placed.latents(walk(placed, placed.begin(square(prompt=prompt), seed=1), 1))
+
+    prompts = ("", "red door", "blue door", "red door, green crates", "red door, grey crates")
+    made = [latents(prompt) for prompt in prompts]
+    for index, one in enumerate(made):
+        for other in made[:index]:
+            assert np.abs(one - other).max() > 1e-4
+    assert np.array_equal(latents("green crates,red door"), latents("red door, Green crates"))
+    listed = "expected phrases out of: red door, blue door, green crates, white crates, grey crates"
+    with pytest.raises(ValueError, match=re.escape(f"'red crates' in the prompt, {listed}")):
+        placed.begin(square(prompt="red crates"), seed=1)
+
+
+def test_masked_words_change_nothing(placed):
+    state = placed.begin(square(prompt="red door"), seed=1)
+    assert state.text.mask.tolist() == [[1, 1, 0]]
+    features = state.text.features.clone()
+    features[:, 2] = 7.0
+    junk = replace(state, text=replace(state.text, features=features))
+    a, b = walk(placed, state, 2), walk(placed, junk, 2)
+    assert np.array_equal(placed.latents(a), placed.latents(b))
+    features[:, 1] = 7.0
+    heard = replace(state, text=replace(state.text, features=features))
+    assert not np.array_equal(placed.latents(walk(placed, heard, 2)), placed.latents(a))
+
+
+def test_a_world_file_keeps_localiser_and_words(placed, tmp_path: Path):
+    file = WorldFile(placed.model, placed.codec, promise_of(placed), placed.localiser)
+    write_world_file(tmp_path / "world.safetensors", file)
+    rebuilt, again = (world_of(read_world_file(tmp_path / "world.safetensors")) for _ in range(2))
+    assert rebuilt.spec == placed.spec and rebuilt.spec.surfaces == SURFACES
+    assert (rebuilt.schedule, rebuilt.plan) == (placed.schedule, placed.plan)
+    assert (rebuilt.clean_pass, rebuilt.frequencies) == (False, FREQUENCIES)
+    assert rebuilt.localiser.config == placed.localiser.config
+    assert promise_of(rebuilt) == promise_of(placed)
+    given = square(prompt="blue door")
+    near, kept = placed.begin(given, seed=1), rebuilt.begin(given, seed=1)
+    np.testing.assert_allclose(kept.anchor, near.anchor, atol=0.02)  # half precision
+    assert torch.equal(kept.text.features, near.text.features)
+    assert same(rebuilt, walk(rebuilt, kept, 2), walk(again, again.begin(given, seed=1), 2))
+
+
+def test_a_world_file_without_words_or_localiser(world):
+    kept = promise_of(world)
+    assert (kept["clean_pass"], kept["frequencies"], kept["surfaces"]) == (True, [], [])
+    rebuilt = world_of(WorldFile(world.model, world.codec, kept))
+    begun = world.begin(start(), seed=1)
+    assert same(world, walk(rebuilt, begun, 2), walk(world, begun, 2))
+    assert rebuilt.localiser is None and rebuilt.caption is None

@@ -1,0 +1,459 @@
+"""The procedural world: exact geometry, values that depend on nothing but their arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sana_wm_gym.camera.controls import twist_to_controls
+from sana_wm_gym.camera.se3 import rotation_x, rotation_y, rotation_z
+from sana_wm_gym.camera.trajectory import CameraState, CameraTrajectory, integrate
+from sana_wm_gym.world.procedural.procedural_world import SCENES, ProceduralState, ProceduralWorld
+from sana_wm_gym.world.procedural.renderer import default_intrinsics, render, render_depth
+from sana_wm_gym.world.procedural.scenes import (
+    Scene,
+    cast,
+    free_space,
+    generate_scene,
+    open_spot,
+    sample_pose,
+)
+from sana_wm_gym.world.procedural.textures import FACE_AXES, TEXELS_PER_METRE, Tile, draw_sky, pack
+from sana_wm_gym.world.world_model import CHUNK_FRAMES
+
+Array = npt.NDArray[np.float64]
+
+SCENE = generate_scene(3)
+WORLD = ProceduralWorld()
+
+
+def pose(x: float, y: float, z: float, yaw: float, pitch: float = 0.0, roll: float = 0.0) -> Array:
+    c2w = np.eye(4)
+    c2w[:3, :3] = rotation_y(yaw) @ rotation_x(pitch) @ rotation_z(roll)
+    c2w[:3, 3] = x, y, z
+    return c2w
+
+
+def poses_in(scene: Scene, count: int, seed: int = 0) -> Array:
+    rng = np.random.default_rng(seed)
+    return np.stack([sample_pose(scene, rng) for _ in range(count)])
+
+
+def project(point: Array, c2w: Array, size: tuple[int, int]) -> Array:
+    """Textbook pinhole: world point to (u, v) pixels."""
+    fx, fy, cx, cy = default_intrinsics(*size)
+    x, y, z = c2w[:3, :3].T @ (point - c2w[:3, 3])
+    return np.array([fx * x / z + cx, fy * y / z + cy])
+
+
+def plain_scene(boxes: list[tuple[Array, Array]], dot: tuple[int, Array] | None = None) -> Scene:
+    """A 6 x 2.6 x 6 m room and boxes, each face of one grey; optionally one white dot.
+
+    The dot is (tile index, world point on that face), a Gaussian of 0.1 m.
+    """
+    lower = np.array([[-3, -1.2, -3], *(low for low, _ in boxes)], np.float64)
+    upper = np.array([[3, 1.4, 3], *(high for _, high in boxes)], np.float64)
+    tiles = []
+    for index in range(6 * len(lower)):
+        u, v = FACE_AXES[index % 6 // 2]
+        corner, far = lower[index // 6][[u, v]], upper[index // 6][[u, v]]
+        shape = np.ceil((far - corner) * TEXELS_PER_METRE).astype(int) + 5
+        grey = 0.02 * (index + 1)
+        image = np.full((shape[1], shape[0], 3), grey, np.float32)
+        if dot is not None and dot[0] == index:
+            columns = corner[0] + (np.arange(shape[0]) - 2) / TEXELS_PER_METRE - dot[1][u]
+            rows = corner[1] + (np.arange(shape[1]) - 2) / TEXELS_PER_METRE - dot[1][v]
+            bump = np.exp(-(columns**2 + rows[:, None] ** 2) / (2 * 0.1**2))
+            image += ((1 - grey) * bump)[..., None].astype(np.float32)
+        tiles.append(Tile(image, (float(corner[0]), float(corner[1]))))
+    atlas = pack([*tiles, draw_sky(np.random.default_rng(0))])
+    shown = np.arange(len(tiles))[None]
+    return Scene(0, lower, upper, False, atlas, shown, surface_of=np.full(len(lower), -1))
+
+
+BOX = (np.array([-0.5, 0.2, 1.0]), np.array([0.4, 1.4, 1.9]))
+
+
+@pytest.mark.parametrize(
+    ("tile", "point", "camera"),
+    [
+        (5, (0.4, -0.2, 3.0), pose(0, 0, 0, 0)),
+        (5, (1.3, -0.5, 3.0), pose(-1, 0.1, 0.5, 0.5, 0.1)),
+        (4, (-0.7, 0.3, -3.0), pose(0, 0, 0, np.pi)),
+        (0, (-3.0, 0.3, 0.5), pose(0.5, 0, 0, -np.pi / 2, 0.0, 0.3)),
+        (1, (3.0, -0.3, -0.4), pose(0.5, 0, 0, np.pi / 2)),
+        (3, (1.2, 1.4, 2.0), pose(0, 0, 0, 0, -0.5)),
+        (2, (0.2, -1.2, 1.9), pose(0, 0, 0, 0, 0.5)),
+        (10, (0.1, 0.8, 1.0), pose(0, 0.3, -1.5, 0, -0.1)),
+        (6, (-0.5, 0.7, 1.4), pose(-2.5, 0.2, 1.0, np.pi / 2)),
+        (8, (0.0, 0.2, 1.5), pose(0, -1.0, -0.3, 0, -0.6)),
+    ],
+)
+def test_surface_point_appears_where_the_pinhole_projects_it(
+    tile: int, point: tuple[float, float, float], camera: Array
+) -> None:
+    size = (96, 128)
+    with_dot = plain_scene([BOX], (tile, np.array(point)))
+    difference = (
+        render(with_dot, camera[None], size=size)[0].astype(float)
+        - render(plain_scene([BOX]), camera[None], size=size)[0]
+    ).sum(-1)
+    assert difference.max() > 100
+    expected = project(np.array(point), camera, size)
+    # The brightest part only, so that perspective does not pull the mean.
+    weight = np.where(difference > 0.8 * difference.max(), difference, 0)
+    v, u = np.indices(size) + 0.5
+    found = np.array([(weight * u).sum(), (weight * v).sum()]) / weight.sum()
+    np.testing.assert_allclose(found, expected, atol=0.35)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_box_edge_lies_where_the_pinhole_projects_it(side: int) -> None:
+    scene, size, camera = plain_scene([BOX]), (240, 320), pose(0.1, -0.1, -1.5, 0.03)
+    empty = render_depth(plain_scene([]), camera[None], size=size)[0]
+    on_box = render_depth(scene, camera[None], size=size)[0] < empty - 1e-4
+    # Without pitch a vertical edge projects to one column.
+    u, v = project(np.array([BOX[side][0], 0.8, BOX[0][2]]), camera, size)
+    covered = np.flatnonzero(on_box[int(v)]) + 0.5
+    if side == 0:
+        assert covered[0] - 1 < u <= covered[0]
+    else:
+        assert covered[-1] <= u < covered[-1] + 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 30),
+    angles=st.tuples(*[st.floats(-np.pi, np.pi)] * 3),
+    place=st.tuples(*[st.floats(-0.95, 0.95)] * 3),
+)
+def test_depth_equals_rays_cast_one_by_one(
+    seed: int, angles: tuple[float, float, float], place: tuple[float, float, float]
+) -> None:
+    scene, size = generate_scene(seed), (24, 32)
+    middle, half = (scene.upper[0] + scene.lower[0]) / 2, (scene.upper[0] - scene.lower[0]) / 2
+    x, y, z = middle + half * place
+    c2w = pose(x, y, z, *angles)
+    fx, fy, cx, cy = default_intrinsics(*size)
+    v, u = np.indices(size) + 0.5
+    directions = np.stack([(u - cx) / fx, (v - cy) / fy, np.ones(size)], -1) @ c2w[:3, :3].T
+    directions = directions.reshape(-1, 3)
+    expected = cast(scene, np.broadcast_to(c2w[:3, 3], directions.shape), directions)
+    found = render_depth(scene, c2w[None], size=size)[0].ravel()
+    # A ray that grazes an edge may fall on either side of it in float32.
+    agrees = np.isclose(found, expected, rtol=1e-3, atol=1e-3)
+    assert agrees.mean() > 0.99
+
+
+def test_scene_is_a_function_of_its_seed() -> None:
+    again, other = generate_scene(3), generate_scene(4)
+    np.testing.assert_array_equal(again.lower, SCENE.lower)
+    np.testing.assert_array_equal(again.atlas.texels, SCENE.atlas.texels)
+    assert other.atlas.texels.shape != again.atlas.texels.shape or np.any(
+        other.atlas.texels != again.atlas.texels
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_scene_is_as_described(seed: int) -> None:
+    scene = generate_scene(seed)
+    size = scene.upper - scene.lower
+    assert np.all((size[0] >= [5, 2.6, 5] - np.array(1e-9)) & (size[0] <= [7, 2.6 + 1e-9, 7]))
+    assert np.all(size[1:, [0, 2]] >= 0.4) and np.all(size[1:, [0, 2]] <= 1.2)
+    assert 3 <= len(size) - 1 <= 5
+    assert np.all(scene.lower[1:] >= scene.lower[0] - 1e-9)
+    assert np.all(scene.upper[1:] <= scene.upper[0] + 1e-9)
+
+
+def test_scenes_of_ordinary_seeds_look_as_they_always_did() -> None:
+    digest = hashlib.sha256()
+    for seed in range(12):
+        scene = generate_scene(seed)
+        assert scene.surfaces == () and scene.appearance == ()
+        digest.update(render(scene, poses_in(scene, 3, seed)).tobytes())
+    expected = "4c472aa1ac7c60ef96bfe184a97b2fd6260c6f258f79a4199e873564e0a4ca7a"
+    assert digest.hexdigest() == expected
+
+
+def test_frame_does_not_depend_on_its_batch() -> None:
+    cameras = poses_in(SCENE, 5)
+    together = render(SCENE, cameras)
+    for frame, camera in zip(together, cameras, strict=True):
+        np.testing.assert_array_equal(frame, render(SCENE, camera[None])[0])
+
+
+def test_supersampling_is_the_mean_of_a_finer_image() -> None:
+    cameras = poses_in(SCENE, 3)
+    fine = render(SCENE, cameras, size=(128, 128), samples=1).astype(float)
+    mean = fine.reshape(3, 64, 2, 64, 2, 3).mean((2, 4))
+    np.testing.assert_allclose(render(SCENE, cameras), mean, atol=1.01)
+
+
+def test_intrinsics_per_frame_equal_separate_calls() -> None:
+    cameras = poses_in(SCENE, 2)
+    intrinsics = np.array([[50.0, 50, 32, 32], [70, 60, 30, 33]])
+    together = render(SCENE, cameras, intrinsics)
+    for n in range(2):
+        alone = render(SCENE, cameras[n : n + 1], intrinsics[n])
+        np.testing.assert_array_equal(together[n], alone[0])
+    assert np.any(together[1] != render(SCENE, cameras[1:])[0])
+
+
+def test_sky_moves_with_rotation_only() -> None:
+    courtyard = next(s for s in map(generate_scene, range(20)) if s.open_sky)
+    up = poses_in(courtyard, 2)
+    up[:, :3, :3] = rotation_x(np.pi / 2)
+    frames = render(courtyard, up, default_intrinsics(64, 64, 40.0))
+    np.testing.assert_array_equal(frames[0, 24:40, 24:40], frames[1, 24:40, 24:40])
+    assert frames[0].std() > 1
+
+
+@pytest.mark.parametrize(
+    "where", [(50.0, 0.0, 0.0), (0.0, -30.0, 4.0), (3.5, 1.4, 3.5), (0.0, 0.0, 0.0)]
+)
+def test_any_camera_renders_something_finite(where: tuple[float, float, float]) -> None:
+    cameras = np.stack([pose(*where, yaw) for yaw in (0.0, np.pi / 2, 1.0, np.pi)])
+    x, y, z = (SCENE.lower[1] + SCENE.upper[1]) / 2
+    inside = pose(x, y, z, 0.3)
+    cameras = np.concatenate([cameras, inside[None]])
+    with np.errstate(all="raise"):
+        depth = render_depth(SCENE, cameras)
+        frames = render(SCENE, cameras)
+    assert np.isfinite(depth).all() and (depth > 0).all()
+    assert frames[-1].std() > 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 30),
+    place=st.tuples(*[st.floats(-1.1, 1.1)] * 3),
+    margin=st.floats(0, 0.6),
+)
+def test_free_space_is_distance_to_every_surface(
+    seed: int, place: tuple[float, float, float], margin: float
+) -> None:
+    scene = generate_scene(seed)
+    middle, half = (scene.upper[0] + scene.lower[0]) / 2, (scene.upper[0] - scene.lower[0]) / 2
+    point = middle + half * place
+    to_walls = np.min(half - np.abs(point - middle))
+    to_boxes = min(
+        np.max(np.maximum(low - point, point - high))
+        for low, high in zip(scene.lower[1:], scene.upper[1:], strict=True)
+    )
+    clearance = min(to_walls, to_boxes)
+    if abs(clearance - margin) > 1e-9:
+        assert bool(free_space(scene, point, margin)) == (clearance > margin)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_sampled_poses_are_upright_free_and_have_a_view(seed: int) -> None:
+    scene = generate_scene(seed)
+    c2w = poses_in(scene, 20, seed)
+    assert free_space(scene, c2w[:, :3, 3], 0.4).all()
+    np.testing.assert_allclose(c2w[:, :3, 1], [[0, 1, 0]] * 20)
+    np.testing.assert_allclose(c2w[:, :3, :3] @ c2w[:, :3, :3].mT, [np.eye(3)] * 20, atol=1e-12)
+    depth = render_depth(scene, c2w, size=(65, 65))
+    assert depth[:, 32, 32].min() >= 0.99
+
+
+@pytest.mark.parametrize(
+    ("c2w", "intrinsics", "size"),
+    [
+        (np.eye(4), None, (8, 8)),
+        (np.full((1, 4, 4), np.nan), None, (8, 8)),
+        (np.eye(4)[None], (1.0, 1.0, 0.0), (8, 8)),
+        (np.eye(4)[None], (0.0, 1.0, 4.0, 4.0), (8, 8)),
+        (np.eye(4)[None], (np.inf, 1.0, 4.0, 4.0), (8, 8)),
+        (np.eye(4)[None], None, (0, 8)),
+    ],
+)
+def test_render_rejects_bad_arguments(
+    c2w: Array, intrinsics: tuple[float, ...] | None, size: tuple[int, int]
+) -> None:
+    with pytest.raises(ValueError, match="got"):
+        render(SCENE, c2w, intrinsics, size)
+
+
+# The world contract.
+
+
+def chunk(state: ProceduralState, forward: float = 0.02, yaw: float = 0.01) -> CameraTrajectory:
+    """25 poses on from the state's last one."""
+    poses = [state.c2w[-1]]
+    for _ in range(CHUNK_FRAMES):
+        poses.append(poses[-1] @ pose(0, 0, forward, yaw))
+    return CameraTrajectory(np.stack(poses), np.array(WORLD.spec.intrinsics), 64, 64)
+
+
+def begin(seed: int = 0) -> ProceduralState:
+    return WORLD.begin(WORLD.sample_start(np.random.default_rng(seed)), seed)
+
+
+def test_start_image_is_the_first_frame() -> None:
+    state = begin()
+    np.testing.assert_array_equal(WORLD.frames(state), state.start.image[None])
+    assert state.start.scene in SCENES
+    assert WORLD.sample_start(np.random.default_rng(0), 11).scene == 11
+    still = WORLD.advance([state], [chunk(state, 0.0, 0.0)])[0]
+    for frame in WORLD.frames(still):
+        np.testing.assert_array_equal(frame, state.start.image)
+
+
+def test_frames_are_the_scene_seen_along_the_commanded_path() -> None:
+    first, second = begin(0), begin(1)
+    cameras = [chunk(first), chunk(second, -0.01)]
+    states = WORLD.advance([first, second], cameras)
+    for state, camera in zip(states, cameras, strict=True):
+        assert state.chunk == 1 and state.start.scene_c2w is not None
+        assert state.start.scene is not None
+        expected = render(generate_scene(state.start.scene), state.start.scene_c2w @ camera.c2w[1:])
+        np.testing.assert_array_equal(WORLD.frames(state), expected)
+    assert WORLD.depth(states[0]).shape == (24, 64, 64)
+
+
+def test_states_are_values() -> None:
+    state = begin()
+    before = WORLD.pack(state)
+    left, right = WORLD.advance([state, state], [chunk(state, yaw=-0.01), chunk(state, yaw=0.01)])
+    assert np.any(WORLD.frames(left) != WORLD.frames(right))
+    for name, array in WORLD.pack(state).items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize("chunks", [0, 2])
+def test_unpack_inverts_pack(chunks: int) -> None:
+    state = begin(5)
+    for _ in range(chunks):
+        state = WORLD.advance([state], [chunk(state)])[0]
+    again = WORLD.unpack(WORLD.pack(state))
+    np.testing.assert_array_equal(WORLD.frames(again), WORLD.frames(state))
+    following = [WORLD.advance([s], [chunk(s)])[0] for s in (state, again)]
+    np.testing.assert_array_equal(WORLD.frames(following[0]), WORLD.frames(following[1]))
+    assert again.start.prompt == state.start.prompt and again.chunk == state.chunk
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("image", np.zeros((8, 8, 3), np.uint8)),
+        ("c2w", np.eye(4)[None].repeat(3, 0)),
+        ("scene", np.zeros(2, np.int64)),
+        ("scene", np.array(-1)),
+        ("chunk", np.array(-1)),
+        ("start_intrinsics", np.ones(3)),
+        ("unknown", np.ones(3)),
+    ],
+)
+def test_unpack_rejects_other_arrays(name: str, value: npt.NDArray[np.generic]) -> None:
+    with pytest.raises(ValueError, match="expected|fit"):
+        WORLD.unpack({**WORLD.pack(begin()), name: value})
+
+
+def test_world_rejects_starts_it_cannot_show() -> None:
+    start = WORLD.sample_start(np.random.default_rng(0))
+    assert start.scene_c2w is not None
+    for bad in (
+        dataclasses.replace(start, scene=None),
+        dataclasses.replace(start, scene_c2w=None),
+        dataclasses.replace(start, scene=-1),
+        dataclasses.replace(start, scene_c2w=2 * start.scene_c2w),
+        dataclasses.replace(start, scene_c2w=start.scene_c2w[:3]),
+        dataclasses.replace(start, image=start.image[:32]),
+        dataclasses.replace(start, intrinsics=(0.0, 1.0, 1.0, 1.0)),
+    ):
+        with pytest.raises(ValueError, match="expected|needs"):
+            WORLD.begin(bad, 0)
+    with pytest.raises(ValueError, match="seed"):
+        WORLD.sample_start(np.random.default_rng(0), scene=-1)
+
+
+def test_world_rejects_cameras_that_do_not_continue_the_state() -> None:
+    state = begin()
+    good = chunk(state)
+    elsewhere = CameraTrajectory(pose(0, 0, 0.1, 0) @ good.c2w, good.intrinsics, 64, 64)
+    other_size = CameraTrajectory(good.c2w, good.intrinsics, 32, 64)
+    for bad in (good[:24], elsewhere, other_size):
+        with pytest.raises(ValueError, match="expected"):
+            WORLD.advance([state], [bad])
+    with pytest.raises(ValueError, match="1 states and 2 cameras"):
+        WORLD.advance([state], [good, good])
+
+
+def test_world_has_no_latents() -> None:
+    assert WORLD.spec.latent_shape is None
+    with pytest.raises(ValueError, match="no latents"):
+        WORLD.latents(begin())
+
+
+@pytest.mark.parametrize("seed", [0, 3, 8])
+def test_the_open_spot_has_more_room_than_anywhere_else(seed: int) -> None:
+    scene = generate_scene(seed)
+    # The floor plan alone: a high room, and boxes of any height stand in the way.
+    lower, upper = scene.lower.copy(), scene.upper.copy()
+    lower[:, 1], upper[:, 1] = -9.0, 9.0
+    plan = dataclasses.replace(scene, lower=lower, upper=upper)
+    spot, margin = open_spot(scene), 0.3
+    while free_space(plan, spot, margin + 0.05):
+        margin += 0.05
+    assert margin > 0.6
+    others = np.random.default_rng(seed).uniform(lower[0], upper[0], (500, 3)) * [1, 0, 1]
+    assert free_space(plan, others, 0.3).any()
+    # The grid is 0.1 m fine.
+    assert not free_space(plan, others, margin + 0.15).any()
+
+
+def test_starts_stay_near_the_open_spot_when_asked() -> None:
+    scene, rng = generate_scene(8), np.random.default_rng(0)
+    centre = open_spot(scene)[[0, 2]]
+    near = np.array([sample_pose(scene, rng, radius=0.7)[[0, 2], 3] for _ in range(50)])
+    far = np.array([sample_pose(scene, rng)[[0, 2], 3] for _ in range(50)])
+    assert np.linalg.norm(near - centre, axis=1).max() <= 0.7
+    assert np.linalg.norm(far - centre, axis=1).max() > 1.5
+
+
+def test_the_last_frame_alone_is_the_last_of_all() -> None:
+    world = ProceduralWorld()
+    state = world.begin(world.sample_start(np.random.default_rng(3)), seed=0)
+    np.testing.assert_array_equal(world.last_frames([state])[0], world.frames(state)[-1])
+    controls = twist_to_controls((0.4, 0.1, 0.2, 0.0, 0.7), world.limits, 24)
+    poses, _ = integrate(CameraState(), controls, world.limits.pitch_limit)
+    path = CameraTrajectory(
+        np.concatenate([np.eye(4)[None], poses]), np.array(world.spec.intrinsics), 64, 64
+    )
+    [state] = world.advance([state], [path])
+    np.testing.assert_array_equal(world.last_frames([state])[0], world.frames(state)[-1])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_twin_draws_the_starts_of_the_other_world(seed: int) -> None:
+    other = ProceduralWorld(size=(24, 32), scenes=(5, 8), start_radius=0.7)
+    twin = ProceduralWorld.twin(
+        dataclasses.replace(other.spec, name="learned", latent_shape=(2, 3, 4))
+    )
+    assert twin == dataclasses.replace(other, name="twin") and twin.spec.name == "twin"
+    start, same = (w.sample_start(np.random.default_rng(seed)) for w in (other, twin))
+    assert np.array_equal(start.image, same.image)
+    scene = generate_scene(start.scene)
+    away = (start.scene_c2w[:3, 3] - open_spot(scene))[[0, 2]]
+    assert np.hypot(*away) <= 0.7
+    anywhere = ProceduralWorld(size=(24, 32), scenes=(5, 8))
+    assert not np.array_equal(
+        anywhere.sample_start(np.random.default_rng(seed)).scene_c2w, start.scene_c2w
+    )
+
+
+def test_a_twin_needs_scenes_and_a_radius_some_size() -> None:
+    with pytest.raises(ValueError, match="no twin"):
+        ProceduralWorld.twin(dataclasses.replace(ProceduralWorld().spec, scenes=()))
+    with pytest.raises(ValueError, match="start_radius = 0"):
+        ProceduralWorld(start_radius=0)
+
+
+def test_settings_from_a_file_may_come_as_lists() -> None:
+    assert ProceduralWorld([16, 24], [1, 2]) == ProceduralWorld((16, 24), (1, 2))

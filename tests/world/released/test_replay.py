@@ -1,0 +1,222 @@
+"""A planned path as a world: the clip in chunks, and nothing off the path."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sana_wm_gym.camera import MotionLimits
+from sana_wm_gym.camera.keys import SANA_WM_2026_06
+from sana_wm_gym.camera.se3 import rotation_y
+from sana_wm_gym.camera.trajectory import CameraTrajectory, rollout_action_string
+from sana_wm_gym.envs import SanaWMEnv
+from sana_wm_gym.world.released.replay import TOLERANCE, Clip, ReplayState, ReplayWorld
+from sana_wm_gym.world.world_model import Start, WorldSpec
+
+SPEC = WorldSpec(
+    name="planned",
+    height=40,
+    width=48,
+    fps=16.0,
+    latent_shape=(2, 5, 6),
+    intrinsics=(30.0, 30.0, 24.0, 20.0),
+    limits=MotionLimits(),
+    scenes=(),
+)
+IMAGE = np.full((SPEC.height, SPEC.width, 3), 7, dtype=np.uint8)
+START = Start(IMAGE, SPEC.intrinsics, prompt="a room")
+
+
+class Numbered:
+    """Frame i is full of i, so that it says where it was taken from; counts its calls."""
+
+    def __init__(self, lacking: int = 0) -> None:
+        self.calls: list[tuple[CameraTrajectory, str, int]] = []
+        self.lacking = lacking
+
+    def clip(
+        self, image: np.ndarray, trajectory: CameraTrajectory, prompt: str, *, seed: int
+    ) -> Clip:
+        self.calls.append((trajectory, prompt, seed))
+        count = len(trajectory) - self.lacking
+        frames = np.ones((count, *image.shape), np.uint8)
+        frames *= np.arange(count, dtype=np.uint8)[:, None, None, None]
+        latents = np.ones(((count - 1) // 8 + 1, *SPEC.latent_shape), np.float32)
+        return Clip(frames, latents * np.arange(len(latents))[:, None, None, None])
+
+
+def plan(chunks: int = 3) -> np.ndarray:
+    poses = np.tile(np.eye(4), (24 * chunks + 1, 1, 1))
+    poses[:, 2, 3] = 0.02 * np.arange(len(poses))
+    for frame, pose in enumerate(poses):
+        pose[:3, :3] = rotation_y(0.01 * frame)
+    return poses
+
+
+def world(chunks: int = 3) -> ReplayWorld:
+    return ReplayWorld(Numbered(), SPEC, plan(chunks))
+
+
+def camera(chunk: int, poses: np.ndarray | None = None, **changes: Any) -> CameraTrajectory:
+    poses = plan() if poses is None else poses
+    part = poses[24 * chunk : 24 * chunk + 25]
+    size = {"width": SPEC.width, "height": SPEC.height}
+    return CameraTrajectory(part, np.array(SPEC.intrinsics), **(size | changes))
+
+
+def after(model: ReplayWorld, chunks: int) -> ReplayState:
+    state = model.begin(START, seed=5)
+    for chunk in range(chunks):
+        [state] = model.advance([state], [camera(chunk)])
+    return state
+
+
+def test_chunks_show_the_clip_in_order() -> None:
+    model = world()
+    state = model.begin(START, seed=5)
+    [(trajectory, prompt, seed)] = model.generator.calls  # type: ignore[attr-defined]
+    assert np.array_equal(trajectory.c2w, plan()) and (prompt, seed) == ("a room", 5)
+    assert np.array_equal(model.frames(state), IMAGE[None])
+    assert model.latents(state).shape == (1, 2, 5, 6)
+    for chunk in range(model.chunks):
+        [state] = model.advance([state], [camera(chunk)])
+        numbers = model.frames(state)[:, 0, 0, 0]
+        assert numbers.tolist() == list(range(24 * chunk + 1, 24 * chunk + 25))
+        assert model.latents(state)[:, 0, 0, 0].tolist() == [3 * chunk + i for i in (1, 2, 3)]
+    assert len(model.generator.calls) == 1  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="after the end of the plan; expected at most 3 chunks"):
+        model.advance([state], [camera(2)])
+
+
+@settings(max_examples=30)
+@given(
+    frame=st.integers(0, 24), entry=st.integers(0, 11), size=st.floats(1e-6, 1.0), up=st.booleans()
+)
+def test_a_camera_counts_as_planned_within_the_tolerance_alone(
+    frame: int, entry: int, size: float, up: bool
+) -> None:
+    model, poses = world(1), plan(1)
+    row, column = divmod(entry, 4)
+    if column < 3:
+        turn = rotation_y(size if up else -size)
+        poses[frame, :3, :3] = poses[frame, :3, :3] @ turn
+    else:
+        poses[frame, row, 3] += size if up else -size
+    far = np.abs(poses[frame] - plan(1)[frame]).max() > TOLERANCE
+    state = model.begin(START, seed=0)
+    if far:
+        with pytest.raises(ValueError, match=f"leaves the plan at frame {frame}, "):
+            model.advance([state], [camera(0, poses)])
+    else:
+        assert model.advance([state], [camera(0, poses)])[0].chunk == 1
+
+
+@pytest.mark.parametrize(
+    ("given_camera", "message"),
+    [
+        (camera(0)[:24], "given 24 poses; expected 25"),
+        (camera(0, width=96), "40 x 96 frames; expected 40 x 48"),
+        (
+            CameraTrajectory(plan()[:25], np.array([33.0, 30, 24, 20]), 48, 40),
+            r"given intrinsics \[33. 30. 24. 20.\]; the plan's clip was made with \[30. 30.",
+        ),
+        (camera(1), r"frame 0, 0.48 m and 13.8 degrees away"),
+    ],
+)
+def test_cameras_that_are_not_the_plans(given_camera: CameraTrajectory, message: str) -> None:
+    model = world()
+    with pytest.raises(ValueError, match=message):
+        model.advance([model.begin(START, seed=0)], [given_camera])
+
+
+def test_states_in_one_call_are_independent() -> None:
+    model = world()
+    one, two = after(model, 0), after(model, 2)
+    stepped = model.advance([two, one], [camera(2), camera(0)])
+    assert [state.chunk for state in stepped] == [3, 1] and (one.chunk, two.chunk) == (0, 2)
+    with pytest.raises(ValueError, match="given 1 states and 2 cameras"):
+        model.advance([one], [camera(0), camera(0)])
+
+
+@pytest.mark.parametrize("chunks", [0, 2, 3])
+def test_a_packed_state_is_the_same_state(chunks: int) -> None:
+    model, other = world(), world(1)
+    state = after(model, chunks)
+    copied = other.unpack(model.pack(state))  # the plan travels with the state
+    assert np.array_equal(other.frames(copied), model.frames(state))
+    assert np.array_equal(other.latents(copied), model.latents(state))
+    assert not other.generator.calls  # type: ignore[attr-defined]
+    if chunks < 3:
+        [next_one] = other.advance([copied], [camera(chunks)])
+        assert next_one.chunk == chunks + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.pop("latents"), "expected .*'latents'"),
+        (lambda a: a.update(more=a["chunk"]), "'more'"),
+        (lambda a: a.update(chunk=np.array(4)), "after 4 chunks of 73 planned"),
+        (lambda a: a.update(frames=a["frames"][1:]), r"frames \(72, 40, 48, 3\)"),
+        (lambda a: a.update(image=a["image"][1:]), r"image \(39, 48, 3\)"),
+    ],
+)
+def test_damaged_arrays(change: Any, message: str) -> None:
+    model = world()
+    arrays = dict(model.pack(after(model, 1)))
+    change(arrays)
+    with pytest.raises(ValueError, match=message):
+        model.unpack(arrays)
+
+
+@pytest.mark.parametrize(
+    ("poses", "message"),
+    [
+        (plan()[:-1], r"given a plan \(72, 4, 4\); expected \[24 k \+ 1"),
+        (plan()[:1], "at least one chunk"),
+        (plan()[24:], "relative to the first"),
+        (2 * plan(), "rigid"),
+    ],
+)
+def test_plans_that_are_none(poses: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ReplayWorld(Numbered(), SPEC, poses)
+
+
+def test_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="no first frames of its own"):
+        world().sample_start(np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"expected uint8 \(40, 48, 3\)"):
+        world().begin(replace(START, image=IMAGE[1:]), seed=0)
+    with pytest.raises(ValueError, match="without latent_shape"):
+        ReplayWorld(Numbered(), replace(SPEC, latent_shape=None), plan())
+    with pytest.raises(ValueError, match=r"frames \(72, 40, 48, 3\) .* expected \(73, 40, 48, 3\)"):
+        ReplayWorld(Numbered(lacking=1), SPEC, plan()).begin(START, seed=0)
+    assert world().along(plan(2)).chunks == 2
+
+
+def test_shown_frames_are_copies() -> None:
+    model = world()
+    state = after(model, 1)
+    model.frames(state)[:] = 0
+    model.latents(state)[:] = 0
+    assert model.frames(state).any() and model.latents(state).any()
+
+
+def test_keys_that_were_planned_can_be_pressed() -> None:
+    """The environment integrates chunk by chunk, with the keys' inertia, what was planned whole."""
+    text = "w-20,dw-13,none-15"
+    model = ReplayWorld(Numbered(), SPEC, rollout_action_string(text, SANA_WM_2026_06))
+    env = SanaWMEnv(model, image=IMAGE, observation=("frames",), horizon=model.chunks)
+    env.reset(seed=0)
+    env.step_string("w-20,dw-4")
+    with pytest.raises(ValueError, match="leaves the plan at frame 25"):
+        env.step_string("w-24")
+    observation, _, _, truncated, info = env.step_string("dw-9,none-15")
+    assert truncated and observation[:, 0, 0, 0].tolist() == list(range(25, 49))
+    np.testing.assert_allclose(info["c2w"], model.plan[25:], atol=1e-12)
