@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 _CHECKOUT = Path(__file__).parents[1]
 
 
@@ -23,7 +25,7 @@ def provenance(module: str) -> dict[str, Any]:
         "command": " ".join(["python -m", module, *sys.argv[1:]]),
         "commit": commit(),
         "device": device(),
-        "load_average": round(os.getloadavg()[0], 2),
+        "load_average": round(psutil.getloadavg()[0], 2),
         "date": datetime.now(UTC).date().isoformat(),
     }
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "sana_wm_gym"
 
 # Modules of the package that every part may import, and that import nothing of ours.
-CORE = {"checks", "files", "jobs", "provenance", "tables", "values", "video"}
+CORE = {"checks", "files", "jobs", "memory", "provenance", "tables", "values", "video"}
 
 # What a part may import of the project besides itself. `top` is the package's own __init__.
 DIRECT = {
