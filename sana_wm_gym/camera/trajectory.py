@@ -164,8 +164,10 @@ def check_rigid(c2w: Array, name: str) -> None:
     """Check that [n, 4, 4] matrices are rigid transforms, to 1e-4.
 
     Raises:
-        ValueError: Names the first frame that is not, and why.
+        ValueError: Another shape; or names the first frame that is not rigid, and why.
     """
+    if c2w.ndim != 3 or c2w.shape[1:] != (4, 4):
+        raise ValueError(f"{name} has shape {c2w.shape}, expected (n, 4, 4)")
     with np.errstate(invalid="ignore", over="ignore"):
         rotation = c2w[:, :3, :3]
         gram = rotation @ np.swapaxes(rotation, -1, -2)

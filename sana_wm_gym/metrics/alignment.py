@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sana_wm_gym.camera.se3 import nearest_rotation
 from sana_wm_gym.metrics.pose_checks import PathPair, Poses, Vectors
 
 ERRORS = ("rot_err", "trans_err", "cam_mc")
@@ -32,13 +33,6 @@ class Alignment:
     undefined: Mapping[str, str] = field(default_factory=dict)
 
 
-def _rotation_nearest(matrix: Vectors) -> Vectors:
-    """Proper rotation closest to a 3x3 matrix in Frobenius norm."""
-    u, _, vt = np.linalg.svd(matrix)
-    sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    return np.asarray(u @ sign @ vt)
-
-
 def _split(pair: PathPair) -> tuple[Vectors, Vectors, Vectors, Vectors]:
     """Rotations and centres of the reference, then of the estimate."""
     return (
@@ -57,7 +51,7 @@ def align_release(pair: PathPair) -> Alignment:
     R_E t_G is regressed on R_E t_E = -c_E.
     """
     rot_g, centre_g, rot_e, centre_e = _split(pair)
-    mean_offset = _rotation_nearest(np.mean(rot_e @ rot_g.transpose(0, 2, 1), axis=0))
+    mean_offset = nearest_rotation(np.mean(rot_e @ rot_g.transpose(0, 2, 1), axis=0))
     target = -np.einsum("nij,nkj,nk->ni", rot_e, rot_g, centre_g)
     source = -centre_e
     centred = source - source.mean(axis=0)
@@ -85,7 +79,7 @@ def _umeyama(pair: PathPair, with_scale: bool) -> Alignment:
         return Alignment(rot_e, centre_e, centre_g, undefined=dict.fromkeys(ERRORS, code))
     mean_g, mean_e = centre_g.mean(axis=0), centre_e.mean(axis=0)
     covariance = (centre_g - mean_g).T @ (centre_e - mean_e) / len(centre_g)
-    rotation = _rotation_nearest(covariance)
+    rotation = nearest_rotation(covariance)
     scale = float(np.sum(rotation * covariance)) / estimate.rms**2 if with_scale else 1.0
     # Roll about a line is not observable from its points.
     collinear = reference.collinear or estimate.collinear

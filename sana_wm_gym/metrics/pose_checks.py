@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.camera.se3 import relative_to_first
+from sana_wm_gym.camera.trajectory import check_rigid
 
 Poses = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float64]
@@ -89,31 +90,19 @@ class PathPair:
 def check_poses(
     poses: npt.NDArray[np.float64], name: str, valid: npt.NDArray[np.bool_] | None = None
 ) -> None:
-    """Refuse anything but finite rigid transforms.
+    """Raise unless poses are finite rigid transforms [n, 4, 4].
 
     Args:
         poses: [n, 4, 4].
         name: What to call the array in the message.
-        valid: bool [n]; frames where it is False are not looked at.
+        valid: bool [n]; frames where it is False are not read.
 
     Raises:
         InvalidPosesError: Names the first offending frame and what is wrong with it.
     """
-    if poses.ndim != 3 or poses.shape[1:] != (4, 4):
-        raise InvalidPosesError(f"expected {name} of shape [n, 4, 4], given {poses.shape}")
-    frames = np.arange(len(poses)) if valid is None else np.flatnonzero(valid)
-    checked = poses[frames]
-    rotation = checked[:, :3, :3]
-    with np.errstate(invalid="ignore"):
-        gram = np.einsum("nij,nkj->nik", rotation, rotation)
-        faults = {
-            "holds NaN or inf": ~np.isfinite(checked).all(axis=(1, 2)),
-            "has a last row other than 0 0 0 1": (checked[:, 3] != np.eye(4)[3]).any(axis=1),
-            "has a rotation that is not orthonormal to 1e-4": (
-                ~(np.abs(gram - np.eye(3)) <= 1e-4).all(axis=(1, 2))
-            ),
-            "has a rotation with negative determinant": np.linalg.det(rotation) < 0,
-        }
-    for fault, where in faults.items():
-        if where.any():
-            raise InvalidPosesError(f"{name} frame {frames[np.argmax(where)]} {fault}")
+    if valid is not None:
+        poses = np.where(valid[:, None, None], poses, np.eye(4))
+    try:
+        check_rigid(poses, name)
+    except ValueError as error:
+        raise InvalidPosesError(str(error)) from error

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.camera.revisits import RevisitPair
+from sana_wm_gym.metrics.image import psnr, ssim
 from sana_wm_gym.metrics.matching import is_reached, video_index
 from sana_wm_gym.metrics.perceptual import ImageDistance, Unavailable
-from sana_wm_gym.metrics.video import psnr, ssim
 
 MAX_PAIRS = 5
 

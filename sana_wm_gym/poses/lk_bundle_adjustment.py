@@ -13,8 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.camera.se3 import from_rotation_translation, relative_to_first
-from sana_wm_gym.metrics.pose import RELEASE, score_poses
+from sana_wm_gym.camera.se3 import (
+    from_rotation_translation,
+    geodesic_angle,
+    nearest_rotation,
+    relative_to_first,
+)
 from sana_wm_gym.poses.protocol import (
     EstimatorInfo,
     Frames,
@@ -167,12 +171,14 @@ def _race(
 
 
 def _gap_deg(a: Scene, b: Scene) -> float:
-    """RotErr between two reconstructions over the frames that both place."""
+    """Mean angle between the orientations of two reconstructions, in frames that both place, after
+    their mean offset is taken out: RotErr under `release`."""
     both = a.placed & b.placed
     if both.sum() < 3:
         return np.inf
-    gap = score_poses(a.c2w[both], b.c2w[both], RELEASE).rot_err
-    return np.inf if gap is None else gap
+    ours, theirs = (relative_to_first(scene.c2w[both])[:, :3, :3] for scene in (a, b))
+    offset = nearest_rotation(np.mean(ours @ theirs.transpose(0, 2, 1), axis=0))
+    return float(np.mean(np.rad2deg(geodesic_angle(theirs, offset.T @ ours))))
 
 
 def _start_pairs(pairs: list[Parallax]) -> list[Parallax]:

@@ -18,7 +18,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.camera.se3 import invert, relative_to_first
+from sana_wm_gym.camera.se3 import (
+    from_rotation_translation,
+    invert,
+    nearest_rotation,
+    relative_to_first,
+)
 from sana_wm_gym.files import sha256
 from sana_wm_gym.poses.protocol import (
     EstimatorInfo,
@@ -94,11 +99,7 @@ class NetworkEstimator:
 
 def _made_rigid(poses: Poses) -> Poses:
     """Poses [n, 4, 4] with exact rotations; networks answer in half precision."""
-    u, _, vt = np.linalg.svd(poses[:, :3, :3])
-    u[:, :, 2] *= np.linalg.det(u @ vt)[:, None]
-    rigid = np.tile(np.eye(4), (len(poses), 1, 1))
-    rigid[:, :3, :3], rigid[:, :3, 3] = u @ vt, poses[:, :3, 3]
-    return rigid
+    return from_rotation_translation(nearest_rotation(poses[:, :3, :3]), poses[:, :3, 3])
 
 
 def load_pi3x(weights: Path, device: str = "cuda") -> NetworkEstimator:

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.metrics.pose import check_poses
+from sana_wm_gym.camera.trajectory import check_rigid
 
 Frames = npt.NDArray[np.uint8]
 Intrinsics = tuple[float, float, float, float]
@@ -93,7 +93,7 @@ class OracleEstimator:
     ) -> PoseEstimate:
         """The known poses; see `PoseEstimator.estimate`."""
         frames, used, _ = check_input(frames, intrinsics, fps)
-        check_poses(self.c2w, "oracle")
+        check_rigid(self.c2w, "oracle")
         if len(self.c2w) != len(frames):
             raise ValueError(f"oracle knows {len(self.c2w)} poses, given {len(frames)} frames")
         info = EstimatorInfo("oracle", "1", "oracle", "full", None, used, False)

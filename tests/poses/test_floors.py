@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.estimator_floor import floors, store
-from sana_wm_gym.metrics import score_rollout
+from sana_wm_gym.evaluation.score import score_rollout
 from sana_wm_gym.poses import (
     EstimatorInfo,
     Floor,

@@ -12,16 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sana_wm_gym.metrics import (
-    PAPER_SIM3,
-    SCALE_ONLY,
-    FailedClip,
-    Mean,
-    MixedScoresError,
-    RolloutScore,
-    aggregate_clips,
-    score_rollout,
-)
+from sana_wm_gym.evaluation.aggregate import FailedClip, Mean, MixedScoresError, aggregate_clips
+from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
+from sana_wm_gym.metrics import PAPER_SIM3, SCALE_ONLY
 from sana_wm_gym.poses import EstimatorInfo, OracleEstimator, PoseEstimate
 
 N = 21

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
+from sana_wm_gym.evaluation.score import RolloutScore
 from sana_wm_gym.metrics.conventions import RELEASE, Convention
-from sana_wm_gym.metrics.rollout import RolloutScore
 
 ERRORS = {"rot_err": "RotErr", "trans_err": "TransErr", "cam_mc": "CamMC"}
 AT_FLOOR = 2.0  # a score below this many floors ranks nothing
