@@ -199,7 +199,7 @@ def test_rollout_of_the_commanded_path_beats_its_null() -> None:
     assert score.at_floor(SCALE_ONLY) is True
     assert score.to_dict()["coverage"] == 1.0
     lines = str(score).splitlines()
-    assert lines[0].split()[:2] == ["convention", "video"]
+    assert lines[1].split()[:2] == ["convention", "video"]
     assert "do not rank" in lines[-1]
     assert score.info.look == "sharp"
 
@@ -239,7 +239,7 @@ def test_rollout_records_too_little_coverage_as_a_code() -> None:
     score = score_rollout(frames, truth, None, FPS, Sparse(truth))
     assert score.release == "low_coverage"
     assert score.coverage == 8 / 65
-    assert "low_coverage" in score.table()
+    assert "low_coverage" in str(score)
 
 
 @pytest.mark.parametrize(
