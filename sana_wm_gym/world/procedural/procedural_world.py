@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -200,7 +201,7 @@ class ProceduralWorld:
         if self.start_radius is not None and not self.start_radius > 0:
             raise ValueError(f"given start_radius = {self.start_radius}, expected > 0 or None")
 
-    @property
+    @cached_property
     def spec(self) -> WorldSpec:
         """Frame size, rate, motion limits and scenes."""
         height, width = self.size
