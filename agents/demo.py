@@ -33,8 +33,9 @@ from rich.progress import track
 from agents.pictures import draw_path, side_by_side
 from agents.tour import plan_tour
 from sana_wm_gym import ENV_ID, __version__
+from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
 from sana_wm_gym.files import write_json
-from sana_wm_gym.metrics import PoseScore, RolloutScore, psnr, score_rollout
+from sana_wm_gym.metrics import PoseScore, psnr
 from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.poses.protocol import PoseEstimate, PoseEstimator
 from sana_wm_gym.video import write_video
@@ -181,7 +182,7 @@ def run(world: WorldModel[Any], chunks: int, seed: int, out: Path, console: Cons
         **likeness,
     }
     write_json(out / "metrics.json", metrics)
-    console.print(result.table(), highlight=False, markup=False, soft_wrap=True)
+    console.print(str(result), highlight=False, markup=False, soft_wrap=True)
     for words, values in likeness.items():
         console.print(
             f"{words}: {values[0]:.1f} in chunk 1, {values[-1]:.1f} in chunk {chunks}",

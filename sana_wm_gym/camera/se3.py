@@ -59,6 +59,14 @@ def relative_to_first(c2w: Array) -> Array:
     return relative
 
 
+def nearest_rotation(matrix: npt.NDArray[np.floating]) -> Array:
+    """Proper rotations closest to [..., 3, 3] matrices in Frobenius norm."""
+    u, _, vt = np.linalg.svd(matrix)
+    sign = np.ones(u.shape[:-1])
+    sign[..., 2] = np.sign(np.linalg.det(u @ vt))
+    return np.asarray((u * sign[..., None, :]) @ vt)
+
+
 def geodesic_angle(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> Array:
     """Angle of the rotation between `a` and `b` [..., 3, 3], radians in [0, pi], shape [...].
 

@@ -1,6 +1,5 @@
 """Gymnasium environments around a world model."""
 
-from sana_wm_gym.envs.online_metrics import KnownCamera, OnlineCameraMetrics
 from sana_wm_gym.envs.recorder import ChunkVideoRecorder
 from sana_wm_gym.envs.sana_wm_env import SanaWMEnv
 from sana_wm_gym.envs.simulation import Simulation
@@ -10,8 +9,6 @@ from sana_wm_gym.envs.vector_env import SanaWMVectorEnv
 __all__ = [
     "ChunkVideoRecorder",
     "Episode",
-    "KnownCamera",
-    "OnlineCameraMetrics",
     "SanaWMEnv",
     "SanaWMVectorEnv",
     "Simulation",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from sana_wm_gym.camera.action_string import parse_action_string
 from sana_wm_gym.camera.controls import TWIST_NAMES, Controls, twist_to_controls
 from sana_wm_gym.camera.keys import (
     CONTROL_NAMES,
@@ -18,7 +19,6 @@ from sana_wm_gym.camera.keys import (
     KeyState,
     discrete_to_held,
     keys_to_controls,
-    parse_action_string,
     pressed_to_held,
 )
 from sana_wm_gym.checks import require_choice, require_integer

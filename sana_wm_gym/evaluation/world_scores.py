@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
 from sana_wm_gym.evaluation.variant_scores import VariantScore
-from sana_wm_gym.metrics import Convention, PoseScore, RolloutScore, score_rollout
+from sana_wm_gym.metrics import Convention, PoseScore
 from sana_wm_gym.models.codec import GROUP, PatchCodec
 from sana_wm_gym.poses.protocol import PoseEstimator
 from sana_wm_gym.training.dataset import draw_walk

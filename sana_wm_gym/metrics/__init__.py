@@ -1,24 +1,7 @@
-"""Arrays in, numbers out: pose error, image error, and poses estimated from pixels."""
+"""Arrays in, numbers out: pose error, image error, drift and revisits."""
 
-from sana_wm_gym.metrics.aggregate import (
-    AggregateScore,
-    FailedClip,
-    Mean,
-    MixedScoresError,
-    aggregate_clips,
-)
 from sana_wm_gym.metrics.ate import TrajectoryError, trajectory_error
-from sana_wm_gym.metrics.drift import (
-    PROXIES,
-    DriftScore,
-    DriftSummary,
-    Proxy,
-    score_drift,
-    summarise_drift,
-)
-from sana_wm_gym.metrics.matching import FrameMatch, match_frames
-from sana_wm_gym.metrics.perceptual import ImageDistance, Unavailable, load_lpips
-from sana_wm_gym.metrics.pose import (
+from sana_wm_gym.metrics.conventions import (
     CAMERACTRL_SUM,
     CAMI2V_ABS,
     CAMI2V_REL,
@@ -30,21 +13,27 @@ from sana_wm_gym.metrics.pose import (
     SCALE_ONLY,
     UNALIGNED,
     Convention,
-    DegenerateTrajectoryError,
-    InvalidPosesError,
-    PoseScore,
-    null_scores,
-    score_poses,
 )
+from sana_wm_gym.metrics.drift import (
+    PROXIES,
+    DriftScore,
+    DriftSummary,
+    Proxy,
+    score_drift,
+    summarise_drift,
+)
+from sana_wm_gym.metrics.image import mean_squared_error, psnr, psnr_from_mse, ssim
+from sana_wm_gym.metrics.matching import FrameMatch, match_frames
+from sana_wm_gym.metrics.perceptual import ImageDistance, Unavailable, load_lpips
+from sana_wm_gym.metrics.pose import PoseScore, null_scores, score_or_code, score_poses
+from sana_wm_gym.metrics.pose_checks import DegenerateTrajectoryError, InvalidPosesError
 from sana_wm_gym.metrics.revisit import (
     RevisitScore,
     RevisitSummary,
     score_revisits,
     summarise_revisits,
 )
-from sana_wm_gym.metrics.rollout import RolloutScore, score_rollout
 from sana_wm_gym.metrics.vbench import overall_percent
-from sana_wm_gym.metrics.video import psnr, ssim
 
 __all__ = [
     "CAMERACTRL_SUM",
@@ -58,34 +47,30 @@ __all__ = [
     "RELEASE",
     "SCALE_ONLY",
     "UNALIGNED",
-    "AggregateScore",
     "Convention",
     "DegenerateTrajectoryError",
     "DriftScore",
     "DriftSummary",
-    "FailedClip",
     "FrameMatch",
     "ImageDistance",
     "InvalidPosesError",
-    "Mean",
-    "MixedScoresError",
     "PoseScore",
     "Proxy",
     "RevisitScore",
     "RevisitSummary",
-    "RolloutScore",
     "TrajectoryError",
     "Unavailable",
-    "aggregate_clips",
     "load_lpips",
     "match_frames",
+    "mean_squared_error",
     "null_scores",
     "overall_percent",
     "psnr",
+    "psnr_from_mse",
     "score_drift",
+    "score_or_code",
     "score_poses",
     "score_revisits",
-    "score_rollout",
     "ssim",
     "summarise_drift",
     "summarise_revisits",

@@ -13,8 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.camera.se3 import from_rotation_translation, relative_to_first
-from sana_wm_gym.metrics.pose import RELEASE, score_poses
+from sana_wm_gym.camera.se3 import (
+    from_rotation_translation,
+    geodesic_angle,
+    nearest_rotation,
+    relative_to_first,
+)
 from sana_wm_gym.poses.protocol import (
     EstimatorInfo,
     Frames,
@@ -23,20 +27,9 @@ from sana_wm_gym.poses.protocol import (
     PoseEstimate,
     check_input,
 )
-from sana_wm_gym.poses.reconstruction import (
-    Scene,
-    grow,
-    polish,
-    start_scene,
-    widen,
-)
+from sana_wm_gym.poses.reconstruction import Scene, grow, polish, start_scene, widen
 from sana_wm_gym.poses.rotation_only import orientations
-from sana_wm_gym.poses.tracks import (
-    Tracks,
-    choose_look,
-    seen_through,
-    track_points,
-)
+from sana_wm_gym.poses.tracks import Tracks, choose_settings, grey_frames, track_points
 from sana_wm_gym.poses.two_view import Parallax, parallaxes, relative_poses
 
 Array = npt.NDArray[np.float64]
@@ -70,24 +63,15 @@ class LKBundleAdjustment:
     ) -> PoseEstimate:
         """Place every frame; see `PoseEstimator.estimate`. `fps` is not used."""
         frames, used, assumed = check_input(frames, intrinsics, fps)
-        tracks = track_points(frames, choose_look(frames))
+        tracks = track_points(frames, choose_settings(frames))
         pairs = parallaxes(tracks, used) if len(frames) > 1 else []
 
         def result(c2w: Array, valid: Mask, mode: Mode, error: float | None) -> PoseEstimate:
+            name, version = "lk_bundle_adjustment", "2"
             info = EstimatorInfo(
-                "lk_bundle_adjustment",
-                "2",
-                "estimated",
-                mode,
-                error,
-                used,
-                assumed,
-                tracks.look.name,
+                name, version, "estimated", mode, error, used, assumed, tracks.settings.name
             )
-            poses = np.full((len(frames), 4, 4), np.nan)
-            if valid.any():
-                poses[valid] = relative_to_first(c2w[valid])
-            return PoseEstimate(poses, valid, info)
+            return PoseEstimate.of(c2w, valid, info)
 
         still = np.tile(np.eye(4), (len(frames), 1, 1))
         if not pairs:
@@ -109,8 +93,8 @@ def _reconstruct(tracks: Tracks, intrinsics: Intrinsics, frames: Frames) -> Scen
     """The best of several starts, carried to all frames; None if it places under half."""
     n = len(frames)
     keys = _key_frames(tracks)
-    grey, radius = seen_through(frames, tracks.look), tracks.look.settle_radius
-    on_keys = Tracks(tracks.xy[keys], tracks.look)
+    grey, radius = grey_frames(frames, tracks.settings), tracks.settings.refine_radius
+    on_keys = Tracks(tracks.xy[keys], tracks.settings)
     finished = _race(on_keys, intrinsics, grey[keys], radius)
     if not finished:
         return None
@@ -167,12 +151,14 @@ def _race(
 
 
 def _gap_deg(a: Scene, b: Scene) -> float:
-    """RotErr between two reconstructions over the frames that both place."""
+    """Mean angle between the orientations of two reconstructions, in frames that both place, after
+    their mean offset is taken out: RotErr under `release`."""
     both = a.placed & b.placed
     if both.sum() < 3:
         return np.inf
-    gap = score_poses(a.c2w[both], b.c2w[both], RELEASE).rot_err
-    return np.inf if gap is None else gap
+    ours, theirs = (relative_to_first(scene.c2w[both])[:, :3, :3] for scene in (a, b))
+    offset = nearest_rotation(np.mean(ours @ theirs.transpose(0, 2, 1), axis=0))
+    return float(np.mean(np.rad2deg(geodesic_angle(theirs, offset.T @ ours))))
 
 
 def _start_pairs(pairs: list[Parallax]) -> list[Parallax]:

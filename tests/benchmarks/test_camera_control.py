@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from benchmarks import camera_control, score
+from sana_wm_gym.evaluation.aggregate import MixedScoresError
 from sana_wm_gym.evaluation.bench.build import build_bench
 from sana_wm_gym.evaluation.bench.layout import (
     EXPORT,
@@ -49,7 +50,6 @@ from sana_wm_gym.evaluation.control.score_video import (
     true_video,
 )
 from sana_wm_gym.evaluation.control.videos import Clip, read_clip
-from sana_wm_gym.metrics import MixedScoresError
 from sana_wm_gym.poses import OracleEstimator, RotationOnly
 from sana_wm_gym.poses.protocol import EstimatorInfo, PoseEstimate
 from sana_wm_gym.video import VideoError, VideoWriter, write_video

@@ -14,7 +14,7 @@ from gymnasium.utils.env_checker import check_env
 
 import sana_wm_gym
 from sana_wm_gym.envs import SanaWMEnv
-from sana_wm_gym.envs.online_metrics import KnownCamera, OnlineCameraMetrics
+from sana_wm_gym.evaluation.online_metrics import KnownCamera, OnlineCameraMetrics
 from sana_wm_gym.metrics import SCALE_ONLY, PoseScore, score_poses
 from sana_wm_gym.poses import EstimatorInfo, LKBundleAdjustment, PoseEstimate
 

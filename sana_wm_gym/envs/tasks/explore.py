@@ -16,7 +16,7 @@ from sana_wm_gym.camera.controls import Controls
 from sana_wm_gym.envs.tasks.checks import require_arrays, require_number, require_whole
 from sana_wm_gym.envs.tasks.pose_distance import PoseDistance
 from sana_wm_gym.envs.tasks.task import Arrays, Verdict
-from sana_wm_gym.metrics.video import ssim
+from sana_wm_gym.metrics.image import ssim
 
 if TYPE_CHECKING:
     from sana_wm_gym.envs.simulation import Simulation

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from sana_wm_gym.evaluation.aggregate import AggregateScore, ErrorMeans, Mean
 from sana_wm_gym.evaluation.bench.layout import split_of
 from sana_wm_gym.evaluation.control.cells import NONE, Row, Table, codes, show
 from sana_wm_gym.evaluation.control.published import CAVEAT, published, source
 from sana_wm_gym.evaluation.control.summary import SplitSummary
-from sana_wm_gym.metrics import RELEASE, AggregateScore, Mean
-from sana_wm_gym.metrics.aggregate import ErrorMeans
+from sana_wm_gym.metrics import RELEASE
 
 _FLOOR, _STILL, _LEVEL = "  floor: true frames", "  null: motionless", "  null: never turning"
 

@@ -21,16 +21,8 @@ from sana_wm_gym.camera.se3 import from_rotation_translation
 from sana_wm_gym.evaluation.bench.layout import BenchScene
 from sana_wm_gym.evaluation.control.generate import fitted_intrinsics
 from sana_wm_gym.evaluation.control.videos import SAME_RATE, Clip
-from sana_wm_gym.metrics import (
-    RELEASE,
-    PoseScore,
-    RolloutScore,
-    load_lpips,
-    psnr,
-    score_drift,
-    score_revisits,
-    score_rollout,
-)
+from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
+from sana_wm_gym.metrics import RELEASE, PoseScore, load_lpips, psnr, score_drift, score_revisits
 from sana_wm_gym.metrics.drift import windows
 from sana_wm_gym.metrics.pose_checks import PathPair
 from sana_wm_gym.poses.protocol import PoseEstimate, PoseEstimator

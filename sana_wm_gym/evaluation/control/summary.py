@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sana_wm_gym.evaluation.aggregate import AggregateScore, Mean, aggregate_clips
 from sana_wm_gym.metrics import (
     RELEASE,
     SCALE_ONLY,
-    AggregateScore,
     DriftScore,
     DriftSummary,
-    Mean,
     RevisitScore,
     RevisitSummary,
-    aggregate_clips,
     summarise_drift,
     summarise_revisits,
 )

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sana_wm_gym.evaluation.probes.rollouts import Array, Frames
-from sana_wm_gym.metrics import RELEASE, SCALE_ONLY, PoseScore, RolloutScore, score_rollout
-from sana_wm_gym.metrics.rollout import Scores
+from sana_wm_gym.evaluation.score import RolloutScore, Scores, score_rollout
+from sana_wm_gym.metrics import RELEASE, SCALE_ONLY, PoseScore
 from sana_wm_gym.poses.protocol import PoseEstimator
 
 CONVENTIONS = (RELEASE, SCALE_ONLY)

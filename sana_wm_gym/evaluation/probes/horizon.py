@@ -16,8 +16,8 @@ import numpy as np
 
 from sana_wm_gym.evaluation.probes.control import Control, controls, score
 from sana_wm_gym.evaluation.probes.rollouts import Array, Frames, Tick, film, frame_errors
+from sana_wm_gym.evaluation.score import RolloutScore
 from sana_wm_gym.evaluation.world_scores import psnr, repeat_first
-from sana_wm_gym.metrics import RolloutScore
 from sana_wm_gym.metrics.drift import MIN_WINDOW_FRAMES, windows
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.poses.protocol import PoseEstimator

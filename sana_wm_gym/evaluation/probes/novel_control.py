@@ -27,8 +27,8 @@ from sana_wm_gym.evaluation.probes.rollouts import (
     frame_errors,
     with_truth,
 )
+from sana_wm_gym.evaluation.score import RolloutScore
 from sana_wm_gym.evaluation.world_scores import psnr, repeat_first
-from sana_wm_gym.metrics import RolloutScore
 from sana_wm_gym.poses.protocol import PoseEstimator
 from sana_wm_gym.training.validation import HeldOutClip
 from sana_wm_gym.world.procedural.procedural_world import scene_of

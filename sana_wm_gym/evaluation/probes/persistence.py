@@ -25,7 +25,7 @@ import numpy as np
 from sana_wm_gym.camera.controls import Controls
 from sana_wm_gym.camera.trajectory import rollout
 from sana_wm_gym.evaluation.probes.rollouts import Array, Frames, Spread, Tick, step, twin
-from sana_wm_gym.metrics.video import psnr, ssim
+from sana_wm_gym.metrics.image import psnr, ssim
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldModel, WorldSpec, as_arrays
 
 HOLDS = (1, 2, 4, 8)

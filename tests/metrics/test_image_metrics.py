@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sana_wm_gym.metrics import match_frames, psnr, ssim
+from sana_wm_gym.metrics import match_frames, psnr, psnr_from_mse, ssim
 from sana_wm_gym.metrics.matching import video_index
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "metrics"
@@ -48,3 +48,16 @@ def test_images_must_be_uint8_of_one_shape() -> None:
         ssim(image, image[:8])
     with pytest.raises(ValueError, match="channels"):
         ssim(image[..., 0], image[..., 0])
+
+
+def test_psnr_averages_squared_errors_before_the_logarithm() -> None:
+    rng = np.random.default_rng(0)
+    made, true = rng.integers(256, size=(2, 3, 4, 5, 6, 3), dtype=np.uint8)
+    squared = (made.astype(float) - true) ** 2
+    per_frame = psnr(made, true, axes=(0, 2, 3, 4))
+    np.testing.assert_allclose(
+        per_frame, 10 * np.log10(255**2 / squared.mean(axis=(0, 2, 3, 4))), rtol=1e-12
+    )
+    assert per_frame.shape == (4,)
+    assert psnr(made, true) == pytest.approx(float(psnr_from_mse(squared.mean())), rel=1e-12)
+    np.testing.assert_array_equal(psnr(true, true, axes=(1, 2, 3)), np.full((3, 3), 100.0))

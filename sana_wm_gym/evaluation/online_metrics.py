@@ -18,8 +18,8 @@ from gymnasium.utils import RecordConstructorArgs
 
 from sana_wm_gym.envs.sana_wm_env import SanaWMEnv
 from sana_wm_gym.envs.snapshot import Episode
+from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
 from sana_wm_gym.metrics.pose import PoseScore
-from sana_wm_gym.metrics.rollout import RolloutScore, score_rollout
 from sana_wm_gym.poses.protocol import OracleEstimator, PoseEstimator
 from sana_wm_gym.world.procedural.procedural_world import ProceduralState, ProceduralWorld
 

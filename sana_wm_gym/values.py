@@ -1,0 +1,173 @@
+"""Dataclasses of arrays as flat dicts of named arrays, and back: how states become files.
+
+    arrays = pack(state)  # {"image": ..., "camera.c2w": ..., "blocks.0.tail@bfloat16": ...}
+    state = unpack(State, arrays, shapes={"image": (64, 64, 3), "camera.c2w": (None, 4, 4)})
+
+`pack` reads values, `unpack` the annotations of the class. A field may be
+
+- a NumPy array, or a torch tensor if the caller has imported torch (bfloat16 as its bits);
+- an int, float, bool or str: a scalar array;
+- a tuple of those, or a frozenset of str: one array with one axis;
+- a dataclass: "field.name" for its fields; a tuple of others: "field.0", "field.1", ...;
+- any of these or None: None has no array, and a dataclass without arrays comes back as None;
+- one of several dataclasses: the first whose field names fit.
+
+Fields with `field(metadata={"packed": False})`, such as caches, are left out and get their default.
+Annotations must be readable at run time (no `TYPE_CHECKING` imports). Ranges, and what must hold
+between fields, are for the dataclass's own `__post_init__`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+import numpy.typing as npt
+
+from sana_wm_gym.checks import require_shapes
+
+Arrays = dict[str, npt.NDArray[Any]]
+Shape = tuple[int | None, ...]
+ValueT = TypeVar("ValueT")
+
+_BFLOAT16 = "@bfloat16"  # ends the name of an array of the bits of numbers that NumPy lacks
+_PLAIN = (bool, int, float, str, np.generic)
+_SCALARS = {bool: "b", int: "iu", float: "fiu", str: "U"}  # with the kinds of dtypes that hold them
+
+
+def pack(value: Any, name: str = "") -> Arrays:
+    """The arrays of a dataclass by dotted name, below `name` if given; arrays are not copied.
+
+    Raises:
+        TypeError: A field holds something that the module does not list.
+    """
+    torch: Any = sys.modules.get("torch")
+    if value is None:
+        return {}
+    if isinstance(value, np.ndarray):
+        return {name: value}
+    if torch is not None and isinstance(value, torch.Tensor):
+        tensor = value.detach().cpu()
+        if tensor.dtype == torch.bfloat16:
+            return {name + _BFLOAT16: tensor.contiguous().view(torch.uint16).numpy()}
+        return {name: tensor.numpy()}
+    if is_dataclass(value):
+        parts = {key: getattr(value, key) for key in _packed(value)}
+    elif isinstance(value, tuple) and not all(isinstance(part, _PLAIN) for part in value):
+        parts = {str(index): part for index, part in enumerate(value)}
+    elif isinstance(value, (*_PLAIN, tuple, frozenset)):
+        return {name: np.array(sorted(value) if isinstance(value, frozenset) else value)}
+    else:
+        raise TypeError(f"{name} is a {type(value).__name__}, which cannot be packed")
+    return {k: a for key, part in parts.items() for k, a in pack(part, _join(name, key)).items()}
+
+
+def unpack(
+    kind: type[ValueT],
+    arrays: Mapping[str, npt.NDArray[Any]],
+    *,
+    shapes: Mapping[str, Shape] | None = None,
+    kinds: Mapping[str, Any] | None = None,
+    device: Any = None,
+) -> ValueT:
+    """Inverse of `pack`.
+
+    Args:
+        kind: The dataclass.
+        arrays: By dotted name.
+        shapes: Expected shape of arrays by dotted name, where they are given; None in a shape
+            stands for any length.
+        kinds: What a field is, by dotted name, where its annotation does not say (`Any`).
+        device: Where tensors are put; the CPU by default.
+
+    Raises:
+        ValueError: An array is missing or unknown, or has another shape or a dtype that does not
+            fit; names it.
+        TypeError: An annotation is none that the module lists.
+    """
+    reader = _Reader(kind.__name__, dict(arrays), shapes or {}, kinds or {}, device)
+    value: ValueT = reader.read(kind, "")
+    if reader.left:
+        raise ValueError(f"{kind.__name__} has unknown arrays {sorted(reader.left)}")
+    return value
+
+
+@dataclass
+class _Reader:
+    what: str
+    left: Arrays  # not read yet
+    shapes: Mapping[str, Shape]
+    kinds: Mapping[str, Any]
+    device: Any
+
+    def read(self, kind: Any, name: str) -> Any:
+        origin, args = get_origin(kind), get_args(kind)
+        below = [n[len(name) + 1 :] for n in self.left if n.startswith(name + ".")]
+        if origin in (Union, UnionType):
+            if NoneType in args and not below and not {name, name + _BFLOAT16} & self.left.keys():
+                return None
+            kinds = [a for a in args if a is not NoneType]
+            heads = {n.removesuffix(_BFLOAT16).split(".")[0] for n in below}
+            options = [a for a in kinds if len(kinds) == 1 or heads <= set(_packed(a))]
+            if not options:
+                raise ValueError(f"{self.what} has {name}.{sorted(heads)}, expected {kind}")
+            return self.read(options[0], name)
+        if is_dataclass(kind):
+            build: Any = kind
+            hints, paths = get_type_hints(kind), {key: _join(name, key) for key in _packed(kind)}
+            return build(**{k: self.read(self.kinds.get(p, hints[k]), p) for k, p in paths.items()})
+        if origin is tuple and args[0] not in _SCALARS:
+            if args[-1] is Ellipsis:
+                self.left.pop(name, None)  # stands for an empty tuple
+                args = args[:1] * len({n.removesuffix(_BFLOAT16).split(".")[0] for n in below})
+            return tuple(self.read(a, f"{name}.{index}") for index, a in enumerate(args))
+        if kind is getattr(sys.modules.get("torch"), "Tensor", ""):
+            return self._tensor(name)
+        array = self._take(name)
+        if origin is np.ndarray:
+            [dtype] = get_args(args[1]) or [Any]
+            if dtype not in np.sctypeDict.values():
+                return array
+            self._check(np.can_cast(array.dtype, dtype, "same_kind"), array, dtype, name)
+            return np.asarray(array, dtype)
+        scalar = args[0] if origin in (tuple, frozenset) else kind
+        if scalar not in _SCALARS:
+            raise TypeError(f"{self.what}.{name} is annotated {kind}, which cannot be unpacked")
+        length = len(args) if origin is tuple and args[-1] is not Ellipsis else None
+        require_shapes(self.what, {name: array}, {name: (length,) if origin else ()})
+        fits = not array.size or array.dtype.kind in _SCALARS[scalar]
+        self._check(fits, array, scalar, name)
+        values = map(scalar, array.ravel().tolist())
+        return origin(values) if origin else next(values)
+
+    def _take(self, name: str) -> npt.NDArray[Any]:
+        if name not in self.left:
+            raise ValueError(f"{self.what} has no array {name!r}, given {sorted(self.left)}")
+        array = self.left.pop(name)
+        shape = self.shapes.get(name.removesuffix(_BFLOAT16))
+        if shape is not None:
+            require_shapes(self.what, {name: array}, {name: shape})
+        return array
+
+    def _check(self, fits: bool, array: npt.NDArray[Any], kind: type, name: str) -> None:
+        if not fits:
+            raise ValueError(f"{self.what} array {name!r} is {array.dtype}, expected {kind}")
+
+    def _tensor(self, name: str) -> Any:
+        torch: Any = sys.modules["torch"]
+        if name + _BFLOAT16 in self.left:
+            bits = torch.from_numpy(np.array(self._take(name + _BFLOAT16)))
+            return bits.view(torch.bfloat16).to(self.device)
+        return torch.from_numpy(np.array(self._take(name))).to(self.device)
+
+
+def _packed(kind: Any) -> list[str]:
+    return [f.name for f in fields(kind) if f.metadata.get("packed", True)]
+
+
+def _join(name: str, key: str) -> str:
+    return f"{name}.{key}" if name else key
