@@ -62,15 +62,16 @@ PARTS = ("roof", "load", "step", "decode")
 
 
 @contextmanager
-def measured(device: torch.device, into: Result) -> Iterator[None]:
-    """Add seconds, CPU seconds and peak memory (bytes, of the whole process or of all that torch
-    holds on CUDA) of the block to `into`."""
+def measured(device: torch.device) -> Iterator[Result]:
+    """Seconds, CPU seconds and peak memory (bytes, of the whole process or of all that torch holds
+    on CUDA) of the block, in the dict that it gets."""
+    into: Result = {}
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
     began, busy = time.perf_counter(), time.process_time()
-    yield
+    yield into
     if cuda:
         torch.cuda.synchronize(device)
     into |= {
@@ -94,7 +95,7 @@ def roof(case: Case) -> Result:
     for name, work in works.items():
         times: list[float] = []
         for _ in range(5):
-            with measured(case.device, took := {}):
+            with measured(case.device) as took:
                 work()
             times.append(took["s"])
         best[name] = min(times)
@@ -113,7 +114,7 @@ def load(case: Case, folder: Path) -> Result:
         save_generator(path, model, Variant.STREAMING)
         del model
         before = memory.resident()
-        with measured(case.device, found := {}):
+        with measured(case.device) as found:
             load_generator(
                 path, Variant.STREAMING, config=case.config, dtype=case.dtype, device=case.device
             )
@@ -129,21 +130,29 @@ def step(case: Case, model: SanaWM, window: MemoryWindow) -> Result:
     noise, conditioning = random_call(case)
     passes: list[list[float]] = []
 
-    def flow(*arguments: Any) -> Any:
-        with measured(case.device, took := {}):
-            result = model(*arguments)
-        passes[-1].append(took["s"])
-        return result
+    def now() -> float:
+        if case.device.type == "cuda":
+            torch.cuda.synchronize(case.device)
+        return time.perf_counter()
 
+    def begin(*_: Any) -> None:
+        passes[-1].append(-now())
+
+    def end(*_: Any) -> None:
+        passes[-1][-1] += now()
+
+    hooks = [model.register_forward_pre_hook(begin), model.register_forward_hook(end)]
     found: list[Result] = []
     for _ in range(case.repeats):
         passes.append([])
-        with torch.inference_mode(), measured(case.device, took := {}):
+        with torch.inference_mode(), measured(case.device) as took:
             if case.passes == 1:
-                remember(flow, noise, conditioning, plan, state)
+                remember(model, noise, conditioning, plan, state)
             else:
-                self_forcing(flow, noise, None, conditioning, plan, state, SELF_FORCING_4)
+                self_forcing(model, noise, None, conditioning, plan, state, SELF_FORCING_4)
         found.append(took)
+    for hook in hooks:
+        hook.remove()
     warm = slice(1 if case.repeats > 1 else 0, None)
     return {
         "window": window.chunks,
@@ -168,7 +177,7 @@ def decode(case: Case, latents: int) -> Result:
     given = torch.randn(1, vae.channels, 1 + latents, *case.grid).to(case.device, case.dtype)
     with torch.inference_mode():
         _, state = vae.decode(given[:, :, :1], None)
-        with measured(case.device, found := {}):
+        with measured(case.device) as found:
             frames, _ = vae.decode(given[:, :, 1:], state)
     weights = sum(weight.nbytes for weight in vae.parameters())
     return found | {"latents": latents, "frames": frames.shape[1], "weight_bytes": weights}

@@ -99,8 +99,8 @@ class Container:
         Raises:
             ValueError: A weight is missing, unknown or of another shape; all are counted.
         """
-        names = dict.fromkeys(self.stored) if names is None else names
-        given = {name: self.stored[names[name] or name] for name in names}
+        placed = {name: name for name in self.stored} if names is None else names
+        given = {name: self.stored[theirs] for name, theirs in placed.items()}
         problems = {
             "lacks": sorted(wanted.keys() - given.keys()),
             "has unknown": sorted(given.keys() - set(wanted if known is None else known)),
