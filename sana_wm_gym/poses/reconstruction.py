@@ -7,7 +7,7 @@ Nothing here decides which start is right; see `lk_bundle_adjustment`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from sana_wm_gym.poses.two_view import bearings, triangulate
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Index = npt.NDArray[np.intp]
 
 _MIN_ANGLE = np.deg2rad(0.7)  # between rays that may fix a point
 _MAX_ERROR_PX = 2.0  # mean reprojection error of a kept point
@@ -78,19 +79,33 @@ class Scene:
         """Observations that known points meet within the width of a good track."""
         if not self.known.any():
             return 0
-        error, depth = self._errors()
+        error, depth = self.errors()
         return int(((error < _GOOD_PX) & (depth > 0)).sum())
 
     def rms_error(self) -> float:
         """Root mean square reprojection error of known points, pixels; inf without any."""
         if not self.known.any():
             return np.inf
-        error, _ = self._errors()
+        error, _ = self.errors()
         return float(np.sqrt(np.mean(error**2)))
 
-    def _errors(self) -> tuple[Array, Array]:
-        frames, known = np.flatnonzero(self.placed), np.flatnonzero(self.known)
-        return _residuals(self, frames, known, Observations.of(self.xy[np.ix_(frames, known)]))
+    def observed(self, points: Index | None = None) -> tuple[Index, Index, Observations]:
+        """Placed frames, known points (or others), and where the one sees the other."""
+        frames = np.flatnonzero(self.placed)
+        points = np.flatnonzero(self.known) if points is None else points
+        return frames, points, Observations.of(self.xy[np.ix_(frames, points)])
+
+    def errors(self) -> tuple[Array, Array]:
+        """Reprojection error in pixels and depth of every observation of a known point."""
+        frames, points, at = self.observed()
+        camera = frames[at.camera]
+        pixels, local = project(
+            self.rotations[camera],
+            self.translations[camera],
+            self.points[points[at.point]],
+            self.intrinsics,
+        )
+        return np.linalg.norm(pixels - at.xy, axis=1), local[:, 2]
 
 
 def start_scene(
@@ -153,7 +168,7 @@ def polish(scene: Scene, grey: npt.NDArray[np.uint8], radius: int, rounds: int) 
     _adjust(scene, limit=_ADJUST_POINTS[1], iterations=12)
 
 
-def widen(scene: Scene, xy: Array, frames: npt.NDArray[np.intp]) -> Scene:
+def widen(scene: Scene, xy: Array, frames: Index) -> Scene:
     """The same scene among all frames of a clip; the new ones are still to be placed.
 
     Args:
@@ -165,28 +180,29 @@ def widen(scene: Scene, xy: Array, frames: npt.NDArray[np.intp]) -> Scene:
     wide[frames] = scene.xy
     n = len(xy)
     rotations, translations = np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3))
-    placed = np.zeros(n, dtype=bool)
     rotations[frames], translations[frames] = scene.rotations, scene.translations
+    placed = np.zeros(n, dtype=bool)
     placed[frames] = scene.placed
-    return replace(
-        scene,
-        xy=wide,
-        anchor=int(frames[scene.anchor]),
-        rays=bearings(wide, scene.intrinsics),
-        rotations=rotations,
-        translations=translations,
-        placed=placed,
-        points=scene.points.copy(),
-        known=scene.known.copy(),
+    return Scene(
+        wide,
+        scene.intrinsics,
+        int(frames[scene.anchor]),
+        bearings(wide, scene.intrinsics),
+        rotations,
+        translations,
+        placed,
+        scene.points.copy(),
+        scene.known.copy(),
     )
 
 
 def _refine(scene: Scene, grey: npt.NDArray[np.uint8], radius: int) -> None:
     """Look known points up again in all placed frames."""
-    frames, known = np.flatnonzero(scene.placed), np.flatnonzero(scene.known)
-    scene.xy[np.ix_(frames, known)] = refine_tracks(
+    frames, known, _ = scene.observed()
+    where = np.ix_(frames, known)
+    scene.xy[where] = refine_tracks(
         grey[frames],
-        scene.xy[np.ix_(frames, known)],
+        scene.xy[where],
         scene.rotations[frames],
         scene.translations[frames],
         scene.points[known],
@@ -197,9 +213,8 @@ def _refine(scene: Scene, grey: npt.NDArray[np.uint8], radius: int) -> None:
 
 def _refuse_outliers(scene: Scene) -> None:
     """Unsee observations far outside the spread of the others."""
-    frames, known = np.flatnonzero(scene.placed), np.flatnonzero(scene.known)
-    observed = Observations.of(scene.xy[np.ix_(frames, known)])
-    error, _ = _residuals(scene, frames, known, observed)
+    frames, known, observed = scene.observed()
+    error, _ = scene.errors()
     bad = error > max(_OUTLIER * np.median(error), 0.1)
     scene.xy[frames[observed.camera[bad]], known[observed.point[bad]]] = np.nan
 
@@ -234,7 +249,7 @@ def _triangulate(scene: Scene) -> None:
         points, angle = triangulate(centres, rays, seen[:, wanted])
         wanted, points = wanted[angle > _MIN_ANGLE], points[angle > _MIN_ANGLE]
         if len(wanted):
-            observed = Observations.of(scene.xy[np.ix_(frames, wanted)])
+            _, _, observed = scene.observed(wanted)
             scene.points[wanted] = adjust_points(
                 rotations, scene.translations[frames], points, observed, scene.intrinsics
             )
@@ -244,29 +259,14 @@ def _triangulate(scene: Scene) -> None:
 
 def _drop_bad_points(scene: Scene) -> None:
     """Forget points behind a camera, or over 2 px mean error."""
-    frames, known = np.flatnonzero(scene.placed), np.flatnonzero(scene.known)
-    if len(known) == 0:
+    if not scene.known.any():
         return
-    observed = Observations.of(scene.xy[np.ix_(frames, known)])
-    error, depth = _residuals(scene, frames, known, observed)
+    _, known, observed = scene.observed()
+    error, depth = scene.errors()
     count = np.bincount(observed.point, minlength=len(known))
     mean = np.bincount(observed.point, error, len(known)) / np.maximum(count, 1)
     behind = np.bincount(observed.point, depth <= 0, len(known)) > 0
     scene.known[known[(mean > _MAX_ERROR_PX) | behind | (count < 2)]] = False
-
-
-def _residuals(
-    scene: Scene, frames: npt.NDArray[np.intp], points: npt.NDArray[np.intp], at: Observations
-) -> tuple[Array, Array]:
-    """Reprojection error in pixels and depth of every observation."""
-    camera = frames[at.camera]
-    pixels, local = project(
-        scene.rotations[camera],
-        scene.translations[camera],
-        scene.points[points[at.point]],
-        scene.intrinsics,
-    )
-    return np.linalg.norm(pixels - at.xy, axis=1), local[:, 2]
 
 
 def _adjust(scene: Scene, limit: int, iterations: int) -> None:
@@ -276,7 +276,7 @@ def _adjust(scene: Scene, limit: int, iterations: int) -> None:
     length = scene.seen[np.ix_(frames, known)].sum(axis=0)
     limit = max(limit, _POINTS_PER_FRAME * len(frames))
     chosen = np.sort(known[np.argsort(-length, kind="stable")[:limit]])
-    observed = Observations.of(scene.xy[np.ix_(frames, chosen)])
+    _, _, observed = scene.observed(chosen)
     anchor = int(np.searchsorted(frames, scene.anchor))
     rotations, translations, points = bundle_adjust(
         scene.rotations[frames],
@@ -291,7 +291,7 @@ def _adjust(scene: Scene, limit: int, iterations: int) -> None:
     scene.points[chosen] = points
     rest = np.setdiff1d(known, chosen)
     if len(rest):
-        others = Observations.of(scene.xy[np.ix_(frames, rest)])
+        _, _, others = scene.observed(rest)
         scene.points[rest] = adjust_points(
             rotations, translations, scene.points[rest], others, scene.intrinsics
         )
