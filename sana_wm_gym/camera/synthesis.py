@@ -109,19 +109,6 @@ class Template:
         """Planned length."""
         return self.waypoints[-1].time
 
-    @property
-    def returns(self) -> tuple[tuple[int, int], ...]:
-        """Waypoints (earlier, later) that look from the same place in the same direction."""
-        views = [
-            np.round([*w.position, (w.yaw_deg + 180) % 360, w.pitch_deg], 9) for w in self.waypoints
-        ]
-        return tuple(
-            (a, b)
-            for b in range(len(views))
-            for a in range(b - 1)
-            if np.array_equal(views[a], views[b])
-        )
-
 
 def _fault(before: Waypoint, here: Waypoint) -> str:
     if not np.isfinite([*here.position, here.yaw_deg, here.pitch_deg, here.time]).all():

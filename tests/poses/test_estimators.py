@@ -63,35 +63,29 @@ def clip(name: str, frames: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.
     return render(scene, truth, INTRINSICS, (SIZE, SIZE), samples=3), truth
 
 
-@pytest.mark.parametrize("name", ["orbit", "spiral"])
-def test_moving_clips_meet_the_floor(name: str) -> None:
-    frames, truth = clip(name, 65)
-    estimate = LKBundleAdjustment().estimate(frames, INTRINSICS, FPS)
-    assert estimate.info.mode == "full"
-    assert estimate.valid.all()
+@pytest.mark.parametrize(
+    ("name", "frames", "mode", "rot_err_deg", "trans_err_m", "coverage"),
+    [
+        ("orbit", 65, "full", 0.7, 0.03, 1.0),
+        ("spiral", 65, "full", 0.7, 0.03, 1.0),
+        ("pan_then_dolly", 65, "full", 2.0, 1.0, 0.8),
+        ("pan", 49, "rotation_only", 0.2, 1e-9, 1.0),
+    ],
+)
+def test_clips_meet_their_bounds(
+    name: str, frames: int, mode: str, rot_err_deg: float, trans_err_m: float, coverage: float
+) -> None:
+    video, truth = clip(name, frames)
+    estimate = LKBundleAdjustment().estimate(video, INTRINSICS, FPS)
+    assert estimate.info.mode == mode
     score = score_poses(estimate.poses, truth, RELEASE, estimate.valid)
-    assert score.rot_err is not None and score.trans_err is not None
-    assert score.rot_err < 0.7
-    assert score.trans_err < 0.03
-    assert score.scale is not None and score.scale > 0
-
-
-def test_a_pan_is_solved_as_rotation() -> None:
-    frames, truth = clip("pan", 49)
-    estimate = LKBundleAdjustment().estimate(frames, INTRINSICS, FPS)
-    assert estimate.info.mode == "rotation_only"
-    assert not estimate.poses[:, :3, 3].any()
-    score = score_poses(estimate.poses, truth, RELEASE)
-    assert score.rot_err is not None and score.rot_err < 0.2
-
-
-def test_a_clip_may_pan_before_it_translates() -> None:
-    frames, truth = clip("pan_then_dolly", 65)
-    estimate = LKBundleAdjustment().estimate(frames, INTRINSICS, FPS)
-    assert estimate.info.mode == "full"
-    score = score_poses(estimate.poses, truth, RELEASE, estimate.valid)
-    assert score.rot_err is not None and score.rot_err < 2.0
-    assert score.coverage > 0.8
+    assert score.coverage >= coverage
+    assert score.rot_err is not None and score.rot_err < rot_err_deg
+    assert score.trans_err is not None and score.trans_err < trans_err_m
+    if mode == "full":
+        assert score.scale is not None and score.scale > 0
+    else:
+        assert not estimate.poses[:, :3, 3].any()
 
 
 def test_a_soft_clip_is_looked_at_softly_and_still_read() -> None:
@@ -106,7 +100,7 @@ def test_a_soft_clip_is_looked_at_softly_and_still_read() -> None:
     assert score.rot_err is not None and score.rot_err < 2.0
 
 
-def test_the_faint_look_undoes_brightness_and_contrast() -> None:
+def test_faint_settings_undo_brightness_and_contrast() -> None:
     frames, _ = clip("orbit", 65)
     dim = np.rint(frames[:1] * 0.4 + 80).astype(np.uint8)
     gap = grey_frames(frames[:1], FAINT).astype(float) - grey_frames(dim, FAINT)
@@ -212,17 +206,6 @@ def test_oracle_rollout_scores_zero_and_says_so() -> None:
     assert score.release.rot_err == pytest.approx(0.0, abs=1e-9)
     assert score.release.trans_err == pytest.approx(0.0, abs=1e-12)
     assert score.at_floor(RELEASE) is None
-
-
-def test_rollout_matches_by_time() -> None:
-    _, truth = clip("strafe_yaw", 65)
-    frames = np.zeros((33, 8, 8, 3), np.uint8)
-    oracle = OracleEstimator(truth[::2])
-    score = score_rollout(frames, truth[:65:2], None, 8.0, oracle, reference_fps=8.0)
-    assert isinstance(score.release, PoseScore)
-    assert score.release.trans_err == pytest.approx(0.0, abs=1e-12)
-    with pytest.raises(ValueError, match="truncate=True"):
-        score_rollout(frames, truth, None, 16.0, oracle)
 
 
 def test_rollout_records_too_little_coverage_as_a_code() -> None:
@@ -415,10 +398,3 @@ def test_rotation_fit_ignores_a_third_of_outliers() -> None:
     turned[:20] = turned[20:40]
     found = fit_rotation(rays, turned, iterations=40)
     assert np.rad2deg(geodesic_angle(found, rotation)) < 0.05
-
-
-def test_placed_clips_start_inside_the_scene() -> None:
-    _, truth = clip("orbit", 65)
-    np.testing.assert_allclose(
-        relative_to_first(truth), CLIPS["orbit"](np.arange(65) / FPS), atol=1e-12
-    )
