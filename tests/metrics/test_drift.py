@@ -166,9 +166,9 @@ def test_results_are_plain_and_say_what_they_are() -> None:
 
 
 def test_bad_input_is_refused() -> None:
-    with pytest.raises(ValueError, match="fps > 0"):
+    with pytest.raises(ValueError, match="fps is 0"):
         windows(100, 0)
-    with pytest.raises(ValueError, match="window_s > 0"):
+    with pytest.raises(ValueError, match="window_s is nan"):
         windows(100, 16, float("nan"))
     with pytest.raises(ValueError, match="16 pixels a side"):
         score_drift(np.zeros((20, 8, 32, 3), np.uint8), 16)
