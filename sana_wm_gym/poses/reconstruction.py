@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from sana_wm_gym.camera.se3 import from_rotation_translation, invert
 from sana_wm_gym.poses.bundle import (
+    Cameras,
     Observations,
     adjust_points,
     adjust_pose,
@@ -41,15 +42,13 @@ _POINTS_PER_FRAME = 25  # so that no stretch of a long clip is left without
 
 @dataclass
 class Scene:
-    """What is known so far: world-to-camera poses of placed frames, and points of known tracks.
+    """What is known so far: poses of placed frames, and points of known tracks.
 
     Attributes:
         xy: [n, p, 2] pixels, NaN where unseen or refused as an outlier.
         intrinsics: (fx, fy, cx, cy) in pixels.
         anchor: Frame that never moves.
-        rays: [n, p, 3] unit, camera axes.
-        rotations: [n, 3, 3].
-        translations: [n, 3].
+        cameras: World-to-camera poses of n frames.
         placed: [n].
         points: [p, 3].
         known: [p].
@@ -58,12 +57,21 @@ class Scene:
     xy: Array
     intrinsics: Intrinsics
     anchor: int
-    rays: Array
-    rotations: Array
-    translations: Array
+    cameras: Cameras
     placed: Mask
     points: Array
     known: Mask
+
+    @staticmethod
+    def empty(xy: Array, intrinsics: Intrinsics, anchor: int) -> Scene:
+        """A scene of tracks [n, p, 2] without any placed frame or known point."""
+        n, p = xy.shape[:2]
+        cameras = Cameras(np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3)))
+        placed, known = np.zeros(n, dtype=bool), np.zeros(p, dtype=bool)
+        return Scene(xy, intrinsics, anchor, cameras, placed, np.zeros((p, 3)), known)
+
+    def __post_init__(self) -> None:
+        self.rays = bearings(self.xy, self.intrinsics)  # unit, camera axes
 
     @property
     def seen(self) -> Mask:
@@ -73,7 +81,7 @@ class Scene:
     @property
     def c2w(self) -> Array:
         """Camera-to-world [n, 4, 4]; meaningless where not placed."""
-        return invert(from_rotation_translation(self.rotations, self.translations))
+        return invert(from_rotation_translation(self.cameras.rotations, self.cameras.translations))
 
     def explained(self) -> int:
         """Observations that known points meet within the width of a good track."""
@@ -86,45 +94,27 @@ class Scene:
         """Root mean square reprojection error of known points, pixels; inf without any."""
         if not self.known.any():
             return np.inf
-        error, _ = self.errors()
-        return float(np.sqrt(np.mean(error**2)))
+        return float(np.sqrt(np.mean(self.errors()[0] ** 2)))
 
     def observed(self, points: Index | None = None) -> tuple[Index, Index, Observations]:
         """Placed frames, known points (or others), and where the one sees the other."""
         frames = np.flatnonzero(self.placed)
         points = np.flatnonzero(self.known) if points is None else points
-        return frames, points, Observations.of(self.xy[np.ix_(frames, points)])
+        return frames, points, Observations.of(self.xy[np.ix_(frames, points)], self.intrinsics)
 
     def errors(self) -> tuple[Array, Array]:
         """Reprojection error in pixels and depth of every observation of a known point."""
-        frames, points, at = self.observed()
-        camera = frames[at.camera]
-        pixels, local = project(
-            self.rotations[camera],
-            self.translations[camera],
-            self.points[points[at.point]],
-            self.intrinsics,
-        )
-        return np.linalg.norm(pixels - at.xy, axis=1), local[:, 2]
+        frames, points, observed = self.observed()
+        residual, local = observed.residuals(self.cameras[frames], self.points[points])
+        return np.linalg.norm(residual, axis=1), local[:, 2]
 
 
 def start_scene(
     xy: Array, intrinsics: Intrinsics, first: int, second: int, motion: tuple[Array, Array]
 ) -> Scene | None:
     """A scene of two placed frames, the first at the origin; None if too few points follow."""
-    n, p = xy.shape[:2]
-    scene = Scene(
-        xy.copy(),
-        intrinsics,
-        first,
-        bearings(xy, intrinsics),
-        np.tile(np.eye(3), (n, 1, 1)),
-        np.zeros((n, 3)),
-        np.zeros(n, dtype=bool),
-        np.zeros((p, 3)),
-        np.zeros(p, dtype=bool),
-    )
-    scene.rotations[second], scene.translations[second] = motion
+    scene = Scene.empty(xy.copy(), intrinsics, first)
+    scene.cameras[second] = Cameras(*motion)
     scene.placed[[first, second]] = True
     _triangulate(scene)
     if scene.known.sum() < MIN_POINTS:
@@ -162,7 +152,12 @@ def polish(scene: Scene, grey: npt.NDArray[np.uint8], radius: int, rounds: int) 
     """Adjust everything, refining tracks and refusing outliers in between."""
     for _ in range(rounds):
         _adjust(scene, limit=_ADJUST_POINTS[1], iterations=8)
-        _refine(scene, grey, radius)
+        frames, known, _ = scene.observed()
+        where = np.ix_(frames, known)
+        cameras, points = scene.cameras[frames], scene.points[known]
+        scene.xy[where] = refine_tracks(
+            grey[frames], scene.xy[where], cameras, points, scene.intrinsics, radius
+        )
         _refuse_outliers(scene)
         _triangulate(scene)
     _adjust(scene, limit=_ADJUST_POINTS[1], iterations=12)
@@ -176,39 +171,12 @@ def widen(scene: Scene, xy: Array, frames: Index) -> Scene:
         xy: Tracks of all frames [n, p, 2].
         frames: Which of them the scene knows.
     """
-    wide = xy.copy()
-    wide[frames] = scene.xy
-    n = len(xy)
-    rotations, translations = np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3))
-    rotations[frames], translations[frames] = scene.rotations, scene.translations
-    placed = np.zeros(n, dtype=bool)
-    placed[frames] = scene.placed
-    return Scene(
-        wide,
-        scene.intrinsics,
-        int(frames[scene.anchor]),
-        bearings(wide, scene.intrinsics),
-        rotations,
-        translations,
-        placed,
-        scene.points.copy(),
-        scene.known.copy(),
-    )
-
-
-def _refine(scene: Scene, grey: npt.NDArray[np.uint8], radius: int) -> None:
-    """Look known points up again in all placed frames."""
-    frames, known, _ = scene.observed()
-    where = np.ix_(frames, known)
-    scene.xy[where] = refine_tracks(
-        grey[frames],
-        scene.xy[where],
-        scene.rotations[frames],
-        scene.translations[frames],
-        scene.points[known],
-        scene.intrinsics,
-        radius,
-    )
+    tracks = xy.copy()
+    tracks[frames] = scene.xy
+    wide = Scene.empty(tracks, scene.intrinsics, int(frames[scene.anchor]))
+    wide.cameras[frames], wide.placed[frames] = scene.cameras, scene.placed
+    wide.points, wide.known = scene.points.copy(), scene.known.copy()
+    return wide
 
 
 def _refuse_outliers(scene: Scene) -> None:
@@ -225,15 +193,12 @@ def _place(scene: Scene, frame: int) -> bool:
     nearest = int(placed[np.argmin(np.abs(placed - frame))])
     visible = scene.known & np.isfinite(scene.xy[frame, :, 0])
     points, xy = scene.points[visible], scene.xy[frame, visible]
-    rotation, translation = adjust_pose(
-        scene.rotations[nearest], scene.translations[nearest], points, xy, scene.intrinsics
-    )
-    pixels, local = project(rotation, translation, points, scene.intrinsics)
+    camera = adjust_pose(scene.cameras[nearest], points, xy, scene.intrinsics)
+    pixels, local = project(camera, points, scene.intrinsics)
     good = (np.linalg.norm(pixels - xy, axis=1) < _MAX_ERROR_PX) & (local[:, 2] > 0)
     if good.sum() < MIN_POINTS or good.mean() < 0.5:
         return False
-    scene.rotations[frame], scene.translations[frame] = rotation, translation
-    scene.placed[frame] = True
+    scene.cameras[frame], scene.placed[frame] = camera, True
     return True
 
 
@@ -243,16 +208,14 @@ def _triangulate(scene: Scene) -> None:
     seen = scene.seen[frames]
     wanted = np.flatnonzero(~scene.known & (seen.sum(axis=0) >= 2))
     if len(wanted):
-        rotations = scene.rotations[frames]
-        centres = -np.einsum("cji,cj->ci", rotations, scene.translations[frames])
-        rays = np.einsum("cji,cpj->cpi", rotations, scene.rays[np.ix_(frames, wanted)])
+        cameras = scene.cameras[frames]
+        centres = -np.einsum("cji,cj->ci", cameras.rotations, cameras.translations)
+        rays = np.einsum("cji,cpj->cpi", cameras.rotations, scene.rays[np.ix_(frames, wanted)])
         points, angle = triangulate(centres, rays, seen[:, wanted])
         wanted, points = wanted[angle > _MIN_ANGLE], points[angle > _MIN_ANGLE]
         if len(wanted):
             _, _, observed = scene.observed(wanted)
-            scene.points[wanted] = adjust_points(
-                rotations, scene.translations[frames], points, observed, scene.intrinsics
-            )
+            scene.points[wanted] = adjust_points(cameras, points, observed)
             scene.known[wanted] = True
     _drop_bad_points(scene)
 
@@ -278,21 +241,12 @@ def _adjust(scene: Scene, limit: int, iterations: int) -> None:
     chosen = np.sort(known[np.argsort(-length, kind="stable")[:limit]])
     _, _, observed = scene.observed(chosen)
     anchor = int(np.searchsorted(frames, scene.anchor))
-    rotations, translations, points = bundle_adjust(
-        scene.rotations[frames],
-        scene.translations[frames],
-        scene.points[chosen],
-        observed,
-        scene.intrinsics,
-        anchor,
-        iterations,
+    cameras, scene.points[chosen] = bundle_adjust(
+        scene.cameras[frames], scene.points[chosen], observed, anchor, iterations
     )
-    scene.rotations[frames], scene.translations[frames] = rotations, translations
-    scene.points[chosen] = points
+    scene.cameras[frames] = cameras
     rest = np.setdiff1d(known, chosen)
     if len(rest):
         _, _, others = scene.observed(rest)
-        scene.points[rest] = adjust_points(
-            rotations, translations, scene.points[rest], others, scene.intrinsics
-        )
+        scene.points[rest] = adjust_points(cameras, scene.points[rest], others)
     _drop_bad_points(scene)
