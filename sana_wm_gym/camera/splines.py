@@ -104,7 +104,7 @@ def laplacian_smooth(points: Array, weight: float = 0.5, passes: int = 10) -> Ar
 
     Args:
         points: A path.
-        weight: Share of the way, 0 to 1.
+        weight: Fraction of the way, 0 to 1.
         passes: How often.
     """
     smooth = points.copy()
