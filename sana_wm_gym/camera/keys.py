@@ -205,9 +205,8 @@ def discrete_to_held(index: int | np.integer) -> frozenset[str]:
     Raises:
         ValueError: `index` is not an integer in [0, len(DISCRETE_ACTIONS)).
     """
-    if isinstance(index, np.ndarray) and index.shape == ():
-        index = index.item()
-    return DISCRETE_ACTIONS[require_integer("discrete action", index, 0, len(DISCRETE_ACTIONS) - 1)]
+    plain = index.item() if np.shape(index) == () and hasattr(index, "item") else index
+    return DISCRETE_ACTIONS[require_integer("discrete action", plain, 0, len(DISCRETE_ACTIONS) - 1)]
 
 
 def keys_to_controls(

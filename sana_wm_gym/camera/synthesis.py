@@ -213,7 +213,8 @@ def synthesise(
     scale = min([1.0, *(limit / value for limit, value in limits if value > 0)])
     # Every step above scales with the waypoints, so a path with a lower speed limit, made anew,
     # is this one in smaller.
-    retries, status = 0, None
+    retries = 0
+    status: CollisionStatus | None = None
     if collides is not None:
         while (hit := collides(scale * centres).any()) and retries < MAX_RETRIES:
             scale, retries = scale * RETRY_FACTOR, retries + 1

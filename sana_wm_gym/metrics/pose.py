@@ -128,7 +128,8 @@ def score_poses(
     Source: SANA-WM (arXiv 2605.15178), App. D.3, and the evaluator released with it.
     """
     first = int(skip_first_frame)
-    est, ref, keep = (array[first:] for array in checked_paths(estimate, reference, valid))
+    est, ref, keep = checked_paths(estimate, reference, valid)
+    est, ref, keep = est[first:], ref[first:], keep[first:]
     n_asked, n = len(keep), int(keep.sum())
     if n < n_asked and (n < 3 or n / n_asked < min_coverage):
         code = "too_few_valid" if n < 3 else "low_coverage"

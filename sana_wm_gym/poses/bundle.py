@@ -135,7 +135,7 @@ def adjust_pose(
         hessian = jacobian.T @ jacobian
         hessian[np.diag_indices(6)] *= 1 + damping
         step = -np.linalg.solve(hessian + 1e-12 * np.eye(6), jacobian.T @ residual)
-        candidate = camera.moved(step)
+        candidate = camera.moved(np.asarray(step))
         pixels_new, local_new = project(candidate, points, intrinsics)
         weight_new, cost_new = _huber(pixels_new - xy)
         if cost_new > cost:

@@ -41,7 +41,7 @@ _POINTS_PER_FRAME = 25  # so that no stretch of a long clip is left without
 
 
 @dataclass
-class Scene:
+class Reconstruction:
     """What is known so far: poses of placed frames, and points of known tracks.
 
     Attributes:
@@ -63,12 +63,12 @@ class Scene:
     known: Mask
 
     @staticmethod
-    def empty(xy: Array, intrinsics: Intrinsics, anchor: int) -> Scene:
+    def empty(xy: Array, intrinsics: Intrinsics, anchor: int) -> Reconstruction:
         """A scene of tracks [n, p, 2] without any placed frame or known point."""
         n, p = xy.shape[:2]
         cameras = Cameras(np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3)))
         placed, known = np.zeros(n, dtype=bool), np.zeros(p, dtype=bool)
-        return Scene(xy, intrinsics, anchor, cameras, placed, np.zeros((p, 3)), known)
+        return Reconstruction(xy, intrinsics, anchor, cameras, placed, np.zeros((p, 3)), known)
 
     def __post_init__(self) -> None:
         self.rays = bearings(self.xy, self.intrinsics)  # unit, camera axes
@@ -109,11 +109,11 @@ class Scene:
         return np.linalg.norm(residual, axis=1), local[:, 2]
 
 
-def start_scene(
+def start_reconstruction(
     xy: Array, intrinsics: Intrinsics, first: int, second: int, motion: tuple[Array, Array]
-) -> Scene | None:
+) -> Reconstruction | None:
     """A scene of two placed frames, the first at the origin; None if too few points follow."""
-    scene = Scene.empty(xy.copy(), intrinsics, first)
+    scene = Reconstruction.empty(xy.copy(), intrinsics, first)
     scene.cameras[second] = Cameras(*motion)
     scene.placed[[first, second]] = True
     _triangulate(scene)
@@ -123,7 +123,7 @@ def start_scene(
     return scene if scene.known.sum() >= MIN_POINTS else None
 
 
-def grow(scene: Scene, most: int | None = None, adjusted: bool = True) -> None:
+def grow(scene: Reconstruction, most: int | None = None, adjusted: bool = True) -> None:
     """Place frames until none can be placed, or `most` are.
 
     Points already known stay as they are unless `adjusted`.
@@ -148,7 +148,7 @@ def grow(scene: Scene, most: int | None = None, adjusted: bool = True) -> None:
             since_adjusted = 0
 
 
-def polish(scene: Scene, grey: npt.NDArray[np.uint8], radius: int, rounds: int) -> None:
+def polish(scene: Reconstruction, grey: npt.NDArray[np.uint8], radius: int, rounds: int) -> None:
     """Adjust everything, refining tracks and refusing outliers in between."""
     for _ in range(rounds):
         _adjust(scene, limit=_ADJUST_POINTS[1], iterations=8)
@@ -163,7 +163,7 @@ def polish(scene: Scene, grey: npt.NDArray[np.uint8], radius: int, rounds: int) 
     _adjust(scene, limit=_ADJUST_POINTS[1], iterations=12)
 
 
-def widen(scene: Scene, xy: Array, frames: Index) -> Scene:
+def widen(scene: Reconstruction, xy: Array, frames: Index) -> Reconstruction:
     """The same scene among all frames of a clip; the new ones are still to be placed.
 
     Args:
@@ -173,13 +173,13 @@ def widen(scene: Scene, xy: Array, frames: Index) -> Scene:
     """
     tracks = xy.copy()
     tracks[frames] = scene.xy
-    wide = Scene.empty(tracks, scene.intrinsics, int(frames[scene.anchor]))
+    wide = Reconstruction.empty(tracks, scene.intrinsics, int(frames[scene.anchor]))
     wide.cameras[frames], wide.placed[frames] = scene.cameras, scene.placed
     wide.points, wide.known = scene.points.copy(), scene.known.copy()
     return wide
 
 
-def _refuse_outliers(scene: Scene) -> None:
+def _refuse_outliers(scene: Reconstruction) -> None:
     """Unsee observations far outside the spread of the others."""
     frames, known, observed = scene.observed()
     error, _ = scene.errors()
@@ -187,7 +187,7 @@ def _refuse_outliers(scene: Scene) -> None:
     scene.xy[frames[observed.camera[bad]], known[observed.point[bad]]] = np.nan
 
 
-def _place(scene: Scene, frame: int) -> bool:
+def _place(scene: Reconstruction, frame: int) -> bool:
     """PnP from the nearest placed frame."""
     placed = np.flatnonzero(scene.placed)
     nearest = int(placed[np.argmin(np.abs(placed - frame))])
@@ -202,7 +202,7 @@ def _place(scene: Scene, frame: int) -> bool:
     return True
 
 
-def _triangulate(scene: Scene) -> None:
+def _triangulate(scene: Reconstruction) -> None:
     """Recompute unknown points from all placed frames, then drop those that fit badly."""
     frames = np.flatnonzero(scene.placed)
     seen = scene.seen[frames]
@@ -220,7 +220,7 @@ def _triangulate(scene: Scene) -> None:
     _drop_bad_points(scene)
 
 
-def _drop_bad_points(scene: Scene) -> None:
+def _drop_bad_points(scene: Reconstruction) -> None:
     """Forget points behind a camera, or over 2 px mean error."""
     if not scene.known.any():
         return
@@ -232,7 +232,7 @@ def _drop_bad_points(scene: Scene) -> None:
     scene.known[known[(mean > _MAX_ERROR_PX) | behind | (count < 2)]] = False
 
 
-def _adjust(scene: Scene, limit: int, iterations: int) -> None:
+def _adjust(scene: Reconstruction, limit: int, iterations: int) -> None:
     """Bundle adjustment over placed frames and the `limit` longest tracks; the other points
     follow the cameras."""
     frames, known = np.flatnonzero(scene.placed), np.flatnonzero(scene.known)
