@@ -21,7 +21,7 @@ from sana_wm_gym.camera.se3 import (
     relative_to_first,
 )
 from sana_wm_gym.evaluation.score import score_rollout
-from sana_wm_gym.metrics import RELEASE, SCALE_ONLY, PoseScore, score_poses
+from sana_wm_gym.metrics import RELEASE, SCALE_ONLY, PoseScore, match_frames, score_poses
 from sana_wm_gym.poses import (
     LKBundleAdjustment,
     OracleEstimator,
@@ -212,6 +212,17 @@ def test_oracle_rollout_scores_zero_and_says_so() -> None:
     assert score.release.rot_err == pytest.approx(0.0, abs=1e-9)
     assert score.release.trans_err == pytest.approx(0.0, abs=1e-12)
     assert score.at_floor(RELEASE) is None
+
+
+def test_rollout_matches_by_time() -> None:
+    _, truth = clip("strafe_yaw", 65)
+    frames, oracle = np.zeros((33, 8, 8, 3), np.uint8), OracleEstimator(truth[::2])
+    match = match_frames(65, 16.0, 33, 8.0, stride=2)
+    score = score_rollout(frames, truth, None, 8.0, oracle, match=match)
+    assert isinstance(score.release, PoseScore) and score.frames_asked == 33
+    assert score.release.trans_err == pytest.approx(0.0, abs=1e-12)
+    with pytest.raises(ValueError, match="truncate=True"):
+        score_rollout(frames, truth, None, 16.0, oracle)
 
 
 def test_rollout_records_too_little_coverage_as_a_code() -> None:
