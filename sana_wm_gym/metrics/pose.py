@@ -47,7 +47,7 @@ class PoseScore:
         cam_mc: Metres mixed with a rotation term that saturates at 2.83; None where undefined.
         scale: Fitted factor on the estimate, None where none is fitted or it is undefined.
         undefined: Reason code of every None among the three errors.
-        flags: Facts worth reading beside the numbers: `reference_static`, `estimate_static`,
+        flags: Facts worth reading next to the numbers: `reference_static`, `estimate_static`,
             `reference_collinear`, `estimate_collinear`, `negative_scale`, `partial`.
         reduction: `mean` or `sum` over frames.
         rotation_unit: `deg` or `rad`.

@@ -2,7 +2,7 @@
 
 A trajectory names pairs of frames with almost the same pose. The two pictures a video shows there
 are compared with PSNR and box-window SSIM, and with LPIPS where its weights are at hand. A video
-that never moves is perfect in this: read it beside the pose errors.
+that never moves is perfect in this: read it next to the pose errors.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What each estimator makes of true frames, measured once and stored: no score means less.
 
-`python -m benchmarks.estimator_floor --store` measures; the file beside this module holds the
+`python -m benchmarks.estimator_floor --store` measures; the file next to this module holds the
 result, and every score prints the entry that fits it.
 """
 
@@ -31,11 +31,11 @@ class Floor:
         rot_err_worst: Largest.
         trans_err: Median TransErr, metres.
         trans_err_worst: Largest.
-        cpu_seconds: Mean processor time per clip.
+        cpu_seconds: Mean CPU time per clip.
         frames: Frames per clip.
         date: Of the measurement, ISO.
         commit: Of the code.
-        device: Processor.
+        device: CPU.
         command: That measured it.
     """
 

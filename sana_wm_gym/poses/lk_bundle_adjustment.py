@@ -45,7 +45,7 @@ _STILL_PX = 0.1  # median image motion of a clip in which nothing moves
 _STARTS = 2  # start pairs tried, each with up to three motions
 _RACE = 32  # key frames that every start must explain before one is chosen
 _SAME_DEG = 0.3  # RotErr under which two reconstructions are one
-_MIN_SHARE = 0.8  # of the best one's observations that another must explain to compete
+_MIN_FRACTION = 0.8  # of the best one's observations that another must explain to compete
 _FINISHED = 2  # reconstructions adjusted to the end
 _KEYS_PER_TRACK = 5  # key frames in a track of median length
 _MAX_STRIDE = 4  # frames between key frames
@@ -147,7 +147,7 @@ def _race(
     grown.sort(key=Reconstruction.explained, reverse=True)
     distinct: list[Reconstruction] = []
     for scene in grown:
-        if scene.explained() > _MIN_SHARE * grown[0].explained() and all(
+        if scene.explained() > _MIN_FRACTION * grown[0].explained() and all(
             _gap_deg(scene, other) > _SAME_DEG for other in distinct
         ):
             distinct.append(scene)
