@@ -17,14 +17,7 @@ import numpy.typing as npt
 import pytest
 
 from sana_wm_gym.training.dataset import render_walk
-from sana_wm_gym.video import (
-    VideoError,
-    VideoWriter,
-    probe,
-    read_frames,
-    read_video,
-    write_video,
-)
+from sana_wm_gym.video import VideoError, VideoWriter, probe, read_frames, read_video, write_video
 
 HEIGHT, WIDTH = 64, 96
 Array = npt.NDArray[Any]
