@@ -17,7 +17,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.outside_training import outside_training
+from sana_wm_gym.evaluation.outside_training import outside_training
 from sana_wm_gym.camera.revisits import find_revisits
 from sana_wm_gym.camera.se3 import invert, rotation_x, rotation_y
 from sana_wm_gym.camera.synthesis import (
