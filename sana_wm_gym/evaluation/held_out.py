@@ -160,10 +160,10 @@ def roll(
     if true_anchors:
         states = [_placed(state, clip.start) for state, clip in zip(states, clips, strict=True)]
     parts = [np.stack(as_arrays(world.decode(states)))]
-    for states in rollout_from(world, states, paths):
-        parts.append(np.stack(as_arrays(world.decode(states))))
+    for moved in rollout_from(world, states, paths):
+        parts.append(np.stack(as_arrays(world.decode(moved))))
         if after is not None:
-            after(states)
+            after(moved)
     return np.concatenate(parts, axis=1)
 
 

@@ -24,7 +24,6 @@ LEAST_COVERAGE = 0.03
 """Fraction of a frame's pixels."""
 
 
-
 @dataclass(frozen=True)
 class SurfaceView:
     """One surface in one clip.

@@ -150,9 +150,7 @@ def score_cameras(
     scores = []
     for video, clip in zip(frames, clips, strict=True):
         lens = clip.start.intrinsics
-        scores.append(
-            score_rollout(video, clip.c2w, lens, fps, estimator, truth_frames=clip.truth)
-        )
+        scores.append(score_rollout(video, clip.c2w, lens, fps, estimator, truth_frames=clip.truth))
         tick(1)
     return scores
 

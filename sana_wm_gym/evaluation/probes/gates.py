@@ -216,57 +216,59 @@ class GateStability:
 
 
 class _Statistics:
-    """Statistics of one rollout; their size hardly depends on its length."""
+    """Statistics of one rollout; their size hardly depends on its length.
+
+    Args:
+        blocks: Indices of the delta-rule blocks.
+        chunks: Length of the rollout.
+    """
 
     def __init__(self, blocks: list[int], chunks: int) -> None:
         self.blocks = blocks
-        self.histograms: dict[tuple[object, ...], Histogram] = defaultdict(Histogram)
         self.transition = np.zeros((len(blocks), chunks))
         self.state = np.zeros((len(blocks), chunks))
         self.used = 0
+        self._histograms: dict[tuple[int, int, str], Histogram] = defaultdict(Histogram)
 
     def add(self, chunk: int, passes: list[BlockPass]) -> bool:
         """Count a chunk's kept pass; returns whether all of its values are finite."""
         self.used, sound = chunk + 1, True
         for row, seen in enumerate(passes):
-            transitions = seen.transitions
-            norms = [norm for norm, _ in transitions]
-            for peaks, values in ((self.transition, norms), (self.state, [seen.memory])):
-                finite = np.concatenate([v[np.isfinite(v)] for v in values])
-                peaks[row, chunk] = finite.max(initial=0.0)
-            parts: dict[tuple[object, ...], Array] = {
-                ("decay",): seen.decay,
-                ("write",): seen.write,
-            }
-            for stream, (norm, energy) in enumerate(transitions):
-                parts["transition", stream], parts["energy", stream] = norm, energy
-                parts["state", stream] = seen.memory[:, stream, None]
+            parts = {"decay": seen.decay, "write": seen.write}
+            for stream, (norm, energy) in enumerate(seen.transitions()):
+                parts[f"{STREAMS[stream]} transition"] = norm
+                parts[f"{STREAMS[stream]} energy"] = energy
+                parts[f"{STREAMS[stream]} state"] = seen.memory[:, stream, None]
+            for peaks, word in ((self.transition, "transition"), (self.state, "state")):
+                values = np.concatenate([v.ravel() for k, v in parts.items() if k.endswith(word)])
+                peaks[row, chunk] = values[np.isfinite(values)].max(initial=0.0)
             if not all(np.isfinite(values).all() for values in parts.values()):
                 sound = False
                 continue
-            for key, values in parts.items():
+            for name, values in parts.items():
                 for head, of_head in enumerate(values):
-                    self.histograms[row, head, *key].add(of_head)
+                    self._histograms[row, head, name].add(of_head)
         return sound
 
     def heads(self) -> tuple[HeadStatistics, ...]:
         """Quantiles by block and head."""
-        found = []
-        for row, head in sorted({key[:2] for key in self.histograms}):  # type: ignore[type-var]
-
-            def of(*key: object, place: tuple[object, ...] = (row, head)) -> Quantiles:
-                return self.histograms[*place, *key].quantiles()
-
-            streams = tuple(
-                StreamStatistics(name, of("energy", i), of("transition", i), of("state", i))
-                for i, name in enumerate(STREAMS)
-                if (row, head, "state", i) in self.histograms
+        found: dict[tuple[int, int], dict[str, Quantiles]] = defaultdict(dict)
+        for (row, head, name), histogram in self._histograms.items():
+            found[row, head][name] = histogram.quantiles()
+        return tuple(
+            HeadStatistics(
+                self.blocks[row],
+                head,
+                of["decay"],
+                of["write"],
+                tuple(
+                    StreamStatistics(s, of[f"{s} energy"], of[f"{s} transition"], of[f"{s} state"])
+                    for s in STREAMS
+                    if f"{s} state" in of
+                ),
             )
-            block = self.blocks[int(row)]  # type: ignore[call-overload]
-            found.append(
-                HeadStatistics(block, int(head), of("decay"), of("write"), streams)  # type: ignore[call-overload]
-            )
-        return tuple(found)
+            for (row, head), of in sorted(found.items())
+        )
 
     def trace(self, seconds_per_chunk: float) -> Trace:
         """Peaks in at most `TRACE_SLOTS` slots."""

@@ -23,7 +23,7 @@ from typing import TypeVar
 import numpy as np
 
 from sana_wm_gym.camera.controls import Controls
-from sana_wm_gym.camera.trajectory import CameraTrajectory, rollout
+from sana_wm_gym.camera.trajectory import rollout
 from sana_wm_gym.evaluation.held_out import Array, Frames, Tick, true_frames
 from sana_wm_gym.evaluation.probes.control import Spread
 from sana_wm_gym.metrics import psnr, ssim
@@ -106,7 +106,9 @@ class Persistence:
                 value = getattr(one, name)
                 row[name.replace("_", " ")] = NONE if value is None else str(value)
             rows.append(row)
-        title = f"Persistence of {self.world}: {self.starts} starts, turn of {self.turn_deg:.0f} deg"
+        title = (
+            f"Persistence of {self.world}: {self.starts} starts, turn of {self.turn_deg:.0f} deg"
+        )
         notes = (
             "PSNR dB / SSIM against the first view, mean ± standard deviation over starts; the "
             "last two columns against the true away view"
@@ -189,8 +191,9 @@ def measure(
 
     def play(states: list[StateT], path: Array, begin: int, end: int) -> list[StateT]:
         part = path[begin * chunk : end * chunk + 1]
-        cameras: list[CameraTrajectory] = [camera_path(start, part) for start in starts]
-        for states in rollout_from(world, states, cameras):
+        paths = [camera_path(start, part) for start in starts]
+        for moved in rollout_from(world, states, paths):
+            states = moved
             tick(len(starts))
         return states
 

@@ -100,9 +100,9 @@ class BlockPass:
     Attributes:
         decay: [heads, f].
         write: Write gates as the network asks for them, [heads, f * s].
-        transitions: Per stream of `STREAMS` that the block has: spectral norm of T and trace of
-            K^T diag(beta) K, [heads, f] each; NaN where keys or gates are not finite.
         memory: Frobenius norms of the memory afterwards, [heads, streams].
+        rules: Keys [heads, f, s, key], write gates as used [heads, f, s] and decays [heads, f] of
+            each stream that the block has, in the order of `STREAMS`.
     """
 
     decay: Array = field(default_factory=lambda: np.zeros((0, 0)))
@@ -110,9 +110,8 @@ class BlockPass:
     memory: Array = field(default_factory=lambda: np.zeros((0, 0)))
     rules: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
 
-    @property
     def transitions(self) -> list[tuple[Array, Array]]:
-        """See the class."""
+        """`transition_norms` of each stream."""
         return [transition_norms(*rule) for rule in self.rules]
 
 
