@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,6 +75,16 @@ class PsnrErrors:
         truth = truth_of(clips)
         videos = (own, shuffled, repeat_first(truth), through_codec(codec, truth))
         return PsnrErrors(*(chunk_errors(video, truth, chunk) for video in videos))
+
+    def to_dict(self) -> dict[str, Any]:
+        """PSNR per chunk of each, and margins over two baselines, for json."""
+        values: dict[str, Any] = {
+            f"psnr_{name}": mean_psnr(errors).tolist() for name, errors in vars(self).items()
+        }
+        for name in ("repeat", "shuffled"):
+            margin = Margin.of(self.own, getattr(self, name))
+            values[f"own_over_{name}_db"] = {k: v.tolist() for k, v in vars(margin).items()}
+        return values
 
 
 @torch.inference_mode()

@@ -202,13 +202,6 @@ def measure(
     return Horizon(spec.name, len(clips), len(posed), tuple(runs))
 
 
-def work(clips: int, chunks: int, pose_clips: int, worlds: Mapping[str, WorldModel[Any]]) -> int:
-    """Ticks that `measure` will give."""
-    spec = next(iter(worlds.values())).spec
-    parts = len(windows_of(chunks * spec.frames_per_chunk + 1, spec.fps))
-    return len(worlds) * clips * chunks + (len(worlds) + 1) * min(clips, pose_clips) * parts
-
-
 def _psnr(errors: Array, part: slice) -> float:
     """PSNR in dB of frame errors [b, n] inside a window; the given first frame does not count."""
     return float(psnr_from_mse(errors[:, max(part.start, 1) : part.stop].mean()))

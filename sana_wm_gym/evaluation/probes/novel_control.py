@@ -247,12 +247,6 @@ def measure(
     return NovelControl(spec.name, len(starts), steps / spec.fps, tuple(outcomes))
 
 
-def work(walks: int, starts: int, chunks: int, pose_starts: int) -> int:
-    """Ticks that `measure` will give for all manoeuvres."""
-    rows = [walks] + [starts] * len(MANOEUVRES)
-    return sum(clips * chunks + 2 * min(clips, pose_starts) for clips in rows)
-
-
 def _clip_psnr(frames: Frames, truth: Frames) -> Array:
     """PSNR in dB of every clip [b], the given first frame left out."""
     return psnr_from_mse(frame_errors(frames, truth)[:, 1:].mean(axis=1))

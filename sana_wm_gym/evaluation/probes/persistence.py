@@ -152,12 +152,6 @@ def unseen_frames(spec: WorldSpec, c2w: Array) -> int:
     return int((np.abs(yaw) >= field_of_view(spec)).sum())
 
 
-def chunks_of_work(spec: WorldSpec, starts: int, holds: Sequence[int] = HOLDS) -> int:
-    """Chunks that `measure` will make."""
-    turn = turn_chunks(spec)
-    return starts * (turn + max(holds) + turn * len(holds) + 2 * turn + max(holds))
-
-
 def measure(
     world: WorldModel[StateT],
     starts: Sequence[Start],
