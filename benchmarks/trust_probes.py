@@ -19,6 +19,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,11 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for name in options.probe:
             with progress(console) as bar:
-                task = bar.add_task(name, total=None)
+                tick = partial(bar.advance, bar.add_task(name, total=None))
                 try:
-                    result = PROBES[name](
-                        world, sizes, options.seed, lambda n, b=bar, t=task: b.advance(t, n)
-                    )
+                    result = PROBES[name](world, sizes, options.seed, tick)
                 except gates.NoNetworkError as reason:
                     console.print(f"{name}: not measured, {reason}")
                     continue

@@ -154,7 +154,7 @@ def measure_processes(world: str, count: int, seconds: float, rounds: int) -> Ro
     except ModuleNotFoundError as error:
         raise ImportError("--processes needs pip install sana_wm_gym[agents]") from error
     began = time.perf_counter()
-    makers = [partial(_single, world, index) for index in range(count)]
+    makers: list[Any] = [partial(_single, world, index) for index in range(count)]
     envs = SubprocVecEnv(makers, start_method="spawn")
     try:
         envs.seed(0)

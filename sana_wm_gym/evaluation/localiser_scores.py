@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from sana_wm_gym.camera.se3 import geodesic_angle
@@ -160,7 +161,7 @@ def localiser_report(
     found = localise(localiser, frames)
     predicted, genuine = found.c2w.numpy(), found.confidence.numpy()
 
-    def errors(group: str, chosen: Array) -> PoseErrors:
+    def errors(group: str, chosen: npt.NDArray[np.bool_]) -> PoseErrors:
         return PoseErrors.of(group, predicted[chosen], poses[chosen])
 
     ahead = cast(scene, poses[:, :3, 3], poses[:, :3, 2])

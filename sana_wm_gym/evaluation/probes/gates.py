@@ -102,7 +102,8 @@ class Histogram:
         counts = np.cumsum(self._bins)
         rank = np.searchsorted(counts, np.array([0.05, 0.5, 0.95]) * counts[-1])
         middle = np.clip(0.5 * (_EDGES[rank] + _EDGES[rank + 1]), self._low, self._high)
-        return Quantiles(self._low, *middle.tolist(), self._high)
+        q05, median, q95 = middle.tolist()
+        return Quantiles(self._low, q05, median, q95, self._high)
 
 
 @dataclass(frozen=True)
