@@ -23,20 +23,21 @@ _WALK = np.array([0.5, 0.2, 0.0, 0.0, 0.4])
 
 @dataclass
 class Stopwatch:
-    """Seconds of wall-clock and of CPU time, summed."""
+    """Seconds of wall-clock and of CPU time, summed; `began_cpu` is when it last started."""
 
     wall: float = 0.0
     cpu: float = 0.0
+    began_cpu: float = 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Count the time inside."""
-        wall, cpu = time.perf_counter(), time.process_time()
+        wall, self.began_cpu = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
             self.wall += time.perf_counter() - wall
-            self.cpu += time.process_time() - cpu
+            self.cpu += time.process_time() - self.began_cpu
 
 
 def gentle_action(chunk: int) -> npt.NDArray[np.float64]:
@@ -112,11 +113,10 @@ def phases_of(world: SanaWorld, count: int, chunks: int, seed: int) -> dict[str,
     stepping = decoding = 0.0
     for _ in range(chunks):
         calls.clear()
-        begin = time.process_time()
         rollouts.step(1)
         *denoising, last = [end - begun for begun, end in calls]
         # Almost nothing comes before the first call but cameras, captions and noise.
-        seconds["cameras and noise"] += calls[0][0] - begin
+        seconds["cameras and noise"] += calls[0][0] - rollouts.stepping.began_cpu
         seconds["denoising"] += sum(denoising) + (0.0 if world.clean_pass else last)
         seconds["clean pass"] += last if world.clean_pass else 0.0
         stepping += rollouts.stepping.cpu
@@ -125,6 +125,6 @@ def phases_of(world: SanaWorld, count: int, chunks: int, seed: int) -> dict[str,
         hook.remove()
     if not world.clean_pass:
         del seconds["clean pass"]
-    seconds["samples, batching, copies"] = max(stepping - sum(seconds.values()), 0.0)
+    seconds["samples, batching, copies"] = stepping - sum(seconds.values())
     seconds["decoding"] = decoding
     return {name: 1000 * value / chunks for name, value in seconds.items()}

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sana_wm_gym.training.validation import held_out_clips
 
 from benchmarks import embedded_world
 from benchmarks.first_version import speed_ratio
