@@ -55,10 +55,10 @@ from sana_wm_gym.evaluation.variant_scores import (
 )
 from sana_wm_gym.evaluation.world_scores import (
     STATISTICS,
-    StatisticsRange,
     camera_errors,
     frame_statistics,
     score_cameras,
+    statistics_range,
     training_statistics,
 )
 from sana_wm_gym.files import sha256, write_json, write_text
@@ -250,10 +250,9 @@ def measure(options: argparse.Namespace, console: Console) -> list[dict[str, Any
         speed = speed_ratio(world, options.pairs, lambda n: bar.advance(task, n))
     training = training_statistics(spec, _TRAINING_WALKS)
     made, true = (
-        StatisticsRange.of(frame_statistics(np.concatenate(end)), training)
+        statistics_range(frame_statistics(np.concatenate(end)), training)
         for end in (part[:, -spec.frames_per_chunk :] for part in (own, truth_of(long)))
     )
-    cameras = [camera_errors(scores, convention) for convention in (SCALE_ONLY, RELEASE)]
     document: dict[str, Any] = {
         **provenance("benchmarks.embedded_world"),
         "weights": {
@@ -277,7 +276,7 @@ def measure(options: argparse.Namespace, console: Console) -> list[dict[str, Any
             "false_alarms_at_half": localiser.false_alarms,
             "missing": localiser.missing,
         },
-        "camera": [asdict(summary) for summary in cameras],
+        "camera": [camera_errors(scores, convention) for convention in (SCALE_ONLY, RELEASE)],
         "camera_clips": [score.to_dict() for score in scores],
         "minute": {
             "clips": len(long),
@@ -285,8 +284,8 @@ def measure(options: argparse.Namespace, console: Console) -> list[dict[str, Any
             "broken_chunks": roller.broken,
             "statistics": {
                 "names": STATISTICS,
-                "generated": made.to_dict(),
-                "truth": true.to_dict(),
+                "generated": made,
+                "truth": true,
             },
             **lasting.to_dict(),
         },

@@ -100,55 +100,6 @@ def through_codec(codec: PatchCodec, truth: Frames) -> Frames:
     return np.stack(videos)
 
 
-@dataclass(frozen=True)
-class CameraErrorMeans:
-    """One pose error, averaged over clips.
-
-    Attributes:
-        generated: Mean over scored clips.
-        motionless: Mean of a camera that never moves, over the same clips.
-        floor: Mean of the same estimator on true frames; None where it failed on all.
-        ratio: `generated` over `motionless`.
-        ratio_with_failures: The same over all requested clips, where a clip without an estimate
-            counts as motionless.
-    """
-
-    generated: float
-    motionless: float
-    floor: float | None
-    ratio: float
-    ratio_with_failures: float
-
-
-@dataclass(frozen=True)
-class CameraErrors:
-    """Errors of the cameras estimated from generated frames against the commanded ones.
-
-    Attributes:
-        convention: Name of the pose-error convention.
-        clips_generated: Clips generated.
-        clips_scored: Of those, the ones whose poses could be estimated and scored.
-        floor_clips: Clips whose true frames could be scored.
-        frames_generated: Frames of all clips.
-        frames_scored: Frames with a pose, in scored clips.
-        failures: Number of clips by reason code.
-        modes: Number of clips by the estimator's mode.
-        rot_err: Degrees; None if no clip was scored.
-        trans_err: Metres; None if no clip was scored.
-    """
-
-    convention: str
-    clips_generated: int
-    clips_scored: int
-    floor_clips: int
-    frames_generated: int
-    frames_scored: int
-    failures: dict[str, int]
-    modes: dict[str, int]
-    rot_err: CameraErrorMeans | None
-    trans_err: CameraErrorMeans | None
-
-
 def score_cameras(
     frames: Frames,
     clips: Sequence[HeldOutClip],
@@ -166,26 +117,39 @@ def score_cameras(
     return scores
 
 
-def camera_errors(scores: Sequence[RolloutScore], convention: Convention) -> CameraErrors:
-    """Summarise clips under one convention: errors first per clip, then averaged."""
+def camera_errors(scores: Sequence[RolloutScore], convention: Convention) -> dict[str, Any]:
+    """Camera errors of clips under one convention, for json: errors first per clip, then averaged.
+
+    Returns:
+        Numbers of clips and frames generated and scored, of clips whose true frames could be scored
+        (`floor_clips`), of clips by reason of failure and by the estimator's mode; and `rot_err`
+        (degrees) and `trans_err` (metres), None where no clip was scored, each with the means
+
+        generated             over scored clips
+        motionless            of a camera that never moves, over the same clips
+        floor                 of the same estimator on true frames; None where it failed on all
+        ratio                 `generated` over `motionless`
+        ratio_with_failures   the same over all clips, where one without estimate counts as
+                              motionless
+    """
     name = convention.name
     scored = [s for s in scores if isinstance(s.scores[name], PoseScore)]
     floors = [s.floor[name] for s in scores if s.floor is not None]
-    return CameraErrors(
-        convention=name,
-        clips_generated=len(scores),
-        clips_scored=len(scored),
-        floor_clips=sum(isinstance(floor, PoseScore) for floor in floors),
-        frames_generated=sum(s.frames_asked for s in scores),
-        frames_scored=sum(s.frames_scored for s in scored),
-        failures=dict(Counter(c for s in scores if isinstance(c := s.scores[name], str))),
-        modes=dict(Counter(s.info.mode for s in scores)),
-        rot_err=_means(scores, name, "rot_err"),
-        trans_err=_means(scores, name, "trans_err"),
-    )
+    return {
+        "convention": name,
+        "clips_generated": len(scores),
+        "clips_scored": len(scored),
+        "floor_clips": sum(isinstance(floor, PoseScore) for floor in floors),
+        "frames_generated": sum(s.frames_asked for s in scores),
+        "frames_scored": sum(s.frames_scored for s in scored),
+        "failures": dict(Counter(c for s in scores if isinstance(c := s.scores[name], str))),
+        "modes": dict(Counter(s.info.mode for s in scores)),
+        "rot_err": _means(scores, name, "rot_err"),
+        "trans_err": _means(scores, name, "trans_err"),
+    }
 
 
-def _means(scores: Sequence[RolloutScore], name: str, error: str) -> CameraErrorMeans | None:
+def _means(scores: Sequence[RolloutScore], name: str, error: str) -> dict[str, Any] | None:
     def value(found: Scores | None) -> float | None:
         score = None if found is None else found[name]
         return getattr(score, error) if isinstance(score, PoseScore) else None
@@ -195,16 +159,16 @@ def _means(scores: Sequence[RolloutScore], name: str, error: str) -> CameraError
     pairs = [(made, still) for made, still, _ in comparable if made is not None]
     if not pairs:
         return None
-    filled = [still if made is None else made for made, still, _ in comparable]
+    filled = [(still if made is None else made, still) for made, still, _ in comparable]
     floors = [floor for _, _, floor in comparable if floor is not None]
-    generated, motionless = np.mean(pairs, axis=0)
-    return CameraErrorMeans(
-        generated=float(generated),
-        motionless=float(motionless),
-        floor=float(np.mean(floors)) if floors else None,
-        ratio=float(generated / motionless),
-        ratio_with_failures=float(np.mean(filled) / np.mean([still for _, still, _ in comparable])),
-    )
+    (generated, motionless), (made, still) = np.mean(pairs, axis=0), np.mean(filled, axis=0)
+    return {
+        "generated": float(generated),
+        "motionless": float(motionless),
+        "floor": float(np.mean(floors)) if floors else None,
+        "ratio": float(generated / motionless),
+        "ratio_with_failures": float(made / still),
+    }
 
 
 STATISTICS = ("red mean", "green mean", "blue mean", "red std", "green std", "blue std")
@@ -228,34 +192,15 @@ def training_statistics(spec: WorldSpec, walks: int, frames: int = 960) -> Array
     return np.concatenate(rows)
 
 
-@dataclass(frozen=True)
-class StatisticsRange:
-    """Where image statistics lie, [6] each in the order of `STATISTICS`.
-
-    Attributes:
-        lowest: Of training frames.
-        highest: Of training frames.
-        made_lowest: Of the frames in question.
-        made_highest: Of the frames in question.
-        inside: Fraction of those frames with all six inside the training range.
-    """
-
-    lowest: Array
-    highest: Array
-    made_lowest: Array
-    made_highest: Array
-    inside: float
-
-    @staticmethod
-    def of(made: Array, training: Array) -> StatisticsRange:
-        """Compare rows of `frame_statistics`."""
-        lowest, highest = training.min(axis=0), training.max(axis=0)
-        inside = float(((made >= lowest) & (made <= highest)).all(axis=1).mean())
-        return StatisticsRange(lowest, highest, made.min(axis=0), made.max(axis=0), inside)
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for json."""
-        return {
-            name: value if isinstance(value, float) else value.tolist()
-            for name, value in vars(self).items()
-        }
+def statistics_range(made: Array, training: Array) -> dict[str, Any]:
+    """Where rows of `frame_statistics` lie next to those of training frames, for json: lowest and
+    highest of each statistic in training and in `made`, and the fraction of frames with all six
+    inside the training range."""
+    lowest, highest = training.min(axis=0), training.max(axis=0)
+    return {
+        "lowest": lowest.tolist(),
+        "highest": highest.tolist(),
+        "made_lowest": made.min(axis=0).tolist(),
+        "made_highest": made.max(axis=0).tolist(),
+        "inside": float(((made >= lowest) & (made <= highest)).all(axis=1).mean()),
+    }

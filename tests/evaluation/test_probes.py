@@ -214,40 +214,34 @@ def test_bound_and_scale_hold_the_norm_and_their_absence_does_not(small):
     )
     assert sum(ticks) == 4 + 3 * 2
     own = result.runs[0]
-    assert own.sound_chunks == own.requested_chunks == 4 and not own.broken
-    assert 0 < own.largest_transition_norm <= 1 + 1e-6
-    assert len(own.heads) == 2 * 2 and len(own.heads[0].streams) == 3
+    assert own.sound_chunks == own.requested_chunks == 4
+    assert len(own.transition_norm) == len(own.state_norm) == 4
+    assert 0 < max(own.transition_norm) <= 1 + 1e-6
+    assert len(own.heads) == 2 * 2 and len(own.heads[0].quantiles) == 2 + 3 * 3
     for head in own.heads:
-        for stream in head.streams:
-            assert stream.write_energy.highest <= 1 + 1e-6
-            assert stream.transition_norm.highest <= head.decay.highest + 1e-6
+        assert head.highest("energy").highest <= 1 + 1e-6
+        assert head.highest("transition").highest <= head.quantiles["decay"].highest + 1e-6
     free = watch.Safeguards(key_scaling=False, bounded_writes=False)
-    assert next(r for r in result.runs if r.safeguards == free).largest_transition_norm > 10
-    assert len(own.trace.seconds) == 4 and own.trace.seconds[-1] == 6.0
+    broken = next(run for run in result.runs if run.safeguards == free)
+    assert max(broken.transition_norm) > 10
     json.dumps(asdict(result), allow_nan=False)
 
 
 def test_a_chunk_that_breaks_half_way_counts_what_is_finite():
-    statistics, ones = gates._Statistics([0], 10), np.ones((2, 3))
     key, beta, decay = torch.zeros(2, 3, 4, 2), torch.ones(2, 3, 4), torch.ones(2, 3)
-    sound = watch.BlockPass(ones, ones, np.full((2, 1), 3.0), [(key, beta, decay)])
-    memory = replace(sound, memory=np.full((2, 1), np.inf))
-    keys = replace(sound, rules=[(key + torch.inf, beta, decay)])
-    assert statistics.add(0, [sound])
-    assert not statistics.add(1, [memory]) and not statistics.add(2, [keys])
-    trace = statistics.trace(1.5)
-    assert trace.seconds == (1.5, 3.0, 4.5)
-    assert trace.transition_norm == ((1, 1, 0),) and trace.state_norm == ((3, 0, 3),)
-    assert len(statistics.heads()) == 2
 
+    def block(memory, key):
+        seen = watch.BlockPass(0, [(key, beta, decay)])
+        seen.decay = seen.write = np.ones((2, 3))
+        seen.memory = np.full((2, 1), memory)
+        return seen
 
-def test_a_long_trace_has_a_hundred_slots():
-    statistics = gates._Statistics([0], 1000)
-    statistics.transition[0] = np.arange(1000)
-    statistics.used = 1000
-    trace = statistics.trace(1.0)
-    assert len(trace.seconds) == 100 and trace.seconds[-1] == 1000
-    assert trace.transition_norm[0] == tuple(range(9, 1000, 10))
+    statistics = gates._Statistics()
+    assert statistics.add([block(3.0, key)])
+    assert not statistics.add([block(np.inf, key)])
+    assert not statistics.add([block(3.0, key + torch.inf)])
+    assert statistics.transition == [1, 1, 0] and statistics.state == [3, 0, 3]
+    assert [head.head for head in statistics.heads()] == [0, 1]
 
 
 def test_a_walk_of_broken_chunks_is_refused(small):

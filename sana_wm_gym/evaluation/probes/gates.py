@@ -32,7 +32,6 @@ from sana_wm_gym.evaluation.probes.watch import (
     Safeguards,
     ablations,
     altered,
-    delta_rule_blocks,
     observed,
     own_safeguards,
 )
@@ -43,7 +42,6 @@ from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.rollout import camera_path, rollout_from
 from sana_wm_gym.world.world_model import Start
 
-TRACE_SLOTS = 100
 _WARM_CHUNKS = 10
 
 # Gates crowd towards 0 and 1, norms may reach anything: fine bins at both ends of (0, 1), then
@@ -107,39 +105,24 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class StreamStatistics:
-    """One head's memory of one stream."""
-
-    stream: str
-    write_energy: Quantiles
-    transition_norm: Quantiles
-    state_norm: Quantiles
-
-
-@dataclass(frozen=True)
 class HeadStatistics:
-    """One head of one block over a whole rollout."""
+    """One head of one block over a whole rollout.
+
+    Attributes:
+        block: Index of the block.
+        head: Index of the head.
+        quantiles: Of "decay" and "write", and of "NAME transition", "NAME energy" and "NAME state"
+            for each stream NAME that the block has.
+    """
 
     block: int
     head: int
-    decay: Quantiles
-    write_gate: Quantiles
-    streams: tuple[StreamStatistics, ...]
+    quantiles: dict[str, Quantiles]
 
-
-@dataclass(frozen=True)
-class Trace:
-    """Largest finite values along the rollout, over heads, streams and the chunks of a slot.
-
-    Attributes:
-        seconds: End of each slot.
-        transition_norm: One row per delta-rule block.
-        state_norm: Likewise.
-    """
-
-    seconds: tuple[float, ...]
-    transition_norm: tuple[tuple[float, ...], ...]
-    state_norm: tuple[tuple[float, ...], ...]
+    def highest(self, of: str) -> Quantiles:
+        """The stream with the largest value of "transition", "energy" or "state"."""
+        found = [q for name, q in self.quantiles.items() if name.endswith(f" {of}")]
+        return max(found, key=lambda q: q.highest)
 
 
 @dataclass(frozen=True)
@@ -151,10 +134,9 @@ class GateRun:
         safeguards: The variant.
         requested_chunks: Length of the walk.
         sound_chunks: Chunks before the first with a value that is not finite.
-        largest_transition_norm: Over all blocks, heads, streams and frames.
-        largest_state_norm: Likewise, over chunks.
+        transition_norm: Largest finite value of every chunk, over blocks, heads, streams, frames.
+        state_norm: Likewise, after every chunk.
         heads: Statistics by block and head.
-        trace: The same largest values along the rollout.
         resident_mb: Memory of the process after ten chunks and at the end.
     """
 
@@ -162,16 +144,10 @@ class GateRun:
     safeguards: Safeguards
     requested_chunks: int
     sound_chunks: int
-    largest_transition_norm: float
-    largest_state_norm: float
+    transition_norm: tuple[float, ...]
+    state_norm: tuple[float, ...]
     heads: tuple[HeadStatistics, ...]
-    trace: Trace
     resident_mb: tuple[float, float]
-
-    @property
-    def broken(self) -> bool:
-        """Whether the rollout ended in values that are not finite."""
-        return self.sound_chunks < self.requested_chunks
 
 
 @dataclass(frozen=True)
@@ -187,27 +163,24 @@ class GateStability:
             {
                 "network": run.name,
                 "sound chunks": f"{run.sound_chunks} of {run.requested_chunks}",
-                "largest ‖T‖": f"{run.largest_transition_norm:.6g}",
-                "largest ‖M‖": f"{run.largest_state_norm:.3g}",
+                "largest ‖T‖": f"{max(run.transition_norm):.6g}",
+                "largest ‖M‖": f"{max(run.state_norm):.3g}",
                 "resident MB": f"{run.resident_mb[0]:g} → {run.resident_mb[1]:g}",
             }
             for run in self.runs
         ]
-        heads = []
-        for one in self.runs[0].heads:
-            worst = max(one.streams, key=lambda s: s.transition_norm.highest).transition_norm
-            energy = max(stream.write_energy.highest for stream in one.streams)
-            state = max(stream.state_norm.highest for stream in one.streams)
-            heads.append(
-                {
-                    "block.head": f"{one.block}.{one.head}",
-                    "decay": str(one.decay),
-                    "write gate": str(one.write_gate),
-                    "largest write energy": f"{energy:.4f}",
-                    "‖T‖, median / largest": f"{worst.median:.4g} / {worst.highest:.6g}",
-                    "largest ‖M‖": f"{state:.3g}",
-                }
-            )
+        heads = [
+            {
+                "block.head": f"{one.block}.{one.head}",
+                "decay": str(one.quantiles["decay"]),
+                "write gate": str(one.quantiles["write"]),
+                "largest write energy": f"{one.highest('energy').highest:.4f}",
+                "‖T‖": str(one.highest("transition")),
+                "largest ‖T‖": f"{one.highest('transition').highest:.6g}",
+                "largest ‖M‖": f"{one.highest('state').highest:.3g}",
+            }
+            for one in self.runs[0].heads
+        ]
         notes = "largest values are of finite ones; sound chunks come before the first that is not"
         title = f"{self.runs[0].name}, by block and head; 5 % / median / 95 %"
         return {
@@ -217,75 +190,40 @@ class GateStability:
 
 
 class _Statistics:
-    """Statistics of one rollout; their size hardly depends on its length.
+    """Statistics of one rollout; their size hardly depends on its length."""
 
-    Args:
-        blocks: Indices of the delta-rule blocks.
-        chunks: Length of the rollout.
-    """
-
-    def __init__(self, blocks: list[int], chunks: int) -> None:
-        self.blocks = blocks
-        self.transition = np.zeros((len(blocks), chunks))
-        self.state = np.zeros((len(blocks), chunks))
-        self.used = 0
+    def __init__(self) -> None:
+        self.transition: list[float] = []
+        self.state: list[float] = []
         self._histograms: dict[tuple[int, int, str], Histogram] = defaultdict(Histogram)
 
-    def add(self, chunk: int, passes: list[BlockPass]) -> bool:
+    def add(self, passes: list[BlockPass]) -> bool:
         """Count a chunk's kept pass; returns whether all of its values are finite."""
-        self.used, sound = chunk + 1, True
-        for row, seen in enumerate(passes):
+        sound, peaks = True, {"transition": 0.0, "state": 0.0}
+        for seen in passes:
             parts = {"decay": seen.decay, "write": seen.write}
             for stream, (norm, energy) in enumerate(seen.transitions()):
-                parts[f"{STREAMS[stream]} transition"] = norm
-                parts[f"{STREAMS[stream]} energy"] = energy
-                parts[f"{STREAMS[stream]} state"] = seen.memory[:, stream, None]
-            for peaks, word in ((self.transition, "transition"), (self.state, "state")):
-                values = np.concatenate([v.ravel() for k, v in parts.items() if k.endswith(word)])
-                peaks[row, chunk] = values[np.isfinite(values)].max(initial=0.0)
+                name = STREAMS[stream]
+                parts[f"{name} transition"], parts[f"{name} energy"] = norm, energy
+                parts[f"{name} state"] = seen.memory[:, stream, None]
+                for kind, values in (("transition", norm), ("state", seen.memory[:, stream])):
+                    peaks[kind] = values[np.isfinite(values)].max(initial=peaks[kind])
             if not all(np.isfinite(values).all() for values in parts.values()):
                 sound = False
                 continue
             for name, values in parts.items():
                 for head, of_head in enumerate(values):
-                    self._histograms[row, head, name].add(of_head)
+                    self._histograms[seen.block, head, name].add(of_head)
+        self.transition.append(float(peaks["transition"]))
+        self.state.append(float(peaks["state"]))
         return sound
 
     def heads(self) -> tuple[HeadStatistics, ...]:
         """Quantiles by block and head."""
         found: dict[tuple[int, int], dict[str, Quantiles]] = defaultdict(dict)
-        for (row, head, name), histogram in self._histograms.items():
-            found[row, head][name] = histogram.quantiles()
-        return tuple(
-            HeadStatistics(
-                self.blocks[row],
-                head,
-                of["decay"],
-                of["write"],
-                tuple(
-                    StreamStatistics(s, of[f"{s} energy"], of[f"{s} transition"], of[f"{s} state"])
-                    for s in STREAMS
-                    if f"{s} state" in of
-                ),
-            )
-            for (row, head), of in sorted(found.items())
-        )
-
-    def trace(self, seconds_per_chunk: float) -> Trace:
-        """Peaks in at most `TRACE_SLOTS` slots."""
-        chunks = self.transition.shape[1]
-        slots = min(TRACE_SLOTS, chunks)
-        begins = [-(-slot * chunks // slots) for slot in range(slots)]
-        begins = [begin for begin in begins if begin < self.used]
-        ends = [*begins[1:], self.used]
-
-        def rows(peaks: Array) -> tuple[tuple[float, ...], ...]:
-            slotted = np.maximum.reduceat(peaks[:, : self.used], begins, axis=1)
-            return tuple(tuple(row.tolist()) for row in slotted)
-
-        return Trace(
-            tuple(end * seconds_per_chunk for end in ends), rows(self.transition), rows(self.state)
-        )
+        for (block, head, name), histogram in self._histograms.items():
+            found[block, head][name] = histogram.quantiles()
+        return tuple(HeadStatistics(*place, found[place]) for place in sorted(found))
 
 
 def run(
@@ -304,16 +242,14 @@ def run(
     Raises:
         ValueError: The walk is not made of whole chunks, or the network has no delta-rule block.
     """
-    spec, changed = world.spec, altered(world, safeguards)
-    path = camera_path(start, c2w)
-    chunks = (len(c2w) - 1) // spec.frames_per_chunk
-    statistics = _Statistics([index for index, _ in delta_rule_blocks(changed.model)], chunks)
-    sound = 0
+    changed, path = altered(world, safeguards), camera_path(start, c2w)
+    chunks = (len(c2w) - 1) // world.spec.frames_per_chunk
+    statistics, sound = _Statistics(), 0
     with observed(changed.model) as passes:
         states = rollout_from(changed, [changed.begin(start, seed)], [path])
         warm = memory.resident()
         for chunk, [state] in enumerate(states):
-            if not (statistics.add(chunk, passes) and _finite(state)):
+            if not (statistics.add(passes) and _finite(state)):
                 tick(chunks - chunk)
                 break
             sound += 1
@@ -325,10 +261,9 @@ def run(
         safeguards=safeguards,
         requested_chunks=chunks,
         sound_chunks=sound,
-        largest_transition_norm=float(statistics.transition.max()),
-        largest_state_norm=float(statistics.state.max()),
+        transition_norm=tuple(statistics.transition),
+        state_norm=tuple(statistics.state),
         heads=statistics.heads(),
-        trace=statistics.trace(spec.frames_per_chunk / spec.fps),
         resident_mb=(round(warm / 1e6, 1), round(memory.resident() / 1e6, 1)),
     )
 

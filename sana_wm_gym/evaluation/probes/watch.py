@@ -98,6 +98,7 @@ class BlockPass:
     """What one delta-rule block did in one call of the network, for the first of its batch.
 
     Attributes:
+        block: Its index.
         decay: [heads, f].
         write: Write gates as the network asks for them, [heads, f * s].
         memory: Frobenius norms of the memory afterwards, [heads, streams].
@@ -105,9 +106,10 @@ class BlockPass:
             each stream that the block has, in the order of `STREAMS`.
     """
 
-    decay: Array = field(default_factory=lambda: np.zeros((0, 0)))
-    write: Array = field(default_factory=lambda: np.zeros((0, 0)))
-    memory: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    block: int
+    decay: Array = field(init=False)
+    write: Array = field(init=False)
+    memory: Array = field(init=False)
     rules: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
 
     def transitions(self) -> list[tuple[Array, Array]]:
@@ -126,7 +128,7 @@ def observed(model: SanaWM) -> Iterator[list[BlockPass]]:
     passes: list[BlockPass] = []
 
     def begin(*_: object) -> None:
-        passes[:] = [BlockPass() for _ in blocks]
+        passes[:] = [BlockPass(index) for index, _ in blocks]
 
     def hooks(row: int, block: DeltaRuleAttention) -> list[Any]:
         def write(_: object, arguments: object, logits: Tensor) -> None:
