@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from stepping import advance, frames_of, latents_of
 
 from sana_wm_gym.camera import MotionLimits
+from sana_wm_gym.camera.action_string import rollout_action_string
 from sana_wm_gym.camera.keys import SANA_WM_2026_06
 from sana_wm_gym.camera.se3 import rotation_y
-from sana_wm_gym.camera.trajectory import CameraTrajectory, rollout_action_string
+from sana_wm_gym.camera.trajectory import CameraTrajectory
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.world.released.replay import TOLERANCE, Clip, ReplayState, ReplayWorld
 from sana_wm_gym.world.world_model import Start, WorldSpec
