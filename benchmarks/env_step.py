@@ -24,7 +24,7 @@ import json
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +34,14 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.small_policy import TIERS, Agent
 from benchmarks.step_timing import WARM_UP, Rollouts, Stopwatch, phases_of, state_bytes
 from sana_wm_gym import ENV_ID, memory
 from sana_wm_gym.files import sha256, write_json, write_text
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import Table, progress
-from sana_wm_gym.weights.world_file import EMBEDDED, read_world_file
+from sana_wm_gym.weights.world_file import EMBEDDED
+from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.learned.sana_world import SanaWorld
-from sana_wm_gym.world.learned.world_files import world_of
-from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 from sana_wm_gym.world.world_model import WorldModel
 
 Rows = list[dict[str, Any]]
@@ -55,13 +53,10 @@ import json, sys, time
 began = time.perf_counter()
 import gymnasium, torch
 from sana_wm_gym import ENV_ID
-from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
-from sana_wm_gym.world.learned.world_files import world_of, read_world_file
-from pathlib import Path
+from sana_wm_gym.world.catalogue import load_world
 torch.set_num_threads(1)
 imported = time.perf_counter()
-learned = sys.argv[1]
-world = world_of(read_world_file(Path(learned))) if learned else ProceduralWorld()
+world = load_world(sys.argv[1])
 loaded = time.perf_counter()
 env = gymnasium.make(ENV_ID, world=world)
 env.reset(seed=0)
@@ -73,9 +68,9 @@ print(json.dumps({"imports": imported - began, "weights": loaded - imported,
 """
 
 
-def cold_start(weights: Path | None) -> dict[str, float]:
+def cold_start(world: str) -> dict[str, float]:
     """Seconds of each part of a new process's way to its first chunk."""
-    command = [sys.executable, "-c", _COLD_START, str(weights.resolve()) if weights else ""]
+    command = [sys.executable, "-c", _COLD_START, world]
     root = Path(__file__).parents[1]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     seconds: dict[str, float] = json.loads(done.stdout)
@@ -134,22 +129,46 @@ def memory_of(world: WorldModel[Any], chunks: int, bar: Progress) -> Rows:
 
 
 def tiers(worlds: Worlds, steps: int, rounds: int, bar: Progress) -> Rows:
-    """Steps per second of the environment, worlds and tiers in turn; median over rounds."""
-    agents = {
-        (name, tier): Agent(gym.make(ENV_ID, world=world, observation=("frames",)), tier, seed=0)
-        for name, world in worlds.items()
-        for tier in TIERS
+    """Steps per second of one environment, worlds and tiers in turn; median over rounds. The policy
+    is PPO's convolutional one, as stable-baselines3 makes it.
+
+    Raises:
+        ImportError: stable-baselines3 is missing.
+    """
+    try:
+        from stable_baselines3 import PPO
+    except ModuleNotFoundError as error:
+        raise ImportError("env_step needs pip install sana_wm_gym[agents]") from error
+    count = max(steps, 2)  # of one update
+
+    def learner(world: WorldModel[Any]) -> PPO:
+        env = gym.make(ENV_ID, world=world, observation=("frame",))
+        update = {"n_steps": count, "batch_size": count, "n_epochs": 4}
+        return PPO("CnnPolicy", env, seed=0, device="cpu", **update)
+
+    def act(ppo: PPO, policy: bool) -> None:
+        env: Any = ppo.get_env()
+        seen = env.reset()
+        for _ in range(count):
+            action = ppo.predict(seen)[0] if policy else np.array([env.action_space.sample()])
+            seen, *_ = env.step(action)
+
+    takers: dict[str, Callable[[PPO], object]] = {
+        "environment": lambda ppo: act(ppo, policy=False),
+        "with inference": lambda ppo: act(ppo, policy=True),
+        "with training": lambda ppo: ppo.learn(count, reset_num_timesteps=False),
     }
+    agents = {name: learner(world) for name, world in worlds.items()}
     rates = defaultdict(list)
-    task = bar.add_task("tiers", total=len(agents) * rounds)
+    task = bar.add_task("tiers", total=len(agents) * len(takers) * rounds)
     for _ in range(rounds):
-        for key, agent in agents.items():
-            watch = Stopwatch()
-            with watch.running():
-                for _ in range(steps):
-                    agent.step()
-            rates[key].append((steps / watch.wall, steps / watch.cpu))
-            bar.advance(task)
+        for name, ppo in agents.items():
+            for tier, take in takers.items():
+                watch = Stopwatch()
+                with watch.running():
+                    take(ppo)
+                rates[name, tier].append((count / watch.wall, count / watch.cpu))
+                bar.advance(task)
     rows = []
     for (name, tier), values in rates.items():
         wall, cpu = np.median(values, axis=0).tolist()
@@ -159,12 +178,9 @@ def tiers(worlds: Worlds, steps: int, rounds: int, bar: Progress) -> Rows:
 
 def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Everything the command line asks for."""
-    paths = {name: options.weights if name == "tiny" else None for name in options.worlds}
-    worlds: dict[str, WorldModel[Any]] = {
-        name: ProceduralWorld() if path is None else world_of(read_world_file(path))
-        for name, path in paths.items()
-    }
-    weights = paths.get("tiny")
+    weights = options.weights.resolve() if "tiny" in options.worlds else None
+    names = {name: str(weights) if name == "tiny" else name for name in options.worlds}
+    worlds = {name: load_world(source) for name, source in names.items()}
     steps, rounds = options.steps, options.rounds
     with progress(console) as bar:
         return {
@@ -172,7 +188,7 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             "weights": weights and {"name": weights.name, "sha256": sha256(weights)},
             "steps_per_round": steps,
             "rounds": rounds,
-            "cold_start_s": {name: cold_start(path) for name, path in paths.items()},
+            "cold_start_s": {name: cold_start(source) for name, source in names.items()},
             "memory": {n: memory_of(world, options.chunks, bar) for n, world in worlds.items()},
             "tiers": tiers(worlds, steps, rounds, bar),
             "batches": batches(worlds, options.batches, steps, rounds, bar),
@@ -224,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     try:
         result = measure(options, console)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ImportError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     write_json(options.out, result)

@@ -33,10 +33,8 @@ from sana_wm_gym.files import write_json, write_text
 from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import progress
-from sana_wm_gym.weights.world_file import read_world_file
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.learned.sana_world import SanaWorld
-from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.world_model import Start, WorldModel
 
 World = WorldModel[Any]
@@ -126,10 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)  # small networks: one thread is faster than threads that wait
     console, sizes = Console(), QUICK if options.quick else Sizes()
     try:
-        file = options.world.endswith(".safetensors")
-        world: World = (
-            world_of(read_world_file(Path(options.world))) if file else load_world(options.world)
-        )
+        world = load_world(options.world)
         for name in options.probe:
             with progress(console) as bar:
                 tick = partial(bar.advance, bar.add_task(name, total=None))

@@ -5,15 +5,11 @@ from __future__ import annotations
 import csv
 import json
 
-import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 
 from benchmarks import env_step
-from benchmarks.small_policy import TIERS, Agent
 from benchmarks.step_timing import WARM_UP, Rollouts, Stopwatch, phases_of, state_bytes
-from sana_wm_gym import ENV_ID
 from sana_wm_gym.weights.world_file import read_world_file
 from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
@@ -66,18 +62,6 @@ def test_phases_are_of_one_step_and_leave_no_trace(name, request):
     assert not world.model._forward_hooks and not world.model._forward_pre_hooks
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_only_the_learning_tier_changes_its_policy(tier):
-    env = gym.make(ENV_ID, world=ProceduralWorld((64, 64)), observation=("frames",))
-    agent = Agent(env, tier, seed=0)
-    before = [parameter.clone() for parameter in agent.policy.parameters()]
-    for _ in range(8):
-        agent.step()
-    same = all(map(torch.equal, before, agent.policy.parameters()))
-    assert same == (tier != TIERS[2])
-    assert agent.env.unwrapped.snapshot().episode.chunk == 8
-
-
 def test_command(small_world_file, tmp_path):
     out = tmp_path / "env_step.json"
     arguments = ["--batches", "1", "2", "--steps", "1", "--rounds", "1", "--chunks", "6"]
@@ -94,7 +78,9 @@ def test_command(small_world_file, tmp_path):
         assert row["undecoded_steps_per_cpu_s"] > row["steps_per_cpu_s"] > 0
         if row["world"] == "tiny":
             assert row["ratio_to_first_world"] == 1
-    assert [row["tier"] for row in result["tiers"]] == [*TIERS, *TIERS]
+    tiers = ["environment", "with inference", "with training"]
+    assert [row["tier"] for row in result["tiers"]] == [*tiers, *tiers]
+    assert all(row["steps_per_s"] > 0 for row in result["tiers"])
     for rows in result["memory"].values():
         assert (rows[0]["chunk"], rows[-1]["chunk"]) == (4, 6)
     assert min(result["cold_start_s"]["tiny"].values()) > 0
@@ -114,4 +100,4 @@ def test_bad_arguments_end_before_any_work(arguments):
 def test_missing_weights_are_one_line(tmp_path, capsys):
     path = tmp_path / "none.safetensors"
     assert env_step.main(["--worlds", "tiny", "--weights", str(path)]) == 2
-    assert capsys.readouterr().err.startswith(f"error: no weights at {path}")
+    assert capsys.readouterr().err.startswith(f"error: no world file at {path}")

@@ -113,7 +113,7 @@ def score_clips(
     fps: float,
     part: slice = slice(None),
 ) -> list[RolloutScore]:
-    """Pose scores of videos [b, n + 1, H, W, 3] against the clips' commands, or of a part of both."""
+    """Pose scores of videos [b, n + 1, H, W, 3] against the clips' commands; or of a part."""
     return [
         score_rollout(video[part], clip.c2w[part], clip.start.intrinsics, fps, estimator)
         for video, clip in zip(videos, clips, strict=True)
