@@ -24,7 +24,13 @@ from sana_wm_gym.training import train as training
 from sana_wm_gym.training.config import TINY, TrainConfig
 from sana_wm_gym.training.dataset import EncodedWalks, WalkEncoder, episodes
 from sana_wm_gym.training.export import export
-from sana_wm_gym.training.fit_codec import CodecFit, encoded_pairs, fit_correction, fit_linear
+from sana_wm_gym.training.fit_codec import (
+    CodecFit,
+    encoded_pairs,
+    fit_correction,
+    fit_linear,
+    walk_videos,
+)
 from sana_wm_gym.training.fit_localiser import LocaliserFit
 from sana_wm_gym.training.initialise import initialise
 from sana_wm_gym.training.objective import Episode, Objective, ObjectiveConfig, View
@@ -82,8 +88,20 @@ def column(path: Path, name: str) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def codec() -> PatchCodec:
-    return fit_linear(CODEC, (3,), 1, 96, 32)
+def videos() -> list[torch.Tensor]:
+    return walk_videos((3,), 1, 96, 32)
+
+
+@pytest.fixture(scope="module")
+def codec(videos: list[torch.Tensor]) -> PatchCodec:
+    return fit_linear(CODEC, videos)
+
+
+def reconstruction(codec: PatchCodec, pixels: torch.Tensor) -> torch.Tensor:
+    """Frames in [0, 1], encoded and decoded, without the first."""
+    latents = codec.encode_groups(pixels[1:].unflatten(0, (-1, GROUP)))
+    first = codec.begin(codec.encode_image(pixels[:1]))
+    return codec.decode(latents.movedim(0, 1)[None], first)[0][0]
 
 
 def encoder(
@@ -100,37 +118,28 @@ def encoder(
 # The codec
 
 
-def test_codec_keeps_what_its_channels_can(codec: PatchCodec) -> None:
-    basis = codec.basis
-    torch.testing.assert_close(basis.T @ basis, torch.eye(8), atol=1e-4, rtol=0)
-    _, images = render_walk(3, 0, 96, 32)
-    pixels = torch.from_numpy(images).float() / 255
-    latents = codec.encode_groups(pixels[1:].unflatten(0, (-1, GROUP)))
-    decoded, _ = codec.decode(
-        latents.movedim(0, 1)[None], codec.begin(codec.encode_image(pixels[:1]))
-    )
-    error = (decoded[0] - pixels[1:]).pow(2).mean()
+@torch.no_grad()
+def test_codec_keeps_what_its_channels_can(codec: PatchCodec, videos: list[torch.Tensor]) -> None:
+    torch.testing.assert_close(codec.basis.T @ codec.basis, torch.eye(8), atol=1e-4, rtol=0)
+    pixels = videos[0].float() / 255
+    error = (reconstruction(codec, pixels) - pixels[1:]).pow(2).mean()
     assert error < 0.3 * pixels[1:].var()
 
 
-def test_correction_lowers_the_error(codec: PatchCodec) -> None:
+def test_correction_lowers_the_error(codec: PatchCodec, videos: list[torch.Tensor]) -> None:
     trained = PatchCodec(codec.config)
     trained.load_state_dict(codec.state_dict())
     lines: list[str] = []
-    pairs = encoded_pairs(trained, (3,), 1, 96, 32)
-    fit_correction(trained, pairs, CodecFit(steps=250, batch=8), lines.append)
+    fit_correction(
+        trained, encoded_pairs(trained, videos), CodecFit(steps=250, batch=8), lines.append
+    )
     assert len(lines) == 1
-    _, images = render_walk(3, 0, 96, 32)
-    pixels = torch.from_numpy(images).float() / 255
-    errors = []
-    for each in (codec, trained):
-        latents = each.encode_groups(pixels[1:].unflatten(0, (-1, GROUP)))
-        with torch.no_grad():
-            decoded, _ = each.decode(
-                latents.movedim(0, 1)[None], each.begin(each.encode_image(pixels[:1]))
-            )
-        errors.append(float((decoded[0] - pixels[1:]).pow(2).mean()))
-    assert errors[1] < errors[0]
+    pixels = videos[0].float() / 255
+    with torch.no_grad():
+        before, after = (
+            (reconstruction(each, pixels) - pixels[1:]).pow(2).mean() for each in (codec, trained)
+        )
+    assert after < before
     assert torch.equal(trained.basis, codec.basis)
 
 
