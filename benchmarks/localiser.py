@@ -13,8 +13,8 @@ without the world that uses it, on starts it was never trained on:
     python -m benchmarks.localiser --world FILE.safetensors     # another world file
     python -m benchmarks.localiser --check                      # exit status 1 on a missed bound
 
-Some ten seconds. Writes OUT/localiser.json, errors.csv, recognition.csv and bounds.csv. Photographs come with
-scikit-image and scikit-learn. Everything is seeded.
+Some ten seconds. Writes OUT/localiser.json, errors.csv, recognition.csv and bounds.csv. Photographs
+come with scikit-image and scikit-learn. Everything is seeded.
 """
 
 from __future__ import annotations

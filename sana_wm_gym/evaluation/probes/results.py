@@ -41,6 +41,7 @@ class ProbeResult:
             name: Table.of(
                 self.title if not name else f"{self.title}: {name}",
                 [{k: v for k, v in row.items() if SCALE_ONLY.name not in k} for row in rows],
+                digits=6 if name else 2,
                 notes="" if name else self.notes,
             )
             for name, rows in {"": self.rows, **self.more}.items()
