@@ -6,20 +6,14 @@ this stage; only what is shown changes. In a step, a chunk is a block of the ref
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from sana_wm_gym.models.refiner import (
-    Refiner,
-    RefinerPlan,
-    RefinerState,
-    from_named_tensors,
-    named_tensors,
-)
+from sana_wm_gym.models.refiner import Refiner, RefinerPlan, RefinerState
 from sana_wm_gym.models.text import PromptEmbedding
 from sana_wm_gym.weights.components import load_refiner, load_refiner_text
 from sana_wm_gym.weights.plan import Precision
@@ -29,8 +23,6 @@ from sana_wm_gym.world.learned.precision import quantise_refiner
 from sana_wm_gym.world.learned.sampler import chunk_noise
 from sana_wm_gym.world.released.files import ReleaseFiles
 from sana_wm_gym.world.released.offload import Offload, offloaded
-
-_TEXT = ("text.features", "text.mask")
 
 
 @dataclass(frozen=True)
@@ -139,22 +131,3 @@ def load_second_stage(
     )
     channels = refiner.transformer.config.caption_channels
     return SecondStage(refiner, Captions(cache, files.refiner_encoder, str, load, channels))
-
-
-def named_refinement(refinement: Refinement) -> dict[str, Tensor]:
-    """All tensors by name; `refinement_of` is the inverse."""
-    text = dict(zip(_TEXT, (refinement.text.features, refinement.text.mask), strict=True))
-    return text | {f"memory.{n}": t for n, t in named_tensors(refinement.memory).items()}
-
-
-def refinement_of(named: Mapping[str, Tensor]) -> Refinement:
-    """Inverse of `named_refinement`.
-
-    Raises:
-        ValueError: A tensor is missing or has an unknown name.
-    """
-    missing = [name for name in _TEXT if name not in named]
-    if missing:
-        raise ValueError(f"given a refiner's state without {missing}")
-    memory = {n.removeprefix("memory."): t for n, t in named.items() if n not in _TEXT}
-    return Refinement(from_named_tensors(memory), PromptEmbedding(*(named[n] for n in _TEXT)))

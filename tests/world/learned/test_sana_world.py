@@ -297,22 +297,31 @@ def test_a_spec_without_latents(world):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda a: a.pop("seed"), r"given a state without \['seed'\]"),
-        (lambda a: a.pop("generator.frames"), "without 'frames'"),
-        (lambda a: a.pop("generator.blocks.0.ffn_tail"), "without 'blocks.0.ffn_tail'"),
+        (lambda a: a.pop("seed"), "has no array 'seed'"),
+        (lambda a: a.pop("generator.frames"), "has no array 'generator.frames'"),
+        (
+            lambda a: a.pop("generator.blocks.0.ffn_tail"),
+            "no array .*blocks.0.ffn_tail",
+        ),
         (lambda a: a.update(novelty=np.zeros(3)), "novelty"),
-        (lambda a: a.update(latents=np.zeros((1, 11, 3, 2, 3), np.float32)), r"\(12, 2, 3\)"),
-        (lambda a: a.update(image=np.zeros((8, 8, 3), np.uint8)), r"an image \(8, 8, 3\)"),
+        (
+            lambda a: a.update(latents=np.zeros((1, 11, 3, 2, 3), np.float32)),
+            "'latents' has shape",
+        ),
+        (lambda a: a.update(image=np.zeros((8, 8, 3), np.uint8)), "'image' has shape"),
         (lambda a: a.update(chunk=np.array(0)), "after 0 chunks with"),
-        (lambda a: a.pop("anchor"), r"given a state without \['anchor'\]"),
-        (lambda a: a.pop("anchor_confidence"), r"given a state without \['anchor_confidence'\]"),
-        (lambda a: a.update(anchor=np.eye(4)[:3]), r"an anchor \(3, 4\); expected \(4, 4\)"),
+        (lambda a: a.pop("anchor"), "has no array 'anchor'"),
+        (lambda a: a.pop("anchor_confidence"), "has no array 'anchor_confidence'"),
+        (lambda a: a.update(anchor=np.eye(4)[:3]), r"'anchor' has shape \(3, 4\)"),
         (lambda a: a.update(anchor=2 * np.eye(4)), "anchor frame 0 has a last row other than"),
         (lambda a: a.update(anchor=np.diag([1.0, 2, 1, 1])), "anchor frame 0 .* not orthonormal"),
         (lambda a: a.update(anchor=np.full((4, 4), np.nan)), "anchor frame 0 .* not finite"),
-        (lambda a: a.update(anchor_confidence=np.array(1.5)), "an anchor_confidence 1.5; expected"),
-        (lambda a: a.update(anchor_confidence=np.array(np.nan)), "nan; expected 0 to 1"),
-        (lambda a: a.update(anchor_confidence=np.ones(1)), r"\[1.0\]; expected 0 to 1"),
+        (lambda a: a.update(anchor_confidence=np.array(1.5)), "confidence is 1.5"),
+        (
+            lambda a: a.update(anchor_confidence=np.array(np.nan)),
+            "confidence is nan",
+        ),
+        (lambda a: a.update(anchor_confidence=np.ones(1)), "confidence' has shape"),
     ],
 )
 def test_arrays_that_make_no_state(world, change, expected):
