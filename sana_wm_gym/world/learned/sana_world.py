@@ -24,21 +24,14 @@ from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
 from sana_wm_gym.models.state import GeneratorState, map_tensors, row, shapes, stack
 from sana_wm_gym.models.text import PromptEmbedding
 from sana_wm_gym.models.transformer import SanaWM
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, LATENTS_PER_CHUNK
 from sana_wm_gym.world.learned.conditioning import chunk_conditioning
 from sana_wm_gym.world.learned.sampler import CleanPrediction, Flow, chunk_noise, self_forcing
 from sana_wm_gym.world.learned.sana_state import SanaState, unpack_state
 from sana_wm_gym.world.learned.schedule import NoiseSchedule
 from sana_wm_gym.world.learned.second_stage import SecondStage
 from sana_wm_gym.world.procedural.procedural_world import draw_start
-from sana_wm_gym.world.world_model import (
-    CHUNK_FRAMES,
-    LATENTS_PER_CHUNK,
-    ChunkInput,
-    Start,
-    WorldSpec,
-    require_image,
-    require_pairs,
-)
+from sana_wm_gym.world.world_model import ChunkInput, Start, WorldSpec, require_image, require_pairs
 
 CodecT = TypeVar("CodecT", bound=LatentCodec, default=PatchCodec)
 
