@@ -22,9 +22,9 @@ from sana_wm_gym.models.codec import GROUP, PatchCodec
 from sana_wm_gym.models.localiser import Localiser
 from sana_wm_gym.training.config import TrainConfig
 from sana_wm_gym.training.objective import WalkBatch
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, LATENTS_PER_CHUNK
 from sana_wm_gym.world.procedural.renderer import render
 from sana_wm_gym.world.procedural.walks import draw_walk
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, LATENTS_PER_CHUNK
 
 SHARD = 250
 """Walks per file."""
