@@ -1,4 +1,4 @@
-"""Judge a trained policy, in the world it was trained in or another.
+"""Evaluate a trained policy, in the world it was trained in or another.
 
     python -m agents.evaluate checkpoint=outputs/agents/RUN
     python -m agents.evaluate checkpoint=outputs/agents/RUN world=twin episodes=200
@@ -12,28 +12,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from agents.training.command import instantiated, run_command
+from agents.command import instantiated, run_command
 
 
 def evaluate(settings: Any) -> int:
     """Evaluate as hydra's settings say; returns the exit status.
 
     Raises:
-        ValueError: A setting makes no sense, or the checkpoint is damaged.
+        ValueError: A setting is invalid, or the checkpoint is damaged.
         ImportError: A package is missing.
         FileNotFoundError: There is no run, checkpoint or world of that name.
     """
     from rich.console import Console
 
-    from agents.training.config import EvaluateConfig
-    from agents.training.evaluation import evaluate_policy
+    from agents.training.config import EvaluateAgentConfig
     from agents.training.learning import trained_policy
-    from agents.training.saved_run import open_run
+    from agents.training.run_folder import open_run
     from sana_wm_gym.files import write_json
     from sana_wm_gym.provenance import provenance
 
     wanted = instantiated(settings)
-    assert isinstance(wanted, EvaluateConfig)
+    assert isinstance(wanted, EvaluateAgentConfig)
     run = open_run(Path(wanted.checkpoint), wanted.trust)
     policy, simulation = trained_policy(run, wanted.world)
     # A world given by its name or file has that name; None is the world of the run.
@@ -41,8 +40,8 @@ def evaluate(settings: Any) -> int:
     out = Path(wanted.folder) if wanted.folder else run.folder / "evaluations" / place
     console = Console()
     with console.status(f"{wanted.episodes} episodes"):
-        evaluation = evaluate_policy(
-            policy, simulation, wanted.settings, wanted.episodes, run.config.world, out / "videos"
+        evaluation = wanted.evaluation.evaluate(
+            policy, simulation, wanted.episodes, run.config.world, out / "videos"
         )
     write_json(
         out / "evaluation.json",
@@ -56,7 +55,7 @@ def evaluate(settings: Any) -> int:
             **evaluation.document(),
         },
     )
-    evaluation.show(console, f"{run.folder}: {evaluation.task} in {place}")
+    evaluation.table(f"{run.folder}: {evaluation.task} in {place}").print(console)
     console.print(f"written to {out}", soft_wrap=True)
     return 0
 

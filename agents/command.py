@@ -1,4 +1,4 @@
-"""Command lines made of hydra settings, with errors of one line and exit status 2."""
+"""Command lines of hydra settings, with errors of one line and exit status 2."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[1] / "conf"
 
 
 def run_command(config_name: str, work: Callable[[Any], int]) -> None:
