@@ -40,9 +40,7 @@ def evaluate(settings: Any) -> int:
     out = Path(wanted.folder) if wanted.folder else run.folder / "evaluations" / place
     console = Console()
     with console.status(f"{wanted.episodes} episodes"):
-        evaluation = wanted.evaluation.evaluate(
-            policy, simulation, wanted.episodes, run.config.world, out / "videos"
-        )
+        evaluation = wanted.run(policy, simulation, run.config.world, out / "videos")
     write_json(
         out / "evaluation.json",
         {

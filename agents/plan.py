@@ -6,7 +6,7 @@ python -m agents.plan --help
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,10 @@ from agents.command import instantiated, run_command
 from agents.episode_clip import EpisodeClip, pages
 from agents.planners import CEM, Plan, Planner, PlannerActor
 from agents.planners.planner import require_planner
-from agents.training.config import EnvSettings
 from sana_wm_gym.checks import require_integer
 from sana_wm_gym.envs import SanaWMEnv
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.envs.snapshot import Episode
 from sana_wm_gym.envs.tasks.image_goal import GoalState, ImageGoal
 from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.evaluation.episodes import EpisodeStatistics, Evaluation, play_episodes
@@ -43,7 +42,7 @@ class PlanConfig:
         folder: Where everything goes.
         task: Its goal and reward.
         planner: The planner.
-        env: Observation, and length of an episode.
+        env: Keyword arguments of `SanaWMEnv`, such as `observation` and `horizon`.
         episodes: Number of episodes; episode i has seed `seed + i`, as in `agents.evaluate`.
         seed: First seed.
         videos: Number of episodes that are recorded as videos.
@@ -54,7 +53,7 @@ class PlanConfig:
     folder: str
     task: Task = field(default_factory=ImageGoal)
     planner: Planner = field(default_factory=CEM)
-    env: EnvSettings = field(default_factory=EnvSettings)
+    env: Mapping[str, Any] = field(default_factory=dict)
     episodes: int = 20
     seed: int = 10_000
     videos: int = 1
@@ -72,7 +71,7 @@ class PlanConfig:
         Raises:
             ValueError: They do not go together.
         """
-        return SanaWMEnv(self.world, task=self.task, **self.env.keywords).simulation
+        return SanaWMEnv(self.world, task=self.task, **self.env).simulation
 
 
 def run(config: PlanConfig, console: Console) -> tuple[Evaluation, dict[str, Any]]:

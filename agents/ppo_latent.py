@@ -197,7 +197,7 @@ def learn(
     settings: LatentPPOConfig,
     each: Callable[[LatentPolicy, EpisodeLog], None],
 ) -> LatentPolicy:
-    """Alternate rollouts and updates until `settings.steps` are taken; `each` is called after each."""
+    """Alternate rollouts and updates up to `settings.steps`; `each` is called after each."""
     torch.manual_seed(settings.seed)
     observation, _ = env.reset(seed=1000 * settings.seed)
     shape, device = env.world.spec.latent_shape, observation["latent"].device

@@ -6,7 +6,7 @@ python -m agents.record --help
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,50 +30,14 @@ from sana_wm_gym.video import probe, read_frames, write_video
 
 
 @dataclass(frozen=True)
-class RecordedEnv:
-    """The recorded environment as plain values, so that the dataset can recover it.
-
-    Attributes:
-        id: A registered environment with continuous actions.
-        world: A name of the catalogue.
-        observation: Parts of the observation beside the task's.
-        size: (height, width) of "frame"; None takes the world's.
-        horizon: Chunks of an episode; None takes the task's.
-    """
-
-    id: str = "SanaWM/ImageGoal-v0"
-    world: str = "tiny"
-    observation: Sequence[str] = ("frame",)
-    size: Sequence[int] | None = None
-    horizon: int | None = None
-
-    def make(self, videos: bool) -> gym.Env[Any, Any]:
-        """The environment; with `videos` it renders every frame.
-
-        Raises:
-            ValueError: There is no such environment or world, or they do not go together.
-        """
-        require_choice("env.id", self.id, tuple(ENV_IDS))
-        if self.size is not None and len(self.size) != 2:
-            raise ValueError(f"env.size is {list(self.size)}, expected [height, width]")
-        return gym.make(
-            self.id,
-            world=self.world,
-            observation=list(self.observation),
-            observation_size=None if self.size is None else list(self.size),
-            horizon=self.horizon,
-            render_mode="rgb_array_list" if videos else None,
-        )
-
-
-@dataclass(frozen=True)
 class RecordConfig:
     """One recording. `conf/record.yaml` holds the defaults.
 
     Attributes:
         dataset: Name with a version, such as "image_goal/expert-v0".
         folder: Where datasets are; None takes MINARI_DATASETS_PATH, else Minari's own place.
-        env: What is recorded.
+        env: Keyword arguments of `gym.make` as plain values, so that the dataset can recover the
+            environment: `id` of a registered one with continuous actions, `world` by its name.
         planner: Chooses the actions.
         episodes: Number of episodes; episode i has seed `seed + i`.
         seed: First seed.
@@ -85,7 +49,9 @@ class RecordConfig:
 
     dataset: str
     folder: str | None = None
-    env: RecordedEnv = field(default_factory=RecordedEnv)
+    env: Mapping[str, Any] = field(
+        default_factory=lambda: {"id": "SanaWM/ImageGoal-v0", "world": "tiny"}
+    )
     planner: Planner = field(default_factory=ScriptedExpert)
     episodes: int = 50
     seed: int = 0
@@ -100,6 +66,7 @@ class RecordConfig:
         if self.clip is not None and not self.videos:
             raise ValueError(f"clip is {self.clip!r} and videos false, expected videos=true")
         require_planner(self.planner)
+        require_choice("env.id", self.env["id"], tuple(ENV_IDS))
 
 
 def record(config: RecordConfig, console: Console) -> Path:
@@ -118,10 +85,10 @@ def record(config: RecordConfig, console: Console) -> Path:
         raise FileExistsError(f"there is a dataset at {place}, expected a new name or version")
     notes = {
         "algorithm_name": repr(config.planner),
-        "description": f"{config.env.id} in world {config.env.world}",
+        "description": f"{config.env['id']} in world {config.env['world']}",
         "provenance": str(provenance("agents.record")),
     }
-    env = config.env.make(config.videos)
+    env = gym.make(**config.env, render_mode="rgb_array_list" if config.videos else None)
     recorder = DatasetRecorder(env, config.dataset, config.folder, jpeg=config.jpeg, notes=notes)
     with recorder, progress(console) as bars:
         for index in bars.track(range(config.episodes), description="recording"):

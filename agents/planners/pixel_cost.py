@@ -7,10 +7,11 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from agents.planners.planner import Plan, Planner
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.envs.snapshot import Episode
 from sana_wm_gym.envs.tasks import ImageGoal, Verdict
 from sana_wm_gym.envs.tasks.image_goal import GoalState, goal_view
+from sana_wm_gym.envs.tasks.task import Setting
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,8 @@ class ImageCostTask(ImageGoal):
     is defined by poses.
     """
 
-    def judge(
-        self, simulation: Simulation, before: Episode, after: Episode
-    ) -> tuple[GoalState, Verdict]:
+    def judge(self, setting: Setting, before: Episode, after: Episode) -> tuple[GoalState, Verdict]:
         """Minus the difference of images after the step."""
-        [seen] = simulation.look([after], goal_view(simulation))[0].values()
+        [seen] = setting.look([after], goal_view(setting))[0].values()
         gap = seen.astype(np.float64) - before.task.picture
         return before.task, Verdict(-float(np.sqrt(np.mean(gap**2))))

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from agents.planners.planner import GROUND, Plan, Returns, Twists, imagine
 from sana_wm_gym.camera import TWIST_NAMES
 from sana_wm_gym.checks import require_integer, require_number
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.envs.snapshot import Episode
 
 Array = npt.NDArray[np.float64]
 

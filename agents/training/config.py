@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from agents.training.loggers import LoggerConfig
 from sana_wm_gym.checks import require_integer
+from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.tasks import ImageGoal, Task
 from sana_wm_gym.evaluation.episodes import Evaluation, Policy, evaluate_policy
 from sana_wm_gym.world.world_model import WorldModel
@@ -17,82 +18,44 @@ from sana_wm_gym.world.world_model import WorldModel
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Evaluations of a policy on episodes of fixed seeds.
+    """An evaluation of a policy on episodes of fixed seeds.
 
     Attributes:
-        episodes: Of every evaluation during training; episode i has seed `seed + i`.
-        last_episodes: Of the evaluation at the end.
-        every: Environment steps between evaluations; they fall on ends of rollouts.
+        episodes: Number of episodes; episode i has seed `seed + i`.
         seed: First seed.
         batch_size: Episodes played in one batch.
         videos: Number of episodes that are recorded as videos.
         deterministic: Take the policy's most likely action rather than a sample.
     """
 
-    episodes: int = 32
-    last_episodes: int = 100
-    every: int = 2_560
+    episodes: int = 100
     seed: int = 10_000
     batch_size: int = 16
     videos: int = 2
     deterministic: bool = True
 
     def __post_init__(self) -> None:
-        low = {"episodes": 1, "last_episodes": 1, "every": 1, "seed": 0, "batch_size": 1}
-        for name, least in {**low, "videos": 0}.items():
-            require_integer(f"evaluation.{name}", getattr(self, name), least)
+        for name, low in {"episodes": 1, "seed": 0, "batch_size": 1, "videos": 0}.items():
+            require_integer(name, getattr(self, name), low)
 
-    def evaluate(
+    def run(
         self,
         policy: Policy,
-        simulation: Any,
-        episodes: int,
+        simulation: Simulation,
         starts_from: WorldModel[Any],
-        videos: Path | None = None,
+        folder: Path | None = None,
     ) -> Evaluation:
-        """`evaluate_policy` with these settings; `videos` is a folder."""
+        """`evaluate_policy` with these settings; `folder` is for videos."""
         return evaluate_policy(
             policy,
             simulation,
-            range(self.seed, self.seed + episodes),
+            range(self.seed, self.seed + self.episodes),
             starts_from,
             batch_size=self.batch_size,
             deterministic=self.deterministic,
-            videos=videos,
+            videos=folder,
             num_videos=self.videos,
         )
-
-
-@dataclass(frozen=True)
-class EnvSettings:
-    """An agent's observations and actions, and the length of an episode.
-
-    Attributes:
-        action_mode: "continuous", "planar", "discrete" or "keys".
-        observation: Parts of the observation next to the task's: "frame", "frames", "latent",
-            "pose".
-        size: (height, width) of "frame"; null takes the world's.
-        horizon: Chunks of an episode; null takes the task's.
-    """
-
-    action_mode: str = "continuous"
-    observation: Sequence[str] = ("frame",)
-    size: Sequence[int] | None = None
-    horizon: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.size is not None and len(self.size) != 2:
-            raise ValueError(f"env.size is {list(self.size)}, expected [height, width]")
-
-    @property
-    def keywords(self) -> dict[str, Any]:
-        """As keyword arguments of the environments."""
-        return {
-            "action_mode": self.action_mode,
-            "observation": tuple(self.observation),
-            "observation_size": None if self.size is None else tuple(self.size),
-            "horizon": self.horizon,
-        }
 
 
 @dataclass(frozen=True)
@@ -105,8 +68,10 @@ class TrainAgentConfig:
         agent: An algorithm of stable-baselines3 with some of its own arguments, or RandomPolicy.
         task: Its goal and reward.
         logger: A log next to metrics.csv; None for none.
-        evaluation: Episodes and intervals of evaluations.
-        env: Observations and actions.
+        evaluation: The evaluation at the end.
+        eval_episodes: Episodes of each evaluation during training.
+        eval_every: Environment steps between those; they fall on ends of rollouts.
+        env: Keyword arguments of `SanaWMVectorEnv`, such as `action_mode` and `observation`.
         num_envs: Sub-environments that share a batch.
         steps: Environment steps of the whole run; a step is a chunk of frames.
         log_every: Least number of steps between rows of metrics, and so between checkpoints; they
@@ -122,7 +87,9 @@ class TrainAgentConfig:
     task: Task = field(default_factory=ImageGoal)
     logger: LoggerConfig | None = None
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    env: EnvSettings = field(default_factory=lambda: EnvSettings("planar"))
+    eval_episodes: int = 32
+    eval_every: int = 2_560
+    env: Mapping[str, Any] = field(default_factory=lambda: {"action_mode": "planar"})
     num_envs: int = 16
     steps: int = 10_240
     log_every: int = 1
@@ -131,9 +98,9 @@ class TrainAgentConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for name, low in {"num_envs": 1, "steps": 1, "log_every": 1, "seed": 0}.items():
-            require_integer(name, getattr(self, name), low)
-        require_integer("threads", self.threads, 1)
+        for name in ("eval_episodes", "eval_every", "num_envs", "steps", "log_every", "threads"):
+            require_integer(name, getattr(self, name), 1)
+        require_integer("seed", self.seed, 0)
 
     @property
     def root(self) -> Path:
@@ -141,18 +108,13 @@ class TrainAgentConfig:
         return Path(self.folder)
 
 
-@dataclass(frozen=True)
-class EvaluateAgentConfig:
+@dataclass(frozen=True, kw_only=True)
+class EvaluateAgentConfig(EvaluationConfig):
     """One evaluation of a trained policy.
 
     Attributes:
         checkpoint: A run's folder, or a checkpoint in it.
         world: Where to play; None for the world of the run.
-        episodes: Number of episodes.
-        seed: Of the first; the others follow.
-        batch_size: Episodes played in one batch.
-        videos: Number of episodes that are recorded as videos.
-        deterministic: Take the policy's most likely action rather than a sample.
         folder: Where everything goes; None for a folder of the run's.
         place: Name of that folder; None for "own".
         trust: Run settings that name code outside of this project.
@@ -160,25 +122,6 @@ class EvaluateAgentConfig:
 
     checkpoint: str
     world: WorldModel[Any] | None = None
-    episodes: int = 100
-    seed: int = 10_000
-    batch_size: int = 16
-    videos: int = 2
-    deterministic: bool = True
     folder: str | None = None
     place: str | None = None
     trust: bool = False
-
-    def __post_init__(self) -> None:
-        self.evaluation  # noqa: B018 (checks the settings)
-
-    @property
-    def evaluation(self) -> EvaluationConfig:
-        """As evaluations during training have them."""
-        return EvaluationConfig(
-            last_episodes=self.episodes,
-            seed=self.seed,
-            batch_size=self.batch_size,
-            videos=self.videos,
-            deterministic=self.deterministic,
-        )

@@ -62,7 +62,7 @@ def make_env(config: TrainAgentConfig, world: WorldModel[Any] | None = None) -> 
         config.world if world is None else world,
         task=config.task,
         autoreset_mode="Disabled",
-        **config.env.keywords,
+        **config.env,
     )
     return SanaWMVecEnv(vector)
 

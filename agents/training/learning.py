@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -74,13 +74,8 @@ def learn(
         return Evaluation.of(json.loads(finished.read_text(encoding="utf-8")))
     run = TrainingRun(config, settings, env, learner, console)
     run.train()
-    evaluation = config.evaluation.evaluate(
-        learner,
-        env.vector_env.simulation,
-        config.evaluation.last_episodes,
-        config.world,
-        folder / "videos" / "last",
-    )
+    simulation, videos = env.vector_env.simulation, folder / "videos" / "last"
+    evaluation = config.evaluation.run(learner, simulation, config.world, videos)
     facts = {**provenance("agents.train"), "run": settings}
     write_json(folder / "metrics.json", {**facts, "rows": read_rows(folder / "metrics.csv")})
     write_json(finished, {**facts, **evaluation.document()})
@@ -244,13 +239,13 @@ class TrainingRun(BaseCallback):
 
     def _evaluation(self) -> Evaluation | None:
         """An evaluation where one is due: first, last, and every so many steps."""
-        settings, step, last = self.config.evaluation, self._step, self.counters.evaluated_at
-        if last >= 0 and step - last < settings.every and step < self.config.steps:
+        config, step, last = self.config, self._step, self.counters.evaluated_at
+        if last >= 0 and step - last < config.eval_every and step < config.steps:
             return None
         self.counters.evaluated_at = step
-        videos = self.config.root / "videos" / f"step-{step:010d}"
-        simulation, world = self.env.vector_env.simulation, self.config.world
-        return settings.evaluate(self.learner, simulation, settings.episodes, world, videos)
+        settings = replace(config.evaluation, episodes=config.eval_episodes)
+        videos = config.root / "videos" / f"step-{step:010d}"
+        return settings.run(self.learner, self.env.vector_env.simulation, config.world, videos)
 
     def _log_row(self, evaluation: Evaluation | None) -> None:
         row: dict[str, float | None] = {"episodes": self.counters.episodes}

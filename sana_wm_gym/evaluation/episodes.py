@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 from gymnasium.utils import seeding
 
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.envs.snapshot import Episode
 from sana_wm_gym.evaluation.intervals import Estimate, estimate
 from sana_wm_gym.tables import Table
 from sana_wm_gym.video import VideoWriter

@@ -27,9 +27,7 @@ from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.state import DeltaRuleMemory, KeyValueChunk, KeyValueMemory
 
 QK_NORM_EPS = 1e-5
-CROSS_NORM_EPS = 1e-6
 DENOMINATOR_EPS = 1e-8
-MASKED_TEXT_BIAS = -10000.0
 
 
 @dataclass(frozen=True)
@@ -362,33 +360,6 @@ def softmax_by_products(
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
     return scores.softmax(-1) @ value
-
-
-class CrossAttention(nn.Module):
-    """Attention of tokens to the caption."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q_linear = nn.Linear(width, width)
-        self.kv_linear = nn.Linear(width, 2 * width)
-        self.q_norm = RMSNorm(width, eps=CROSS_NORM_EPS)
-        self.k_norm = RMSNorm(width, eps=CROSS_NORM_EPS)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x: Tensor, text: Tensor, text_mask: Tensor | None) -> Tensor:
-        """x [b, f, s, d], text [b, l, d], text_mask [b, l] (1 keeps)."""
-
-        def split(tokens: Tensor) -> Tensor:
-            return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-        key, value = self.kv_linear(text).chunk(2, dim=-1)
-        query = split(self.q_norm(self.q_linear(x)).flatten(1, 2))
-        bias = None
-        if text_mask is not None:
-            bias = ((1 - text_mask.to(x.dtype)) * MASKED_TEXT_BIAS)[:, None, None]
-        out = F.scaled_dot_product_attention(query, split(self.k_norm(key)), split(value), bias)
-        return self.proj(out.transpose(1, 2).flatten(2).view(x.shape))
 
 
 def key_inflation(moved: Tensor, before: Tensor) -> Tensor:

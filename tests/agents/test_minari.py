@@ -18,8 +18,9 @@ pytest.importorskip("minari", reason="pip install sana_wm_gym[data]")
 pytest.importorskip("h5py", reason="pip install sana_wm_gym[data]")
 
 from agents.cloning import Clone, CloneConfig, clone, load
-from agents.planners import RandomActions, ScriptedExpert
 from agents.recording import RecordConfig, RecordedEnv, film_episode, play, record
+
+from agents.planners import RandomActions, ScriptedExpert
 from sana_wm_gym import ENV_ID
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.dataset import DatasetRecorder, dataset_path, open_dataset, video_path

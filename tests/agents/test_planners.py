@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from agents.episode_video import Film, pages
+from agents.planning import PlanConfig, play, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from safetensors import safe_open
 
-from agents.episode_video import Film, pages
 from agents.planners import (
     CEM,
     GROUND,
@@ -34,7 +35,6 @@ from agents.planners import (
     imagine,
 )
 from agents.planners.scripted import arc
-from agents.planning import PlanConfig, play, run
 from sana_wm_gym.camera import (
     TWIST_NAMES,
     CameraState,
@@ -46,8 +46,8 @@ from sana_wm_gym.camera import (
 from sana_wm_gym.camera.se3 import rotation_x, rotation_y
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.actions import Command
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.envs.snapshot import Episode
 from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, Verdict
 from sana_wm_gym.envs.tasks.follow import Follow
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS, ProceduralWorld

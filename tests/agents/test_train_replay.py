@@ -11,7 +11,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,47 +21,50 @@ from hypothesis import strategies as st
 
 pytest.importorskip("stable_baselines3")
 
+from functools import partial
+
 from gymnasium import spaces
 from rich.console import Console
-from stable_baselines3 import HerReplayBuffer
+from stable_baselines3 import DQN, SAC, HerReplayBuffer
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 
-from agents.training import replay as replay_module
-from agents.training.algorithms import DeepQ, Network, SacHer
+from agents.extractors import CoarseViews
+from agents.training import sb3_state
 from agents.training.checkpoint import latest_checkpoint, read_checkpoint, replay_of
-from agents.training.config import EvaluationSettings, TrainConfig
+from agents.training.config import EvaluationConfig, TrainAgentConfig
 from agents.training.learning import learn, trained_policy
-from agents.training.replay import load_replay, save_replay
-from agents.training.saved_run import SavedRun
+from agents.training.run_folder import SavedRun
+from agents.training.sb3_state import load_replay, save_replay
 from sana_wm_gym.envs.tasks import ImageGoal, ThumbnailGoal
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 WORLD = ProceduralWorld(size=(16, 16), scenes=(8,), start_radius=0.7)
 WALK = ImageGoal(horizon=3, chunks=(1,))
-TINY = Network(features=8, layers=(8,))
-JUDGED = EvaluationSettings(episodes=1, last_episodes=2, every=1000, rows=2, videos=0)
 
-
-class OftenQ(DeepQ):
-    """With a checkpoint every eight steps of two environments."""
-
-    row_every: ClassVar[int] = 16
-
-
-class OftenSacHer(SacHer):
-    """Likewise."""
-
-    row_every: ClassVar[int] = 16
-
-
-# Memories that are full, and written over, long before the end; copies to the target network that
-# fall between checkpoints; actions of chance from first to last.
-SHARED: dict[str, Any] = {"buffer_size": 24, "batch_size": 4, "gradients": 1, "network": TINY}
-Q = OftenQ(learning_starts=8, target_every=6, exploration_share=1.0, exploration_end=0.3, **SHARED)
-HINDSIGHT = OftenSacHer(learning_starts=36, **SHARED)
-AGENTS: dict[str, tuple[Any, Any]] = {
-    "dqn": (Q, WALK),
-    "sac_her": (HINDSIGHT, ThumbnailGoal(walk=WALK)),
+# Buffers that are full, and written over, long before the end; copies to the target network that
+# fall between checkpoints; random actions from first to last.
+SHARED: dict[str, Any] = {
+    "buffer_size": 24,
+    "batch_size": 4,
+    "train_freq": 1,
+    "policy_kwargs": {
+        "net_arch": [8],
+        "features_extractor_class": CoarseViews,
+        "features_extractor_kwargs": {"features_dim": 8},
+    },
+}
+Q = partial(
+    DQN,
+    learning_starts=8,
+    target_update_interval=6,
+    exploration_fraction=1.0,
+    exploration_final_eps=0.3,
+    **SHARED,
+)
+HINDSIGHT = partial(SAC, learning_starts=36, replay_buffer_class=HerReplayBuffer, **SHARED)
+AGENTS: dict[str, tuple[Any, Any, str]] = {
+    "dqn": (Q, WALK, "discrete"),
+    "sac_her": (HINDSIGHT, ThumbnailGoal(walk=WALK), "continuous"),
 }
 
 
@@ -69,9 +72,22 @@ class StoppedError(Exception):
     """Stands in for a signal that ends the process."""
 
 
-def config(folder: Path, name: str, steps: int = 80) -> TrainConfig:
-    agent, task = AGENTS[name]
-    return TrainConfig(WORLD, str(folder), task, agent, evaluation=JUDGED, num_envs=2, steps=steps)
+def config(folder: Path, name: str, steps: int = 80) -> TrainAgentConfig:
+    """With a checkpoint every eight steps of two environments."""
+    agent, task, action_mode = AGENTS[name]
+    return TrainAgentConfig(
+        WORLD,
+        str(folder),
+        agent,
+        task,
+        evaluation=EvaluationConfig(episodes=2, batch_size=2, videos=0),
+        eval_episodes=1,
+        eval_every=1000,
+        env={"action_mode": action_mode},
+        num_envs=2,
+        steps=steps,
+        log_every=16,
+    )
 
 
 def run(folder: Path, name: str, **changes: Any) -> None:
@@ -83,7 +99,6 @@ def left(folder: Path) -> tuple[bytes, Any, Any]:
     last = latest_checkpoint(folder / "checkpoints")
     assert last is not None and not replay_of(last).exists()
     values = read_checkpoint(last)
-    del values["timings_bytes"]  # of a file with seconds in it
     episodes = json.loads((folder / "evaluation.json").read_text())["episodes"]
     return (folder / "metrics.csv").read_bytes(), values, episodes
 
@@ -277,7 +292,7 @@ def test_any_checkpoint_restores_the_memory_and_writes_each_slot_once(
     files: dict[str, int] = {}
     with pytest.MonkeyPatch.context() as patch:
         if not links:
-            patch.setattr(replay_module.os, "link", _no_links)
+            patch.setattr(sb3_state.os, "link", _no_links)
         for number, (count, resumed) in enumerate(between):
             for _ in range(count):
                 fill(buffer, rng)

@@ -60,10 +60,7 @@ def open_world(name: str) -> OpenedWorld:
         FileNotFoundError: There is no such file, or a released world is not on this machine.
     """
     if name.endswith(".safetensors"):
-        from sana_wm_gym.weights.world_file import read_world_file
-        from sana_wm_gym.world.learned.world_files import world_of
-
-        return OpenedWorld(world_of(read_world_file(Path(name))), "learned", Path(name))
+        return OpenedWorld(load_world(name), "learned", Path(name))
     if name in CLIP_GENERATORS:
         generator = load_clip_generator(name)
         anywhere = np.repeat(np.eye(4)[None], CHUNK_FRAMES + 1, axis=0)

@@ -171,11 +171,9 @@ def test_generators_by_name(
         return (files, variant, refined)
 
     monkeypatch.setattr("sana_wm_gym.world.released.offline.load_offline", small)
-    try:
-        for name in catalogue.CLIP_GENERATORS:
-            found: object = catalogue.load_clip_generator(name)
-            assert found == catalogue.load_clip_generator(name)
-            variant = Variant.CHUNK_CAUSAL if "chunk-causal" in name else Variant.BIDIRECTIONAL
-            assert found == (LAYOUTS[variant].here(), variant, name.endswith("-refined"))
-    finally:
-        catalogue._load_clip_generator.cache_clear()  # no other test is to find these
+    monkeypatch.setattr(catalogue, "_LOADED", {})
+    for name in catalogue.CLIP_GENERATORS:
+        found: object = catalogue.load_clip_generator(name)
+        assert found == catalogue.load_clip_generator(name)
+        variant = Variant.CHUNK_CAUSAL if "chunk-causal" in name else Variant.BIDIRECTIONAL
+        assert found == (LAYOUTS[variant].here(), variant, name.endswith("-refined"))

@@ -300,15 +300,13 @@ def test_a_world_by_its_name(stack: Stack, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv(FOLDER_VARIABLE, str(stack.folder))
     small = partial(load_streaming, config=CONFIG, size=SIZE, device="cpu", prompts=stack.prompts)
     monkeypatch.setattr("sana_wm_gym.world.released.streaming.load_streaming", small)
-    try:
-        for name in catalogue.RELEASED_WORLDS:
-            env = gym.make(
-                "SanaWM/World-v0", world=name, image=str(tmp_path / "room.png"), prompt="a room"
-            )
-            env.reset(seed=0)
-            observation, reward, terminated, truncated, info = env.step(np.zeros(5, np.float32))
-            assert observation.shape == (*SIZE, 3) and info["chunk_index"] == 1
-            assert env.unwrapped.world.spec.name == name
-            assert (reward, terminated, truncated) == (0, False, False)
-    finally:
-        catalogue._load.cache_clear()  # no other test is to find the small worlds
+    monkeypatch.setattr(catalogue, "_LOADED", {})
+    for name in catalogue.RELEASED_WORLDS:
+        env = gym.make(
+            "SanaWM/World-v0", world=name, image=str(tmp_path / "room.png"), prompt="a room"
+        )
+        env.reset(seed=0)
+        observation, reward, terminated, truncated, info = env.step(np.zeros(5, np.float32))
+        assert observation.shape == (*SIZE, 3) and info["chunk_index"] == 1
+        assert env.unwrapped.world.spec.name == name
+        assert (reward, terminated, truncated) == (0, False, False)
