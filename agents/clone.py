@@ -6,7 +6,6 @@ python -m agents.clone --help
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from gymnasium import spaces
 from rich.console import Console
 from torch import Tensor, nn
 
-from agents.command import instantiated, run_command
+from agents.command import run_command
 from agents.extractors import StackedViews, is_picture
 from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.envs import SanaWMEnv
@@ -28,15 +27,18 @@ from sana_wm_gym.files import atomic_path, write_json, write_text
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import Table, progress
 
+Steps = tuple[dict[str, Tensor], Tensor]
+"""Observations before some steps, by name of their parts, and the actions taken, [steps, n]."""
+
 
 @dataclass(frozen=True)
 class CloneConfig:
-    """One policy learnt from a dataset. `conf/clone.yaml` holds the defaults.
+    """One policy learned from a dataset. `conf/clone.yaml` holds the defaults.
 
     Attributes:
         dataset: Name of a recorded dataset.
-        datasets: Folder it is in; None takes MINARI_DATASETS_PATH, else Minari's own place.
         folder: Where everything goes.
+        datasets: Folder it is in; None takes MINARI_DATASETS_PATH, else Minari's own place.
         epochs: Passes over the demonstrations.
         batch_size: Steps per gradient step.
         learning_rate: Of Adam.
@@ -65,9 +67,10 @@ class CloneConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch_size": 1, "features": 1, "episodes": 0, "eval_seed": 0}
-        for name, low in {**least, "videos": 0, "seed": 0, "threads": 1}.items():
-            require_integer(name, getattr(self, name), low)
+        for name in ("epochs", "batch_size", "features", "threads"):
+            require_integer(name, getattr(self, name), 1)
+        for name in ("episodes", "eval_seed", "videos", "seed"):
+            require_integer(name, getattr(self, name), 0)
         require_number("learning_rate", self.learning_rate, 0, ends="(]")
         require_number("held_out", self.held_out, 0, 1, ends="()")
 
@@ -81,7 +84,7 @@ class Clone(nn.Module):
         features: Width of the encoder's output.
 
     Raises:
-        ValueError: Actions are no such box, or no picture is observed.
+        ValueError: Actions are no such box, or no image is observed.
     """
 
     def __init__(
@@ -92,22 +95,22 @@ class Clone(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1:
-            raise ValueError(f"given action space {action_space}, expected a box of one axis")
+            raise ValueError(f"action space is {action_space}, expected a box of one axis")
+        parts = observation_space
+        if not isinstance(parts, spaces.Dict):
+            parts = spaces.Dict({"": parts})
         self.actions = action_space
-        self.encoder = StackedViews(channels_first(observation_space), features)
+        self.encoder = StackedViews(
+            spaces.Dict({name: _channels_first(part) for name, part in parts.spaces.items()}),
+            features,
+        )
         self.head = nn.Sequential(
             nn.Linear(features, features), nn.ReLU(), nn.Linear(features, action_space.shape[0])
         )
 
-    def forward(self, observation: Mapping[str, Tensor] | Tensor) -> Tensor:
-        """Actions [batch, n], not yet cut to their box, of what `tensors` made."""
-        return self.head(self.encoder(observation))
-
-    def tensors(self, observation: Observations) -> Any:
-        """A batch of observations as the network takes them: pictures in [0, 1], channels first."""
-        if isinstance(observation, dict):
-            return {name: self._tensor(part) for name, part in observation.items()}
-        return self._tensor(observation)
+    def forward(self, parts: dict[str, Tensor]) -> Tensor:
+        """Actions [batch, n], not yet clipped, for what `tensors` makes of observations."""
+        return self.head(self.encoder(parts))
 
     def predict(
         self,
@@ -116,71 +119,40 @@ class Clone(nn.Module):
         episode_start: npt.NDArray[np.bool_] | None = None,
         deterministic: bool = False,
     ) -> tuple[npt.NDArray[Any], None]:
-        """Actions for a batch of observations, as policies of stable-baselines3 give them."""
+        """Actions for a batch of observations, as policies of stable-baselines3 return them."""
         with torch.no_grad():
-            actions = self(self.tensors(observation)).numpy()
+            actions = self(tensors(observation)).numpy()
         return np.clip(actions, self.actions.low, self.actions.high), None
 
-    def _tensor(self, part: npt.NDArray[Any]) -> Tensor:
-        if part.dtype == np.uint8:
-            return torch.from_numpy(part).movedim(-1, 1).float() / 255
-        return torch.from_numpy(part).float()
+
+def tensors(observation: Observations) -> dict[str, Tensor]:
+    """A batch of observations by name of their parts: images in [0, 1], channels first."""
+    parts = observation if isinstance(observation, dict) else {"": observation}
+    return {
+        name: torch.from_numpy(part).movedim(-1, 1).float() / 255
+        if part.dtype == np.uint8
+        else torch.from_numpy(part).float()
+        for name, part in parts.items()
+    }
 
 
-def channels_first(space: spaces.Space[Any]) -> spaces.Space[Any]:
-    """A picture, or a flat dictionary with pictures in it, with the axis of colours in front."""
-    if isinstance(space, spaces.Dict):
-        return spaces.Dict({name: channels_first(part) for name, part in space.spaces.items()})
-    if isinstance(space, spaces.Box) and is_picture(space):
-        low, high = (np.moveaxis(bound, -1, 0) for bound in (space.low, space.high))
-        return spaces.Box(low, high, dtype=np.uint8)
-    return space
-
-
-@dataclass(frozen=True, eq=False)
-class Demonstrations:
-    """Steps of some episodes.
-
-    Attributes:
-        observations: What was seen before each step, parts first where there are several.
-        actions: What was done, float32 [steps, n].
-    """
-
-    observations: Observations
-    actions: npt.NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.actions)
-
-    def rows(self, index: npt.NDArray[np.intp]) -> Demonstrations:
-        """Some of the steps."""
-        seen = self.observations
-        if isinstance(seen, dict):
-            return Demonstrations({k: v[index] for k, v in seen.items()}, self.actions[index])
-        return Demonstrations(seen[index], self.actions[index])
-
-    @staticmethod
-    def of(dataset: Any, episodes: npt.NDArray[np.intp]) -> Demonstrations:
-        """Steps of episodes of a `minari.MinariDataset`."""
-        found = list(dataset.iterate_episodes(episodes))
-        # The last observation of an episode is followed by no action.
-        if isinstance(found[0].observations, dict):
-            seen: Observations = {
-                name: np.concatenate([one.observations[name][:-1] for one in found])
-                for name in found[0].observations
-            }
-        else:
-            seen = np.concatenate([one.observations[:-1] for one in found])
-        actions = np.concatenate([one.actions for one in found])
-        return Demonstrations(seen, actions.astype(np.float32))
+def steps_of(dataset: Any, episodes: npt.NDArray[np.intp]) -> Steps:
+    """Steps of episodes of a `minari.MinariDataset`."""
+    found = list(dataset.iterate_episodes(episodes))
+    # The last observation of an episode is followed by no action.
+    if isinstance(found[0].observations, dict):
+        names = list(found[0].observations)
+        seen: Observations = {
+            name: np.concatenate([one.observations[name][:-1] for one in found]) for name in names
+        }
+    else:
+        seen = np.concatenate([one.observations[:-1] for one in found])
+    actions = np.concatenate([one.actions for one in found]).astype(np.float32)
+    return tensors(seen), torch.from_numpy(actions)
 
 
 def fit(
-    policy: Clone,
-    train: Demonstrations,
-    held_out: Demonstrations,
-    config: CloneConfig,
-    console: Console,
+    policy: Clone, train: Steps, held_out: Steps, config: CloneConfig, console: Console
 ) -> list[dict[str, float]]:
     """Train `policy` in place.
 
@@ -189,29 +161,34 @@ def fit(
         actions, in fractions of the world's limits squared. Epoch 0 is before training.
     """
     rng = np.random.default_rng(config.seed)
-    optimiser = torch.optim.Adam(policy.parameters(), config.learning_rate)
-    rows = [{"epoch": 0.0, "loss": _loss(policy, train), "held_out": _loss(policy, held_out)}]
+    optimizer = torch.optim.Adam(policy.parameters(), config.learning_rate)
+
+    def error(steps: Steps) -> Tensor:
+        return nn.functional.mse_loss(policy(steps[0]), steps[1])
+
+    def measured(steps: Steps) -> float:
+        with torch.no_grad():
+            return float(error(steps))
+
+    rows = [{"epoch": 0.0, "loss": measured(train), "held_out": measured(held_out)}]
+    parts, actions = train
     with progress(console) as bars:
         for epoch in bars.track(range(1, config.epochs + 1), description="cloning"):
-            order, total = rng.permutation(len(train)), 0.0
-            for first in range(0, len(order), config.batch_size):
-                batch = train.rows(order[first : first + config.batch_size])
-                loss = _error(policy, batch)
-                optimiser.zero_grad()
+            order, total = torch.from_numpy(rng.permutation(len(actions))), 0.0
+            for batch in order.split(config.batch_size):
+                loss = error(({name: part[batch] for name, part in parts.items()}, actions[batch]))
+                optimizer.zero_grad()
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
                 total += float(loss.detach()) * len(batch)
-            rows.append(
-                {
-                    "epoch": float(epoch),
-                    "loss": total / len(order),
-                    "held_out": _loss(policy, held_out),
-                }
-            )
+            losses = {"loss": total / len(order), "held_out": measured(held_out)}
+            rows.append({"epoch": float(epoch), **losses})
     return rows
 
 
-def run(config: CloneConfig, console: Console) -> tuple[list[dict[str, float]], Evaluation | None]:
+def clone(
+    config: CloneConfig, console: Console, settings: Any = None
+) -> tuple[list[dict[str, float]], Evaluation | None]:
     """Train on a dataset, write the policy and its losses, and evaluate it.
 
     Returns:
@@ -233,9 +210,10 @@ def run(config: CloneConfig, console: Console) -> tuple[list[dict[str, float]], 
     policy = Clone(dataset.observation_space, dataset.action_space, config.features)
     order = np.random.default_rng(config.seed).permutation(dataset.total_episodes)
     kept = min(max(1, round(config.held_out * len(order))), len(order) - 1)
-    held_out, train = (Demonstrations.of(dataset, part) for part in (order[:kept], order[kept:]))
+    held_out, train = (steps_of(dataset, part) for part in (order[:kept], order[kept:]))
     losses = fit(policy, train, held_out, config, console)
-    save(policy, folder / "policy.pt")
+    with atomic_path(folder / "policy.pt") as partial:
+        torch.save(policy.state_dict(), partial)
     write_text(folder / "losses.csv", Table.of("losses", losses, digits=9).csv())
     evaluation = None
     if config.episodes:
@@ -249,72 +227,29 @@ def run(config: CloneConfig, console: Console) -> tuple[list[dict[str, float]], 
             videos=folder / "videos",
             num_videos=config.videos,
         )
+        evaluation.table(f"clone: {evaluation.task} in {evaluation.world}").print(console)
     document = {
         **provenance("agents.clone"),
         "settings": asdict(config),
-        "steps": len(train),
-        "held_out_steps": len(held_out),
+        "steps": len(train[1]),
+        "held_out_steps": len(held_out[1]),
         "losses": losses,
         "evaluation": None if evaluation is None else evaluation.document(),
     }
     write_json(folder / "clone.json", document)
+    for name in ("loss", "held_out"):
+        change = f"{losses[0][name]:.4f} before, {losses[-1][name]:.4f} after"
+        console.print(f"{name}: {change} {config.epochs} epochs", highlight=False)
+    console.print(f"wrote {config.folder}", highlight=False, soft_wrap=True)
     return losses, evaluation
 
 
-def save(policy: Clone, path: Path) -> None:
-    """Write a policy's weights in one step."""
-    with atomic_path(path) as partial:
-        torch.save(policy.state_dict(), partial)
-
-
-def load(policy: Clone, path: Path) -> None:
-    """Read weights that `save` wrote into a policy of the same shape.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        RuntimeError: It is of another shape.
-    """
-    policy.load_state_dict(torch.load(path, weights_only=True))
-
-
-def _error(policy: Clone, steps: Demonstrations) -> Tensor:
-    wanted = torch.from_numpy(steps.actions)
-    return nn.functional.mse_loss(policy(policy.tensors(steps.observations)), wanted)
-
-
-def _loss(policy: Clone, steps: Demonstrations) -> float:
-    with torch.no_grad():
-        return float(_error(policy, steps))
-
-
-def clone(settings: Any) -> int:
-    """Clone as hydra's settings say; returns the exit status.
-
-    Raises:
-        ValueError: A setting is invalid.
-        FileNotFoundError: There is no such dataset.
-        ImportError: A package is missing.
-    """
-    config = instantiated(settings)
-    assert isinstance(config, CloneConfig)
-    console = Console()
-    losses, evaluation = run(config, console)
-    for name in ("loss", "held_out"):
-        console.print(
-            f"{name}: {losses[0][name]:.4f} before, {losses[-1][name]:.4f} after "
-            f"{config.epochs} epochs",
-            highlight=False,
-        )
-    if evaluation is not None:
-        evaluation.table(f"clone: {evaluation.task} in {evaluation.world}").print(console)
-    console.print(f"wrote {config.folder}", highlight=False, soft_wrap=True)
-    return 0
-
-
-def main() -> None:
-    """Command line; ends the process with 0, or 2 if a setting is wrong."""
-    run_command("clone", clone)
+def _channels_first(space: spaces.Space[Any]) -> spaces.Space[Any]:
+    if isinstance(space, spaces.Box) and is_picture(space):
+        low, high = (np.moveaxis(bound, -1, 0) for bound in (space.low, space.high))
+        return spaces.Box(low, high, dtype=np.uint8)
+    return space
 
 
 if __name__ == "__main__":
-    main()
+    run_command("clone", clone)

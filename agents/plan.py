@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from agents.command import instantiated, run_command
+from agents.command import run_command
 from agents.episode_clip import EpisodeClip, pages
 from agents.planners import CEM, Plan, Planner, PlannerActor
 from agents.planners.planner import require_planner
@@ -74,7 +74,9 @@ class PlanConfig:
         return SanaWMEnv(self.world, task=self.task, **self.env).simulation
 
 
-def run(config: PlanConfig, console: Console) -> tuple[Evaluation, dict[str, Any]]:
+def plan(
+    config: PlanConfig, console: Console, settings: Any = None
+) -> tuple[Evaluation, dict[str, Any]]:
     """Plan through all episodes and write results and videos.
 
     Returns:
@@ -106,6 +108,14 @@ def run(config: PlanConfig, console: Console) -> tuple[Evaluation, dict[str, Any
     evaluation = Evaluation(simulation.world.spec.name, simulation.task.name, tuple(results))
     document = _document(config, evaluation, actors)
     write_json(folder / "plan.json", document)
+    name = type(config.planner).__name__
+    evaluation.table(f"{name}: {evaluation.task} in {evaluation.world}").print(console)
+    console.print(
+        f"{document['env_steps_per_decision']:.0f} env steps and "
+        f"{document['seconds_per_decision']:.2f} s per decision; wrote {config.folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
     return evaluation, document
 
 
@@ -176,32 +186,5 @@ def _so_far(results: Sequence[EpisodeStatistics]) -> str:
     return f"planning, {sum(bool(one.info['is_success']) for one in results)} succeeded"
 
 
-def plan(settings: Any) -> int:
-    """Plan as hydra's settings say; returns the exit status.
-
-    Raises:
-        ValueError: A setting is invalid.
-        FileNotFoundError: A world's file is missing.
-    """
-    config = instantiated(settings)
-    assert isinstance(config, PlanConfig)
-    console = Console()
-    evaluation, document = run(config, console)
-    name = type(config.planner).__name__
-    evaluation.table(f"{name}: {evaluation.task} in {evaluation.world}").print(console)
-    console.print(
-        f"{document['env_steps_per_decision']:.0f} env steps and "
-        f"{document['seconds_per_decision']:.2f} s per decision; wrote {config.folder}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return 0
-
-
-def main() -> None:
-    """Command line; ends the process with 0, or 2 if a setting is wrong."""
-    run_command("plan", plan)
-
-
 if __name__ == "__main__":
-    main()
+    run_command("plan", plan)

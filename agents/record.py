@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 from rich.console import Console
 
-from agents.command import instantiated, run_command
+from agents.command import run_command
 from agents.episode_clip import EpisodeClip, pages
 from agents.planners import Planner, PlannerActor, ScriptedExpert
 from agents.planners.planner import require_planner
@@ -69,7 +69,7 @@ class RecordConfig:
         require_choice("env.id", self.env["id"], tuple(ENV_IDS))
 
 
-def record(config: RecordConfig, console: Console) -> Path:
+def record(config: RecordConfig, console: Console, settings: Any = None) -> Path:
     """Play and record; returns the dataset's place.
 
     Raises:
@@ -93,8 +93,16 @@ def record(config: RecordConfig, console: Console) -> Path:
     with recorder, progress(console) as bars:
         for index in bars.track(range(config.episodes), description="recording"):
             play_planner(recorder, config.planner, config.seed + index)
+    dataset = open_dataset(config.dataset, config.folder)
     if config.clip is not None:
-        write_clip(open_dataset(config.dataset, config.folder), 0, config.clip)
+        write_clip(dataset, 0, config.clip)
+    megabytes = sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) / 1e6
+    console.print(
+        f"{dataset.total_episodes} episodes, {dataset.total_steps} steps, {megabytes:.1f} MB "
+        f"at {place}",
+        highlight=False,
+        soft_wrap=True,
+    )
     return place
 
 
@@ -140,33 +148,5 @@ def write_clip(dataset: Any, episode: int, path: str | Path) -> None:
     write_video(path, pages(clip), probe(video).rate)
 
 
-def record_command(settings: Any) -> int:
-    """Record as hydra's settings say; returns the exit status.
-
-    Raises:
-        ValueError: A setting is invalid.
-        OSError: There is such a dataset already.
-        ImportError: Minari is not installed.
-    """
-    config = instantiated(settings)
-    assert isinstance(config, RecordConfig)
-    console = Console()
-    place = record(config, console)
-    dataset = open_dataset(config.dataset, config.folder)
-    megabytes = sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) / 1e6
-    console.print(
-        f"{dataset.total_episodes} episodes, {dataset.total_steps} steps, {megabytes:.1f} MB "
-        f"at {place}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return 0
-
-
-def main() -> None:
-    """Command line; ends the process with 0, or 2 if a setting is wrong."""
-    run_command("record", record_command)
-
-
 if __name__ == "__main__":
-    main()
+    run_command("record", record)

@@ -9,40 +9,28 @@ the same bytes as without a stop.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agents.command import instantiated, run_command
+from rich.console import Console
 
+from agents.command import run_command
 
-def train(settings: Any) -> int:
-    """Train as hydra's settings say; returns the exit status.
-
-    Raises:
-        ValueError: A setting is invalid, or the folder holds another run.
-        ImportError: A package is missing.
-        FileNotFoundError: A world's file is missing.
-    """
-    from omegaconf import OmegaConf
-    from rich.console import Console
-
+if TYPE_CHECKING:
     from agents.training.config import TrainAgentConfig
+
+
+def train(config: TrainAgentConfig, console: Console, settings: Any) -> None:
+    """Train as `config` says; `settings` are what hydra made it of."""
+    from omegaconf import OmegaConf
+
     from agents.training.learning import learn
 
-    config = instantiated(settings)
-    assert isinstance(config, TrainAgentConfig)
-    console = Console()
     plain = OmegaConf.to_container(settings, resolve=True)
     assert isinstance(plain, dict)
     identity = {str(k): v for k, v in plain.items() if k not in ("folder", "logger")}
     evaluation = learn(config, identity, OmegaConf.to_yaml(settings, resolve=True), console)
     evaluation.table(f"{config.folder}: {evaluation.task} in {evaluation.world}").print(console)
-    return 0
-
-
-def main() -> None:
-    """Command line; ends the process with 0, or 2 if a setting is wrong."""
-    run_command("agents", train)
 
 
 if __name__ == "__main__":
-    main()
+    run_command("agents", train)

@@ -20,10 +20,11 @@ pytest.importorskip("hydra")
 from functools import partial
 
 from hydra import compose, initialize_config_dir
+from rich.console import Console
 from scipy import stats
 from stable_baselines3 import PPO
 
-from agents.command import CONF, run_command
+from agents.command import CONF, instantiated, run_command
 from agents.evaluate import evaluate
 from agents.extractors import CoarseViews
 from agents.train import train
@@ -40,6 +41,7 @@ from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 WORLD = ProceduralWorld(size=(16, 16), scenes=(8,), start_radius=0.7)
 TASK = ImageGoal(horizon=3)
+QUIET = Console(quiet=True)
 AGENT = partial(
     PPO,
     n_steps=4,
@@ -177,7 +179,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "evaluation.videos=0",
     ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        assert train(compose("agents", overrides)) == 0
+        settings = compose("agents", overrides)
+        train(instantiated(settings), QUIET, settings)
     return folder
 
 
@@ -191,7 +194,7 @@ def test_a_saved_policy_plays_as_it_did(trained: Path) -> None:
     last = json.loads((trained / "evaluation.json").read_text())
     [checkpoint] = (trained / "checkpoints").iterdir()
     for where in (trained, checkpoint):
-        assert evaluate(settings_of(where)) == 0
+        evaluate(instantiated(settings_of(where)), QUIET)
         again = json.loads((trained / "evaluations" / "own" / "evaluation.json").read_text())
         assert again["episodes"] == last["episodes"]
         assert again["checkpoint"] == checkpoint.name
@@ -199,7 +202,7 @@ def test_a_saved_policy_plays_as_it_did(trained: Path) -> None:
 
 
 def test_a_policy_moves_to_another_world(trained: Path, tmp_path: Path) -> None:
-    assert evaluate(settings_of(trained, "world=tiny", f"folder={tmp_path}")) == 0
+    evaluate(instantiated(settings_of(trained, "world=tiny", f"folder={tmp_path}")), QUIET)
     found = json.loads((tmp_path / "evaluation.json").read_text())
     assert (found["world"], found["starts_from"]) == ("tiny", "twin")
     run = open_run(trained)

@@ -15,26 +15,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from agents.episode_video import Film, pages
-from agents.planning import PlanConfig, play, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from safetensors import safe_open
 
+from agents.episode_clip import EpisodeClip, pages
+from agents.plan import PlanConfig
+from agents.plan import plan as run_plan
 from agents.planners import (
     CEM,
     GROUND,
     MPPI,
-    ByEye,
+    PixelCost,
     Plan,
     Planner,
+    PlannerActor,
     RandomActions,
     RandomShooting,
     ScriptedExpert,
     imagine,
 )
 from agents.planners.scripted import arc
+from agents.planners.search import as_twists
 from sana_wm_gym.camera import (
     TWIST_NAMES,
     CameraState,
@@ -50,6 +53,7 @@ from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, Verdict
 from sana_wm_gym.envs.tasks.follow import Follow
+from sana_wm_gym.evaluation.episodes import play_episodes
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS, ProceduralWorld
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, ChunkInput, Start, WorldSpec
 
@@ -122,6 +126,12 @@ def simulated(world: Any, task: Any, **arguments: Any) -> Simulation:
     return SanaWMEnv(world, task=task, **arguments).simulation
 
 
+def played(simulation: Simulation, planner: Any, seed: int) -> tuple[Any, PlannerActor]:
+    actor = PlannerActor(planner, simulation, seed)
+    [result] = play_episodes(simulation, actor, [seed], simulation.world)
+    return result, actor
+
+
 def first(simulation: Simulation, seed: int = 0) -> Episode:
     return simulation.begin([None], [np.random.default_rng(seed)])[0]
 
@@ -168,7 +178,7 @@ def test_cem_and_mppi_approach_the_optimum_and_beat_random_shooting_at_equal_cos
     episode = first(simulation)
     planners: list[Planner] = [
         RandomShooting(80, 1, moves=PLANE),
-        CEM(16, 1, 5, elites=4, least_spread=0.0, moves=PLANE),
+        CEM(16, 1, 5, elites=4, min_spread=0.0, moves=PLANE),
         MPPI(16, 1, 5, moves=PLANE),
     ]
     # The best possible is 0, on the beacon.
@@ -230,7 +240,7 @@ def test_planning_leaves_the_environment_as_it_was(tmp_path: Path) -> None:
     env.step(np.zeros(5, np.float32))
     env.snapshot().save(tmp_path / "before", env.world, env.task)
     rng = np.random.default_rng(0)
-    for planner in [*SEARCHES, ByEye(SEARCHES[0]), ScriptedExpert(), RandomActions()]:
+    for planner in [*SEARCHES, PixelCost(SEARCHES[0]), ScriptedExpert(), RandomActions()]:
         planner.plan(env.simulation, env.snapshot().episode, rng)
     env.snapshot().save(tmp_path / "after", env.world, env.task)
     # The order of a header's entries is chance, so bytes are compared by digest.
@@ -242,7 +252,7 @@ def test_planning_leaves_the_environment_as_it_was(tmp_path: Path) -> None:
 
 def test_only_the_named_motions_are_used() -> None:
     for planner in SEARCHES:
-        full = planner.budget.twists(2 * np.ones((4, 2, len(GROUND))))
+        full = as_twists(2 * np.ones((4, 2, len(GROUND))), planner.moves)
         assert full.dtype == np.float32
         assert (full == np.array([name in GROUND for name in TWIST_NAMES])).all()
     simulation = simulated(EmptyWorld(), Beacons())
@@ -253,11 +263,11 @@ def test_only_the_named_motions_are_used() -> None:
 @pytest.mark.parametrize(
     ("build", "complaint"),
     [
-        (lambda: CEM(candidates=1), "candidates=1"),
-        (lambda: CEM(elites=33), "elites=33"),
+        (lambda: CEM(candidates=1), "candidates is 1"),
+        (lambda: CEM(elites=33), "elites is 33"),
         (lambda: CEM(spread=0.0), "spread"),
-        (lambda: MPPI(chunks=0), "chunks=0"),
-        (lambda: MPPI(shrink=1.5), "shrink=1.5"),
+        (lambda: MPPI(chunks=0), "chunks is 0"),
+        (lambda: MPPI(shrink=1.5), "shrink is 1.5"),
         (lambda: RandomShooting(moves=("fly",)), "fly"),
         (lambda: RandomActions(moves=()), "moves"),
     ],
@@ -282,7 +292,7 @@ def test_the_arc_to_where_a_twist_led_is_that_twist(
     limits = WALK_LIMITS
     controls = twist_to_controls(twist, limits, CHUNK_FRAMES)
     poses, _ = integrate(CameraState(here, pitch), controls, pitch_limit=1.5)
-    found = arc(here, poses[-1], limits)
+    found = arc(here, poses[-1], limits, CHUNK_FRAMES)
     assert found.shape == (1, 5)
     assert np.allclose(found[0], twist, atol=1e-4)
 
@@ -293,7 +303,7 @@ def test_an_arc_of_several_chunks_arrives(place: tuple[float, ...], yaw: float) 
     there = np.eye(4)
     there[:3, :3] = rotation_y(yaw)
     there[:3, 3] = place
-    twists = arc(np.eye(4), there, WALK_LIMITS)
+    twists = arc(np.eye(4), there, WALK_LIMITS, CHUNK_FRAMES)
     walk = [twist_to_controls(twist, WALK_LIMITS, CHUNK_FRAMES) for twist in twists]
     poses, _ = integrate(CameraState(), Controls.concatenate(walk))
     assert np.allclose(poses[-1], there, atol=1e-3)
@@ -302,16 +312,16 @@ def test_an_arc_of_several_chunks_arrives(place: tuple[float, ...], yaw: float) 
 def test_the_expert_reaches_every_goal() -> None:
     simulation = simulated(ProceduralWorld((32, 32)), ImageGoal())
     for seed in range(12):
-        played = play(simulation, ScriptedExpert(), seed, simulation.world)
-        assert played.result.info["is_success"]
-        assert played.result.info["spl"] > 0.8
-        assert played.env_steps == 0
+        result, actor = played(simulation, ScriptedExpert(), seed)
+        assert result.info["is_success"]
+        assert result.info["spl"] > 0.8
+        assert not any(plan.env_steps for plan in actor.plans)
 
 
 def test_the_expert_follows_better_than_one_who_stands_still() -> None:
     task = Follow()
     simulation = simulated(ProceduralWorld((32, 32)), task)
-    expert = [play(simulation, ScriptedExpert(), s, simulation.world).result for s in range(4)]
+    expert = [played(simulation, ScriptedExpert(), seed)[0] for seed in range(4)]
     still = []
     for seed in range(4):
         episode, earned = first(simulation, seed), 0.0
@@ -319,13 +329,13 @@ def test_the_expert_follows_better_than_one_who_stands_still() -> None:
             [episode], [verdict] = simulation.play([episode], [Command(Controls.still(24))])
             earned += verdict.reward
         still.append(earned)
-    assert min(one.ret for one in expert) > max(still)
+    assert min(one.episode_return for one in expert) > max(still)
     assert all(one.length == task.horizon for one in expert)
 
 
-def test_a_search_by_eye_reads_no_pose_and_makes_the_view_look_like_the_goal() -> None:
+def test_a_pixel_based_search_reads_no_pose_and_approaches_the_goal_image() -> None:
     simulation = simulated(ProceduralWorld((32, 32)), ImageGoal(chunks=(1,)))
-    planner = ByEye(CEM(candidates=12, chunks=1, iterations=2, elites=4))
+    planner = PixelCost(CEM(candidates=12, chunks=1, iterations=2, elites=4))
     episode = first(simulation)
     elsewhere = replace(episode, task=replace(episode.task, c2w=np.eye(4), shortest=9.0))
     plan, same = (
@@ -345,7 +355,7 @@ def test_a_search_by_eye_reads_no_pose_and_makes_the_view_look_like_the_goal() -
 
 @pytest.mark.parametrize(
     ("planner", "complaint"),
-    [(ScriptedExpert(), "image_goal or follow"), (ByEye(CEM()), "expected image_goal")],
+    [(ScriptedExpert(), "image_goal or follow"), (PixelCost(CEM()), "expected image_goal")],
 )
 def test_tasks_that_a_planner_cannot_do_are_refused(planner: Planner, complaint: str) -> None:
     simulation = simulated(EmptyWorld(), FreeRoam())
@@ -353,12 +363,12 @@ def test_tasks_that_a_planner_cannot_do_are_refused(planner: Planner, complaint:
         planner.plan(simulation, first(simulation), np.random.default_rng(0))
 
 
-def test_a_run_writes_what_was_decided_and_a_film(tmp_path: Path) -> None:
+def test_a_run_writes_its_decisions_and_a_video(tmp_path: Path) -> None:
     planner = CEM(candidates=4, chunks=1, iterations=2, elites=2)
     config = PlanConfig(
         ProceduralWorld((32, 32)), str(tmp_path / "run"), planner=planner, episodes=2, videos=1
     )
-    evaluation, document = run(config, Console(quiet=True))
+    evaluation, document = run_plan(config, Console(quiet=True))
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
         "episode-10000.mp4",
         "plan.json",
@@ -368,26 +378,26 @@ def test_a_run_writes_what_was_decided_and_a_film(tmp_path: Path) -> None:
     assert set(document["summary"]) >= {"return", "is_success", "spl"}
     for said, result in zip(document["decisions"], evaluation.episodes, strict=True):
         assert len(said["actions"]) == result.length and said["seed"] == result.seed
-    again, _ = run(replace(config, videos=0), Console(quiet=True))
+    again, _ = run_plan(replace(config, videos=0), Console(quiet=True))
     assert again == evaluation
 
 
-def test_films_show_every_frame() -> None:
+def test_clips_show_every_frame() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (25, 16, 20, 3), np.uint8)
     c2w = np.tile(np.eye(4), (25, 1, 1))
     c2w[:, 2, 3] = np.linspace(0, 3, 25)
-    shown = list(pages(Film(frames, c2w, ["go"], frames[-1], c2w[-1])))
+    shown = list(pages(EpisodeClip(frames, c2w, ["go"], frames[-1], c2w[-1])))
     assert len(shown) == 25 and all(page.shape == shown[0].shape for page in shown)
     assert not shown[0].shape[0] % 2 and not shown[0].shape[1] % 2
     assert not np.array_equal(shown[3], shown[20])
     with pytest.raises(ValueError, match="25 frames and 24 poses"):
-        next(pages(Film(frames, c2w[1:])))
+        next(pages(EpisodeClip(frames, c2w[1:])))
 
 
-def test_the_command_teaches_and_complains_in_one_line() -> None:
+def test_the_command_has_help_and_errors_of_one_line() -> None:
     command = [sys.executable, "-m", "agents.plan"]
     helped = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
     assert "planner=cem task=image_goal world=tiny" in helped.stdout
     wrong = subprocess.run([*command, "planner.elites=77"], capture_output=True, text=True)
     assert wrong.returncode == 2
-    assert wrong.stderr == "error: given elites=77, expected 1 to 32\n"
+    assert wrong.stderr == "error: elites is 77, expected an integer in [1, 32]\n"

@@ -175,7 +175,8 @@ def test_a_killed_process_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     assert not (killed / "evaluation.json").exists()
     for folder in (killed, never):
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            assert train(compose("agents", [*settings, f"folder={folder}"])) == 0
+            settled = compose("agents", [*settings, f"folder={folder}"])
+            train(instantiated(settled), QUIET, settled)
     assert (killed / "metrics.csv").read_bytes() == (never / "metrics.csv").read_bytes()
 
 
