@@ -24,11 +24,10 @@ DIRECT = {
     "weights": {"models"},
     "world": {"weights", "models", "camera"},
     "poses": {"camera"},
-    "training": {"world", "weights", "models", "camera"},
+    "training": {"evaluation", "world", "weights", "models", "camera", "metrics"},
     "envs": {"world", "metrics", "camera"},
     "evaluation": {
         "benchmarks",
-        "training",
         "envs",
         "world",
         "weights",
@@ -166,6 +165,8 @@ def test_imports_of_the_project_point_one_way() -> None:
     [
         ("sana_wm_gym.camera.se3", "import torch"),
         ("sana_wm_gym.metrics.pose", "def f():\n    from torch import nn"),
+        ("sana_wm_gym.metrics.pose", "from sana_wm_gym.poses.floors import Floor"),
+        ("sana_wm_gym.poses.tracks", "from sana_wm_gym.metrics.pose import score_poses"),
         ("sana_wm_gym.camera.se3", "from sana_wm_gym.world.procedural.scenes import Scene"),
         ("sana_wm_gym.models.layers", "from sana_wm_gym.camera import ray_matrices"),
         ("sana_wm_gym.models.layers", "from pathlib import Path"),

@@ -91,7 +91,7 @@ class OnlineCameraMetrics(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
     Observations, rewards and everything else pass unchanged. All frames since reset are kept, and
     the estimator sees all of them each time, so a measurement after n chunks costs what scoring a
     clip of 24 n + 1 frames costs: choose `every` accordingly. `score` holds the same measurement
-    in full, with the motionless camera beside it.
+    in full, with the motionless camera next to it.
 
     A rollout that was replaced behind this wrapper's back (`env.unwrapped.restore`) has frames it
     never saw: until the next reset its `code` is `rollout_replaced`.

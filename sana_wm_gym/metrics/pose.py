@@ -2,13 +2,13 @@
 
 The names RotErr, TransErr and CamMC mean different numbers in different papers: paths are aligned
 differently, summed or averaged, in radians or degrees. Here a convention is a value, and every
-score carries the one it was made with:
+score carries the one it was made with::
 
     score = score_poses(estimate, reference, CONVENTIONS["release"])
     score.rot_err, score.trans_err, score.cam_mc
 
 Poses are camera-to-world matrices, float64, x right, y down, z forward. Both paths are taken
-relative to their own first frame before anything else. Per frame, after alignment:
+relative to their own first frame before anything else. Per frame, after alignment::
 
     rot   = angle between the orientations
     trans = distance between the centres
@@ -47,7 +47,7 @@ class PoseScore:
         cam_mc: Metres mixed with a rotation term that saturates at 2.83; None where undefined.
         scale: Fitted factor on the estimate, None where none is fitted or it is undefined.
         undefined: Reason code of every None among the three errors.
-        flags: Facts worth reading beside the numbers: `reference_static`, `estimate_static`,
+        flags: Facts worth reading next to the numbers: `reference_static`, `estimate_static`,
             `reference_collinear`, `estimate_collinear`, `negative_scale`, `partial`.
         reduction: `mean` or `sum` over frames.
         rotation_unit: `deg` or `rad`.
@@ -128,7 +128,8 @@ def score_poses(
     Source: SANA-WM (arXiv 2605.15178), App. D.3, and the evaluator released with it.
     """
     first = int(skip_first_frame)
-    est, ref, keep = (array[first:] for array in checked_paths(estimate, reference, valid))
+    est, ref, keep = checked_paths(estimate, reference, valid)
+    est, ref, keep = est[first:], ref[first:], keep[first:]
     n_asked, n = len(keep), int(keep.sum())
     if n < n_asked and (n < 3 or n / n_asked < min_coverage):
         code = "too_few_valid" if n < 3 else "low_coverage"

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sana_wm_gym.models.delta_rule import delta_rule
+from sana_wm_gym.models.delta_rule import DeltaRule
 from sana_wm_gym.models.kernels import RMSNorm
 from sana_wm_gym.models.layers import (
     ShortConvolution,
@@ -124,6 +124,7 @@ class DeltaRuleAttention(DualBranchAttention):
         self.dt_bias = nn.Parameter(torch.full((heads,), -5.0))
         self.conv_k = ShortConvolution(width, conv_kernel)
         self.conv_k_cam = ShortConvolution(width, conv_kernel)
+        self.rule = DeltaRule()
 
     def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Write gates [b, heads, f, s] and decays [b, heads, f], float32, both in (0, 1)."""
@@ -161,7 +162,7 @@ class DeltaRuleAttention(DualBranchAttention):
         key = self.conv_k(raw_key, whole, reverse_spans, tail)
         query, key = self.features(query, key, self.q_norm, self.k_norm)
         main_beta = bounded(beta, key) if self.numerics.bounded_writes else beta
-        numerator, numerator_memory = delta_rule(
+        numerator, numerator_memory = self.rule(
             by_head(rotate(query, rope)),
             by_head(rotate(key, rope)),
             by_head(self.per_head(value)),
@@ -170,7 +171,7 @@ class DeltaRuleAttention(DualBranchAttention):
             spans,
             None if memory is None else memory.numerator,
         )
-        denominator, denominator_memory = delta_rule(
+        denominator, denominator_memory = self.rule(
             by_head(query),
             by_head(key),
             torch.ones_like(beta)[..., None],
@@ -227,7 +228,7 @@ class DeltaRuleAttention(DualBranchAttention):
         beta = beta / key_inflation(ray_key, key).mean(2).clamp(min=1.0).permute(0, 2, 1)[..., None]
         if self.numerics.bounded_writes:
             beta = bounded(beta, ray_key)
-        out, after = delta_rule(
+        out, after = self.rule(
             by_head(ray_query), by_head(ray_key), by_head(ray_value), beta, decay, spans, memory
         )
         out = out.permute(0, 2, 3, 1, 4)

@@ -11,7 +11,7 @@ import importlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -69,18 +69,22 @@ def _world_file(path: str, **kwargs: Any) -> Any:
     return _call(f"{_FILES}:world_of", file, **kwargs)
 
 
-def _streaming(refined: bool = False, **kwargs: Any) -> Any:
+def _streaming(refined: bool = False, size: Sequence[int] | None = None, **kwargs: Any) -> Any:
     files = _call(f"{_RELEASED}.streaming:streaming_files_here", refined)
-    return _call(f"{_RELEASED}.streaming:load_streaming", files, refined=refined, **kwargs)
+    loading = _call(f"{_RELEASED}.loading:Loading", refined=refined, **kwargs)
+    sized = {} if size is None else {"size": tuple(size)}
+    return _call(f"{_RELEASED}.streaming:load_streaming", files, loading, **sized)
 
 
-def _offline(variant: str, refined: bool, **kwargs: Any) -> Any:
+def _offline(variant: str, refined: bool, steps: int | None = None, **kwargs: Any) -> Any:
     from sana_wm_gym.weights.names import Variant
     from sana_wm_gym.world.released.offline import LAYOUTS
 
     kind = Variant(variant)
     files = LAYOUTS[kind].here(refined)
-    return _call(f"{_RELEASED}.offline:load_offline", files, kind, refined=refined, **kwargs)
+    loading = _call(f"{_RELEASED}.loading:Loading", refined=refined, **kwargs)
+    stepped = {} if steps is None else {"steps": steps}
+    return _call(f"{_RELEASED}.offline:load_offline", files, kind, loading, **stepped)
 
 
 WORLDS: Mapping[str, Loader] = MappingProxyType(

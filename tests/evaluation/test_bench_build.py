@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from benchmarks import make_bench
-from benchmarks.outside_training import outside_training
 from sana_wm_gym.camera.revisits import find_revisits
 from sana_wm_gym.camera.synthesis import near_points, synthesise
 from sana_wm_gym.camera.templates import HARD, SIMPLE
@@ -17,6 +16,7 @@ from sana_wm_gym.evaluation.bench.build import (
     survey,
 )
 from sana_wm_gym.evaluation.bench.layout import read_bench
+from sana_wm_gym.evaluation.outside_training import outside_training
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 from sana_wm_gym.world.procedural.renderer import render
 from sana_wm_gym.world.procedural.scenes import free_space, generate_scene

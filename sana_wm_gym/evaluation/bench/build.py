@@ -17,7 +17,6 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.outside_training import outside_training
 from sana_wm_gym.camera.revisits import find_revisits
 from sana_wm_gym.camera.se3 import invert, rotation_x, rotation_y
 from sana_wm_gym.camera.synthesis import (
@@ -31,6 +30,7 @@ from sana_wm_gym.camera.templates import HARD, SIMPLE
 from sana_wm_gym.evaluation.bench.files import Picture
 from sana_wm_gym.evaluation.bench.layout import BenchScene, Split, camera_file, image_file
 from sana_wm_gym.evaluation.bench.write import write_bench
+from sana_wm_gym.evaluation.outside_training import outside_training
 from sana_wm_gym.world.procedural.appearance import prompt_of
 from sana_wm_gym.world.procedural.renderer import default_intrinsics, render, render_depth
 from sana_wm_gym.world.procedural.scenes import Scene, cast, generate_scene, sample_pose

@@ -22,6 +22,7 @@ from sana_wm_gym.models.vae import to_uint8
 from sana_wm_gym.weights.names import Variant
 from sana_wm_gym.world import catalogue
 from sana_wm_gym.world.learned.sampler import chunk_noise
+from sana_wm_gym.world.released.loading import Loading
 from sana_wm_gym.world.released.offline import LAYOUTS, load_offline
 from sana_wm_gym.world.released.streaming import assumed_intrinsics
 
@@ -167,8 +168,8 @@ def test_generators_by_name(
     with pytest.raises(ValueError, match="expected one of sana-wm-bidirectional, sana-wm-bidir"):
         catalogue.load_clip_generator("tiny")
 
-    def small(files: object, variant: Variant, *, refined: bool) -> object:
-        return (files, variant, refined)
+    def small(files: object, variant: Variant, loading: Loading) -> object:
+        return (files, variant, loading.refined)
 
     monkeypatch.setattr("sana_wm_gym.world.released.offline.load_offline", small)
     monkeypatch.setattr(catalogue, "_LOADED", {})
