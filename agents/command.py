@@ -13,8 +13,8 @@ from rich.console import Console
 CONF = Path(__file__).parents[1] / "conf"
 
 
-Work = Callable[[Any, Console, Any], None]
-"""(instantiated config, console, hydra's settings) -> None; what a command does."""
+Work = Callable[[Any, Console, Any], object]
+"""(instantiated config, console, hydra's settings) -> anything; what a command does."""
 
 
 def run_command(config_name: str, work: Work) -> None:

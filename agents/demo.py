@@ -100,7 +100,11 @@ def walk(world: WorldModel[Any], chunks: int, seed: int, console: Console) -> To
     start = world.sample_start(rng)
     scene, first = scene_of(start)
     actions = plan_tour(scene, first, world.spec, chunks, rng)
-    arguments = {"observation": ("frames",), "render_mode": "rgb_array_list", "horizon": chunks}
+    arguments: dict[str, Any] = {
+        "observation": ("frames",),
+        "render_mode": "rgb_array_list",
+        "horizon": chunks,
+    }
     env = gym.make(ENV_ID, world=world, **arguments)
     frames, info = env.reset(seed=seed, options={"start": start})
     seen, poses = [frames[:1]], [info["c2w"]]

@@ -184,7 +184,7 @@ def draw_curves(runs: Sequence[DreamRun], summary: Mapping[str, Any], path: Path
             if run.agent != "ppo" or run.world != world:
                 continue
             rows = read_rows(run.folder / "metrics.csv")
-            style = {"is_success": {"lw": 0.6, "alpha": 0.35}}
+            style: dict[str, dict[str, Any]] = {"is_success": {"lw": 0.6, "alpha": 0.35}}
             style["eval/is_success"] = {"marker": "o", "ms": 3, "label": f"seed {run.seed}"}
             for name, look in style.items():
                 points = [(r["timesteps"], r[name]) for r in rows if r.get(name) is not None]

@@ -254,7 +254,10 @@ def run(settings: LatentPPOConfig, console: Console) -> None:
             write_bytes(out / "policy.safetensors", serialized(policy.state_dict()))
 
         policy = learn(env, settings, each)
-    policies = {"random": RandomPolicy(env.single_action_space, settings.seed), "policy": policy}
+    policies: dict[str, Policy] = {
+        "random": RandomPolicy(env.single_action_space, settings.seed),
+        "policy": policy,
+    }
     results = {}
     for name, one in policies.items():
         found = evaluate(env, one, settings.episodes).summary()["is_success"]

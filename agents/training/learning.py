@@ -256,9 +256,9 @@ class TrainingRun(BaseCallback):
             for name in self.finished[0].info:
                 if f"eval/{name}" in columns:  # the task's numbers, and no other part of `info`
                     row[name] = fmean(float(one.info[name]) for one in self.finished)
-        for name, value in {} if evaluation is None else evaluation.summary().items():
-            row[f"eval/{name}"] = value.mean
-            row[f"eval/{name}_low"], row[f"eval/{name}_high"] = value.low, value.high
+        for name, found in {} if evaluation is None else evaluation.summary().items():
+            row[f"eval/{name}"] = found.mean
+            row[f"eval/{name}_low"], row[f"eval/{name}_high"] = found.low, found.high
         for name, value in row.items():
             if value is not None:
                 self.log.record(name, value)

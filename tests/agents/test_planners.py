@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from safetensors import safe_open
+from toy_world import ToyWorld
 
 from agents.episode_clip import EpisodeClip, pages
 from agents.plan import PlanConfig
@@ -53,9 +49,10 @@ from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, Verdict
 from sana_wm_gym.envs.tasks.follow import Follow
+from sana_wm_gym.envs.tasks.task import Setting
 from sana_wm_gym.evaluation.episodes import play_episodes
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS, ProceduralWorld
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, ChunkInput, Start, WorldSpec
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
 
 SPEC = WorldSpec(
     name="empty",
@@ -71,40 +68,8 @@ SPEC = WorldSpec(
 """A full twist moves 1 m in a chunk."""
 
 
-class EmptyWorld:
-    """Nothing to see; counts the chunks it was asked for, and the batches."""
-
-    spec = SPEC
-
-    def __init__(self) -> None:
-        self.calls: Counter[str] = Counter()
-
-    def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:
-        return Start(np.zeros((16, 16, 3), np.uint8), SPEC.intrinsics, scene=0)
-
-    def begin(self, start: Start, seed: int) -> int:
-        return 0
-
-    def advance(self, states: Sequence[int], inputs: Sequence[ChunkInput]) -> list[int]:
-        self.calls["chunks"] += len(states)
-        self.calls["batches"] += 1
-        return [state + 1 for state in states]
-
-    def decode(self, states: Sequence[int], last: bool = False) -> list[Any]:
-        frames = [np.zeros((24 if state else 1, 16, 16, 3), np.uint8) for state in states]
-        return [part[-1] for part in frames] if last else frames
-
-    def latents(self, states: Sequence[int], last: bool = False) -> list[Any]:
-        raise ValueError("no latents")
-
-    def anchor_confidence(self, state: int) -> float:
-        return 1.0
-
-    def pack(self, state: int) -> dict[str, npt.NDArray[np.generic]]:
-        return {"chunk": np.array(state)}
-
-    def unpack(self, arrays: dict[str, npt.NDArray[np.generic]]) -> int:
-        return int(np.asarray(arrays["chunk"]))
+def empty_world() -> ToyWorld:
+    return ToyWorld(SPEC)
 
 
 @dataclass(frozen=True)
@@ -114,9 +79,7 @@ class Beacons(FreeRoam):
     twists: tuple[tuple[float, float], ...] = ((0.6, -0.3), (-0.5, 0.7))
     stop_at: float = math.inf
 
-    def judge(
-        self, simulation: Simulation, before: Episode, after: Episode
-    ) -> tuple[None, Verdict]:
+    def judge(self, setting: Setting, before: Episode, after: Episode) -> tuple[None, Verdict]:
         beacon = np.sum(self.twists[: after.chunk], axis=0)
         miss = float(np.linalg.norm(after.c2w[-1, [0, 2], 3] - beacon))
         return None, Verdict(-miss, terminated=abs(after.c2w[-1, 0, 3]) > self.stop_at)
@@ -146,7 +109,7 @@ SEARCHES: list[Any] = [
 
 @pytest.mark.parametrize("planner", SEARCHES, ids=lambda planner: type(planner).__name__)
 def test_a_decision_costs_candidates_times_chunks_times_iterations(planner: Any) -> None:
-    world = EmptyWorld()
+    world = empty_world()
     simulation = simulated(world, Beacons())
     plan = planner.plan(simulation, first(simulation), np.random.default_rng(0))
     iterations = getattr(planner, "iterations", 1)
@@ -157,7 +120,7 @@ def test_a_decision_costs_candidates_times_chunks_times_iterations(planner: Any)
 
 @pytest.mark.parametrize("planner", SEARCHES, ids=lambda planner: type(planner).__name__)
 def test_same_seed_same_plan(planner: Any) -> None:
-    simulation = simulated(EmptyWorld(), Beacons())
+    simulation = simulated(empty_world(), Beacons())
     episode = first(simulation)
     a, b, c = (planner.plan(simulation, episode, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert np.array_equal(a.twists, b.twists) and a.expected_return == b.expected_return
@@ -166,7 +129,7 @@ def test_same_seed_same_plan(planner: Any) -> None:
 
 @pytest.mark.parametrize("planner", SEARCHES, ids=lambda planner: type(planner).__name__)
 def test_expected_return_is_what_the_environment_then_pays(planner: Any) -> None:
-    env = SanaWMEnv(EmptyWorld(), task=Beacons())
+    env = SanaWMEnv(empty_world(), task=Beacons())
     env.reset(seed=0)
     plan = planner.plan(env.simulation, env.snapshot().episode, np.random.default_rng(0))
     paid = sum(env.step(twist)[1] for twist in plan.twists)
@@ -174,7 +137,7 @@ def test_expected_return_is_what_the_environment_then_pays(planner: Any) -> None
 
 
 def test_cem_and_mppi_approach_the_optimum_and_beat_random_shooting_at_equal_cost() -> None:
-    simulation = simulated(EmptyWorld(), Beacons())
+    simulation = simulated(empty_world(), Beacons())
     episode = first(simulation)
     planners: list[Planner] = [
         RandomShooting(80, 1, moves=PLANE),
@@ -195,7 +158,7 @@ def test_cem_and_mppi_approach_the_optimum_and_beat_random_shooting_at_equal_cos
 
 
 def test_a_search_starts_from_the_rest_of_the_plan_before() -> None:
-    simulation = simulated(EmptyWorld(), Beacons(twists=((0.6, -0.3), (-0.5, 0.7), (0.9, 0.9))))
+    simulation = simulated(empty_world(), Beacons(twists=((0.6, -0.3), (-0.5, 0.7), (0.9, 0.9))))
     episode = first(simulation)
     best = np.zeros((3, 5), np.float32)
     best[:, [2, 4]] = simulation.task.twists  # type: ignore[attr-defined]
@@ -209,7 +172,7 @@ def test_a_search_starts_from_the_rest_of_the_plan_before() -> None:
 
 
 def test_branches_that_end_earn_nothing_more_and_cost_nothing_more() -> None:
-    world = EmptyWorld()
+    world = empty_world()
     simulation = simulated(world, Beacons(stop_at=0.5))
     twists = np.zeros((3, 2, 5), np.float32)
     twists[1, 0, 2] = 0.9
@@ -221,7 +184,7 @@ def test_branches_that_end_earn_nothing_more_and_cost_nothing_more() -> None:
 
 
 def test_nothing_is_imagined_past_the_horizon_or_from_an_end() -> None:
-    world = EmptyWorld()
+    world = empty_world()
     simulation = simulated(world, Beacons(), horizon=2)
     episode = first(simulation)
     [episode], _ = simulation.play([episode], [Command(Controls.still(24))])
@@ -255,7 +218,7 @@ def test_only_the_named_motions_are_used() -> None:
         full = as_twists(2 * np.ones((4, 2, len(GROUND))), planner.moves)
         assert full.dtype == np.float32
         assert (full == np.array([name in GROUND for name in TWIST_NAMES])).all()
-    simulation = simulated(EmptyWorld(), Beacons())
+    simulation = simulated(empty_world(), Beacons())
     plan = RandomActions(("pitch",)).plan(simulation, first(simulation), np.random.default_rng(0))
     assert 0 < abs(plan.action[1]) <= 1 and not plan.action[[0, 2, 3, 4]].any()
 
@@ -358,7 +321,7 @@ def test_a_pixel_based_search_reads_no_pose_and_approaches_the_goal_image() -> N
     [(ScriptedExpert(), "image_goal or follow"), (PixelCost(CEM()), "expected image_goal")],
 )
 def test_tasks_that_a_planner_cannot_do_are_refused(planner: Planner, complaint: str) -> None:
-    simulation = simulated(EmptyWorld(), FreeRoam())
+    simulation = simulated(empty_world(), FreeRoam())
     with pytest.raises(ValueError, match=complaint):
         planner.plan(simulation, first(simulation), np.random.default_rng(0))
 
@@ -392,12 +355,3 @@ def test_clips_show_every_frame() -> None:
     assert not np.array_equal(shown[3], shown[20])
     with pytest.raises(ValueError, match="25 frames and 24 poses"):
         next(pages(EpisodeClip(frames, c2w[1:])))
-
-
-def test_the_command_has_help_and_errors_of_one_line() -> None:
-    command = [sys.executable, "-m", "agents.plan"]
-    helped = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
-    assert "planner=cem task=image_goal world=tiny" in helped.stdout
-    wrong = subprocess.run([*command, "planner.elites=77"], capture_output=True, text=True)
-    assert wrong.returncode == 2
-    assert wrong.stderr == "error: elites is 77, expected an integer in [1, 32]\n"

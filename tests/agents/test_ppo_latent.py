@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from toy_world import ToyWorld
 
 from agents import ppo_latent
+from agents.training.learner import RandomPolicy
 from sana_wm_gym.camera import MotionLimits
 from sana_wm_gym.envs import SanaWMVectorEnv
 from sana_wm_gym.envs.tasks import ImageGoal
-from sana_wm_gym.world.world_model import Start, WorldSpec
+from sana_wm_gym.world.world_model import WorldSpec
 
 SPEC = WorldSpec(
     name="toy",
@@ -32,50 +31,10 @@ SPEC = WorldSpec(
 )
 
 
-@dataclass(frozen=True)
-class ToyState:
-    c2w: np.ndarray
-    chunk: int
-
-
-class ToyWorld:
-    """Latents tell the pose outright, so that a policy has nothing to find out but where to go."""
-
-    spec = SPEC
-
-    def sample_start(self, rng, scene=None):
-        return Start(np.zeros((8, 8, 3), np.uint8), SPEC.intrinsics, scene=0)
-
-    def begin(self, start, seed):
-        return ToyState(np.eye(4)[None], 0)
-
-    def advance(self, states: Sequence[ToyState], inputs):
-        return [
-            replace(state, c2w=given.camera.c2w[1:], chunk=state.chunk + 1)
-            for state, given in zip(states, inputs, strict=True)
-        ]
-
-    def decode(self, states, last=False):
-        raise AssertionError("latents are enough: no frame is to be decoded")
-
-    def latents(self, states, last=False):
-        assert last
-        poses = [state.c2w[-1] for state in states]
-        numbers = [np.float32([pose[0, 3], pose[2, 3], pose[0, 2], 1]) for pose in poses]
-        return [np.tile(four[:, None, None], (1, 2, 2)) for four in numbers]
-
-    def anchor_confidence(self, state):
-        return 1.0
-
-    def pack(self, state):
-        return {"c2w": state.c2w, "chunk": np.array(state.chunk)}
-
-    def unpack(self, arrays):
-        return ToyState(arrays["c2w"], int(arrays["chunk"]))
-
-
 def toy_env(rows: int, task="image_goal"):
-    return SanaWMVectorEnv(rows, ToyWorld(), task=task, observation=("latent",), as_torch=True)
+    return SanaWMVectorEnv(
+        rows, ToyWorld(SPEC, decodes=False), task=task, observation=("latent",), as_torch=True
+    )
 
 
 def rollout(values, rewards, terminated, over):
@@ -158,7 +117,7 @@ def test_it_learns_where_latents_tell_the_pose():
     updates = []
     policy = ppo_latent.learn(env, settings, lambda policy, log: updates.append(log.steps))
     assert updates == sorted(set(updates)) and updates[-1] >= 2000
-    random = ppo_latent.RandomPolicy(env.single_action_space, 0)
+    random = RandomPolicy(env.single_action_space, 0)
     by_random, learned, again = (
         ppo_latent.evaluate(env, one, 48).summary()["is_success"]
         for one in (random, policy, policy)
@@ -184,7 +143,7 @@ def small(monkeypatch):
     monkeypatch.setattr(
         ppo_latent,
         "SanaWMVectorEnv",
-        lambda rows, world, **rest: SanaWMVectorEnv(rows, ToyWorld(), **rest),
+        lambda rows, world, **rest: SanaWMVectorEnv(rows, ToyWorld(SPEC, decodes=False), **rest),
     )
     return ["--steps", "60", "--num-envs", "4", "--n-steps", "8", "--episodes", "6"]
 

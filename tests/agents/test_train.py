@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import random
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,18 +24,18 @@ from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.command import CONF, instantiated, run_command
+from agents.evaluate import evaluate
 from agents.extractors import CoarseViews
+from agents.plan import plan
 from agents.train import train
 from agents.training.config import EvaluationConfig, TrainAgentConfig
 from agents.training.learner import RandomPolicy, build_learner, make_env
 from agents.training.learning import learn
 from agents.training.loggers import CsvTable, Tensorboard, Wandb, read_rows
-from agents.training.run_folder import differences
 from sana_wm_gym.envs.tasks import TASKS, ImageGoal, Sparse, ThumbnailGoal
 from sana_wm_gym.video import probe
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
-ROOT = Path(__file__).parents[2]
 WORLD = ProceduralWorld(size=(16, 16), scenes=(8,), start_radius=0.7)
 TASK = ImageGoal(horizon=2, chunks=(1,))
 NETWORK = {
@@ -52,30 +47,15 @@ SMALL = partial(PPO, n_steps=4, batch_size=8, n_epochs=1, policy_kwargs=NETWORK)
 JUDGED = EvaluationConfig(episodes=2, batch_size=2, videos=0)
 QUIET = Console(quiet=True)
 
-CLI = [
-    "world=procedural",
-    "world._target_=sana_wm_gym.world.procedural.procedural_world.ProceduralWorld",
-    "~world.name",
-    "+world.size=[16,16]",
-    "+world.scenes=[8]",
-    "task.horizon=2",
-    "task.chunks=[1]",
-    "num_envs=2",
-    "steps=32",
-    "agent.n_steps=4",
-    "agent.batch_size=8",
-    "agent.n_epochs=1",
-    "agent.policy_kwargs.features_extractor_kwargs.features_dim=8",
-    "eval_episodes=2",
-    "eval_every=100",
-    "evaluation.episodes=2",
-    "evaluation.batch_size=2",
-    "evaluation.videos=0",
-]
-
 
 def config(folder: Path, **changes: Any) -> TrainAgentConfig:
-    values = {"agent": SMALL, "task": TASK, "num_envs": 2, "steps": 32, "evaluation": JUDGED}
+    values: dict[str, Any] = {
+        "agent": SMALL,
+        "task": TASK,
+        "num_envs": 2,
+        "steps": 32,
+        "evaluation": JUDGED,
+    }
     values |= {"eval_episodes": 2, "eval_every": 16, **changes}
     return TrainAgentConfig(WORLD, str(folder), **values)
 
@@ -123,86 +103,6 @@ def test_a_finished_run_is_not_run_again(whole: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
 
 
-class StoppedError(Exception):
-    """Stands in for a signal that ends the process."""
-
-
-@pytest.mark.parametrize("write", [0, 2])
-def test_a_run_stopped_while_it_writes_goes_on_to_the_same_bytes(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: int
-) -> None:
-    calls = iter(range(1000))
-    rename = os.replace
-
-    def stop(source: Any, target: Any) -> None:
-        if next(calls) == write:
-            raise StoppedError
-        rename(source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", _only_folders(stop, rename))
-        with pytest.raises(StoppedError):
-            run(tmp_path)
-    assert len(list((tmp_path / "checkpoints").iterdir())) == min(write, 1)
-    with (tmp_path / "metrics.csv").open("a") as file:
-        file.write("40,1,0.3")  # half a row, as if the disk had the last word
-    assert run(tmp_path) == (whole / "metrics.csv").read_bytes()
-
-
-def _only_folders(stop: Any, rename: Any) -> Any:
-    """`stop` for checkpoints, which are folders; other files are renamed as ever."""
-    return lambda a, b: stop(a, b) if Path(a).is_dir() else rename(a, b)
-
-
-def test_a_killed_process_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    killed, never = tmp_path / "killed", tmp_path / "never"
-    settings = [*CLI, "steps=160"]  # twenty rollouts, so that half-way is far from the end
-    moment = random.randrange(80)
-    command = [sys.executable, "-m", "agents.train", *settings, f"folder={killed}"]
-
-    def reached() -> bool:
-        found = (killed / "checkpoints").glob("step-*")
-        return any(int(path.name.partition("-")[2].partition(".")[0]) >= moment for path in found)
-
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
-        while process.poll() is None and not reached():
-            time.sleep(0.002)
-        time.sleep(random.uniform(0.0, 0.05))
-        assert process.poll() is None, "the run was over before it could be killed"
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
-    assert not (killed / "evaluation.json").exists()
-    for folder in (killed, never):
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            settled = compose("agents", [*settings, f"folder={folder}"])
-            train(instantiated(settled), QUIET, settled)
-    assert (killed / "metrics.csv").read_bytes() == (never / "metrics.csv").read_bytes()
-
-
-def test_a_policy_with_memory_goes_on_to_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("sb3_contrib")
-    from sb3_contrib import RecurrentPPO
-
-    network = {**NETWORK, "lstm_hidden_size": 4}
-    agent = partial(RecurrentPPO, n_steps=3, batch_size=6, n_epochs=1, policy_kwargs=network)
-    expected = run(tmp_path / "whole", agent=agent, steps=18)
-    with monkeypatch.context() as patch:
-
-        def stop(source: Any, target: Any) -> None:
-            if "0000000012" in str(target):
-                raise StoppedError
-            rename(source, target)
-
-        rename = os.replace
-        patch.setattr(os, "replace", _only_folders(stop, rename))
-        with pytest.raises(StoppedError):
-            run(tmp_path / "stopped", agent=agent, steps=18)
-    assert run(tmp_path / "stopped", agent=agent, steps=18) == expected
-
-
 def test_hindsight_needs_goals_that_can_be_swapped(tmp_path: Path) -> None:
     agent = partial(
         SAC,
@@ -233,15 +133,6 @@ def test_folders_do_not_mix_runs(whole: Path) -> None:
     with pytest.raises(ValueError, match='run was "small", now "other"'):
         learn(config(whole), {"run": "other"}, "", QUIET)
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
-
-
-def test_differences_name_what_differs() -> None:
-    same = {"a": 1, "b": {"c": [1, 2]}}
-    assert differences(same, same) == []
-    assert differences(same, {"a": 1, "b": {"c": [1]}, "d": 2}) == [
-        "b.c was [1, 2], now [1]",
-        "d was null, now 2",
-    ]
 
 
 @pytest.mark.parametrize(
@@ -279,24 +170,32 @@ def test_an_observation_without_images_needs_no_other_agent() -> None:
 
 
 @pytest.mark.parametrize(
-    "override",
+    ("command", "override"),
     [
-        "foo=1",
-        "agent=nobody",
-        "world=nowhere",
-        "agent.batch_size=1",
-        "launcher=joblib",
-        "task.near=-1",
+        *(
+            ("agents", wrong)
+            for wrong in ("foo=1", "agent=nobody", "world=nowhere", "task.near=-1")
+        ),
+        ("agents", "+agent.gama=2"),
+        ("agents", "launcher=joblib"),
+        ("evaluate", "episodes=2"),
+        ("evaluate", "checkpoint=nowhere"),
+        ("evaluate", "agent=ppo"),
+        ("plan", "planner.elites=77"),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_status_2(
-    override: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str,
+    override: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     if override.startswith("launcher"):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr(sys, "argv", ["train", override])
+    monkeypatch.setattr(sys, "argv", [command, override])
+    work = {"agents": train, "evaluate": evaluate, "plan": plan}[command]
     with pytest.raises(SystemExit) as stop:
-        run_command("agents", train)
+        run_command(command, work)
     assert stop.value.code == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1
