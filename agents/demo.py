@@ -9,7 +9,7 @@ floor) and the score of a motionless camera.
     python -m agents.demo --world procedural             # the exact renderer in its place
     python -m agents.demo --seed 3 --chunks 40 --out outputs/minute
 
-Writes OUT/rollout.mp4 (every frame, the world's beside the truth), OUT/trajectory.png (the path
+Writes OUT/rollout.mp4 (every frame, next to the ground truth), OUT/trajectory.png (the path
 from above) and OUT/metrics.json.
 """
 

@@ -186,10 +186,10 @@ def draw_curves(runs: Sequence[DreamRun], summary: Mapping[str, Any], path: Path
             rows = read_rows(run.folder / "metrics.csv")
             style: dict[str, dict[str, Any]] = {"is_success": {"lw": 0.6, "alpha": 0.35}}
             style["eval/is_success"] = {"marker": "o", "ms": 3, "label": f"seed {run.seed}"}
-            for name, look in style.items():
+            for name, line in style.items():
                 points = [(r["timesteps"], r[name]) for r in rows if r.get(name) is not None]
                 steps, values = zip(*points, strict=True)
-                axes.plot(steps, [100 * v for v in values], color=f"C{run.seed}", **look)
+                axes.plot(steps, [100 * v for v in values], color=f"C{run.seed}", **line)
         baseline = summary["random"]["worlds"][world]["pooled_success"]["mean"]
         axes.axhline(100 * baseline, color="0.3", ls="--", lw=1, label="random")
         axes.set(xlabel="environment steps", title=f"trained and evaluated in the {NAMES[world]}")

@@ -1,4 +1,4 @@
-"""An episode as a video to look at: what the camera sees, the goal, and the path from above."""
+"""An episode as a video for people: camera view, goal, and path from above."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Planning by branching: what a plan is, how futures are tried, and a planner as an actor.
 
 A world and an episode are values, so a future is tried by playing it from the present episode;
-nothing has to be undone. The futures of a decision share one batch per chunk.
+nothing has to be undone. The futures of a decision form one batch per chunk.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Search:
-    """The loop that the searches share.
+    """The common loop of the searches.
 
     Attributes:
         candidates: Sequences per round, >= 2.

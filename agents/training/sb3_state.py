@@ -91,7 +91,7 @@ def restore_learner(learner: Any, values: Mapping[str, Any], source: Path, devic
         more = values["off_policy"]
         for name, value in more["variables"].items():
             with torch.no_grad():
-                getattr(learner, name).copy_(value)  # in place: its optimiser knows the tensor
+                getattr(learner, name).copy_(value)  # in place: its optimizer holds the tensor
         for name, value in more["counters"].items():
             if value is not None:
                 setattr(learner, name, value)
