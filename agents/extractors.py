@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 
 class _Views(BaseFeaturesExtractor):
-    """Common parts of both extractors: convolutions over images, joined by vectors, and a linear layer.
+    """Convolutions over images, joined by vectors, and a linear layer.
 
     Attributes:
         pictures: Names of the parts that are images.
