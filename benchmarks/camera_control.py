@@ -23,7 +23,8 @@ from sana_wm_gym.evaluation.control.running import run, scoring_identity
 from sana_wm_gym.evaluation.control.worlds import OpenedWorld, open_world, weights_digest
 from sana_wm_gym.files import write_json
 from sana_wm_gym.provenance import provenance
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
+from sana_wm_gym.world.world_model import WorldSpec
 
 _CONF = Path(__file__).parents[1] / "conf/benchmarks"  # no folder there is named as a setting
 _BUILT_SCENES = 10

@@ -72,7 +72,7 @@ def learn(
     finished = folder / "evaluation.json"
     if finished.is_file():
         return Evaluation.of(json.loads(finished.read_text(encoding="utf-8")))
-    run = TrainingRun(config, settings, env, learner, console)
+    run = AgentRunCallback(config, settings, env, learner, console)
     run.train()
     simulation, videos = env.vector_env.simulation, folder / "videos" / "last"
     evaluation = config.evaluation.run(learner, simulation, config.world, videos)
@@ -128,7 +128,7 @@ class Counters:
     evaluated_at: int = -1
 
 
-class TrainingRun(BaseCallback):
+class AgentRunCallback(BaseCallback):
     """Counts episodes at every step; between rollouts logs, evaluates and saves a checkpoint.
 
     Nothing of a rollout is left over there: the last one has been learned from, the next has not

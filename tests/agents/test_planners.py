@@ -51,8 +51,9 @@ from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, Verdict
 from sana_wm_gym.envs.tasks.follow import Follow
 from sana_wm_gym.envs.tasks.task import Setting
 from sana_wm_gym.evaluation.episodes import play_episodes
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS, ProceduralWorld
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
+from sana_wm_gym.world.world_model import WorldSpec
 
 SPEC = WorldSpec(
     name="empty",

@@ -31,10 +31,11 @@ from sana_wm_gym.evaluation.bench.files import Picture
 from sana_wm_gym.evaluation.bench.layout import BenchScene, Split, camera_file, image_file
 from sana_wm_gym.evaluation.bench.write import write_bench
 from sana_wm_gym.evaluation.outside_training import outside_training
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.procedural.appearance import prompt_of
 from sana_wm_gym.world.procedural.renderer import default_intrinsics, render, render_depth
 from sana_wm_gym.world.procedural.scenes import Scene, cast, generate_scene, sample_pose
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
+from sana_wm_gym.world.world_model import WorldSpec
 
 Array = npt.NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from sana_wm_gym.evaluation.control.launchers import launcher_of
 from sana_wm_gym.evaluation.control.score_video import Scoring
 from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.poses.protocol import PoseEstimator
-from sana_wm_gym.world.world_model import CHUNK_FRAMES
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 
 FULL_CHUNKS = (FULL_FRAMES - 1) // CHUNK_FRAMES
 

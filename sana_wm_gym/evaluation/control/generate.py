@@ -16,8 +16,9 @@ from sana_wm_gym.evaluation.bench.layout import BenchScene
 from sana_wm_gym.evaluation.control.meter import Cost, Meter
 from sana_wm_gym.evaluation.control.videos import SAME_RATE
 from sana_wm_gym.video import Frames, VideoError, VideoWriter
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.rollout import rollout
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldModel, as_arrays
+from sana_wm_gym.world.world_model import Start, WorldModel, as_arrays
 
 Array = npt.NDArray[np.float64]
 

@@ -19,9 +19,10 @@ from sana_wm_gym.world.catalogue import (
     load_clip_generator,
     load_world,
 )
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 from sana_wm_gym.world.released.replay import ReplayWorld
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel
+from sana_wm_gym.world.world_model import WorldModel
 
 
 @dataclass(frozen=True)
