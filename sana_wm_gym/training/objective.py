@@ -43,7 +43,7 @@ class ObjectiveConfig:
 
 
 @dataclass(frozen=True)
-class Episode:
+class WalkBatch:
     """A batch of clips that is walked through chunk by chunk.
 
     Attributes:
@@ -103,7 +103,7 @@ class Objective:
     def __call__(
         self,
         model: SanaWM,
-        episode: Episode,
+        episode: WalkBatch,
         index: int,
         state: GeneratorState | None,
         rng: np.random.Generator,

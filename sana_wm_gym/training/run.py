@@ -50,7 +50,7 @@ CODEC, LOCALISER, CHECKPOINT, LOGS = (
 )
 
 
-class Run:
+class TrainingRun:
     """Weights in training and where they are saved.
 
     Attributes:
