@@ -33,7 +33,7 @@ from sana_wm_gym.world.world_model import WorldSpec
 
 
 def spec_of(world: str, size: int | None) -> WorldSpec:
-    """The promise of a world, at a frame size if it leaves a choice.
+    """The spec of a world, at a frame size if it leaves a choice.
 
     Raises:
         ValueError: The world has no frames of this size.
@@ -74,9 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write the bench to")
-    parser.add_argument(
-        "--world", choices=("tiny", "procedural"), default="tiny", help="whose maps (tiny)"
-    )
+    parser.add_argument("--world", default="tiny", help="whose scenes: a world's name (tiny)")
     parser.add_argument("--size", type=int, help="frame height and width in pixels (64)")
     parser.add_argument("--scenes-per-split", type=int, default=10, help="scenes (10)")
     parser.add_argument(

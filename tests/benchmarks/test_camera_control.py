@@ -53,7 +53,9 @@ from sana_wm_gym.evaluation.control.videos import Clip, read_clip
 from sana_wm_gym.poses import OracleEstimator, RotationOnly
 from sana_wm_gym.poses.protocol import EstimatorInfo, PoseEstimate
 from sana_wm_gym.video import VideoError, VideoWriter, write_video
-from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld, generate_scene, render
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
+from sana_wm_gym.world.procedural.renderer import render
+from sana_wm_gym.world.procedural.scenes import generate_scene
 from sana_wm_gym.world.released.replay import Clip as ReplayClip
 from sana_wm_gym.world.released.replay import ReplayWorld
 

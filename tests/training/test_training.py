@@ -44,7 +44,8 @@ from sana_wm_gym.world.learned.sampler import CleanPrediction, self_forcing
 from sana_wm_gym.world.learned.schedule import self_forcing as schedule_of
 from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.procedural.appearance import Surface
-from sana_wm_gym.world.procedural.scenes import COURTYARD, generate_scene
+from sana_wm_gym.world.procedural.courtyard import COURTYARD
+from sana_wm_gym.world.procedural.scenes import generate_scene
 from sana_wm_gym.world.procedural.walks import draw_walk, render_walk
 
 NETWORK = replace(TINY, width=32, depth=3, heads=2, mlp_ratio=1.0)
