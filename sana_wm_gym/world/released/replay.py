@@ -28,7 +28,7 @@ a plan kept in float32 still fits the cameras that an environment integrates in 
 
 
 @dataclass(frozen=True, eq=False)
-class Clip:
+class GeneratedClip:
     """What a generator of whole clips makes.
 
     Attributes:
@@ -50,7 +50,7 @@ class ClipGenerator(Protocol):
         prompt: str,
         *,
         seed: int,
-    ) -> Clip:
+    ) -> GeneratedClip:
         """A clip of one frame per pose, a function of the arguments alone."""
         ...
 
@@ -68,7 +68,7 @@ class ReplayState:
 
     image: npt.NDArray[np.uint8]
     cameras: CameraTrajectory
-    clip: Clip
+    clip: GeneratedClip
     chunk: int
 
 
@@ -194,7 +194,7 @@ class ReplayWorld:
             raise ValueError(f"given a state after {chunk} chunks of {count} planned poses")
         return state
 
-    def _check_clip(self, clip: Clip, count: int) -> None:
+    def _check_clip(self, clip: GeneratedClip, count: int) -> None:
         """Refuse a clip that is not one frame per pose of this world's size; else protect it."""
         spec = self.spec
         frames, latents = (count, spec.height, spec.width, 3), None

@@ -17,7 +17,7 @@ from sana_wm_gym.camera.keys import SANA_WM_2026_06
 from sana_wm_gym.camera.se3 import rotation_y
 from sana_wm_gym.camera.trajectory import CameraTrajectory
 from sana_wm_gym.envs import SanaWMEnv
-from sana_wm_gym.world.released.replay import TOLERANCE, Clip, ReplayState, ReplayWorld
+from sana_wm_gym.world.released.replay import TOLERANCE, GeneratedClip, ReplayState, ReplayWorld
 from sana_wm_gym.world.world_model import Start, WorldSpec
 
 SPEC = WorldSpec(
@@ -44,13 +44,13 @@ class Numbered:
 
     def clip(
         self, image: np.ndarray, trajectory: CameraTrajectory, prompt: str, *, seed: int
-    ) -> Clip:
+    ) -> GeneratedClip:
         self.calls.append((trajectory, prompt, seed))
         count = len(trajectory) - self.lacking
         frames = np.ones((count, *image.shape), np.uint8)
         frames *= np.arange(count, dtype=np.uint8)[:, None, None, None]
         latents = np.ones(((count - 1) // 8 + 1, *SPEC.latent_shape), np.float32)
-        return Clip(frames, latents * np.arange(len(latents))[:, None, None, None])
+        return GeneratedClip(frames, latents * np.arange(len(latents))[:, None, None, None])
 
 
 def plan(chunks: int = 3) -> np.ndarray:
