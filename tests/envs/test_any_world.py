@@ -129,11 +129,11 @@ def test_what_needs_a_camera_refuses_a_world_without_one() -> None:
     [
         (
             ChunkWorld(dtype="float32"),
-            r"'toy-12-camera' makes frames float32 \(6, 8, 3\), expected",
+            r"makes frames float32 \(6, 8, 3\), expected",
         ),
         (
             ChunkWorld(lie=1),
-            r"frames uint8 \(13, 6, 8, 3\), expected uint8 \(12 \(or 1\), 6, 8, 3\)",
+            r"uint8 \(13, 6, 8, 3\), expected uint8 \(12 \(or 1\), 6, 8, 3\)",
         ),
     ],
 )
