@@ -46,7 +46,7 @@ from benchmarks.localiser import (
     pose_table,
     recognition_table,
 )
-from benchmarks.pictures import Strip, write_moving, write_strips
+from sana_wm_gym.evaluation.pictures import Strip, write_moving, write_strips
 from benchmarks.report import progress
 from benchmarks.world_tables import (
     camera_table,

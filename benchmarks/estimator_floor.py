@@ -26,7 +26,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.floor_clips import CLIPS, FPS, MOVING, degrade, place
+from sana_wm_gym.evaluation.floor_clips import CLIPS, FPS, MOVING, degrade, place
 from benchmarks.report import progress
 from sana_wm_gym.files import write_json
 from sana_wm_gym.metrics import (

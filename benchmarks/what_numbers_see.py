@@ -19,7 +19,7 @@ import numpy.typing as npt
 from rich.console import Console
 from scipy.spatial.transform import Rotation
 
-from benchmarks.floor_clips import CLIPS, place
+from sana_wm_gym.evaluation.floor_clips import CLIPS, place
 from benchmarks.report import progress
 from sana_wm_gym.camera.se3 import relative_to_first
 from sana_wm_gym.files import write_json, write_text

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import make_bench
-from benchmarks.outside_training import outside_training
+from sana_wm_gym.evaluation.outside_training import outside_training
 from sana_wm_gym.camera.revisits import find_revisits
 from sana_wm_gym.camera.synthesis import near_points, synthesise
 from sana_wm_gym.camera.templates import HARD, SIMPLE

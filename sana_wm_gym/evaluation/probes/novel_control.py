@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from benchmarks.outside_training import Flag, outside_training
+from sana_wm_gym.evaluation.outside_training import Flag, outside_training
 from sana_wm_gym.camera.controls import Controls, MotionLimits
 from sana_wm_gym.camera.trajectory import rollout
 from sana_wm_gym.evaluation.probes.control import Control, controls, score

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.outside_training import Flag, outside_training
+from sana_wm_gym.evaluation.outside_training import Flag, outside_training
 from sana_wm_gym.camera.controls import Controls, MotionLimits
 from sana_wm_gym.camera.se3 import rotation_y
 from sana_wm_gym.camera.trajectory import rollout
