@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from agents.extractors import StackedViews, is_picture
 from agents.training.config import EvaluationSettings, require_whole
 from agents.training.evaluation import Evaluation, evaluate_policy
-from sana_wm_gym.camera.controls import require
+from sana_wm_gym.checks import require_number
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.dataset import open_dataset
 from sana_wm_gym.files import atomic_path, write_json
@@ -67,8 +67,8 @@ class CloneConfig:
         least = {"epochs": 1, "batch_size": 1, "features": 1, "episodes": 0, "eval_seed": 0}
         for name, low in {**least, "videos": 0, "seed": 0, "threads": 1}.items():
             require_whole(name, getattr(self, name), low)
-        require("learning_rate", self.learning_rate, 0.0, float("inf"), open_below=True)
-        require("held_out", self.held_out, 0.0, 1.0, open_below=True)
+        require_number("learning_rate", self.learning_rate, 0, ends="(]")
+        require_number("held_out", self.held_out, 0, 1, ends="()")
 
 
 class Clone(nn.Module):

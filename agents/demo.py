@@ -182,7 +182,7 @@ def run(world: WorldModel[Any], chunks: int, seed: int, out: Path, console: Cons
         **likeness,
     }
     write_json(out / "metrics.json", metrics)
-    console.print(result.table(), highlight=False, markup=False, soft_wrap=True)
+    console.print(str(result), highlight=False, markup=False, soft_wrap=True)
     for words, values in likeness.items():
         console.print(
             f"{words}: {values[0]:.1f} in chunk 1, {values[-1]:.1f} in chunk {chunks}",

@@ -123,8 +123,8 @@ def play(
         began = time.perf_counter()
         plans.append(planner.plan(simulation, episode, rng, plans[-1] if plans else None))
         seconds += time.perf_counter() - began
-        controls, keys = simulation.decode(episode, plans[-1].action)
-        [episode], [verdict] = simulation.play([episode], [controls], [keys])
+        command = simulation.decode(episode, plans[-1].action)
+        [episode], [verdict] = simulation.play([episode], [command])
         stands.append(episode)
         earned += verdict.reward
         info = dict(verdict.info)
@@ -144,7 +144,7 @@ def film(simulation: Simulation, played: Played) -> Film:
         for chunk, plan in enumerate(played.plans)
     ]
     return Film(
-        frames=np.concatenate([simulation.frames(episode) for episode in played.stands]),
+        frames=np.concatenate(simulation.frames(played.stands)),
         c2w=np.concatenate([episode.c2w for episode in played.stands]),
         captions=captions,
         goal=goal,

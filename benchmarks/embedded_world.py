@@ -82,8 +82,9 @@ from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.training.validation import HeldOutClip, held_out_clips, roll
 from sana_wm_gym.weights.world_file import EMBEDDED, read_world_file
-from sana_wm_gym.world.learned.sana_world import SanaWorld, world_of
+from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import NoiseSchedule, self_forcing
+from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.procedural.appearance import prompt_of
 from sana_wm_gym.world.procedural.scenes import generate_scene
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec

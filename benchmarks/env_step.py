@@ -49,7 +49,8 @@ from sana_wm_gym import ENV_ID
 from sana_wm_gym.files import sha256, write_json
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.weights.world_file import EMBEDDED, read_world_file
-from sana_wm_gym.world.learned.sana_world import SanaWorld, world_of
+from sana_wm_gym.world.learned.sana_world import SanaWorld
+from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel
 
@@ -63,7 +64,7 @@ began = time.perf_counter()
 import gymnasium, torch
 from sana_wm_gym import ENV_ID
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
-from sana_wm_gym.world.learned.sana_world import world_of, read_world_file
+from sana_wm_gym.world.learned.world_files import world_of, read_world_file
 from pathlib import Path
 torch.set_num_threads(1)
 imported = time.perf_counter()

@@ -23,7 +23,7 @@ from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import self_forcing
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS
 from sana_wm_gym.world.procedural.renderer import default_intrinsics
-from sana_wm_gym.world.world_model import WorldModel, WorldSpec
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel, WorldSpec
 
 _NO_END = 10**9
 
@@ -57,6 +57,7 @@ def first_version() -> SanaWorld:
         height=64,
         width=64,
         fps=16.0,
+        frames_per_chunk=CHUNK_FRAMES,
         latent_shape=(48, 8, 8),
         intrinsics=default_intrinsics(64, 64),
         limits=WALK_LIMITS,

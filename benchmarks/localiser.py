@@ -354,8 +354,8 @@ def read_localiser(world: str, scene: int | None) -> tuple[Localiser, int, list[
     file = read_world_file(path)
     if file.localiser is None:
         raise ValueError(f"{path} has no localiser; expected a world that knows one map")
-    number = file.promise["scenes"][0] if scene is None else scene
-    return file.localiser, int(number), list(file.promise["intrinsics"])
+    number = file.metadata["scenes"][0] if scene is None else scene
+    return file.localiser, int(number), list(file.metadata["intrinsics"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from sana_wm_gym.camera.controls import TWIST_NAMES, twist_to_controls
 from sana_wm_gym.camera.trajectory import CameraState, CameraTrajectory, integrate
 from sana_wm_gym.world.learned import sampler, sana_world
 from sana_wm_gym.world.learned.sana_world import SanaWorld
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, ChunkInput, WorldModel
 
 ResultT = TypeVar("ResultT")
 
@@ -103,17 +103,10 @@ class Rollouts:
                 spec.height,
             )
             with self.stepping.running():
-                self.states = self.world.advance(self.states, [path] * len(self.states))
+                self.states = self.world.advance(self.states, [ChunkInput(path)] * len(self.states))
             with self.decoding.running():
-                decode(self.world, self.states)
+                self.world.decode(self.states)
             self.camera, self.chunk = after, self.chunk + 1
-
-
-def decode(world: WorldModel[Any], states: Sequence[Any]) -> npt.NDArray[np.uint8]:
-    """Frames of all states' last chunks [n, 24, H, W, 3], in one batch where the world has one."""
-    if isinstance(world, SanaWorld):
-        return world.decode(states)
-    return np.stack([world.frames(state) for state in states])
 
 
 def state_bytes(world: WorldModel[Any], state: Any) -> int:

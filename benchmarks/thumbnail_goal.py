@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from sana_wm_gym.camera import TWIST_NAMES, Controls, MotionLimits
 from sana_wm_gym.envs import SanaWMEnv
+from sana_wm_gym.envs.actions import Command
 from sana_wm_gym.envs.tasks import ImageGoal
 from sana_wm_gym.envs.tasks.pose_distance import gap
 from sana_wm_gym.envs.tasks.thumbnail_goal import ThumbnailGoal, thumbnail
@@ -41,17 +42,17 @@ def pairs(world: str, starts: int) -> Array:
     for first in range(0, starts, BATCH):
         rngs = [np.random.default_rng(seed) for seed in range(first, min(first + BATCH, starts))]
         episodes = simulation.begin([None] * len(rngs), rngs)
-        walks = [task.walk(rng, limits) for rng in rngs]
+        walks = [task.walk(rng, simulation.world.spec) for rng in rngs]
         ends = []
         for noise in (0.0, *NOISE):
             tries = list(episodes)
             for chunk in range(max(task.chunks)):
                 going = [i for i, walk in enumerate(walks) if chunk < len(walk)]
-                motions = [shaken(walks[i][chunk], noise, rngs[i], limits) for i in going]
+                motions = [Command(shaken(walks[i][chunk], noise, rngs[i], limits)) for i in going]
                 moved = simulation.move([tries[i] for i in going], motions)
                 for i, after in zip(going, moved, strict=True):
                     tries[i] = after
-            seen = [thumbnail(frames[-1]) for frames in simulation.show(tries)]
+            seen = [thumbnail(frame) for frame in simulation.frames(tries, last=True)]
             ends.append([(e.c2w[-1], view) for e, view in zip(tries, seen, strict=True)])
         goals, *attempts = ends
         for attempt in attempts:

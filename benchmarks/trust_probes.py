@@ -42,7 +42,8 @@ from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.weights.world_file import read_world_file
 from sana_wm_gym.world.catalogue import load_world
-from sana_wm_gym.world.learned.sana_world import SanaWorld, world_of
+from sana_wm_gym.world.learned.sana_world import SanaWorld
+from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.world_model import WorldModel
 
 _GATE_WALK = 2000  # number of the held-out walk that gates are watched on

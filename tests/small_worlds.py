@@ -17,8 +17,9 @@ from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
 from sana_wm_gym.training.fit_codec import fit_linear
 from sana_wm_gym.weights.world_file import WorldFile, write_world_file
 from sana_wm_gym.world.learned.captions import SurfaceCaptions
-from sana_wm_gym.world.learned.sana_world import SanaWorld, promise_of
+from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import self_forcing
+from sana_wm_gym.world.learned.world_files import metadata_of
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS
 from sana_wm_gym.world.procedural.renderer import default_intrinsics
 from sana_wm_gym.world.procedural.scenes import COURTYARD, generate_scene
@@ -40,6 +41,7 @@ _SPEC = WorldSpec(
     height=64,
     width=64,
     fps=16.0,
+    frames_per_chunk=24,
     latent_shape=(24, 8, 8),
     intrinsics=default_intrinsics(64, 64),
     limits=WALK_LIMITS,
@@ -87,5 +89,5 @@ def courtyard_world_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _written(world: SanaWorld, path: Path) -> Path:
-    write_world_file(path, WorldFile(world.model, world.codec, promise_of(world), world.localiser))
+    write_world_file(path, WorldFile(world.model, world.codec, metadata_of(world), world.localiser))
     return path

@@ -96,7 +96,7 @@ class LookAlike:
         self, simulation: Simulation, before: Episode, after: Episode
     ) -> tuple[GoalState, Verdict]:
         """Minus the difference of pictures after the step."""
-        [seen] = simulation.look([after], goal_view(simulation))
+        [seen] = simulation.look([after], goal_view(simulation))[0].values()
         gap = seen.astype(np.float64) - before.task.picture
         return before.task, Verdict(-float(np.sqrt(np.mean(gap**2))))
 

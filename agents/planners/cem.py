@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.planners.planner import GROUND, Budget, Plan, Proposal, Returns, search
-from sana_wm_gym.camera.controls import require
+from sana_wm_gym.checks import require_number
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.snapshot import Episode
 
@@ -45,8 +45,8 @@ class CEM:
     def __post_init__(self) -> None:
         if not 1 <= self.elites <= self.budget.candidates:
             raise ValueError(f"given elites={self.elites}, expected 1 to {self.candidates}")
-        require("spread", self.spread, 0.0, float("inf"), open_below=True)
-        require("least_spread", self.least_spread, 0.0, float("inf"))
+        require_number("spread", self.spread, 0, ends="(]")
+        require_number("least_spread", self.least_spread, 0)
 
     @property
     def budget(self) -> Budget:

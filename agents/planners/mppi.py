@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.planners.planner import GROUND, Budget, Plan, Proposal, Returns, search
-from sana_wm_gym.camera.controls import require
+from sana_wm_gym.checks import require_number
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.snapshot import Episode
 
@@ -46,7 +46,7 @@ class MPPI:
     def __post_init__(self) -> None:
         self.budget  # noqa: B018 (checks the settings)
         for name in ("temperature", "spread", "shrink"):
-            require(name, getattr(self, name), 0.0, float("inf"), open_below=True)
+            require_number(name, getattr(self, name), 0, ends="(]")
         if self.shrink > 1:
             raise ValueError(f"given shrink={self.shrink}, expected a number in (0, 1]")
 

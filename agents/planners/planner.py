@@ -13,10 +13,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.camera import TWIST_NAMES, KeyState, twist_to_controls
+from sana_wm_gym.camera import TWIST_NAMES, twist_to_controls
+from sana_wm_gym.envs.actions import Command
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.snapshot import Episode
-from sana_wm_gym.world.world_model import CHUNK_FRAMES
 
 Twists = npt.NDArray[np.float32]
 Returns = npt.NDArray[np.float64]
@@ -102,11 +102,11 @@ def imagine(simulation: Simulation, episode: Episode, twists: npt.ArrayLike) -> 
     for chunk in range(min(array.shape[1], left)):
         if not running:
             break
-        controls = [twist_to_controls(array[i, chunk], limits, CHUNK_FRAMES) for i in running]
-        # A twist sets the velocity outright, so keys held before leave no inertia behind.
-        after, verdicts = simulation.play(
-            list(running.values()), controls, [KeyState()] * len(running)
-        )
+        commands = [
+            Command(twist_to_controls(array[i, chunk], limits, simulation.actions.frames))
+            for i in running
+        ]
+        after, verdicts = simulation.play(list(running.values()), commands)
         steps += len(running)
         for index, verdict in zip(running, verdicts, strict=True):
             returns[index] += verdict.reward

@@ -155,7 +155,7 @@ def _play(
         [seeding.np_random(seed)[0] for seed in seeds],
     )
     for film, episode in zip(films, episodes, strict=False):
-        film.add(simulation.frames(episode))
+        film.add(simulation.frames([episode])[0])
     seen = list(simulation.observe(episodes))
     returns, info = [0.0] * len(seeds), [dict[str, float | bool]() for _ in seeds]
     running, memory = list(range(len(seeds))), None
@@ -166,19 +166,15 @@ def _play(
             _stack(seen), memory, first, deterministic=settings.deterministic
         )
         first = np.zeros(len(seeds), bool)
-        motions = [simulation.decode(episodes[row], actions[row]) for row in running]
-        after, verdicts = simulation.play(
-            [episodes[row] for row in running],
-            [controls for controls, _ in motions],
-            [keys for _, keys in motions],
-        )
+        commands = [simulation.decode(episodes[row], actions[row]) for row in running]
+        after, verdicts = simulation.play([episodes[row] for row in running], commands)
         views = simulation.observe(after)
         for row, episode, verdict, view in zip(running, after, verdicts, views, strict=True):
             episodes[row], seen[row] = episode, view
             returns[row] += verdict.reward
             info[row] = dict(verdict.info)
             if row < len(films):
-                films[row].add(simulation.frames(episode))
+                films[row].add(simulation.frames([episode])[0])
         running = [
             row
             for row in running

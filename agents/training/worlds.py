@@ -20,7 +20,7 @@ def open_world(name: str) -> WorldModel[Any]:
     """
     if name.endswith(".safetensors"):
         from sana_wm_gym.weights.world_file import read_world_file
-        from sana_wm_gym.world.learned.sana_world import world_of
+        from sana_wm_gym.world.learned.world_files import world_of
 
         return world_of(read_world_file(Path(name)))
     return load_world(name)

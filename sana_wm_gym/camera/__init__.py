@@ -1,5 +1,6 @@
 """Cameras: actions to controls, controls to poses, poses to what the generator reads."""
 
+from sana_wm_gym.camera.action_string import parse_action_string, rollout_action_string
 from sana_wm_gym.camera.controls import TWIST_NAMES, Controls, MotionLimits, twist_to_controls
 from sana_wm_gym.camera.image import (
     Crop,
@@ -20,7 +21,6 @@ from sana_wm_gym.camera.keys import (
     Smoothing,
     discrete_to_held,
     keys_to_controls,
-    parse_action_string,
     pressed_to_held,
 )
 from sana_wm_gym.camera.rays import (
@@ -52,7 +52,6 @@ from sana_wm_gym.camera.trajectory import (
     CameraTrajectory,
     integrate,
     rollout,
-    rollout_action_string,
 )
 
 __all__ = [

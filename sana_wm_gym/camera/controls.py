@@ -17,17 +17,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
+from sana_wm_gym.checks import require_integer, require_number
+
 Array = npt.NDArray[np.float64]
 
 TWIST_NAMES = ("yaw", "pitch", "right", "down", "forward")
 """Order of a continuous action."""
-
-
-def require(name: str, value: float, low: float, high: float, *, open_below: bool = False) -> None:
-    """Check low <= value < high, or low < value < high."""
-    if not (low < value < high or (value == low and not open_below)):
-        bracket = "(" if open_below else "["
-        raise ValueError(f"{name} is {value}, expected a finite number in {bracket}{low}, {high})")
 
 
 @dataclass(frozen=True)
@@ -55,8 +50,8 @@ class MotionLimits:
 
     def __post_init__(self) -> None:
         for name in ("forward", "right", "down", "yaw", "pitch"):
-            require(f"MotionLimits.{name}", getattr(self, name), 0.0, math.inf)
-        require("MotionLimits.pitch_limit", self.pitch_limit, 0.0, math.pi / 2)
+            require_number(f"MotionLimits.{name}", getattr(self, name), 0.0)
+        require_number("MotionLimits.pitch_limit", self.pitch_limit, 0, math.pi / 2, ends="[)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,14 +128,9 @@ def twist_to_controls(action: npt.ArrayLike, limits: MotionLimits, frames: int) 
             f"action has shape {twist.shape}, expected {(len(TWIST_NAMES),)} "
             f"for ({', '.join(TWIST_NAMES)})"
         )
-    # Written so that NaN fails too.
-    if not (np.abs(twist) <= 1.0).all():
-        index = int(np.flatnonzero(~(np.abs(twist) <= 1.0))[0])
-        raise ValueError(
-            f"action {TWIST_NAMES[index]} is {twist[index]}, expected a finite value in [-1, 1]"
-        )
-    if frames < 1:
-        raise ValueError(f"frames is {frames}, expected >= 1")
+    for name, value in zip(TWIST_NAMES, twist.tolist(), strict=True):
+        require_number(f"action {name}", value, -1.0, 1.0)
+    require_integer("frames", frames, 1)
     motion = {
         name: np.full(frames, value * getattr(limits, name))
         for name, value in zip(TWIST_NAMES, twist, strict=True)

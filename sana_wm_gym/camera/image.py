@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from sana_wm_gym.camera.trajectory import check_intrinsics
+from sana_wm_gym.checks import require_integer
 
 Array = npt.NDArray[np.float64]
 
@@ -38,8 +39,8 @@ def centre_crop(source: tuple[int, int], target: tuple[int, int]) -> Crop:
 
     Source: the first-frame preparation of SANA-WM's released inference script.
     """
-    if min(*source, *target) < 1:
-        raise ValueError(f"image sizes are {source} and {target}, expected at least 1 x 1")
+    for side in (*source, *target):
+        require_integer("side of an image", side, 1)
     scale = max(t / s for t, s in zip(target, source, strict=True))
     height, width = (max(t, round(s * scale)) for t, s in zip(target, source, strict=True))
     offset = ((height - target[0]) // 2, (width - target[1]) // 2)
@@ -93,8 +94,7 @@ def intrinsics_per_frame(values: npt.ArrayLike, frames: int) -> Array:
         raise ValueError(
             f"intrinsics have shape {np.shape(values)}, expected (4,), (3, 3), (F, 4) or (F, 3, 3)"
         )
-    if frames < 1:
-        raise ValueError(f"frames is {frames}, expected >= 1")
+    require_integer("frames", frames, 1)
     array = np.atleast_2d(array)
     check_intrinsics(array)
     if len(array) >= frames:
@@ -114,8 +114,9 @@ def snap_num_frames(frames: int, stride: int, available: int | None = None) -> i
     Raises:
         ValueError: `stride` or `available` is below 1.
     """
-    if stride < 1 or (available is not None and available < 1):
-        raise ValueError(f"stride is {stride}, available is {available}, expected >= 1")
+    require_integer("stride", stride, 1)
+    if available is not None:
+        require_integer("available", available, 1)
     wanted = max(frames if available is None else min(frames, available), 1)
     shorter = wanted - (wanted - 1) % stride
     longer = shorter + stride

@@ -14,7 +14,8 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.camera.controls import Controls, MotionLimits, require
+from sana_wm_gym.camera.controls import Controls, MotionLimits
+from sana_wm_gym.checks import require_integer, require_number
 
 CONTROL_NAMES = (
     "forward",
@@ -28,10 +29,6 @@ CONTROL_NAMES = (
 )
 """What a key can do. This is also the order of a pressed-keys (multi-binary) action vector."""
 
-MAX_ACTION_FRAMES = 1_000_000
-"""Longest action string, in frames; about 17 hours at 16 fps."""
-
-_NO_KEYS = "none"
 # Below this a target velocity counts as "no key", and the camera coasts (SANA-WM inertia rule).
 _ZERO_TARGET = 1e-12
 
@@ -52,7 +49,7 @@ class Smoothing:
 
     def __post_init__(self) -> None:
         for name in ("attack", "release", "fps"):
-            require(f"Smoothing.{name}", getattr(self, name), 0.0, math.inf, open_below=True)
+            require_number(f"Smoothing.{name}", getattr(self, name), 0.0, ends="()")
 
     def approach(self, velocity: float, target: float) -> float:
         """Velocity one frame later."""
@@ -91,10 +88,9 @@ class KeyMap:
                 f"KeyMap {self.name!r} binds {dict(self.bindings)}, "
                 f"expected one letter for each of {', '.join(CONTROL_NAMES)}"
             )
-        require("KeyMap.translation_speed", self.translation_speed, 0.0, math.inf)
-        require("KeyMap.rotation_speed", self.rotation_speed, 0.0, math.inf)
-        require("KeyMap.pitch_limit", self.pitch_limit, 0.0, math.pi / 2)
-        require("KeyMap.strafe_yaw_coupling", self.strafe_yaw_coupling, 0.0, math.inf)
+        for name in ("translation_speed", "rotation_speed", "strafe_yaw_coupling"):
+            require_number(f"KeyMap.{name}", getattr(self, name), 0.0)
+        require_number("KeyMap.pitch_limit", self.pitch_limit, 0.0, math.pi / 2, ends="[)")
 
     def held(self, letters: Iterable[str]) -> frozenset[str]:
         """Controls held while `letters` are pressed; upper case is accepted, repeats ignored.
@@ -154,23 +150,20 @@ KEY_MAPS: Mapping[str, KeyMap] = MappingProxyType(
 )
 """Profiles by name."""
 
-DISCRETE_ACTIONS: tuple[frozenset[str], ...] = tuple(
-    frozenset(names.split())
-    for names in (
-        "",
-        "forward",
-        "back",
-        "yaw_left",
-        "yaw_right",
-        "forward yaw_left",
-        "forward yaw_right",
-        "strafe_left",
-        "strafe_right",
-        "forward strafe_left",
-        "forward strafe_right",
-        "pitch_up",
-        "pitch_down",
-    )
+DISCRETE_ACTIONS: tuple[frozenset[str], ...] = (
+    frozenset(),
+    frozenset({"forward"}),
+    frozenset({"back"}),
+    frozenset({"yaw_left"}),
+    frozenset({"yaw_right"}),
+    frozenset({"forward", "yaw_left"}),
+    frozenset({"forward", "yaw_right"}),
+    frozenset({"strafe_left"}),
+    frozenset({"strafe_right"}),
+    frozenset({"forward", "strafe_left"}),
+    frozenset({"forward", "strafe_right"}),
+    frozenset({"pitch_up"}),
+    frozenset({"pitch_down"}),
 )
 """Held controls of each discrete action; index 0 is no key. The same for every key map."""
 
@@ -192,53 +185,6 @@ class KeyState:
     yaw: float = 0.0
     pitch: float = 0.0
     held: frozenset[str] = frozenset()
-
-
-def parse_action_string(text: str, key_map: KeyMap) -> list[frozenset[str]]:
-    """Held controls of every frame of an action string such as "w-80,dw-40,none-8".
-
-    Segments `<letters>-<frames>` are separated by commas (the full-width comma too), white space
-    is ignored, letters may be upper case and repeat, and `none` stands for no key (as does
-    nothing at all: "-4").
-
-    Returns:
-        One set of control names per video frame.
-
-    Raises:
-        ValueError: The string does not follow the grammar; names the segment and the character.
-
-    Source: the action grammar of SANA-WM's released inference script.
-    """
-    kept = [(c, at) for at, c in enumerate(text.replace("，", ",")) if not c.isspace()]
-    if not kept:
-        raise ValueError(
-            f"action string {text!r} is empty, expected '<keys>-<frames>,...' such as 'w-24'"
-        )
-    frames: list[frozenset[str]] = []
-    start = 0
-    for number, segment in enumerate("".join(c for c, _ in kept).split(","), start=1):
-        at = kept[min(start, len(kept) - 1)][1]
-        where = f"action string segment {number} ({segment!r}, at character {at})"
-        letters, hyphen, count = segment.rpartition("-")
-        if not hyphen:
-            raise ValueError(f"{where} has no hyphen, expected '<keys>-<frames>' such as 'w-24'")
-        if not (count.isascii() and count.isdigit() and count.strip("0")):
-            raise ValueError(f"{where} has frame count {count!r}, expected a positive integer")
-        if len(count.lstrip("0")) > 9 or len(frames) + int(count) > MAX_ACTION_FRAMES:
-            raise ValueError(
-                f"{where} makes the string longer than {MAX_ACTION_FRAMES} frames, expected fewer"
-            )
-        if letters.lower() == _NO_KEYS:
-            letters = ""
-        for offset, letter in enumerate(letters):
-            if letter.lower() not in key_map.bindings:
-                raise ValueError(
-                    f"{where} has unknown key {letter!r} at character {kept[start + offset][1]}, "
-                    f"expected letters of {key_map.letters!r} or {_NO_KEYS!r}"
-                )
-        frames += [key_map.held(letters)] * int(count)
-        start += len(segment) + 1
-    return frames
 
 
 def pressed_to_held(pressed: npt.ArrayLike) -> frozenset[str]:
@@ -263,14 +209,9 @@ def discrete_to_held(index: int | np.integer) -> frozenset[str]:
     Raises:
         ValueError: `index` is not an integer in [0, len(DISCRETE_ACTIONS)).
     """
-    array = np.asarray(index)
-    in_range = array.shape == () and array.dtype.kind in "iu" and 0 <= array < len(DISCRETE_ACTIONS)
-    if not in_range:
-        raise ValueError(
-            f"discrete action is {index!r}, "
-            f"expected an integer from 0 to {len(DISCRETE_ACTIONS) - 1}"
-        )
-    return DISCRETE_ACTIONS[int(array)]
+    if isinstance(index, np.ndarray) and index.shape == ():
+        index = index.item()
+    return DISCRETE_ACTIONS[require_integer("discrete action", index, 0, len(DISCRETE_ACTIONS) - 1)]
 
 
 def keys_to_controls(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from sana_wm_gym.camera.se3 import geodesic_angle
 from sana_wm_gym.camera.trajectory import check_rigid
+from sana_wm_gym.checks import require_number
 
 Array = npt.NDArray[np.float64]
 
@@ -60,10 +60,7 @@ def find_revisits(c2w: Array, fps: float) -> tuple[RevisitPair, ...]:
     Source: SANA-WM-Bench's evaluation pairs (arXiv 2605.15178); gap, spacing and quality are
         this project's, where the paper is silent.
     """
-    if c2w.ndim != 3 or c2w.shape[1:] != (4, 4):
-        raise ValueError(f"c2w has shape {c2w.shape}, expected (n, 4, 4)")
-    if not (math.isfinite(fps) and fps > 0):
-        raise ValueError(f"fps is {fps}, expected a finite number above 0")
+    require_number("fps", fps, 0, ends="()")
     check_rigid(c2w, "c2w")
     a, b, distance, angle = _candidates(c2w, fps)
     quality = distance / MAX_DISTANCE_M + angle / MAX_ANGLE_DEG

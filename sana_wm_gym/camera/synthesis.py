@@ -29,6 +29,7 @@ from sana_wm_gym.camera.splines import (
     resample,
     squad,
 )
+from sana_wm_gym.checks import require_integer, require_number
 
 Array = npt.NDArray[np.float64]
 Collides: TypeAlias = Callable[[Array], npt.NDArray[np.bool_]]
@@ -95,8 +96,7 @@ class Template:
     waypoints: tuple[Waypoint, ...]
 
     def __post_init__(self) -> None:
-        if len(self.waypoints) < 2:
-            raise ValueError(f"{self.name} has {len(self.waypoints)} waypoints, expected >= 2")
+        require_integer(f"number of waypoints of {self.name}", len(self.waypoints), 2)
         first = self.waypoints[0]
         if first != Waypoint((0.0, 0.0, 0.0), 0.0, 0.0, 0.0):
             raise ValueError(f"{self.name} starts with {first}, expected the origin at time 0")
@@ -205,7 +205,10 @@ def synthesise(
     Source: the trajectory synthesis of SANA-WM-Bench (arXiv 2605.15178), whose text leaves open
         knots, smoothing weights, retry factor and what "travel" means; here it is the extent.
     """
-    _check(frames, fps, median_depth)
+    require_integer("frames", frames, 2)
+    require_number("fps", fps, 0, ends="()")
+    if median_depth is not None:
+        require_number("median_depth in metres", median_depth, 0, ends="()")
     centres, targets = _even_pace(template, frames)
     centres = laplacian_smooth(centres)
     rotations = limit_turn(targets, math.radians(MAX_TURN / fps))
@@ -268,15 +271,6 @@ def _fitting_scale(centres: Array, fps: float, median_depth: float | None) -> fl
     if median_depth is not None:
         limits.append((DEPTH_SHARE * median_depth, extent))
     return min([1.0, *(limit / value for limit, value in limits if value > 0)])
-
-
-def _check(frames: int, fps: float, median_depth: float | None) -> None:
-    if frames < 2:
-        raise ValueError(f"frames is {frames}, expected >= 2")
-    if not (math.isfinite(fps) and fps > 0):
-        raise ValueError(f"fps is {fps}, expected a finite number above 0")
-    if median_depth is not None and not (math.isfinite(median_depth) and median_depth > 0):
-        raise ValueError(f"median_depth is {median_depth}, expected finite metres above 0")
 
 
 def near_points(points: npt.ArrayLike, margin: float = MARGIN) -> Collides:

@@ -9,7 +9,7 @@ names follow its figures, the shapes are this project's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import cos, pi, sin
 from typing import Literal, NamedTuple
 
@@ -18,6 +18,7 @@ from sana_wm_gym.camera.synthesis import Template, Waypoint
 SECONDS = 60.0
 """Length of every template."""
 
+Split = Literal["simple", "hard"]
 Path = Callable[[float], tuple[float, float, float]]
 
 
@@ -65,8 +66,12 @@ def _along(path: Path, count: int, follow: float, pitch: Sequence[float] = ()) -
     return legs
 
 
-def _template(name: str, split: Literal["simple", "hard"], legs: Sequence[_Leg]) -> Template:
-    """Give each waypoint its time: turns take theirs, straight distance shares the rest."""
+def _templates(split: Split, paths: Mapping[str, Sequence[_Leg]]) -> tuple[Template, ...]:
+    return tuple(Template(name, split, _timed(legs)) for name, legs in paths.items())
+
+
+def _timed(legs: Sequence[_Leg]) -> tuple[Waypoint, ...]:
+    """Give each waypoint its time: turns take theirs, straight distance gets the rest."""
     places = [legs[0].place or (0.0, 0.0, 0.0)]
     for leg in legs[1:]:
         places.append(leg.place or places[-1])
@@ -78,7 +83,7 @@ def _template(name: str, split: Literal["simple", "hard"], legs: Sequence[_Leg])
         position = (round(x, 4) + 0.0, round(-up, 4) + 0.0, round(z, 4) + 0.0)  # no minus zero
         angles = (round(leg.yaw, 2) + 0.0, round(leg.pitch, 2) + 0.0)
         waypoints.append(Waypoint(position, *angles, round(time, 3), leg.place is None))
-    return Template(name, split, tuple(waypoints))
+    return tuple(waypoints)
 
 
 def _orbit(radius: float, degrees: float, up: float = 0.0) -> _Leg:
@@ -95,67 +100,37 @@ def _eight(t: float, width: float, depth: float) -> tuple[float, float]:
 
 _BEND = _along(lambda t: (0.9 * t * t, 0.0, 3.0 * t), 7, 0.9)
 
-SIMPLE: tuple[Template, ...] = (
-    _template(
-        "s_curve",
-        "simple",
-        _along(lambda t: (0.9 * sin(2 * pi * t) * sin(pi * t), 0.0, 5.0 * t), 13, 0.8),
-    ),
-    _template(
-        "orbit",
-        "simple",
-        [_orbit(2.0, 20 * k) for k in (0, 1, 2, 3, 2, 1, 0, -1, -2, -3, -2, -1, 0)],
-    ),
-    _template("backtrack", "simple", _BEND + _BEND[-2::-1]),
-    _template(
-        "l_return",
-        "simple",
-        [_go(0, z) for z in (0.0, 0.85, 1.7, 2.5)]
+SIMPLE = _templates(
+    "simple",
+    {
+        "s_curve": _along(lambda t: (0.9 * sin(2 * pi * t) * sin(pi * t), 0.0, 5.0 * t), 13, 0.8),
+        "orbit": [_orbit(2.0, 20 * k) for k in (0, 1, 2, 3, 2, 1, 0, -1, -2, -3, -2, -1, 0)],
+        "backtrack": _BEND + _BEND[-2::-1],
+        "l_return": [_go(0, z) for z in (0.0, 0.85, 1.7, 2.5)]
         + [_turn(12, 90)]
         + [_go(x, 2.5, 90) for x in (0.8, 1.6, 2.4, 1.6, 0.8, 0.0)]
         + [_turn(12, 0)]
         + [_go(0, z) for z in (1.7, 0.85, 0.0)],
-    ),
-    _template(
-        "figure_eight",
-        "simple",
-        _along(lambda t: (_eight(t, 1.2, 0.8)[0], 0.0, _eight(t, 1.2, 0.8)[1]), 13, 0.3),
-    ),
-    _template(
-        "room_loop",
-        "simple",
-        [_go(1.3 - 1.3 * cos(k * pi / 6), 1.7 * sin(k * pi / 6), 30 * k) for k in range(13)],
-    ),
-    _template(
-        "room_lookaround",
-        "simple",
-        [_go(0, 0), _go(0, 0.5), _go(0, 1.0)]
+        "figure_eight": _along(
+            lambda t: (_eight(t, 1.2, 0.8)[0], 0.0, _eight(t, 1.2, 0.8)[1]), 13, 0.3
+        ),
+        "room_loop": [
+            _go(1.3 - 1.3 * cos(k * pi / 6), 1.7 * sin(k * pi / 6), 30 * k) for k in range(13)
+        ],
+        "room_lookaround": [_go(0, 0), _go(0, 0.5), _go(0, 1.0)]
         + [_turn(8, yaw) for yaw in (-60, 0, 60, 0)]
         + [_go(0.5, 0.9, 10), _go(0.8, 0.5, 20), _go(0.6, 0.1, 15), _go(0.2, -0.1, 5), _go(0, 0)],
-    ),
-    _template(
-        "side_detour",
-        "simple",
-        _along(lambda t: (1.0 * sin(pi * t) ** 2, 0.0, 4.5 * t), 12, 0.7),
-    ),
-    _template(
-        "arc",
-        "simple",
-        _along(lambda t: (3 - 3 * cos(1.4 * t), 0.0, 3 * sin(1.4 * t)), 11, 1.0),
-    ),
-    _template(
-        "out_and_back",
-        "simple",
-        [_go(0, 0.6 * k) for k in (0, 1, 2, 3, 4, 5, 6, 5, 4, 3, 2, 1, 0)],
-    ),
+        "side_detour": _along(lambda t: (1.0 * sin(pi * t) ** 2, 0.0, 4.5 * t), 12, 0.7),
+        "arc": _along(lambda t: (3 - 3 * cos(1.4 * t), 0.0, 3 * sin(1.4 * t)), 11, 1.0),
+        "out_and_back": [_go(0, 0.6 * k) for k in (0, 1, 2, 3, 4, 5, 6, 5, 4, 3, 2, 1, 0)],
+    },
 )
 """Planar, level, moderate turns."""
 
-HARD: tuple[Template, ...] = (
-    _template(
-        "staircase",
-        "hard",
-        [
+HARD = _templates(
+    "hard",
+    {
+        "staircase": [
             _go(0, 0),
             _fly(0, 0.0, 0.5, 0, 10),
             _fly(0, 0.25, 0.75, 0, 20),
@@ -169,11 +144,7 @@ HARD: tuple[Template, ...] = (
             _fly(1.5, 1.0, 2.0, 90, -5),
             _turn(10, 150, -30),
         ],
-    ),
-    _template(
-        "whip_pan",
-        "hard",
-        [
+        "whip_pan": [
             _go(0, 0),
             _go(0.1, 0.5),
             _turn(2, 80, 10),
@@ -187,11 +158,7 @@ HARD: tuple[Template, ...] = (
             _turn(2, 70, -25),
             _fly(0, 0.0, 3.3, 70, -25),
         ],
-    ),
-    _template(
-        "elevator",
-        "hard",
-        [
+        "elevator": [
             _go(0, 0),
             _fly(0.05, 0.35, 0.05, 15, -10),
             _fly(0.1, 0.7, 0.05, 30, -20),
@@ -205,11 +172,7 @@ HARD: tuple[Template, ...] = (
             _fly(-0.05, -0.25, 0, 20, 15),
             _go(0, 0),
         ],
-    ),
-    _template(
-        "spiral",
-        "hard",
-        _along(
+        "spiral": _along(
             lambda t: (
                 0.8 - (0.8 + 0.4 * t) * cos(3 * pi * t),
                 0.9 * t,
@@ -219,11 +182,7 @@ HARD: tuple[Template, ...] = (
             1.0,
             [28 * sin(2 * pi * k / 14) for k in range(15)],
         ),
-    ),
-    _template(
-        "crane",
-        "hard",
-        [
+        "crane": [
             _go(0, 0),
             _fly(0, 0.4, -0.1, 0, -10),
             _fly(0, 0.8, -0.3, 0, -22),
@@ -238,11 +197,7 @@ HARD: tuple[Template, ...] = (
             _fly(0.1, -0.1, 0.1, -5, 5),
             _go(0, 0),
         ],
-    ),
-    _template(
-        "double_loop",
-        "hard",
-        [
+        "double_loop": [
             _fly(
                 1 - cos(4 * pi * t),
                 0.4 * sin(pi * t) ** 2,
@@ -252,16 +207,8 @@ HARD: tuple[Template, ...] = (
             )
             for t in (k / 14 for k in range(15))
         ],
-    ),
-    _template(
-        "hard_orbit",
-        "hard",
-        [_orbit(1.6, 540 * k / 14, 0.9 * sin(4 * pi * k / 14)) for k in range(15)],
-    ),
-    _template(
-        "zigzag",
-        "hard",
-        [
+        "hard_orbit": [_orbit(1.6, 540 * k / 14, 0.9 * sin(4 * pi * k / 14)) for k in range(15)],
+        "zigzag": [
             _go(0, 0),
             _fly(0.35, 0.1, 0.25, 20, -10),
             _fly(0.7, 0.25, 0.5, 40, -25),
@@ -276,26 +223,18 @@ HARD: tuple[Template, ...] = (
             _fly(0.35, 0.1, 2.75, 10, -10),
             _go(0, 3.0),
         ],
-    ),
-    _template(
-        "pitch_sweep",
-        "hard",
-        [
+        "pitch_sweep": [
             _fly(0.04 * out * out, 0.08 * out, 0.35 * out, 4 * out, pitch)
             for out, pitch in zip(
                 (0, 1, 2, 3, 4, 5, 6, 5, 4, 3, 2, 1, 0), (0, 35, 0, -35) * 3 + (0,), strict=True
             )
         ],
-    ),
-    _template(
-        "crossing_eight",
-        "hard",
-        _along(
+        "crossing_eight": _along(
             lambda t: (_eight(t, 1.3, 0.8)[0], 0.5 * sin(2 * pi * t), _eight(t, 1.3, 0.8)[1]),
             13,
             0.5,
             [-30 * sin(2 * pi * k / 12) for k in range(13)],
         ),
-    ),
+    },
 )
 """Height changes, steep pitch, fast pans, repeated loops."""

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.camera.controls import Controls
-from sana_wm_gym.camera.keys import KeyMap, KeyState, keys_to_controls, parse_action_string
 from sana_wm_gym.camera.se3 import rotation_x, rotation_y, rotation_z
+from sana_wm_gym.checks import require_integer, require_number
 
 Array = npt.NDArray[np.float64]
 
@@ -41,14 +41,11 @@ class CameraState:
 
     def __post_init__(self) -> None:
         c2w = np.array(self.c2w, dtype=np.float64)
-        if c2w.shape != (4, 4):
-            raise ValueError(f"CameraState.c2w has shape {c2w.shape}, expected (4, 4)")
         check_rigid(c2w[None], "CameraState.c2w")
         c2w.setflags(write=False)
         object.__setattr__(self, "c2w", c2w)
         for name in ("pitch", "roll"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"CameraState.{name} is {getattr(self, name)}, expected finite")
+            require_number(f"CameraState.{name}", getattr(self, name))
 
 
 def integrate(
@@ -95,16 +92,6 @@ def rollout(controls: Controls, pitch_limit: float = PITCH_LIMIT) -> Array:
     return np.concatenate([np.eye(4)[None], poses])
 
 
-def rollout_action_string(text: str, key_map: KeyMap) -> Array:
-    """Poses [n + 1, 4, 4] of an action string of n frames, under a key map's letters and speeds.
-
-    Raises:
-        ValueError: The string does not follow the grammar.
-    """
-    controls, _ = keys_to_controls(parse_action_string(text, key_map), key_map, KeyState())
-    return rollout(controls, key_map.pitch_limit)
-
-
 def _horizontal(direction: Array) -> Array:
     flat = direction * np.array([1.0, 0.0, 1.0])
     norm = float(np.linalg.norm(flat))
@@ -136,9 +123,8 @@ class CameraTrajectory:
 
     def __post_init__(self) -> None:
         c2w = np.array(self.c2w, dtype=np.float64)
-        if c2w.ndim != 3 or c2w.shape[1:] != (4, 4) or len(c2w) == 0:
-            raise ValueError(f"c2w has shape {c2w.shape}, expected (n, 4, 4) with n >= 1")
         check_rigid(c2w, "c2w")
+        require_integer("number of poses", len(c2w), 1)
         intrinsics = np.array(self.intrinsics, dtype=np.float64)
         if intrinsics.shape == (4,):
             intrinsics = np.tile(intrinsics, (len(c2w), 1))
@@ -147,8 +133,8 @@ class CameraTrajectory:
                 f"intrinsics have shape {intrinsics.shape}, expected ({len(c2w)}, 4) or (4,)"
             )
         check_intrinsics(intrinsics)
-        if self.width < 1 or self.height < 1:
-            raise ValueError(f"image size is {self.width} x {self.height}, expected positive")
+        for side in ("width", "height"):
+            require_integer(side, getattr(self, side), 1)
         for name, values in (("c2w", c2w), ("intrinsics", intrinsics)):
             values.setflags(write=False)
             object.__setattr__(self, name, values)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
-from sana_wm_gym.camera.controls import TWIST_NAMES, Controls, MotionLimits, twist_to_controls
+from sana_wm_gym.camera.action_string import parse_action_string
+from sana_wm_gym.camera.controls import TWIST_NAMES, Controls, twist_to_controls
 from sana_wm_gym.camera.keys import (
     CONTROL_NAMES,
     DISCRETE_ACTIONS,
@@ -18,99 +19,127 @@ from sana_wm_gym.camera.keys import (
     KeyState,
     discrete_to_held,
     keys_to_controls,
-    parse_action_string,
     pressed_to_held,
 )
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, LATENTS_PER_CHUNK
+from sana_wm_gym.checks import require_choice, require_integer
+from sana_wm_gym.world.world_model import WorldSpec
 
 PLANAR = ("yaw", "right", "forward")
 """The twist's parts that a "planar" action sets, in its order: a camera on a cart."""
 
 _PLANAR = [TWIST_NAMES.index(name) for name in PLANAR]
 
-Decoder = Callable[[Any, int, KeyState], tuple[Controls, KeyState]]
-"""(one action, frames it is held for, key state) -> motion and the next key state."""
+
+@dataclass(frozen=True, eq=False)
+class Command:
+    """What an agent commands for one chunk.
+
+    Attributes:
+        controls: Camera motion of each frame.
+        held: Controls held as keys in each frame; () where the action is no key's.
+        keys: Inertia of the keys afterwards; at rest where the action is no key's.
+    """
+
+    controls: Controls
+    held: tuple[frozenset[str], ...] = ()
+    keys: KeyState = field(default=KeyState())
+
+
+Decoder = Callable[[Any, int, KeyState], Command]
+"""(one action, frames it is held for, key state) -> command of these frames."""
 
 
 @dataclass(frozen=True)
 class ActionView:
-    """How actions of one kind move the camera.
+    """How actions of one kind command a world.
 
     Attributes:
         space: Gymnasium space of one step's action.
-        parts: Actions per chunk, 1 or 3; each is held for 24 / parts frames.
-        decode: Motion of one such action.
+        frames: Frames of a chunk.
+        parts: Actions per chunk; each is held for frames / parts frames.
+        decode: Command of one such action.
         key_map: Letters and speeds of keys.
         pitch_limit: Bound on the accumulated pitch, radians.
     """
 
     space: spaces.Space[Any]
+    frames: int
     parts: int
     decode: Decoder
     key_map: KeyMap
     pitch_limit: float
 
-    def chunk(self, action: Any, keys: KeyState) -> tuple[Controls, KeyState]:
-        """Motion over one chunk of 24 frames, and the key state after it.
+    def chunk(self, action: Any, keys: KeyState) -> Command:
+        """Command of one chunk.
 
         Raises:
             ValueError: The action has the wrong shape, is not finite or is out of range.
         """
         if self.parts == 1:
-            return self.decode(action, CHUNK_FRAMES, keys)
+            return self.decode(action, self.frames, keys)
         actions = np.asarray(action)
         if actions.shape != self.space.shape:
             raise ValueError(
                 f"action has shape {actions.shape}, expected {self.space.shape}: "
-                f"one row for each of the chunk's {self.parts} latent frames"
+                f"one row for each of the chunk's {self.parts} parts"
             )
-        motion = []
+        motion: list[Controls] = []
+        held: tuple[frozenset[str], ...] = ()
         for row in actions:
-            controls, keys = self.decode(row, CHUNK_FRAMES // self.parts, keys)
-            motion.append(controls)
-        return Controls.concatenate(motion), keys
+            part = self.decode(row, self.frames // self.parts, keys)
+            motion, held, keys = [*motion, part.controls], held + part.held, part.keys
+        return Command(Controls.concatenate(motion), held, keys)
 
-    def text(self, text: str, keys: KeyState) -> tuple[Controls, KeyState]:
-        """Motion of an action string of exactly 24 frames, and the key state after it.
+    def text(self, text: str, keys: KeyState) -> Command:
+        """Command of an action string of exactly one chunk's frames.
 
         Raises:
             ValueError: The string has an error (it says where) or another number of frames.
         """
         held = parse_action_string(text, self.key_map)
-        if len(held) != CHUNK_FRAMES:
+        if len(held) != self.frames:
             raise ValueError(
-                f"action string {text!r} is {len(held)} frames long, expected {CHUNK_FRAMES}"
+                f"action string {text!r} is {len(held)} frames long, expected {self.frames}"
             )
-        return keys_to_controls(held, self.key_map, keys)
+        return _pressed(held, self.key_map, keys)
 
 
-def action_view(mode: str, parts: int, key_map: str, limits: MotionLimits) -> ActionView:
+def _pressed(held: Sequence[frozenset[str]], key_map: KeyMap, keys: KeyState) -> Command:
+    controls, after = keys_to_controls(held, key_map, keys)
+    return Command(controls, tuple(held), after)
+
+
+def action_view(mode: str, parts: int, key_map: str, spec: WorldSpec) -> ActionView:
     """The view for an environment's constructor arguments.
 
     Args:
-        mode: "continuous", "planar", "discrete" or "keys".
-        parts: Actions per chunk, 1 or 3.
+        mode: "continuous", "planar", "discrete" or "keys"; only the last two command a world
+            without camera.
+        parts: Actions per chunk; divides its frames.
         key_map: Name of a key map profile.
-        limits: Motion per frame that full deflection of a continuous action maps to.
+        spec: Of the world; full deflection of a continuous action maps to its limits.
 
     Raises:
-        ValueError: A name is unknown, or `parts` is neither 1 nor 3.
+        ValueError: A name is unknown, `parts` does not divide a chunk, or actions of this kind
+            cannot drive the world.
     """
-    if key_map not in KEY_MAPS:
-        raise ValueError(f"unknown key map {key_map!r}, expected one of {', '.join(KEY_MAPS)}")
-    if parts not in (1, LATENTS_PER_CHUNK):
-        raise ValueError(f"actions_per_chunk is {parts}, expected 1 or {LATENTS_PER_CHUNK}")
-    profile = KEY_MAPS[key_map]
+    require_choice("key_map", key_map, KEY_MAPS)
+    require_integer("actions_per_chunk", parts, 1)
+    if spec.frames_per_chunk % parts:
+        raise ValueError(
+            f"actions_per_chunk is {parts}, expected a divisor of {spec.frames_per_chunk}"
+        )
+    profile, limits = KEY_MAPS[key_map], spec.limits
     pitch_limit = min(limits.pitch_limit, profile.pitch_limit)
 
-    def hold(held: frozenset[str], frames: int, keys: KeyState) -> tuple[Controls, KeyState]:
-        return keys_to_controls([held] * frames, profile, keys)
+    def hold(held: frozenset[str], frames: int, keys: KeyState) -> Command:
+        return _pressed([held] * frames, profile, keys)
 
-    def twist(action: Any, frames: int, keys: KeyState) -> tuple[Controls, KeyState]:
+    def twist(action: Any, frames: int, keys: KeyState) -> Command:
         # A twist sets the velocity outright, so no inertia of earlier keys outlives it.
-        return twist_to_controls(action, limits, frames), KeyState()
+        return Command(twist_to_controls(action, limits, frames))
 
-    def planar(action: Any, frames: int, keys: KeyState) -> tuple[Controls, KeyState]:
+    def planar(action: Any, frames: int, keys: KeyState) -> Command:
         part = np.asarray(action)
         if part.shape != (len(PLANAR),):
             raise ValueError(f"action has shape {part.shape}, expected ({len(PLANAR)},): {PLANAR}")
@@ -118,10 +147,10 @@ def action_view(mode: str, parts: int, key_map: str, limits: MotionLimits) -> Ac
         whole[_PLANAR] = part
         return twist(whole, frames, keys)
 
-    def index(action: Any, frames: int, keys: KeyState) -> tuple[Controls, KeyState]:
+    def index(action: Any, frames: int, keys: KeyState) -> Command:
         return hold(discrete_to_held(action), frames, keys)
 
-    def pressed(action: Any, frames: int, keys: KeyState) -> tuple[Controls, KeyState]:
+    def pressed(action: Any, frames: int, keys: KeyState) -> Command:
         return hold(pressed_to_held(action), frames, keys)
 
     lead = () if parts == 1 else (parts,)
@@ -136,7 +165,8 @@ def action_view(mode: str, parts: int, key_map: str, limits: MotionLimits) -> Ac
         ),
         "keys": (spaces.MultiBinary([*lead, len(CONTROL_NAMES)]), pressed),
     }
-    if mode not in kinds:
-        raise ValueError(f"unknown action_mode {mode!r}, expected one of {', '.join(kinds)}")
+    require_choice("action_mode", mode, kinds)
+    if mode not in ("discrete", "keys"):
+        spec.require_camera(f"action_mode {mode!r}")
     space, decode = kinds[mode]
-    return ActionView(space, parts, decode, profile, pitch_limit)
+    return ActionView(space, spec.frames_per_chunk, parts, decode, profile, pitch_limit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
+from sana_wm_gym.world.world_model import WorldSpec
 
 POSE_BOUND = 1000.0
 """Metres from the first frame at which a `pose` observation is clipped."""
@@ -22,8 +22,6 @@ LATENT_BOUND = 100.0
 
 Array = npt.NDArray[Any]
 Observation = Array | dict[str, Array]
-Frames = npt.NDArray[np.uint8]
-Latents = Callable[[], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -66,34 +64,26 @@ class ObservationView:
         [kind], [box] = self.kinds.values(), self.boxes.values()
         return ObservationView({name: kind}, {name: box}, self.size)
 
-    def observe(
-        self, frames: Frames | None, latents: Latents, c2w: npt.NDArray[np.float64]
-    ) -> Observation:
-        """An element of `space`; see `parts`."""
-        parts = self.parts(frames, latents, c2w)
-        return parts[self.names[0]] if len(parts) == 1 else parts
-
-    def parts(
-        self, frames: Frames | None, latents: Latents, c2w: npt.NDArray[np.float64]
-    ) -> dict[str, Array]:
-        """New arrays by name; asks only for what is part of them.
+    def parts(self, clip: Any, last: Any, latent: Any, c2w: Array) -> dict[str, Any]:
+        """An element of `space` as parts by name. Read only: they may be views of what is given.
 
         Args:
-            frames: The last chunk's, uint8 [24 or 1, H, W, 3]; None where none are shown.
-            latents: Gives its latent frames, float32 [3 or 1, c, h, w].
+            clip: Frames of the last chunk, uint8 [n or 1, H, W, 3], an array or a tensor; None
+                where no part shows them.
+            last: Last frame, uint8 [H, W, 3], likewise.
+            latent: Last latent frame, float32 [c, h, w], likewise.
             c2w: Camera of the last frame, [4, 4].
         """
-        parts: dict[str, Array] = {}
+        parts: dict[str, Any] = {}
         for name, kind in self.kinds.items():
             if kind == "frame":
-                assert frames is not None, "there are frames where they are shown"
-                parts[name] = _resized(frames[-1], self.size)
+                parts[name] = _resized(last, self.size)
             elif kind == "frames":
-                assert frames is not None, "there are frames where they are shown"
+                count = self.boxes[name].shape[0]  # type: ignore[index]
                 # Before the first chunk only one frame exists; it stands for the whole clip.
-                parts[name] = np.repeat(frames, CHUNK_FRAMES // len(frames), axis=0)
+                parts[name] = clip if len(clip) == count else clip[[0] * count]
             elif kind == "latent":
-                parts[name] = np.clip(latents()[-1].ravel(), -LATENT_BOUND, LATENT_BOUND)
+                parts[name] = latent.reshape(-1).clip(-LATENT_BOUND, LATENT_BOUND)
             else:
                 parts[name] = pose_part(c2w)
         return parts
@@ -129,9 +119,10 @@ def observation_view(
     low, high = _pose_bounds()
     known: dict[str, spaces.Space[Any]] = {
         "frame": spaces.Box(0, 255, (height, width, 3), np.uint8),
-        "frames": spaces.Box(0, 255, (CHUNK_FRAMES, spec.height, spec.width, 3), np.uint8),
-        "pose": spaces.Box(low, high, (12,), np.float32),
+        "frames": spaces.Box(0, 255, (spec.frames_per_chunk, *spec.size, 3), np.uint8),
     }
+    if spec.has_camera:
+        known["pose"] = spaces.Box(low, high, (12,), np.float32)
     if spec.latent_shape is not None:
         # Flat, as a vector for a policy: three axes would be taken for an image.
         cells = math.prod(spec.latent_shape)
@@ -151,7 +142,12 @@ def _pose_bounds() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     return np.tile(-row, 3), np.tile(row, 3)
 
 
-def _resized(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> Array:
+def _resized(image: Any, size: tuple[int, int]) -> Any:
     if image.shape[:2] == size:
-        return image.copy()
-    return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA))
+        return image
+    if isinstance(image, np.ndarray):
+        return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA))
+    # Imported here, so that environments of worlds without tensors do without torch.
+    from sana_wm_gym.world.tensors import resized
+
+    return resized(image, size)

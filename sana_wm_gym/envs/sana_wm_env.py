@@ -14,13 +14,14 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.utils import seeding
 
 from sana_wm_gym.camera.controls import Controls
-from sana_wm_gym.camera.keys import SANA_WM_2026_06, KeyState
+from sana_wm_gym.camera.keys import SANA_WM_2026_06
+from sana_wm_gym.envs.actions import Command
 from sana_wm_gym.envs.observations import Observation
-from sana_wm_gym.envs.simulation import Info, info_of, simulation_of
+from sana_wm_gym.envs.simulation import Info, simulation_of
 from sana_wm_gym.envs.snapshot import Episode, Snapshot, generator, identity
 from sana_wm_gym.envs.start import Lens, Picture
 from sana_wm_gym.envs.tasks.task import Relabels, Task
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel, WorldSpec
+from sana_wm_gym.world.world_model import WorldModel, WorldSpec
 
 METADATA: Mapping[str, Any] = MappingProxyType(
     {"render_modes": ["rgb_array", "rgb_array_list"], "render_fps": 16.0}
@@ -163,9 +164,9 @@ class SanaWMEnv(gym.Env[Any, Any]):
             else seeding.np_random(seed)
         )
         [episode] = self.simulation.begin([options], [rng])
-        [observation] = self.simulation.observe([episode])
+        observation = self._observe(episode)
         self._episode, self._np_random, self._np_random_seed = episode, rng, given
-        return observation, info_of(episode)
+        return observation, self.simulation.info(episode)
 
     def step(self, action: Any) -> Transition:
         """Move the camera for one chunk.
@@ -175,8 +176,7 @@ class SanaWMEnv(gym.Env[Any, Any]):
             ResetNeeded: There is no running rollout, or it has ended.
         """
         episode = self._running()
-        controls, keys = self.simulation.decode(episode, action)
-        return self._play(episode, controls, keys)
+        return self._play(episode, self.simulation.decode(episode, action))
 
     def step_string(self, text: str) -> Transition:
         """`step` with an action string of 24 frames, such as "w-12,dw-12", in any action mode.
@@ -186,8 +186,7 @@ class SanaWMEnv(gym.Env[Any, Any]):
             ResetNeeded: There is no running rollout, or it has ended.
         """
         episode = self._running()
-        controls, keys = self.simulation.actions.text(text, episode.keys)
-        return self._play(episode, controls, keys)
+        return self._play(episode, self.simulation.actions.text(text, episode.keys))
 
     def step_controls(self, controls: Controls) -> Transition:
         """`step` with the motion of each of the 24 frames, in any action mode.
@@ -197,16 +196,15 @@ class SanaWMEnv(gym.Env[Any, Any]):
             ResetNeeded: There is no running rollout, or it has ended.
         """
         episode = self._running()
-        if len(controls) != CHUNK_FRAMES:
-            raise ValueError(f"controls have {len(controls)} frames, expected {CHUNK_FRAMES}")
-        return self._play(episode, controls, KeyState())
+        self.world.spec.require_camera("step_controls")
+        return self._play(episode, Command(controls))
 
-    def _play(self, episode: Episode, controls: Controls, keys: KeyState) -> Transition:
-        [after], [verdict] = self.simulation.play([episode], [controls], [keys])
-        [observation] = self.simulation.observe([after])
+    def _play(self, episode: Episode, command: Command) -> Transition:
+        [after], [verdict] = self.simulation.play([episode], [command])
+        observation = self._observe(after)
         self._episode = after
         truncated = after.chunk >= self.horizon
-        info = info_of(after, verdict)
+        info = self.simulation.info(after, verdict)
         return observation, float(verdict.reward), bool(verdict.terminated), truncated, info
 
     @property
@@ -227,8 +225,8 @@ class SanaWMEnv(gym.Env[Any, Any]):
             gym.logger.warn("render() needs render_mode='rgb_array' or 'rgb_array_list'")
             return None
         if self.render_mode == "rgb_array":
-            return self.simulation.last_frames([episode])[0].copy()
-        return list(self.simulation.frames(episode).copy())
+            return self.simulation.frames([episode], last=True)[0].copy()
+        return list(self.simulation.frames([episode])[0].copy())
 
     def close(self) -> None:
         """Forget the rollout. The world stays loaded for other environments."""
@@ -252,10 +250,10 @@ class SanaWMEnv(gym.Env[Any, Any]):
         """
         self._require_open()
         snapshot.check_fits(self.world.spec, self.task)
-        [observation] = self.simulation.observe([snapshot.episode])
+        observation = self._observe(snapshot.episode)
         self.np_random = generator(snapshot.rng)
         self._episode = snapshot.episode
-        return observation, info_of(snapshot.episode)
+        return observation, self.simulation.info(snapshot.episode)
 
     def branch(self, n: int) -> list[SanaWMEnv]:
         """`n` independent environments that stand where this one stands and share its world.
@@ -276,6 +274,13 @@ class SanaWMEnv(gym.Env[Any, Any]):
             env.observation_space = copy.deepcopy(self.observation_space)
             env.restore(here)
         return branches
+
+    def _observe(self, episode: Episode) -> Observation:
+        """New arrays: whoever gets them may write in them."""
+        [seen] = self.simulation.observe([episode])
+        if isinstance(seen, dict):
+            return {name: part.copy() for name, part in seen.items()}
+        return seen.copy()
 
     def _require_open(self) -> None:
         if self._closed:
@@ -316,4 +321,4 @@ def check_render_mode(render_mode: str | None) -> None:
 def render_fps(spec: WorldSpec, render_mode: str | None) -> float:
     """Frames per second at which what `render` returns shows a chunk in its own time."""
     # Recorders that keep one frame per step see one frame per chunk in "rgb_array" mode.
-    return spec.fps / CHUNK_FRAMES if render_mode == "rgb_array" else spec.fps
+    return spec.fps / spec.frames_per_chunk if render_mode == "rgb_array" else spec.fps

@@ -1,6 +1,6 @@
 """Episodes of a task in a world, any number at once. What both kinds of environment are made of.
 
-    begin ──> Episode ──decode──> Controls ──play──> Episode, Verdict ──observe──> observation
+    begin ──> Episode ──decode──> Command ──play──> Episode, Verdict ──observe──> observation
 
 A simulation holds settings alone and episodes are values, so whoever has an episode may try
 futures from it (`play`, `move`) without disturbing anybody.
@@ -9,36 +9,28 @@ futures from it (`play`, `move`) without disturbing anybody.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from sana_wm_gym.camera.controls import Controls
 from sana_wm_gym.camera.keys import KeyState
 from sana_wm_gym.camera.trajectory import CameraState, CameraTrajectory, integrate
-from sana_wm_gym.envs.actions import ActionView, action_view
+from sana_wm_gym.envs.actions import ActionView, Command, action_view
+from sana_wm_gym.envs.frame_cache import FrameCache
 from sana_wm_gym.envs.observations import Observation, ObservationView, observation_view
-from sana_wm_gym.envs.snapshot import Episode, Shown
+from sana_wm_gym.envs.snapshot import Episode
 from sana_wm_gym.envs.start import Lens, Picture, default_options, start_choice, with_defaults
 from sana_wm_gym.envs.tasks import load_task
 from sana_wm_gym.envs.tasks.task import RenamesView, Task, Verdict
 from sana_wm_gym.world.catalogue import load_world
-from sana_wm_gym.world.world_model import (
-    CHUNK_FRAMES,
-    ShowsLast,
-    ShowsTogether,
-    WorldModel,
-    anchor_confidence,
-)
+from sana_wm_gym.world.world_model import ChunkInput, WorldModel, as_arrays
 
 Info = dict[str, Any]
 Frames = npt.NDArray[np.uint8]
 Options = Mapping[str, Any]
-PictureT = TypeVar("PictureT")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +45,7 @@ class Simulation:
         horizon: Chunks after which an episode is truncated.
         defaults: Reset options, where a reset leaves them open.
         observation_space: Of one environment: the view's, with the task's parts in a flat `Dict`.
+        cache: Decoded frames.
     """
 
     world: WorldModel[Any]
@@ -62,6 +55,10 @@ class Simulation:
     horizon: int
     defaults: Options
     observation_space: spaces.Space[Any]
+    cache: FrameCache = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cache", FrameCache.of(self.world))
 
     def begin(
         self, options: Sequence[Options | None], rngs: Sequence[np.random.Generator]
@@ -87,7 +84,7 @@ class Simulation:
                     intrinsics=start.intrinsics,
                     intrinsics_from=start.intrinsics_from,
                     prompt=start.prompt,
-                    anchor_confidence=anchor_confidence(self.world, state),
+                    anchor_confidence=self.world.anchor_confidence(state),
                     c2w=np.eye(4)[None],
                     chunk=0,
                 )
@@ -95,8 +92,8 @@ class Simulation:
         states = self.task.begin(self, episodes, rngs) if episodes else []
         return [replace(e, task=state) for e, state in zip(episodes, states, strict=True)]
 
-    def decode(self, episode: Episode, action: Any) -> tuple[Controls, KeyState]:
-        """The motion an action stands for in an episode, and the key state after it.
+    def decode(self, episode: Episode, action: Any) -> Command:
+        """What an action commands in an episode.
 
         Raises:
             ValueError: The action is not in the action space.
@@ -104,30 +101,26 @@ class Simulation:
         return self.actions.chunk(action, episode.keys)
 
     def play(
-        self,
-        episodes: Sequence[Episode],
-        controls: Sequence[Controls],
-        keys: Sequence[KeyState] | None = None,
+        self, episodes: Sequence[Episode], commands: Sequence[Command]
     ) -> tuple[list[Episode], list[Verdict]]:
         """One step of each episode, all in one batch: the task disturbs, the world moves, the task
         judges.
 
         Args:
             episodes: Possibly at different chunks, and any of them several times.
-            controls: 24 frames of commanded motion per episode.
-            keys: Key states after the step; at rest where they are left out.
+            commands: One per episode.
 
         Returns:
             The episodes one chunk on, and what the task says of each step.
 
         Raises:
-            ValueError: There is not one motion of 24 frames per episode.
+            ValueError: There is not one command of a chunk's frames per episode.
         """
-        moves = [
-            self.task.disturb(episode.task, episode.chunk, motion)
-            for episode, motion in zip(episodes, controls, strict=True)
+        disturbed = [
+            replace(command, controls=self.task.disturb(e.task, e.chunk, command.controls))
+            for e, command in zip(episodes, commands, strict=True)
         ]
-        moved = self.move(episodes, moves, keys)
+        moved = self.move(episodes, disturbed)
         after, verdicts = [], []
         for before, now in zip(episodes, moved, strict=True):
             state, verdict = self.task.judge(self, before, now)
@@ -135,130 +128,115 @@ class Simulation:
             verdicts.append(verdict)
         return after, verdicts
 
-    def move(
-        self,
-        episodes: Sequence[Episode],
-        controls: Sequence[Controls],
-        keys: Sequence[KeyState] | None = None,
-    ) -> list[Episode]:
+    def move(self, episodes: Sequence[Episode], commands: Sequence[Command]) -> list[Episode]:
         """As `play`, past the task: its state is carried along, undisturbed and not judged.
 
         Raises:
-            ValueError: There is not one motion of 24 frames per episode.
+            ValueError: There is not one command of a chunk's frames per episode.
         """
         spec = self.world.spec
-        keys = [KeyState()] * len(episodes) if keys is None else keys
-        if not len(episodes) == len(controls) == len(keys):
+        if len(episodes) != len(commands):
             raise ValueError(
-                f"given {len(episodes)} episodes, {len(controls)} motions and {len(keys)} key "
-                "states, expected one motion and one key state per episode"
+                f"given {len(episodes)} episodes and {len(commands)} commands, expected one each"
             )
-        for motion in controls:
-            if len(motion) != CHUNK_FRAMES:
-                raise ValueError(f"controls have {len(motion)} frames, expected {CHUNK_FRAMES}")
+        for command in commands:
+            if len(command.controls) != spec.frames_per_chunk:
+                raise ValueError(
+                    f"controls have {len(command.controls)} frames, "
+                    f"expected {spec.frames_per_chunk}"
+                )
         if not episodes:
             return []
-        poses, cameras, paths = [], [], []
-        for episode, motion in zip(episodes, controls, strict=True):
-            c2w, camera = integrate(episode.camera, motion, self.actions.pitch_limit)
-            path = np.concatenate([episode.c2w[-1:], c2w])
-            intrinsics = np.array(episode.intrinsics)
+        poses, cameras, inputs = [], [], []
+        for episode, command in zip(episodes, commands, strict=True):
+            c2w, camera = integrate(episode.camera, command.controls, self.actions.pitch_limit)
             poses.append(c2w)
             cameras.append(camera)
-            paths.append(CameraTrajectory(path, intrinsics, spec.width, spec.height))
-        worlds = self.world.advance([episode.world for episode in episodes], paths)
+            inputs.append(self._input(episode, command, c2w))
+        worlds = self.world.advance([episode.world for episode in episodes], inputs)
         return [
-            Episode(
+            replace(
+                before,
                 world=world,
                 camera=camera,
-                keys=key,
-                intrinsics=before.intrinsics,
-                intrinsics_from=before.intrinsics_from,
-                prompt=before.prompt,
-                anchor_confidence=before.anchor_confidence,
+                keys=command.keys,
                 c2w=c2w,
                 chunk=before.chunk + 1,
-                task=before.task,
-                over=before.over,
             )
-            for before, world, camera, key, c2w in zip(
-                episodes, worlds, cameras, keys, poses, strict=True
+            for before, world, camera, command, c2w in zip(
+                episodes, worlds, cameras, commands, poses, strict=True
             )
         ]
 
-    def frames(self, episode: Episode) -> Frames:
-        """Frames of the last chunk, uint8 [24, H, W, 3]; [1, H, W, 3] before any. Read only."""
-        return self.show([episode])[0]
+    def _input(
+        self, episode: Episode, command: Command, c2w: npt.NDArray[np.float64]
+    ) -> ChunkInput:
+        spec, camera = self.world.spec, None
+        if spec.has_camera:
+            path = np.concatenate([episode.c2w[-1:], c2w])
+            camera = CameraTrajectory(path, np.array(episode.intrinsics), spec.width, spec.height)
+        keys: tuple[frozenset[str], ...] = ()
+        if "keys" in spec.driven_by:
+            keys = command.held or (frozenset(),) * spec.frames_per_chunk
+        return ChunkInput(camera, keys)
 
-    def show(self, episodes: Sequence[Episode]) -> list[Frames]:
-        """`frames` of several episodes, decoded in one batch and each of them only once."""
+    def frames(self, episodes: Sequence[Episode], last: bool = False) -> list[Frames]:
+        """Frames of each episode's last chunk, uint8 [n, H, W, 3], [1, ...] before any; with
+        `last` the last one, [H, W, 3]. Decoded in one batch, each only once. Read only."""
+        return as_arrays(self.cache.decode([episode.world for episode in episodes], last))
 
-        def make(states: list[Any]) -> list[Frames]:
-            if isinstance(self.world, ShowsTogether):
-                return self.world.show(states)
-            return [self.world.frames(state) for state in states]
+    def look(
+        self,
+        episodes: Sequence[Episode],
+        view: ObservationView,
+        convert: Callable[[list[Any]], list[Any]] = as_arrays,
+    ) -> list[dict[str, Any]]:
+        """The world's parts of a view of each episode; only those are computed. Read only.
 
-        return shown_once(episodes, lambda e: e.shown.of(e.world), make, Shown.keep)
-
-    def last_frames(self, episodes: Sequence[Episode]) -> list[Frames]:
-        """The last of each episode's `frames`, uint8 [H, W, 3], read only. Made in one batch, and
-        where the world makes it for less, without the others."""
-        if not isinstance(self.world, ShowsLast):
-            return [frames[-1] for frames in self.show(episodes)]
-        return shown_once(
-            episodes, lambda e: e.shown.last_of(e.world), self.world.last_frames, Shown.keep_last
-        )
-
-    def look(self, episodes: Sequence[Episode], view: ObservationView) -> list[Any]:
-        """Each episode through a view; only what is part of that is computed."""
-        shown: Sequence[Frames | None] = [None] * len(episodes)
+        Args:
+            episodes: Any number.
+            view: What to look at.
+            convert: Turns what the world gives into what is wanted.
+        """
+        states: list[Any] = [episode.world for episode in episodes]
+        nothing: list[Any] = [None] * len(states)
+        clips, lasts, latents = nothing, nothing, nothing
         if view.shows("frames"):
-            shown = self.show(episodes)
+            clips = convert(self.cache.decode(states))
+            lasts = [clip[-1] for clip in clips]
         elif view.shows("frame"):
-            shown = [frame[None] for frame in self.last_frames(episodes)]
+            lasts = convert(self.cache.decode(states, last=True))
+        if view.shows("latent"):
+            latents = convert(self.world.latents(states, last=True))
         return [
-            view.observe(frames, partial(self.world.latents, episode.world), episode.c2w[-1])
-            for frames, episode in zip(shown, episodes, strict=True)
+            view.parts(clip, last, latent, episode.c2w[-1])
+            for clip, last, latent, episode in zip(clips, lasts, latents, episodes, strict=True)
         ]
 
     def observe(self, episodes: Sequence[Episode]) -> list[Observation]:
-        """What the agent sees in each episode: the world through the view, and the task's parts."""
+        """What the agent sees in each episode: the world through the view, and the task's parts.
+        Read only."""
         seen = self.look(episodes, self.view)
         if not isinstance(self.observation_space, spaces.Dict):
-            return seen
-        whole: list[Observation] = []
-        for episode, parts in zip(episodes, seen, strict=True):
-            named = parts if isinstance(parts, dict) else {self.view.names[0]: parts}
-            # The task may show the same array again; whoever gets an observation may write in it.
-            added = {n: part.copy() for n, part in self.task.observe(episode.task).items()}
-            whole.append({**named, **added})
-        return whole
+            return [next(iter(parts.values())) for parts in seen]
+        return [
+            {**parts, **self.task.observe(episode.task)}
+            for parts, episode in zip(seen, episodes, strict=True)
+        ]
 
-
-def shown_once(
-    episodes: Sequence[Episode],
-    known: Callable[[Episode], PictureT | None],
-    make: Callable[[list[Any]], Sequence[PictureT]],
-    keep: Callable[[Shown, Any, PictureT], None],
-) -> list[PictureT]:
-    """A picture of each episode, from its memo or made: in one batch, and of each world state once.
-
-    Args:
-        episodes: Several may share a world state.
-        known: What the memo has; None where it has nothing.
-        make: Pictures of world states.
-        keep: Puts a picture of a world state into a memo.
-    """
-    pictures = {id(episode.world): known(episode) for episode in episodes}
-    hidden = {id(e.world): e.world for e in episodes if pictures[id(e.world)] is None}
-    pictures |= zip(hidden, make(list(hidden.values())) if hidden else (), strict=True)
-    shown = []
-    for episode in episodes:
-        picture = pictures[id(episode.world)]
-        assert picture is not None, "it is known or made"
-        keep(episode.shown, episode.world, picture)
-        shown.append(picture)
-    return shown
+    def info(self, episode: Episode, verdict: Verdict | None = None) -> Info:
+        """`info` of an environment that stands at `episode`: new values, without a clock."""
+        camera = {
+            "c2w": episode.c2w.copy(),
+            "intrinsics": np.array(episode.intrinsics, dtype=np.float64),
+            "intrinsics_from": episode.intrinsics_from,
+        }
+        return {
+            **(camera if self.world.spec.has_camera else {}),
+            "chunk_index": episode.chunk,
+            "anchor_confidence": episode.anchor_confidence,
+            **({} if verdict is None else verdict.info),
+        }
 
 
 def simulation_of(
@@ -290,7 +268,7 @@ def simulation_of(
     simulation = Simulation(
         world=world,
         task=task,
-        actions=action_view(action_mode, actions_per_chunk, key_map, spec.limits),
+        actions=action_view(action_mode, actions_per_chunk, key_map, spec),
         view=view,
         horizon=horizon,
         defaults=default_options(image, intrinsics, prompt, spec),
@@ -306,18 +284,6 @@ def simulation_of(
     if not added:
         return simulation
     return replace(simulation, observation_space=spaces.Dict({**view.boxes, **added}))
-
-
-def info_of(episode: Episode, verdict: Verdict | None = None) -> Info:
-    """`info` of an environment that stands at `episode`: new values, without a clock."""
-    return {
-        "c2w": episode.c2w.copy(),
-        "intrinsics": np.array(episode.intrinsics, dtype=np.float64),
-        "intrinsics_from": episode.intrinsics_from,
-        "chunk_index": episode.chunk,
-        "anchor_confidence": episode.anchor_confidence,
-        **({} if verdict is None else verdict.info),
-    }
 
 
 def checked_horizon(horizon: Any) -> int:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,62 +19,12 @@ from sana_wm_gym.camera.keys import KeyState
 from sana_wm_gym.camera.trajectory import CameraState
 from sana_wm_gym.envs.tasks.task import FreeRoam, Task
 from sana_wm_gym.files import atomic_path
-from sana_wm_gym.world.world_model import WorldModel, WorldSpec, anchor_confidence
+from sana_wm_gym.world.world_model import WorldModel, WorldSpec
 
-FORMAT = "sana_wm_gym/snapshot/3"
+FORMAT = "sana_wm_gym/snapshot/4"
 _WORLD, _TASK = "world.", "task."
 _NO_TASK = FreeRoam()
 Arrays = dict[str, npt.NDArray[Any]]
-
-
-@dataclass(eq=False)
-class Shown:
-    """Frames of the last chunk, once somebody has asked for them. A memo, no state: it can be
-    lost or shared without changing what anybody sees.
-
-    Attributes:
-        world: The world state that is shown.
-        frames: All of its frames, where they are known.
-        last: Its last frame, where that is known.
-        tensor: All of its frames, or the last alone, as a tensor on the world's device, where
-            they were asked for as tensors; `TensorView` takes care of it.
-    """
-
-    world: Any = None
-    frames: npt.NDArray[np.uint8] | None = None
-    last: npt.NDArray[np.uint8] | None = None
-    tensor: Any = None
-
-    def of(self, world: Any) -> npt.NDArray[np.uint8] | None:
-        """Frames of this world state, or None where they are not known."""
-        return self.frames if self.world is world else None
-
-    def last_of(self, world: Any) -> npt.NDArray[np.uint8] | None:
-        """Last frame of this world state, or None where it is not known."""
-        return self.last if self.world is world else None
-
-    def tensor_of(self, world: Any) -> Any:
-        """Frames of this world state as a tensor, or None where they are not known as one."""
-        return self.tensor if self.world is world else None
-
-    def keep(self, world: Any, frames: npt.NDArray[np.uint8]) -> None:
-        """Remember the frames of a world state, instead of those of another."""
-        self._turn_to(world)
-        self.frames, self.last = frames, frames[-1]
-
-    def keep_last(self, world: Any, last: npt.NDArray[np.uint8]) -> None:
-        """Remember the last frame of a world state, instead of those of another."""
-        self._turn_to(world)
-        self.last = last
-
-    def keep_tensor(self, world: Any, tensor: Any) -> None:
-        """Remember the frames of a world state as a tensor, instead of those of another."""
-        self._turn_to(world)
-        self.tensor = tensor
-
-    def _turn_to(self, world: Any) -> None:
-        if self.world is not world:
-            self.world, self.frames, self.last, self.tensor = world, None, None, None
 
 
 @dataclass(frozen=True)
@@ -86,7 +36,8 @@ class Episode:
         camera: Integrator state: pose relative to the first frame, accumulated angles.
         keys: Inertia of keys.
         intrinsics: (fx, fy, cx, cy) in pixels of the world's frames.
-        c2w: Commanded poses of the last chunk, float64 [24, 4, 4]; [1, 4, 4] before any.
+        c2w: Commanded poses of the last chunk, float64 [n, 4, 4]; [1, 4, 4] before any.
+            In a world without camera, what the key map makes of the keys.
         chunk: Chunks generated so far.
         task: The task's own state.
         over: The task has ended the episode.
@@ -94,7 +45,6 @@ class Episode:
         prompt: Scene text the episode was begun with.
         anchor_confidence: Probability in [0, 1] that the first frame shows a place the world
             knows; 1.0 for worlds that do not localise.
-        shown: The last chunk's frames, if they are decoded; `Simulation.show` takes care of it.
     """
 
     world: Any
@@ -108,7 +58,6 @@ class Episode:
     intrinsics_from: str = "given"
     prompt: str = ""
     anchor_confidence: float = 1.0
-    shown: Shown = field(default_factory=Shown, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -120,8 +69,8 @@ class Snapshot:
     Attributes:
         episode: Where the rollout stands.
         rng: State of `env.np_random`, which draws the starts and noise of later resets.
-        made_in: Name, frame size and latent shape of the world and name of the task, as JSON
-            values.
+        made_in: Name, frame size, frames per chunk and latent shape of the world and name of the
+            task, as JSON values.
     """
 
     episode: Episode
@@ -132,7 +81,7 @@ class Snapshot:
         """Raise if the snapshot was made in another world or task.
 
         Raises:
-            ValueError: The world's name, frame size or latent shape differ, or the task's name.
+            ValueError: The world's name, sizes or latent shape differ, or the task's name.
         """
         expected = identity(spec, task)
         if dict(self.made_in) != expected:
@@ -149,9 +98,11 @@ class Snapshot:
             task: The task it was made in, as `env.unwrapped.task`.
 
         Raises:
-            ValueError: `world` is another world, or `task` another task.
+            ValueError: `world` is another world or cannot pack its states, or `task` is another.
         """
         self.check_fits(world.spec, task)
+        if not world.spec.snapshots:
+            raise ValueError(f"states of world {world.spec.name!r} cannot be written to a file")
         episode = self.episode
         packed = {_WORLD + name: np.asarray(a) for name, a in world.pack(episode.world).items()}
         packed |= {_TASK + name: np.asarray(a) for name, a in task.pack(episode.task).items()}
@@ -221,7 +172,7 @@ class Snapshot:
         episode = replace(
             snapshot.episode,
             world=state,
-            anchor_confidence=anchor_confidence(world, state),
+            anchor_confidence=world.anchor_confidence(state),
             task=task.unpack(_under(_TASK, packed)),
         )
         return replace(snapshot, episode=episode)
@@ -232,6 +183,7 @@ def identity(spec: WorldSpec, task: Task = _NO_TASK) -> dict[str, Any]:
     return {
         "name": spec.name,
         "frame": [spec.height, spec.width],
+        "frames_per_chunk": spec.frames_per_chunk,
         "latent": None if spec.latent_shape is None else list(spec.latent_shape),
         "task": task.name,
     }

@@ -17,15 +17,15 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
-from sana_wm_gym.camera.controls import Controls
-from sana_wm_gym.camera.keys import SANA_WM_2026_06, KeyState
+from sana_wm_gym.camera.keys import SANA_WM_2026_06
+from sana_wm_gym.envs.actions import Command
 from sana_wm_gym.envs.observations import Observation
 from sana_wm_gym.envs.sana_wm_env import METADATA, check_render_mode, ending_of, render_fps
-from sana_wm_gym.envs.simulation import Info, Simulation, checked_horizon, info_of, simulation_of
+from sana_wm_gym.envs.simulation import Info, Simulation, checked_horizon, simulation_of
 from sana_wm_gym.envs.snapshot import Episode, Snapshot, generator, identity
 from sana_wm_gym.envs.start import Lens, Picture
 from sana_wm_gym.envs.tasks.task import Task
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel
+from sana_wm_gym.world.world_model import WorldModel
 
 if TYPE_CHECKING:
     from sana_wm_gym.envs.tensor_view import TensorView
@@ -184,7 +184,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         self._episodes, self._random = episodes, random
         infos: Info = {}
         for row in rows:
-            infos = self._add_info(infos, info_of(episodes[row]), row)
+            infos = self._add_info(infos, simulation.info(episodes[row]), row)
         return observations, infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Info]:
@@ -206,11 +206,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             raise ResetNeeded(f"the rollout in row {row} {ended[row]}, expected reset() first")
         playing = [row for row, ending in enumerate(ended) if not ending]
         moves = [self._decode(before[row], given[row], row) for row in playing]
-        played, verdicts = self.simulation.play(
-            [before[row] for row in playing],
-            [controls for controls, _ in moves],
-            [keys for _, keys in moves],
-        )
+        played, verdicts = self.simulation.play([before[row] for row in playing], moves)
         rewards = np.zeros(self.num_envs)
         terminations = np.zeros(self.num_envs, dtype=np.bool_)
         truncations = np.zeros(self.num_envs, dtype=np.bool_)
@@ -219,7 +215,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             rewards[row] = verdict.reward
             terminations[row] = verdict.terminated
             truncations[row] = episode.chunk >= self.horizons[row]
-            infos_of[row] = info_of(episode, verdict)
+            infos_of[row] = self.simulation.info(episode, verdict)
         episodes = _placed(before, playing, played)
         finals: list[Episode] = []
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
@@ -241,7 +237,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             last = {"final_obs": view.alone(final), "final_info": infos_of[row]}
             infos = self._add_info(infos, last, row)
         for row, episode in zip(over, begun, strict=True):
-            infos_of[row] = _spread(info_of(episode))
+            infos_of[row] = self._spread(simulation.info(episode))
         for row in range(self.num_envs):
             infos = self._add_info(infos, infos_of[row], row)
         ends = view.numbers(terminations), view.numbers(truncations)
@@ -256,8 +252,8 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             gym.logger.warn("render() needs render_mode='rgb_array' or 'rgb_array_list'")
             return None
         if self.render_mode == "rgb_array":
-            return tuple(frame.copy() for frame in self.simulation.last_frames(episodes))
-        return tuple(list(frames.copy()) for frames in self.simulation.show(episodes))
+            return tuple(frame.copy() for frame in self.simulation.frames(episodes, last=True))
+        return tuple(list(frames.copy()) for frames in self.simulation.frames(episodes))
 
     def snapshot(self, row: int) -> Snapshot:
         """The whole state of one row, as `SanaWMEnv.snapshot`; fits single environments too.
@@ -307,7 +303,13 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         self._episodes = _placed(episodes, rows, [snapshot.episode] * len(rows))
         for row in rows:
             self._random[row] = (generator(snapshot.rng), -1)
-        return self._view.alone(observation), info_of(snapshot.episode)
+        return self._view.alone(observation), self.simulation.info(snapshot.episode)
+
+    def _spread(self, info: Info) -> Info:
+        """The info of a reset among those of steps: its one pose as a whole chunk's."""
+        if "c2w" not in info:
+            return info
+        return {**info, "c2w": np.repeat(info["c2w"], self.world.spec.frames_per_chunk, axis=0)}
 
     def _copied(self, rows: list[int]) -> list[tuple[np.random.Generator, int]]:
         """The generators, with copies in some rows: drawn from, and kept if nothing fails."""
@@ -327,7 +329,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             )
         return array
 
-    def _decode(self, episode: Episode, action: Any, row: int) -> tuple[Controls, KeyState]:
+    def _decode(self, episode: Episode, action: Any, row: int) -> Command:
         try:
             return self.simulation.decode(episode, action)
         except ValueError as error:
@@ -375,11 +377,6 @@ def _placed(episodes: list[Episode], rows: list[int], new: list[Episode]) -> lis
     return placed
 
 
-def _spread(info: Info) -> Info:
-    """The info of a reset among those of steps: its one pose as 24, so that arrays are whole."""
-    return {**info, "c2w": np.repeat(info["c2w"], CHUNK_FRAMES // len(info["c2w"]), axis=0)}
-
-
 def _longest(horizon: int | Sequence[int] | None) -> int | None:
     if horizon is None or isinstance(horizon, (int, np.integer)):
         return horizon
@@ -406,7 +403,9 @@ class _ArrayView:
         return concatenate(space, observations, empty)
 
     def alone(self, observation: Observation) -> Observation:
-        return observation
+        if isinstance(observation, dict):
+            return {name: part.copy() for name, part in observation.items()}
+        return observation.copy()
 
     def numbers(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return values

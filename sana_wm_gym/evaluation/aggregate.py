@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from sana_wm_gym.evaluation.score import RolloutScore
+from sana_wm_gym.evaluation.score import AT_FLOOR, RolloutScore
 from sana_wm_gym.metrics.conventions import RELEASE, Convention
 
 ERRORS = {"rot_err": "RotErr", "trans_err": "TransErr", "cam_mc": "CamMC"}
-AT_FLOOR = 2.0  # a score below this many floors ranks nothing
+
+_ROLLOUT_KEYS = (
+    "source", "mode", "frames_asked", "frames_scored", "estimator",
+    "scores", "motionless", "no_rotation", "floor",
+)  # fmt: skip
+_FAILURE_KEYS = ("code", "frames_asked")
 
 
 class MixedScoresError(ValueError):
@@ -39,7 +44,7 @@ class FailedClip:
     frames_asked: int
 
 
-Clip = RolloutScore | FailedClip | Mapping[str, Any]
+Row = Mapping[str, Any]  # what `to_dict` makes of a clip or of one of its scores
 
 
 @dataclass(frozen=True)
@@ -63,15 +68,11 @@ class Mean:
         Raises:
             ValueError: A number is NaN or infinite.
         """
-        numbers: list[float] = []
-        codes: Counter[str] = Counter()
-        for value in values:
-            if isinstance(value, str):
-                codes[value] += 1
-            elif math.isfinite(value):
-                numbers.append(float(value))
-            else:
-                raise ValueError(f"expected finite numbers or reason codes, given {value}")
+        given = list(values)
+        numbers = [float(value) for value in given if not isinstance(value, str)]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(f"expected finite numbers or reason codes, given {given}")
+        codes = Counter(value for value in given if isinstance(value, str))
         return Mean(fmean(numbers) if numbers else None, len(numbers), dict(codes))
 
 
@@ -153,12 +154,10 @@ class AggregateScore:
             f"{self.frames_scored}/{self.frames_asked} frames"
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for json."""
-        return asdict(self)
 
-
-def aggregate_clips(clips: Mapping[str, Clip], convention: Convention = RELEASE) -> AggregateScore:
+def aggregate_clips(
+    clips: Mapping[str, RolloutScore | FailedClip | Row], convention: Convention = RELEASE
+) -> AggregateScore:
     """Means over clips under one convention.
 
     Args:
@@ -173,83 +172,59 @@ def aggregate_clips(clips: Mapping[str, Clip], convention: Convention = RELEASE)
 
     Source: release evaluator (mean over scenes); coverage and codes are this project's.
     """
-    rows = {name: _plain(name, clip) for name, clip in clips.items()}
-    judged = {name: row for name, row in rows.items() if "code" not in row}
-    source = _common(judged, "source", lambda row: str(row["source"]))
-    estimator = _common(
-        judged,
-        "estimator",
-        lambda row: f"{row['estimator']['name']} {row['estimator']['version']}",
-    )
-    own = {name: _score(name, row, "scores", convention) for name, row in judged.items()}
-    scored = {name: row for name, row in judged.items() if "code" not in own[name]}
-    failures = Counter(
-        str(row["code"] if "code" in row else own[name]["code"])
-        for name, row in rows.items()
-        if name not in scored
-    )
-
-    def group(key: str) -> list[Mapping[str, Any]]:
-        return [
-            _score(name, row, key, convention)
+    rows = {name: _row(name, clip) for name, clip in clips.items()}
+    made = {name: row for name, row in rows.items() if "code" not in row}
+    own = {name: _score(name, row, "scores", convention) for name, row in made.items()}
+    scored = {name: row for name, row in made.items() if "code" not in own[name]}
+    groups: dict[str, dict[str, Row]] = {
+        key: {
+            name: _score(name, row, key, convention)
             for name, row in scored.items()
             if row[key] is not None
-        ]
-
-    floors = {
-        name: _score(name, row, "floor", convention)
-        for name, row in scored.items()
-        if row["floor"] is not None
+        }
+        for key in ("scores", "floor", "motionless", "no_rotation")
     }
+    pairs = [(own[name], floor) for name, floor in groups["floor"].items()]
+    estimators = {
+        name: f"{row['estimator']['name']} {row['estimator']['version']}"
+        for name, row in made.items()
+    }
+    failed = (own.get(name, row)["code"] for name, row in rows.items() if name not in scored)
     return AggregateScore(
         convention=convention.name,
         rotation_unit=convention.rotation_unit,
         translation_unit=convention.translation_unit,
-        source=source,
-        estimator=estimator,
+        source=_common("source", {name: row["source"] for name, row in made.items()}),
+        estimator=_common("estimator", estimators),
         clips_asked=len(rows),
         clips_scored=len(scored),
         frames_asked=sum(int(row["frames_asked"]) for row in rows.values()),
         frames_scored=sum(int(row["frames_scored"]) for row in scored.values()),
-        failures=dict(failures),
+        failures=dict(Counter(failed)),
         modes=dict(Counter(str(row["mode"]) for row in scored.values())),
-        rollout=_means(group("scores")),
-        floor=_means(list(floors.values())),
-        motionless=_means(group("motionless")),
-        no_rotation=_means(group("no_rotation")),
-        floor_marks={
-            error: _mark([(own[name], floor) for name, floor in floors.items()], error)
-            for error in ERRORS
-        },
+        rollout=_means(groups["scores"].values()),
+        floor=_means(groups["floor"].values()),
+        motionless=_means(groups["motionless"].values()),
+        no_rotation=_means(groups["no_rotation"].values()),
+        floor_marks={error: _mark(pairs, error) for error in ERRORS},
     )
 
 
-def _plain(name: str, clip: Clip) -> Mapping[str, Any]:
+def _row(name: str, clip: RolloutScore | FailedClip | Row) -> Row:
     if isinstance(clip, FailedClip):
         return asdict(clip)
     row = clip.to_dict() if isinstance(clip, RolloutScore) else clip
-    needed = ["code", "frames_asked"] if "code" in row else _ROLLOUT_KEYS
-    missing = [key for key in needed if key not in row]
+    missing = [k for k in (_FAILURE_KEYS if "code" in row else _ROLLOUT_KEYS) if k not in row]
     if missing:
         raise ValueError(f"clip {name} lacks {', '.join(missing)}")
     return row
 
 
-_ROLLOUT_KEYS = [
-    "source", "mode", "frames_asked", "frames_scored", "estimator",
-    "scores", "motionless", "no_rotation", "floor",
-]  # fmt: skip
-
-
-def _common(
-    rows: Mapping[str, Mapping[str, Any]], what: str, read: Callable[[Mapping[str, Any]], str]
-) -> str | None:
+def _common(what: str, values: Mapping[str, str]) -> str | None:
     """The value that all clips share, or None without clips."""
-    first: dict[str, str] = {}
-    for name, row in rows.items():
-        first.setdefault(read(row), name)
+    first = {value: name for name, value in reversed(values.items())}
     if len(first) > 1:
-        (one, clip), (other, other_clip), *_ = first.items()
+        (one, clip), (other, other_clip), *_ = reversed(first.items())
         raise MixedScoresError(
             f"expected clips of one {what}, given '{one}' (clip {clip}) "
             f"and '{other}' (clip {other_clip})"
@@ -257,14 +232,11 @@ def _common(
     return next(iter(first), None)
 
 
-def _score(
-    name: str, row: Mapping[str, Any], group: str, convention: Convention
-) -> Mapping[str, Any]:
+def _score(name: str, row: Row, group: str, convention: Convention) -> Row:
     """One clip's numbers under the convention, or `{"code": reason}`."""
-    scores = row[group]
-    if convention.name not in scores:
+    if convention.name not in row[group]:
         raise ValueError(f"clip {name} has no '{convention.name}' among its {group}")
-    score: Mapping[str, Any] = scores[convention.name]
+    score: Row = row[group][convention.name]
     units = {"RotErr_unit": convention.rotation_unit, "TransErr_unit": convention.translation_unit}
     for key, unit in units.items():
         if "code" not in score and score.get(key) != unit:
@@ -275,47 +247,30 @@ def _score(
     return score
 
 
-def _value(score: Mapping[str, Any], error: str) -> float | str:
-    """The number, or why there is none."""
+def _value(score: Row, name: str) -> float | str:
+    """An error or the scale, or why there is none."""
     if "code" in score:
         return str(score["code"])
-    if error != "rot_err" and "reference_static" in score["flags"]:
+    if name == "scale":
+        return "not_fitted" if score["scale"] is None else float(score["scale"])
+    if name != "rot_err" and "reference_static" in score["flags"]:
         # Nothing but rotation was commanded; what is left of the translation is no answer to it.
         return "reference_static"
-    value = score[ERRORS[error]]
-    return str(score["undefined"][error]) if value is None else float(value)
+    value = score[ERRORS[name]]
+    return str(score["undefined"][name]) if value is None else float(value)
 
 
-def _means(scores: list[Mapping[str, Any]]) -> ErrorMeans:
-    rot_err, trans_err, cam_mc = (
-        Mean.of(_value(score, error) for score in scores) for error in ERRORS
-    )
-    return ErrorMeans(
-        rot_err=rot_err,
-        trans_err=trans_err,
-        cam_mc=cam_mc,
-        scale=Mean.of(_scale(score) for score in scores),
-    )
+def _means(scores: Iterable[Row]) -> ErrorMeans:
+    rows = list(scores)
+    return ErrorMeans(*(Mean.of(_value(row, name) for row in rows) for name in (*ERRORS, "scale")))
 
 
-def _scale(score: Mapping[str, Any]) -> float | str:
-    if "code" in score:
-        return str(score["code"])
-    return "not_fitted" if score["scale"] is None else float(score["scale"])
-
-
-def _mark(pairs: list[tuple[Mapping[str, Any], Mapping[str, Any]]], error: str) -> FloorMark:
-    both = [
-        (value, floor)
-        for value, floor in ((_value(s, error), _value(f, error)) for s, f in pairs)
-        if not isinstance(value, str) and not isinstance(floor, str)
-    ]
+def _mark(pairs: Sequence[tuple[Row, Row]], error: str) -> FloorMark:
+    values = ((_value(score, error), _value(floor, error)) for score, floor in pairs)
+    both = [(v, f) for v, f in values if not isinstance(v, str) and not isinstance(f, str)]
+    means = [fmean(column) for column in zip(*both, strict=True)]
     return FloorMark(
         at_floor=sum(value < AT_FLOOR * floor for value, floor in both),
         with_floor=len(both),
-        mean_at_floor=(
-            fmean(value for value, _ in both) < AT_FLOOR * fmean(floor for _, floor in both)
-            if both
-            else None
-        ),
+        mean_at_floor=means[0] < AT_FLOOR * means[1] if both else None,
     )

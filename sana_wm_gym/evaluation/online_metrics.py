@@ -164,7 +164,7 @@ class OnlineCameraMetrics(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
         elif self._base.render_mode == "rgb_array_list":
             rollout.seen.append(np.stack(self._base.render()))
         else:
-            rollout.seen.append(self._base.world.frames(state))
+            rollout.seen.extend(self._base.simulation.frames([rollout.last]))
 
     def _measure(self, rollout: _Rollout | None, info: Info) -> CameraError:
         known = isinstance(self.estimator, KnownCamera)

@@ -1,38 +1,30 @@
 """Did the video follow the commanded camera? One call, one typed answer.
 
-frames -> estimator -> poses -> scores under `release` and `scale_only`, beside what a motionless
+frames -> estimator -> poses -> scores under `release` and `scale_only`, next to what a motionless
 camera would score and, where true frames exist, what the estimator makes of those.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 
+from sana_wm_gym.metrics.conventions import RELEASE, SCALE_ONLY, Convention
 from sana_wm_gym.metrics.matching import match_frames
-from sana_wm_gym.metrics.pose import (
-    RELEASE,
-    SCALE_ONLY,
-    Convention,
-    DegenerateTrajectoryError,
-    InvalidPosesError,
-    PoseScore,
-    check_poses,
-    null_scores,
-    score_poses,
-)
+from sana_wm_gym.metrics.pose import PoseScore, null_scores, score_or_code
+from sana_wm_gym.metrics.pose_checks import InvalidPosesError, check_poses
 from sana_wm_gym.poses.floors import Floor, floor_of
-from sana_wm_gym.poses.protocol import (
-    EstimatorInfo,
-    Frames,
-    PoseEstimate,
-    PoseEstimator,
-)
+from sana_wm_gym.poses.protocol import EstimatorInfo, Frames, PoseEstimate, PoseEstimator
+from sana_wm_gym.tables import Table, cell
 
 REPORTED: tuple[Convention, ...] = (RELEASE, SCALE_ONLY)
+AT_FLOOR = 2.0
+"""An error below this many floors ranks nothing."""
 
 Scores = Mapping[str, PoseScore | str]
 
@@ -86,14 +78,13 @@ class RolloutScore:
 
         None where there is no floor to compare with.
         """
-        if self.floor is None:
-            return None
-        score, floor = self.scores[convention.name], self.floor[convention.name]
+        score = self.scores[convention.name]
+        floor = "" if self.floor is None else self.floor[convention.name]
         if isinstance(score, str) or isinstance(floor, str):
             return None
         if score.rot_err is None or floor.rot_err is None:
             return None
-        return score.rot_err < 2 * floor.rot_err
+        return score.rot_err < AT_FLOOR * floor.rot_err
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for json; an undefined score is `{"code": reason}`."""
@@ -111,47 +102,41 @@ class RolloutScore:
             "stored_floor": None if self.stored_floor is None else asdict(self.stored_floor),
         }
 
-    def table(self) -> str:
-        """Aligned text: one line per convention and per yardstick."""
-        head = ("convention", "video", "RotErr deg", "TransErr m", "CamMC", "scale")
-        rows = [head]
-        for convention in self.scores:
-            for label, group in (
-                ("rollout", self.scores),
-                ("floor", self.floor),
-                ("motionless", self.motionless),
-                ("no rotation", self.no_rotation),
-            ):
-                if group is not None:
-                    rows.append((convention, label, *_cells(group[convention])))
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column < 2 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
+    def table(self) -> Table:
+        """One row per convention and baseline; below, who estimated and how well."""
+        groups = {
+            "rollout": self.scores,
+            "floor": self.floor,
+            "motionless": self.motionless,
+            "no rotation": self.no_rotation,
+        }
+        rows = [
+            (convention, label, *_cells(group[convention]))
+            for convention in self.scores
+            for label, group in groups.items()
+            if group is not None
         ]
-        lines.insert(1, "-" * max(len(line) for line in lines))
-        error = self.info.reprojection_error_px
-        lines.append(
-            f"poses {self.info.source} by {self.info.name} {self.info.version}, "
-            f"mode {self.info.mode}"
+        info, error = self.info, self.info.reprojection_error_px
+        notes = [
+            f"poses {info.source} by {info.name} {info.version}, mode {info.mode}"
             + ("" if error is None else f", reprojection {error:.2f} px")
             + f"; {self.frames_scored} of {self.frames_asked} frames scored"
-        )
-        if self.info.look not in ("", "sharp"):
-            lines.append(f"frames taken for {self.info.look}: tracked with a wider window")
+        ]
+        if info.look not in ("", "sharp"):
+            notes.append(f"frames taken for {info.look}: tracked with a wider window")
         if self.stored_floor is not None:
-            lines.append(f"stored floor under {RELEASE.name}: {self.stored_floor}")
-        elif self.info.source == "estimated":
-            lines.append("no stored floor for this estimator, version and resolution")
+            notes.append(f"stored floor under {RELEASE.name}: {self.stored_floor}")
+        elif info.source == "estimated":
+            notes.append("no stored floor for this estimator, version and resolution")
         if any(self.at_floor(convention) for convention in REPORTED):
-            lines.append("RotErr is under twice the floor: do not rank on it")
-        return "\n".join(lines)
+            notes.append("RotErr is under twice the floor: do not rank on it")
+        heads = ("convention", "video", "RotErr deg", "TransErr m", "CamMC", "scale")
+        return Table("Camera control", heads, tuple(rows), tuple(notes))
 
     def __str__(self) -> str:
-        return self.table()
+        text = io.StringIO()
+        self.table().print(Console(file=text, width=200, color_system=None))
+        return "\n".join(line.rstrip() for line in text.getvalue().strip().splitlines())
 
 
 def score_rollout(
@@ -179,7 +164,7 @@ def score_rollout(
             matched by time.
         truncate: Score the common part where the video is too short.
         truth_frames: True frames of the commanded path, like `frames`; gives the floor.
-        min_coverage: Smallest accepted share of placed frames.
+        min_coverage: Smallest accepted fraction of placed frames.
 
     Raises:
         ValueError: Bad frames, poses, intrinsics or rates; or the video is too short.
@@ -198,17 +183,21 @@ def score_rollout(
             f"expected truth_frames of shape {frames.shape}, given {np.shape(truth_frames)}"
         )
 
+    def scores(estimate: PoseEstimate) -> Scores:
+        poses, valid = estimate.poses[match.video], estimate.valid[match.video]
+        return {
+            convention.name: score_or_code(poses, wanted, convention, valid, min_coverage)
+            for convention in REPORTED
+        }
+
     estimate = estimator.estimate(frames, intrinsics, fps)
-    floor = None
-    if truth_frames is not None:
-        truth = estimator.estimate(truth_frames, intrinsics, fps)
-        floor = _scores(truth, wanted, match.video, min_coverage)
+    truth = None if truth_frames is None else estimator.estimate(truth_frames, intrinsics, fps)
     nulls = {convention.name: null_scores(wanted, convention) for convention in REPORTED}
     return RolloutScore(
-        scores=_scores(estimate, wanted, match.video, min_coverage),
-        motionless={name: scores["motionless"] for name, scores in nulls.items()},
-        no_rotation={name: scores["no_rotation"] for name, scores in nulls.items()},
-        floor=floor,
+        scores=scores(estimate),
+        motionless={name: null["motionless"] for name, null in nulls.items()},
+        no_rotation={name: null["no_rotation"] for name, null in nulls.items()},
+        floor=None if truth is None else scores(truth),
         stored_floor=floor_of(estimate.info, frames.shape[2]),
         info=estimate.info,
         frames_asked=len(wanted),
@@ -216,41 +205,16 @@ def score_rollout(
     )
 
 
-def _scores(
-    estimate: PoseEstimate,
-    wanted: npt.NDArray[np.float64],
-    video: npt.NDArray[np.int64],
-    min_coverage: float,
-) -> Scores:
-    scores: dict[str, PoseScore | str] = {}
-    for convention in REPORTED:
-        try:
-            scores[convention.name] = score_poses(
-                estimate.poses[video],
-                wanted,
-                convention,
-                estimate.valid[video],
-                min_coverage=min_coverage,
-            )
-        except DegenerateTrajectoryError as error:
-            scores[convention.name] = error.code
-    return scores
-
-
 def _cells(score: PoseScore | str) -> tuple[str, str, str, str]:
     if isinstance(score, str):
         return score, "-", "-", "-"
-
-    def show(value: float | None, digits: int) -> str:
-        return "-" if value is None else f"{value:.{digits}f}"
-
     # On a command without translation only the rotation was asked for.
     turning = "reference_static" in score.flags
     return (
-        show(score.rot_err, 2),
-        "-" if turning else show(score.trans_err, 3),
-        "-" if turning else show(score.cam_mc, 3),
-        show(score.scale, 3),
+        cell(score.rot_err),
+        cell(None if turning else score.trans_err, 3),
+        cell(None if turning else score.cam_mc, 3),
+        cell(score.scale, 3),
     )
 
 

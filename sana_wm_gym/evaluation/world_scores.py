@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sana_wm_gym.camera.trajectory import CameraTrajectory
 from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
 from sana_wm_gym.evaluation.variant_scores import VariantScore
 from sana_wm_gym.metrics import Convention, PoseScore
@@ -26,7 +25,7 @@ from sana_wm_gym.world.learned.sana_state import SanaState
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import NoiseSchedule
 from sana_wm_gym.world.procedural.renderer import render
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldSpec
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, ChunkInput, Start, WorldSpec
 
 Array = npt.NDArray[np.float64]
 Frames = npt.NDArray[np.uint8]
@@ -58,10 +57,7 @@ class WatchedWorld(SanaWorld):
         true_anchor: bool = False,
         schedule: NoiseSchedule | None = None,
     ) -> None:
-        # A shallow copy: everything else is as in `world`, however that was constructed.
-        vars(self).update(vars(world))
-        if schedule is not None:
-            self.schedule = schedule
+        vars(self).update(vars(world if schedule is None else replace(world, schedule=schedule)))
         self.broken = 0
         self._tick = tick
         self._true_anchor = true_anchor
@@ -79,11 +75,9 @@ class WatchedWorld(SanaWorld):
             raise ValueError("given a start without scene_c2w; expected the pose of its image")
         return replace(state, anchor=start.scene_c2w)
 
-    def advance(
-        self, states: Sequence[SanaState], cameras: Sequence[CameraTrajectory]
-    ) -> list[SanaState]:
+    def advance(self, states: Sequence[SanaState], inputs: Sequence[ChunkInput]) -> list[SanaState]:
         """As `SanaWorld.advance`."""
-        after = super().advance(states, cameras)
+        after = super().advance(states, inputs)
         self.broken += sum(not bool(torch.isfinite(state.latents).all()) for state in after)
         self._tick(len(after))
         return after

@@ -1,18 +1,7 @@
 """Arrays in, numbers out: pose error, image error, drift and revisits."""
 
 from sana_wm_gym.metrics.ate import TrajectoryError, trajectory_error
-from sana_wm_gym.metrics.drift import (
-    PROXIES,
-    DriftScore,
-    DriftSummary,
-    Proxy,
-    score_drift,
-    summarise_drift,
-)
-from sana_wm_gym.metrics.image import mean_squared_error, psnr, psnr_from_mse, ssim
-from sana_wm_gym.metrics.matching import FrameMatch, match_frames
-from sana_wm_gym.metrics.perceptual import ImageDistance, Unavailable, load_lpips
-from sana_wm_gym.metrics.pose import (
+from sana_wm_gym.metrics.conventions import (
     CAMERACTRL_SUM,
     CAMI2V_ABS,
     CAMI2V_REL,
@@ -24,12 +13,20 @@ from sana_wm_gym.metrics.pose import (
     SCALE_ONLY,
     UNALIGNED,
     Convention,
-    DegenerateTrajectoryError,
-    InvalidPosesError,
-    PoseScore,
-    null_scores,
-    score_poses,
 )
+from sana_wm_gym.metrics.drift import (
+    PROXIES,
+    DriftScore,
+    DriftSummary,
+    Proxy,
+    score_drift,
+    summarise_drift,
+)
+from sana_wm_gym.metrics.image import mean_squared_error, psnr, psnr_from_mse, ssim
+from sana_wm_gym.metrics.matching import FrameMatch, match_frames
+from sana_wm_gym.metrics.perceptual import ImageDistance, Unavailable, load_lpips
+from sana_wm_gym.metrics.pose import PoseScore, null_scores, score_or_code, score_poses
+from sana_wm_gym.metrics.pose_checks import DegenerateTrajectoryError, InvalidPosesError
 from sana_wm_gym.metrics.revisit import (
     RevisitScore,
     RevisitSummary,
@@ -71,6 +68,7 @@ __all__ = [
     "psnr",
     "psnr_from_mse",
     "score_drift",
+    "score_or_code",
     "score_poses",
     "score_revisits",
     "ssim",

@@ -1,7 +1,7 @@
 """Absolute trajectory error and frame-to-frame error, as SLAM tools print them.
 
 These read a path against the truth after one similarity fitted to the centres (`paper_sim3`). They
-are here for comparison with numbers from other tools; the benchmark's headline is `release`.
+are for comparison with numbers from other tools; the benchmark's headline is `release`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.camera.se3 import from_rotation_translation, geodesic_angle, invert
-from sana_wm_gym.metrics.alignment import align_sim3
-from sana_wm_gym.metrics.pose_checks import (
-    DegenerateTrajectoryError,
-    InvalidPosesError,
-    PathPair,
-    check_poses,
-)
+from sana_wm_gym.metrics.conventions import PAPER_SIM3
+from sana_wm_gym.metrics.pose_checks import DegenerateTrajectoryError, PathPair, checked_paths
 
 
 @dataclass(frozen=True)
@@ -53,26 +48,14 @@ def trajectory_error(estimate: npt.ArrayLike, reference: npt.ArrayLike) -> Traje
 
     Source: Sturm et al., A benchmark for the evaluation of RGB-D SLAM systems, IROS 2012.
     """
-    est = np.asarray(estimate, dtype=np.float64)
-    ref = np.asarray(reference, dtype=np.float64)
-    check_poses(ref, "reference")
-    check_poses(est, "estimate")
-    if est.shape != ref.shape:
-        raise InvalidPosesError(
-            f"expected two pose arrays of one shape, given {est.shape} and {ref.shape}"
-        )
+    est, ref, _ = checked_paths(estimate, reference)
     if len(ref) < 2:
-        raise DegenerateTrajectoryError("too_few_frames", "paper_sim3", len(ref), 0.0, 0.0)
+        raise DegenerateTrajectoryError("too_few_frames", PAPER_SIM3.name, len(ref))
     pair = PathPair.of(ref, est)
-    aligned = align_sim3(pair)
+    aligned = PAPER_SIM3.align(pair)
     if aligned.scale is None:
-        raise DegenerateTrajectoryError(
-            aligned.undefined["trans_err"],
-            "paper_sim3",
-            len(ref),
-            pair.reference_spread.rms,
-            pair.estimate_spread.rms,
-        )
+        code = aligned.undefined["trans_err"]
+        raise DegenerateTrajectoryError(code, PAPER_SIM3.name, len(ref), pair)
     moved = from_rotation_translation(aligned.rotations, aligned.centres)
     true_steps, steps = (invert(poses[:-1]) @ poses[1:] for poses in (pair.reference, moved))
     difference = invert(true_steps) @ steps

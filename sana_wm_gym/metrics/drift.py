@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
@@ -78,6 +79,16 @@ class Proxy:
     meaning: str
 
 
+def _over_frames(measure: Callable[[Image], float]) -> Callable[[Video], float]:
+    """The mean over the frames of a window of what is measured in one, with its docstring."""
+
+    @wraps(measure)
+    def mean(window: Video) -> float:
+        return fmean(float(measure(frame)) for frame in window)
+
+    return mean
+
+
 @dataclass(frozen=True)
 class DriftWindow:
     """Proxies over frames `start` to `stop` (exclusive), keyed by proxy name."""
@@ -118,10 +129,7 @@ class DriftScore:
             "frames": self.frames,
             "frames_scored": sum(window.stop - window.start for window in self.windows),
             "units": dict(self.units),
-            "windows": [
-                {"start": window.start, "stop": window.stop, **window.values}
-                for window in self.windows
-            ],
+            "windows": [{"start": w.start, "stop": w.stop, **w.values} for w in self.windows],
             "drop": {name: self.drop(name) for name in self.units},
         }
 
@@ -140,50 +148,67 @@ class DriftScore:
         return DriftScore(tuple(rows), values["fps"], values["window_s"], values["frames"], units)
 
 
-def sharpness(window: Video) -> float:
-    """Variance of the Laplacian of the grey picture, grey levels squared, mean over frames.
+@_over_frames
+def sharpness(frame: Image) -> float:
+    """Variance of the Laplacian of the grey image, grey levels squared.
 
-    Falls when a picture blurs, rises with noise; grows with resolution and texture.
+    Falls when an image blurs, rises with noise; grows with resolution and texture.
 
     Source: Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, ICPR 2000.
     """
-    return fmean(float(cv2.Laplacian(_grey(frame), cv2.CV_64F).var()) for frame in window)
+    return float(cv2.Laplacian(_grey(frame), cv2.CV_64F).var())
 
 
-def contrast(window: Video) -> float:
-    """Standard deviation of the grey levels of a picture, mean over frames."""
-    return fmean(float(_grey(frame).std()) for frame in window)
+@_over_frames
+def contrast(frame: Image) -> float:
+    """Standard deviation of the grey levels."""
+    return float(_grey(frame).std())
 
 
-def brightness(window: Video) -> float:
+@_over_frames
+def brightness(frame: Image) -> float:
     """Mean grey level, 0 to 255. A drift shows exposure creeping up or down."""
-    return fmean(float(_grey(frame).mean()) for frame in window)
+    return float(_grey(frame).mean())
 
 
-def colourfulness(window: Video) -> float:
-    """Spread and offset of the opponent colours, grey levels, mean over frames; 0 for grey.
+@_over_frames
+def colourfulness(frame: Image) -> float:
+    """Spread and offset of the opponent colours, grey levels; 0 for grey.
 
     Source: Hasler and Süsstrunk, Measuring colourfulness in natural images, SPIE 5007, 2003.
     """
-    return fmean(_colourfulness(frame) for frame in window)
+    red, green, blue = np.moveaxis(frame.astype(np.float64), -1, 0)
+    red_green, yellow_blue = red - green, 0.5 * (red + green) - blue
+    spread = math.hypot(red_green.std(), yellow_blue.std())
+    return spread + 0.3 * math.hypot(red_green.mean(), yellow_blue.mean())
 
 
-def noise(window: Video) -> float:
-    """Estimated standard deviation of pixel noise, grey levels, mean over frames.
+@_over_frames
+def noise(frame: Image) -> float:
+    """Estimated standard deviation of pixel noise, grey levels.
 
     Fine texture counts as noise, so read its change.
 
     Source: Immerkaer, Fast noise variance estimation, CVIU 64(2), 1996.
     """
-    return fmean(_noise(_grey(frame)) for frame in window)
+    response = cv2.filter2D(_grey(frame), cv2.CV_64F, _NOISE_MASK)[1:-1, 1:-1]
+    return float(math.sqrt(math.pi / 2) / 6 * np.abs(response).mean())
 
 
-def blockiness(window: Video) -> float:
+@_over_frames
+def blockiness(frame: Image) -> float:
     """Mean step across the lines of an 8-pixel grid over the mean step elsewhere.
 
-    1 for a picture without a grid, and for a uniform one; more where tiles show. No unit.
+    1 for an image without a grid, and for a uniform one; more where tiles show. No unit.
     """
-    return fmean(_blockiness(_grey(frame)) for frame in window)
+    grey, on_grid, elsewhere = _grey(frame), [], []
+    for image in (grey, grey.T):
+        steps = np.abs(np.diff(image, axis=1)).mean(axis=0)
+        edge = np.arange(1, len(steps) + 1) % _BLOCK == 0
+        on_grid.append(steps[edge])
+        elsewhere.append(steps[~edge])
+    # Half a grey level keeps flat images, whose steps are rounding, at 1.
+    return float((np.concatenate(on_grid).mean() + 0.5) / (np.concatenate(elsewhere).mean() + 0.5))
 
 
 def frame_change(window: Video) -> float:
@@ -301,29 +326,3 @@ def _check(frame: Image) -> None:
 
 def _grey(frame: Image) -> Grey:
     return np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), dtype=np.float64)
-
-
-def _colourfulness(frame: Image) -> float:
-    red, green, blue = np.moveaxis(frame.astype(np.float64), -1, 0)
-    red_green, yellow_blue = red - green, 0.5 * (red + green) - blue
-    spread = math.hypot(red_green.std(), yellow_blue.std())
-    offset = math.hypot(red_green.mean(), yellow_blue.mean())
-    return float(spread + 0.3 * offset)
-
-
-def _noise(grey: Grey) -> float:
-    response = cv2.filter2D(grey, cv2.CV_64F, _NOISE_MASK)[1:-1, 1:-1]
-    return float(math.sqrt(math.pi / 2) / 6 * np.abs(response).mean())
-
-
-def _blockiness(grey: Grey) -> float:
-    on_grid, elsewhere = [], []
-    for picture in (grey, grey.T):
-        steps = np.abs(np.diff(picture, axis=1)).mean(axis=0)
-        edge = np.arange(1, len(steps) + 1) % _BLOCK == 0
-        on_grid.append(steps[edge])
-        elsewhere.append(steps[~edge])
-    ordinary = float(np.concatenate(elsewhere).mean())
-    grid = float(np.concatenate(on_grid).mean())
-    # Half a grey level keeps flat pictures, whose steps are rounding, at 1.
-    return (grid + 0.5) / (ordinary + 0.5)

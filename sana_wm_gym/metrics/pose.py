@@ -27,58 +27,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.camera.se3 import geodesic_angle, relative_to_first
-from sana_wm_gym.metrics.alignment import ERRORS, Alignment
-from sana_wm_gym.metrics.conventions import (
-    CAMERACTRL_SUM,
-    CAMI2V_ABS,
-    CAMI2V_REL,
-    CONVENTIONS,
-    MAXNORM_MEAN,
-    PAPER_SE3,
-    PAPER_SIM3,
-    RELEASE,
-    SCALE_ONLY,
-    UNALIGNED,
-    Convention,
-)
+from sana_wm_gym.metrics.conventions import ERRORS, Alignment, Convention
 from sana_wm_gym.metrics.pose_checks import (
-    COLLINEAR_RATIO,
-    STATIC_RMS,
     DegenerateTrajectoryError,
-    InvalidPosesError,
     PathPair,
-    Poses,
-    Spread,
-    Vectors,
     check_poses,
+    checked_paths,
 )
-
-__all__ = [
-    "CAMERACTRL_SUM",
-    "CAMI2V_ABS",
-    "CAMI2V_REL",
-    "COLLINEAR_RATIO",
-    "CONVENTIONS",
-    "MAXNORM_MEAN",
-    "PAPER_SE3",
-    "PAPER_SIM3",
-    "RELEASE",
-    "SCALE_ONLY",
-    "STATIC_RMS",
-    "UNALIGNED",
-    "Alignment",
-    "Convention",
-    "DegenerateTrajectoryError",
-    "InvalidPosesError",
-    "PathPair",
-    "PoseScore",
-    "Poses",
-    "Spread",
-    "Vectors",
-    "check_poses",
-    "null_scores",
-    "score_poses",
-]
 
 
 @dataclass(frozen=True)
@@ -158,7 +113,7 @@ def score_poses(
         convention: One of `CONVENTIONS`.
         valid: bool [n], frames that have an estimate; all by default. Both paths are taken
             relative to the first valid frame; nothing is interpolated.
-        min_coverage: Smallest accepted share of valid frames, 0 to 1.
+        min_coverage: Smallest accepted fraction of valid frames.
         skip_first_frame: Drop sample 0 on both sides, for videos whose first frame is a copy of
             the input image.
 
@@ -172,48 +127,23 @@ def score_poses(
 
     Source: SANA-WM (arXiv 2605.15178), App. D.3, and the evaluator released with it.
     """
-    ref = np.asarray(reference, dtype=np.float64)
-    est = np.asarray(estimate, dtype=np.float64)
-    if ref.ndim != 3 or ref.shape[1:] != (4, 4) or est.shape != ref.shape:
-        raise InvalidPosesError(
-            f"expected two pose arrays of the same shape [n, 4, 4], "
-            f"given estimate {est.shape} and reference {ref.shape}"
-        )
-    keep = np.ones(len(ref), dtype=bool) if valid is None else np.asarray(valid)
-    if keep.shape != (len(ref),) or keep.dtype != np.bool_:
-        raise InvalidPosesError(
-            f"expected valid to be bool [{len(ref)}], given {keep.dtype} {list(keep.shape)}"
-        )
     first = int(skip_first_frame)
-    check_poses(ref, "reference")
-    check_poses(est, "estimate", keep)
-    ref, est, keep = ref[first:], est[first:], keep[first:]
-
+    est, ref, keep = (array[first:] for array in checked_paths(estimate, reference, valid))
     n_asked, n = len(keep), int(keep.sum())
     if n < n_asked and (n < 3 or n / n_asked < min_coverage):
         code = "too_few_valid" if n < 3 else "low_coverage"
-        raise DegenerateTrajectoryError(code, convention.name, n, np.nan, np.nan)
+        raise DegenerateTrajectoryError(code, convention.name, n)
     if n < 2:
-        raise DegenerateTrajectoryError("too_few_frames", convention.name, n, 0.0, 0.0)
+        raise DegenerateTrajectoryError("too_few_frames", convention.name, n)
 
     pair = PathPair.of(ref[keep], est[keep])
     aligned = convention.align(pair)
     if all(name in aligned.undefined for name in ERRORS):
-        raise DegenerateTrajectoryError(
-            aligned.undefined["rot_err"],
-            convention.name,
-            n,
-            pair.reference_spread.rms,
-            pair.estimate_spread.rms,
-        )
+        raise DegenerateTrajectoryError(aligned.undefined["rot_err"], convention.name, n, pair)
     errors = _reduced_errors(pair, aligned, convention)
-    for name in aligned.undefined:
-        errors[name] = None
     return PoseScore(
         convention=convention.name,
-        rot_err=errors["rot_err"],
-        trans_err=errors["trans_err"],
-        cam_mc=errors["cam_mc"],
+        **{name: None if name in aligned.undefined else errors[name] for name in ERRORS},
         scale=aligned.scale,
         undefined=MappingProxyType(dict(aligned.undefined)),
         flags=_flags(pair, aligned.scale, n < n_asked),
@@ -245,27 +175,36 @@ def null_scores(reference: npt.ArrayLike, convention: Convention) -> dict[str, P
     motionless = np.tile(np.eye(4), (len(ref), 1, 1))
     no_rotation = motionless.copy()
     no_rotation[:, :3, 3] = relative_to_first(ref)[:, :3, 3]
-    scores: dict[str, PoseScore | str] = {}
-    for name, estimate in (("motionless", motionless), ("no_rotation", no_rotation)):
-        try:
-            scores[name] = score_poses(estimate, ref, convention)
-        except DegenerateTrajectoryError as error:
-            scores[name] = error.code
-    return scores
+    return {
+        "motionless": score_or_code(motionless, ref, convention),
+        "no_rotation": score_or_code(no_rotation, ref, convention),
+    }
 
 
-def _reduced_errors(
-    pair: PathPair, aligned: Alignment, convention: Convention
-) -> dict[str, float | None]:
+def score_or_code(
+    estimate: npt.ArrayLike,
+    reference: npt.ArrayLike,
+    convention: Convention,
+    valid: npt.ArrayLike | None = None,
+    min_coverage: float = 0.5,
+) -> PoseScore | str:
+    """As `score_poses`; the reason code where the convention is undefined on this path."""
+    try:
+        return score_poses(estimate, reference, convention, valid, min_coverage=min_coverage)
+    except DegenerateTrajectoryError as error:
+        return error.code
+
+
+def _reduced_errors(pair: PathPair, aligned: Alignment, convention: Convention) -> dict[str, float]:
     reference_rotations = pair.reference[:, :3, :3]
     rot = geodesic_angle(reference_rotations, aligned.rotations)
     trans = np.linalg.norm(aligned.reference_centres - aligned.centres, axis=1)
     rotation_gap = np.sum((reference_rotations - aligned.rotations) ** 2, axis=(1, 2))
     cammc = np.sqrt(trans**2 + rotation_gap)
-    share = 1 / len(rot) if convention.reduction == "mean" else 1.0
+    weight = 1 / len(rot) if convention.reduction == "mean" else 1.0
     angle = np.rad2deg(rot) if convention.rotation_unit == "deg" else rot
     return {
-        name: share * float(np.sum(v))
+        name: weight * float(np.sum(v))
         for name, v in zip(ERRORS, (angle, trans, cammc), strict=True)
     }
 

@@ -1,4 +1,4 @@
-"""What a pose array must be, and what shape its path has, before anything is fitted to it."""
+"""What pose arrays must be, and what shape their paths have, before anything is fitted to them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sana_wm_gym.camera.trajectory import check_rigid
 
 Poses = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 STATIC_RMS = 1e-6  # reference units; a path whose centres spread less does not move
 COLLINEAR_RATIO = 1e-3  # second over first singular value of the centred centres
@@ -29,22 +30,15 @@ class DegenerateTrajectoryError(ValueError):
             `too_few_valid` or `low_coverage`.
         convention: Name of the convention.
         n: Frames that were scored.
-        reference_spread: RMS distance of the reference centres from their mean, metres.
-        estimate_spread: The same for the estimate, in its own unit.
     """
 
-    def __init__(
-        self, code: str, convention: str, n: int, reference_spread: float, estimate_spread: float
-    ) -> None:
-        self.code = code
-        self.convention = convention
-        self.n = n
-        self.reference_spread = reference_spread
-        self.estimate_spread = estimate_spread
-        super().__init__(
-            f"{code}: undefined under convention '{convention}' for {n} frames "
-            f"(rms spread: reference {reference_spread:.3g}, estimate {estimate_spread:.3g})"
-        )
+    def __init__(self, code: str, convention: str, n: int, pair: PathPair | None = None) -> None:
+        self.code, self.convention, self.n = code, convention, n
+        message = f"{code}: undefined under convention '{convention}' for {n} frames"
+        if pair is not None:
+            reference, estimate = pair.reference_spread.rms, pair.estimate_spread.rms
+            message += f" (rms spread: reference {reference:.3g}, estimate {estimate:.3g})"
+        super().__init__(message)
 
 
 @dataclass(frozen=True)
@@ -68,7 +62,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class PathPair:
-    """Two paths over the same instants, each relative to its own first frame."""
+    """Two paths [n, 4, 4] over the same instants, each relative to its own first frame."""
 
     reference: Poses
     estimate: Poses
@@ -77,19 +71,12 @@ class PathPair:
 
     @staticmethod
     def of(reference: Poses, estimate: Poses) -> PathPair:
-        """Relativise both [n, 4, 4] and classify them."""
-        reference, estimate = relative_to_first(reference), relative_to_first(estimate)
-        return PathPair(
-            reference,
-            estimate,
-            Spread.of(reference[:, :3, 3]),
-            Spread.of(estimate[:, :3, 3]),
-        )
+        """Relativise both and classify them."""
+        paths = [relative_to_first(path) for path in (reference, estimate)]
+        return PathPair(*paths, *(Spread.of(path[:, :3, 3]) for path in paths))
 
 
-def check_poses(
-    poses: npt.NDArray[np.float64], name: str, valid: npt.NDArray[np.bool_] | None = None
-) -> None:
+def check_poses(poses: npt.NDArray[np.float64], name: str, valid: Mask | None = None) -> None:
     """Raise unless poses are finite rigid transforms [n, 4, 4].
 
     Args:
@@ -106,3 +93,26 @@ def check_poses(
         check_rigid(poses, name)
     except ValueError as error:
         raise InvalidPosesError(str(error)) from error
+
+
+def checked_paths(
+    estimate: npt.ArrayLike, reference: npt.ArrayLike, valid: npt.ArrayLike | None = None
+) -> tuple[Poses, Poses, Mask]:
+    """An estimated path, its reference and a mask of frames to read, all by default, as arrays.
+
+    Raises:
+        InvalidPosesError: Shapes differ, or a frame is not a finite rigid pose.
+    """
+    est, ref = (np.asarray(path, dtype=np.float64) for path in (estimate, reference))
+    if est.shape != ref.shape:
+        raise InvalidPosesError(
+            f"expected two pose arrays of one shape, given {est.shape} and {ref.shape}"
+        )
+    check_poses(ref, "reference")
+    keep = np.ones(len(ref), dtype=bool) if valid is None else np.asarray(valid)
+    if keep.shape != (len(ref),) or keep.dtype != np.bool_:
+        raise InvalidPosesError(
+            f"expected valid to be bool [{len(ref)}], given {keep.dtype} {list(keep.shape)}"
+        )
+    check_poses(est, "estimate", keep)
+    return est, ref, keep

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
@@ -47,7 +47,7 @@ class RevisitPairScore:
     video_b: int
     psnr_db: float
     ssim: float
-    lpips: float | None
+    lpips: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,26 +74,15 @@ class RevisitScore:
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for json. Without LPIPS its keys are missing and the reason is given."""
-        rows = [
-            {
-                "frame_a": pair.frame_a,
-                "frame_b": pair.frame_b,
-                "video_a": pair.video_a,
-                "video_b": pair.video_b,
-                "psnr_db": pair.psnr_db,
-                "ssim": pair.ssim,
-                **({} if pair.lpips is None else {"lpips": pair.lpips}),
-            }
-            for pair in self.pairs
-        ]
-        return {
-            "pairs": rows,
+        values = {
+            "pairs": [_without_none(pair) for pair in self.pairs],
             "pairs_asked": self.asked,
-            "pairs_scored": len(rows),
+            "pairs_scored": len(self.pairs),
             "skipped": dict(self.skipped),
-            "mean": None if self.means is None else self.means.to_dict(),
-            **({} if self.lpips_absent is None else {"lpips_absent": self.lpips_absent}),
+            "mean": None if self.means is None else _without_none(self.means),
         }
+        absent = self.lpips_absent
+        return values if absent is None else {**values, "lpips_absent": absent}
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> RevisitScore:
@@ -102,18 +91,7 @@ class RevisitScore:
         Raises:
             KeyError: A key is missing.
         """
-        pairs = tuple(
-            RevisitPairScore(
-                row["frame_a"],
-                row["frame_b"],
-                row["video_a"],
-                row["video_b"],
-                row["psnr_db"],
-                row["ssim"],
-                row.get("lpips"),
-            )
-            for row in values["pairs"]
-        )
+        pairs = tuple(RevisitPairScore(**row) for row in values["pairs"])
         skipped = dict(values["skipped"])
         return RevisitScore(pairs, values["pairs_asked"], skipped, values.get("lpips_absent"))
 
@@ -145,11 +123,6 @@ class RevisitMeans:
             len(parts),
         )
 
-    def to_dict(self) -> dict[str, object]:
-        """Plain values for json; LPIPS is missing where it was not computed."""
-        values: dict[str, object] = {"psnr_db": self.psnr_db, "ssim": self.ssim, "n": self.n}
-        return values if self.lpips is None else {**values, "lpips": self.lpips}
-
 
 @dataclass(frozen=True)
 class RevisitSummary:
@@ -179,15 +152,14 @@ class RevisitSummary:
     def to_dict(self) -> dict[str, object]:
         """Plain values for json; LPIPS is missing where it was not computed."""
         return {
-            "split": None if self.split is None else self.split.to_dict(),
-            "categories": {name: means.to_dict() for name, means in self.categories.items()},
-            "scenes_asked": self.scenes_asked,
-            "scenes_scored": self.scenes_scored,
-            "pairs_asked": self.pairs_asked,
-            "pairs_scored": self.pairs_scored,
-            "skipped": dict(self.skipped),
-            "lpips_absent": list(self.lpips_absent),
+            **asdict(self),
+            "split": None if self.split is None else _without_none(self.split),
+            "categories": {name: _without_none(means) for name, means in self.categories.items()},
         }
+
+
+def _without_none(value: RevisitPairScore | RevisitMeans) -> dict[str, object]:
+    return {name: one for name, one in asdict(value).items() if one is not None}
 
 
 def best_pairs(pairs: Iterable[RevisitPair], limit: int = MAX_PAIRS) -> tuple[RevisitPair, ...]:
@@ -241,7 +213,10 @@ def score_revisits(
         elif a == b:
             skipped["one_frame"] += 1
         else:
-            scores.append(_compare(pair, a, b, frames, distance))
+            first, second = frames[a], frames[b]
+            likeness = psnr(second, first), ssim(second, first)
+            gap = None if distance is None else distance(first, second)
+            scores.append(RevisitPairScore(*instants, a, b, *likeness, gap))
     return RevisitScore(
         tuple(scores),
         len(chosen),
@@ -276,23 +251,4 @@ def summarise_revisits(
         pairs_scored=len(pairs),
         skipped=dict(skipped),
         lpips_absent=tuple(sorted(absent)),
-    )
-
-
-def _compare(
-    pair: RevisitPair,
-    a: int,
-    b: int,
-    frames: Video,
-    distance: ImageDistance | None,
-) -> RevisitPairScore:
-    first, second = frames[a], frames[b]
-    return RevisitPairScore(
-        pair.frame_a,
-        pair.frame_b,
-        a,
-        b,
-        psnr(second, first),
-        ssim(second, first),
-        None if distance is None else distance(first, second),
     )

@@ -16,14 +16,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.camera.se3 import invert, relative_to_first
-from sana_wm_gym.poses.protocol import (
-    EstimatorInfo,
-    Frames,
-    Intrinsics,
-    PoseEstimate,
-    check_input,
-)
+from sana_wm_gym.camera.se3 import invert
+from sana_wm_gym.poses.protocol import EstimatorInfo, Frames, Intrinsics, PoseEstimate, check_input
 
 _LEAST_WIDTH = 256  # pixels; SIFT finds too little in smaller frames
 _OVERLAP = 10  # following frames that every frame is matched with
@@ -63,23 +57,20 @@ class ColmapSift:
             scaled = used[0] * across, used[1] * down, used[2] * across, used[3] * down
             model = _map(colmap, Path(folder), images, scaled)
 
-        poses, valid, error = (
-            np.full((len(frames), 4, 4), np.nan),
-            np.zeros(len(frames), bool),
-            None,
-        )
+        c2w = np.tile(np.eye(4), (len(frames), 1, 1))
+        valid, error = np.zeros(len(frames), bool), None
         if model is not None:
             for image in model.images.values():
                 if image.has_pose:
                     index = int(Path(image.name).stem)
                     valid[index] = True
-                    poses[index] = np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]])
-            poses[valid] = relative_to_first(invert(poses[valid]))
+                    c2w[index, :3] = image.cam_from_world().matrix()
+            c2w = invert(c2w)
             error = float(model.compute_mean_reprojection_error()) / across
         info = EstimatorInfo(
             "colmap_sift", colmap.__version__, "estimated", "full", error, used, assumed
         )
-        return PoseEstimate(poses, valid, info)
+        return PoseEstimate.of(c2w, valid, info)
 
 
 def _pycolmap() -> Any:
@@ -89,7 +80,7 @@ def _pycolmap() -> Any:
         raise ImportError(
             "ColmapSift needs pycolmap (BSD licence): pip install 'sana-wm-gym[eval]'"
         ) from error
-    colmap.logging.minloglevel = 3  # warnings of a mapper that tries and fails are its daily work
+    colmap.logging.minloglevel = 3  # a mapper that tries and fails warns each time
     return colmap
 
 

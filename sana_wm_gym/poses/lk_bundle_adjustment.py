@@ -27,20 +27,9 @@ from sana_wm_gym.poses.protocol import (
     PoseEstimate,
     check_input,
 )
-from sana_wm_gym.poses.reconstruction import (
-    Scene,
-    grow,
-    polish,
-    start_scene,
-    widen,
-)
+from sana_wm_gym.poses.reconstruction import Scene, grow, polish, start_scene, widen
 from sana_wm_gym.poses.rotation_only import orientations
-from sana_wm_gym.poses.tracks import (
-    Tracks,
-    choose_look,
-    seen_through,
-    track_points,
-)
+from sana_wm_gym.poses.tracks import Tracks, choose_settings, grey_frames, track_points
 from sana_wm_gym.poses.two_view import Parallax, parallaxes, relative_poses
 
 Array = npt.NDArray[np.float64]
@@ -74,24 +63,15 @@ class LKBundleAdjustment:
     ) -> PoseEstimate:
         """Place every frame; see `PoseEstimator.estimate`. `fps` is not used."""
         frames, used, assumed = check_input(frames, intrinsics, fps)
-        tracks = track_points(frames, choose_look(frames))
+        tracks = track_points(frames, choose_settings(frames))
         pairs = parallaxes(tracks, used) if len(frames) > 1 else []
 
         def result(c2w: Array, valid: Mask, mode: Mode, error: float | None) -> PoseEstimate:
+            name, version = "lk_bundle_adjustment", "2"
             info = EstimatorInfo(
-                "lk_bundle_adjustment",
-                "2",
-                "estimated",
-                mode,
-                error,
-                used,
-                assumed,
-                tracks.look.name,
+                name, version, "estimated", mode, error, used, assumed, tracks.settings.name
             )
-            poses = np.full((len(frames), 4, 4), np.nan)
-            if valid.any():
-                poses[valid] = relative_to_first(c2w[valid])
-            return PoseEstimate(poses, valid, info)
+            return PoseEstimate.of(c2w, valid, info)
 
         still = np.tile(np.eye(4), (len(frames), 1, 1))
         if not pairs:
@@ -113,8 +93,8 @@ def _reconstruct(tracks: Tracks, intrinsics: Intrinsics, frames: Frames) -> Scen
     """The best of several starts, carried to all frames; None if it places under half."""
     n = len(frames)
     keys = _key_frames(tracks)
-    grey, radius = seen_through(frames, tracks.look), tracks.look.settle_radius
-    on_keys = Tracks(tracks.xy[keys], tracks.look)
+    grey, radius = grey_frames(frames, tracks.settings), tracks.settings.refine_radius
+    on_keys = Tracks(tracks.xy[keys], tracks.settings)
     finished = _race(on_keys, intrinsics, grey[keys], radius)
     if not finished:
         return None

@@ -18,19 +18,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.camera.se3 import (
-    from_rotation_translation,
-    invert,
-    nearest_rotation,
-    relative_to_first,
-)
+from sana_wm_gym.camera.se3 import invert, nearest_rotation
 from sana_wm_gym.files import sha256
-from sana_wm_gym.poses.protocol import (
-    EstimatorInfo,
-    Frames,
-    PoseEstimate,
-    check_input,
-)
+from sana_wm_gym.poses.protocol import EstimatorInfo, Frames, PoseEstimate, check_input
 
 Images = npt.NDArray[np.float32]
 Poses = npt.NDArray[np.float64]
@@ -90,16 +80,11 @@ class NetworkEstimator:
                 f"expected poses [{len(frames)}, 4, 4] from {self.name}, given {poses.shape}"
             )
         valid = np.asarray(np.isfinite(poses).all(axis=(1, 2)))
-        if valid.any():
-            poses[valid] = relative_to_first(_made_rigid(poses[valid]))
-        poses[~valid] = np.nan
+        # Networks answer in half precision; rotations are made exact.
+        poses[valid, :3, :3] = nearest_rotation(poses[valid, :3, :3])
+        poses[valid, 3] = np.eye(4)[3]
         info = EstimatorInfo(self.name, self.version, "estimated", "full", None, None, False)
-        return PoseEstimate(poses, valid, info)
-
-
-def _made_rigid(poses: Poses) -> Poses:
-    """Poses [n, 4, 4] with exact rotations; networks answer in half precision."""
-    return from_rotation_translation(nearest_rotation(poses[:, :3, :3]), poses[:, :3, 3])
+        return PoseEstimate.of(poses, valid, info)
 
 
 def load_pi3x(weights: Path, device: str = "cuda") -> NetworkEstimator:
@@ -110,16 +95,13 @@ def load_pi3x(weights: Path, device: str = "cuda") -> NetworkEstimator:
         device: Where torch runs it.
 
     Raises:
-        ImportError: A package is missing; says which and under which licence.
+        ImportError: A package is missing; names it and its licence.
         ValueError: The file is of another kind, or does not fit the network.
 
     Source: Wang et al., Pi3: Permutation-Equivariant Visual Geometry Learning, 2025.
     """
-    torch, safetensors, module = _packages(_PI3X_MISSING, "pi3.models.pi3x")
-    _check_file(weights)
-    network = module.Pi3X(use_multimodal=False)
-    _fill(network, safetensors.load_file(str(weights)), weights)
-    network = network.to(device).eval()
+    torch, module = _packages(_PI3X_MISSING, "pi3.models.pi3x")
+    network = _loaded(lambda: module.Pi3X(use_multimodal=False), weights, device)
 
     def cameras(images: Images) -> Poses:
         with torch.inference_mode():
@@ -130,24 +112,13 @@ def load_pi3x(weights: Path, device: str = "cuda") -> NetworkEstimator:
 
 
 def load_vggt(weights: Path, device: str = "cuda") -> NetworkEstimator:
-    """VGGT's camera head.
-
-    Args:
-        weights: Its `.safetensors` file.
-        device: Where torch runs it.
-
-    Raises:
-        ImportError: A package is missing; says which and under which licence.
-        ValueError: The file is of another kind, or does not fit the network.
+    """VGGT's camera head; arguments and errors as those of `load_pi3x`.
 
     Source: Wang et al., VGGT: Visual Geometry Grounded Transformer, CVPR 2025.
     """
-    torch, safetensors, module = _packages(_VGGT_MISSING, "vggt.models.vggt")
+    torch, module = _packages(_VGGT_MISSING, "vggt.models.vggt")
     decode = import_module("vggt.utils.pose_enc").pose_encoding_to_extri_intri
-    _check_file(weights)
-    network = module.VGGT()
-    _fill(network, safetensors.load_file(str(weights)), weights)
-    network = network.to(device).eval()
+    network = _loaded(module.VGGT, weights, device)
 
     def cameras(images: Images) -> Poses:
         batch = torch.from_numpy(images)[None].to(device)
@@ -172,21 +143,22 @@ def vggt_size(height: int, width: int) -> tuple[int, int]:
     return max(1, round(height * _VGGT_WIDTH / width / _PATCH)) * _PATCH, _VGGT_WIDTH
 
 
-def _packages(missing: str, module: str) -> tuple[Any, Any, Any]:
-    """torch, safetensors.torch and the network's module."""
+def _packages(missing: str, module: str) -> tuple[Any, Any]:
+    """torch and the network's module."""
     try:
-        return import_module("torch"), import_module("safetensors.torch"), import_module(module)
+        import_module("safetensors.torch")
+        return import_module("torch"), import_module(module)
     except ImportError as error:
         raise ImportError(f"{missing}; missing here: {error.name}") from error
 
 
-def _check_file(weights: Path) -> None:
+def _loaded(make: Callable[[], Any], weights: Path, device: str) -> Any:
+    """A network with all parameters from a file, which may hold parts that are switched off."""
     if weights.suffix != ".safetensors" or not weights.is_file():
         raise ValueError(f"expected an existing .safetensors file, given {weights}")
-
-
-def _fill(network: Any, tensors: Any, weights: Path) -> None:
-    """Load all parameters; tensors of parts that are switched off may be left over."""
+    network = make()
+    tensors = import_module("safetensors.torch").load_file(str(weights))
     missing, _ = network.load_state_dict(tensors, strict=False)
     if missing:
         raise ValueError(f"{weights} lacks {len(missing)} tensors, first {missing[0]}")
+    return network.to(device).eval()

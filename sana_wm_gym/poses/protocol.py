@@ -1,4 +1,4 @@
-"""What a pose estimator takes and gives, so that any of them can judge a rollout."""
+"""What a pose estimator takes and gives, so that any of them can score a rollout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sana_wm_gym.camera.se3 import relative_to_first
 from sana_wm_gym.camera.trajectory import check_rigid
+from sana_wm_gym.checks import require_number
 
 Frames = npt.NDArray[np.uint8]
 Intrinsics = tuple[float, float, float, float]
@@ -57,6 +59,16 @@ class PoseEstimate:
     poses: npt.NDArray[np.float64]
     valid: npt.NDArray[np.bool_]
     info: EstimatorInfo
+
+    @staticmethod
+    def of(
+        c2w: npt.NDArray[np.float64], valid: npt.NDArray[np.bool_], info: EstimatorInfo
+    ) -> PoseEstimate:
+        """From poses [n, 4, 4] in any frame; those where `valid` is False are not read."""
+        poses = np.full(c2w.shape, np.nan)
+        if valid.any():
+            poses[valid] = relative_to_first(c2w[valid])
+        return PoseEstimate(poses, valid, info)
 
 
 class PoseEstimator(Protocol):
@@ -116,8 +128,7 @@ def check_input(
         raise ValueError(
             f"expected frames uint8 [n, height, width, 3], given {frames.dtype} {frames.shape}"
         )
-    if not 0 < fps < np.inf:
-        raise ValueError(f"expected fps > 0, given {fps}")
+    require_number("fps", fps, 0, ends="()")
     height, width = frames.shape[1:3]
     if intrinsics is None:
         focal = _NOMINAL_FOCAL * width

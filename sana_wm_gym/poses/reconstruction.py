@@ -1,6 +1,6 @@
 """A scene that grows: cameras and points found so far, and the steps that find more.
 
-start pair -> place a camera -> triangulate -> adjust -> ... -> settle tracks -> adjust to the end
+start pair -> place a camera -> triangulate -> adjust -> ... -> refine tracks -> adjust to the end
 
 Nothing here decides which start is right; see `lk_bundle_adjustment`.
 """
@@ -21,7 +21,7 @@ from sana_wm_gym.poses.bundle import (
     project,
 )
 from sana_wm_gym.poses.protocol import Intrinsics
-from sana_wm_gym.poses.settle import settle_tracks
+from sana_wm_gym.poses.refine import refine_tracks
 from sana_wm_gym.poses.two_view import bearings, triangulate
 
 Array = npt.NDArray[np.float64]
@@ -144,10 +144,10 @@ def grow(scene: Scene, most: int | None = None, adjusted: bool = True) -> None:
 
 
 def polish(scene: Scene, grey: npt.NDArray[np.uint8], radius: int, rounds: int) -> None:
-    """Adjust everything, settling tracks and refusing outliers in between."""
+    """Adjust everything, refining tracks and refusing outliers in between."""
     for _ in range(rounds):
         _adjust(scene, limit=_ADJUST_POINTS[1], iterations=8)
-        _settle(scene, grey, radius)
+        _refine(scene, grey, radius)
         _refuse_outliers(scene)
         _triangulate(scene)
     _adjust(scene, limit=_ADJUST_POINTS[1], iterations=12)
@@ -181,10 +181,10 @@ def widen(scene: Scene, xy: Array, frames: npt.NDArray[np.intp]) -> Scene:
     )
 
 
-def _settle(scene: Scene, grey: npt.NDArray[np.uint8], radius: int) -> None:
+def _refine(scene: Scene, grey: npt.NDArray[np.uint8], radius: int) -> None:
     """Look known points up again in all placed frames."""
     frames, known = np.flatnonzero(scene.placed), np.flatnonzero(scene.known)
-    scene.xy[np.ix_(frames, known)] = settle_tracks(
+    scene.xy[np.ix_(frames, known)] = refine_tracks(
         grey[frames],
         scene.xy[np.ix_(frames, known)],
         scene.rotations[frames],

@@ -12,15 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.camera.se3 import from_rotation_translation, relative_to_first
-from sana_wm_gym.poses.protocol import (
-    EstimatorInfo,
-    Frames,
-    Intrinsics,
-    PoseEstimate,
-    check_input,
-)
-from sana_wm_gym.poses.tracks import Tracks, choose_look, track_points
+from sana_wm_gym.camera.se3 import from_rotation_translation
+from sana_wm_gym.poses.protocol import EstimatorInfo, Frames, Intrinsics, PoseEstimate, check_input
+from sana_wm_gym.poses.tracks import Tracks, choose_settings, track_points
 from sana_wm_gym.poses.two_view import bearings, fit_rotation
 
 Array = npt.NDArray[np.float64]
@@ -46,15 +40,13 @@ class RotationOnly:
     ) -> PoseEstimate:
         """Orient every frame; see `PoseEstimator.estimate`. `fps` is not used."""
         frames, used, assumed = check_input(frames, intrinsics, fps)
-        look = choose_look(frames)
-        rotations, valid, error = orientations(track_points(frames, look), used)
-        poses = np.full((len(frames), 4, 4), np.nan)
+        settings = choose_settings(frames)
+        rotations, valid, error = orientations(track_points(frames, settings), used)
         c2w = from_rotation_translation(rotations, np.zeros((len(frames), 3)))
-        poses[valid] = relative_to_first(c2w[valid])
         info = EstimatorInfo(
-            "rotation_only", "1", "estimated", "rotation_only", error, used, assumed, look.name
+            "rotation_only", "1", "estimated", "rotation_only", error, used, assumed, settings.name
         )
-        return PoseEstimate(poses, valid, info)
+        return PoseEstimate.of(c2w, valid, info)
 
 
 def orientations(tracks: Tracks, intrinsics: Intrinsics) -> tuple[Array, Mask, float | None]:

@@ -28,29 +28,29 @@ _LEAST_CONTRAST = 2.0  # grey levels; below, noise would be blown up
 
 
 @dataclass(frozen=True)
-class Look:
-    """How frames are looked at.
+class TrackerSettings:
+    """How points are tracked.
 
     Attributes:
-        name: Of the look.
+        name: What frames they are for.
         window: Side of the Lucas-Kanade patch, pixels; odd.
         consistency_px: Largest forward-backward disagreement of a kept point.
-        settle_radius: Of the patch with which tracks are settled at the end, pixels.
+        refine_radius: Of the patch with which tracks are refined at the end, pixels.
         even: Whether blur, brightness and contrast are made alike everywhere first.
     """
 
     name: str
     window: int
     consistency_px: float
-    settle_radius: int
+    refine_radius: int
     even: bool = False
 
 
-# A larger patch pulls its centre away as it changes shape, so the sharp look comes first.
-SHARP = Look("sharp", 5, 0.3, 3)
-SOFT = Look("soft", 15, 0.3, 5)
-FAINT = Look("faint", 21, 0.6, 5, even=True)
-LOOKS = (SHARP, SOFT, FAINT)
+# A larger patch pulls its centre away as it changes shape, so the small window comes first.
+SHARP = TrackerSettings("sharp", 5, 0.3, 3)
+SOFT = TrackerSettings("soft", 15, 0.3, 5)
+FAINT = TrackerSettings("faint", 21, 0.6, 5, even=True)
+SETTINGS = (SHARP, SOFT, FAINT)
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class Tracks:
 
     Attributes:
         xy: float64 [frames, points, 2] pixels, pixel centres at half-integers; NaN where unseen.
-        look: How the frames were looked at.
+        settings: How they were tracked.
     """
 
     xy: npt.NDArray[np.float64]
-    look: Look = SHARP
+    settings: TrackerSettings = SHARP
 
     @property
     def seen(self) -> npt.NDArray[np.bool_]:
@@ -71,8 +71,8 @@ class Tracks:
         return np.isfinite(self.xy[..., 0])
 
 
-def choose_look(frames: npt.NDArray[np.uint8]) -> Look:
-    """The sharpest look that a wider one does not clearly outlast.
+def choose_settings(frames: npt.NDArray[np.uint8]) -> TrackerSettings:
+    """The smallest window that a wider one does not clearly outlast.
 
     Args:
         frames: uint8 [n, height, width, 3] RGB.
@@ -82,26 +82,26 @@ def choose_look(frames: npt.NDArray[np.uint8]) -> Look:
     span = min(_HALF_SECOND, len(frames) - 1)
     starts = np.unique(np.linspace(0, len(frames) - 1 - span, _PROBES).astype(int))
 
-    def survivors(look: Look) -> float:
+    def survivors(settings: TrackerSettings) -> float:
         kept = []
         for start in starts:
-            tracks = track_points(frames[start : start + span + 1], look)
+            tracks = track_points(frames[start : start + span + 1], settings)
             kept.append(int((tracks.seen[0] & tracks.seen[-1]).sum()))
         return float(np.median(kept))
 
-    best, most = LOOKS[0], survivors(LOOKS[0])
-    for look in LOOKS[1:]:
-        kept = survivors(look)
+    best, most = SETTINGS[0], survivors(SETTINGS[0])
+    for settings in SETTINGS[1:]:
+        kept = survivors(settings)
         if kept <= _CLEARLY_MORE * most:
             break
-        best, most = look, kept
+        best, most = settings, kept
     return best
 
 
-def seen_through(frames: npt.NDArray[np.uint8], look: Look) -> npt.NDArray[np.uint8]:
-    """Grey frames uint8 [n, height, width] as a look shows them."""
+def grey_frames(frames: npt.NDArray[np.uint8], settings: TrackerSettings) -> npt.NDArray[np.uint8]:
+    """The grey frames uint8 [n, height, width] that points are tracked in."""
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-    if look.even:
+    if settings.even:
         grey = [_even(image) for image in grey]
     return np.stack(grey).astype(np.uint8)
 
@@ -115,19 +115,19 @@ def _even(image: npt.NDArray[np.integer]) -> Grey:
     return np.asarray(np.clip(np.rint(128.0 + level), 0, 255), dtype=np.uint8)
 
 
-def track_points(frames: npt.NDArray[np.uint8], look: Look = SHARP) -> Tracks:
+def track_points(frames: npt.NDArray[np.uint8], settings: TrackerSettings = SHARP) -> Tracks:
     """Follow corners through a clip; lost ones are replaced every third frame.
 
-    A corner is predicted from the frame before and settled against its own first sight.
+    A corner is predicted from the frame before and compared with its own first sight.
 
     Args:
         frames: uint8 [n, height, width, 3] RGB.
-        look: How to look at them.
+        settings: How to track.
 
     Source: Shi and Tomasi, CVPR 1994; Bouguet's pyramidal Lucas-Kanade; forward-backward check
     of Kalal et al., ICPR 2010.
     """
-    grey = seen_through(frames, look)
+    grey = grey_frames(frames, settings)
     height, width = grey[0].shape
     spacing = max(width / _CORNERS_PER_WIDTH, 1.5)
     corner = np.array([width - 1, height - 1], dtype=np.float32)
@@ -138,16 +138,16 @@ def track_points(frames: npt.NDArray[np.uint8], look: Look = SHARP) -> Tracks:
     born, birth = np.zeros(len(points), dtype=int), points  # frame and place of first sight
     history = [(ids, points)]
     for index in range(1, len(grey)):
-        moved = _follow(grey[index - 1], grey[index], points, look.window)
+        moved = _follow(grey[index - 1], grey[index], points, settings.window)
         kept = np.zeros(len(points), dtype=bool)
         for source in np.unique(born):
             group = born == source
-            # Compared with its first look, a patch cannot drift as it does link by link.
+            # Compared with its first sight, a patch cannot drift as it does link by link.
             moved[group] = _follow(
-                grey[source], grey[index], birth[group], look.window, moved[group]
+                grey[source], grey[index], birth[group], settings.window, moved[group]
             )
-            back = _follow(grey[index], grey[source], moved[group], look.window, birth[group])
-            kept[group] = np.linalg.norm(back - birth[group], axis=1) < look.consistency_px
+            back = _follow(grey[index], grey[source], moved[group], settings.window, birth[group])
+            kept[group] = np.linalg.norm(back - birth[group], axis=1) < settings.consistency_px
         kept &= ((moved >= 0) & (moved <= corner)).all(axis=1)
         points, ids, born, birth = moved[kept], ids[kept], born[kept], birth[kept]
         if index % _REDETECT_EVERY == 0:
@@ -165,7 +165,7 @@ def track_points(frames: npt.NDArray[np.uint8], look: Look = SHARP) -> Tracks:
     xy = np.full((len(grey), int(lasting.sum()), 2), np.nan)
     for index, (ids, points) in enumerate(history):
         xy[index, place[ids[lasting[ids]]]] = points[lasting[ids]] + _PIXEL_CENTRE
-    return Tracks(xy, look)
+    return Tracks(xy, settings)
 
 
 def _follow(
@@ -211,5 +211,5 @@ def _corners(image: Grey, taken: Points, spacing: float) -> Points:
     limit = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.01)
     refined = cv2.cornerSubPix(image, found.copy(), (2, 2), (-1, -1), limit).reshape(-1, 2)
     inside = np.all((refined >= 0) & (refined <= np.array(image.shape[::-1]) - 1), axis=1)
-    settled = np.where(inside.reshape(-1, 1), refined, found.reshape(-1, 2))
-    return np.asarray(settled, dtype=np.float32)
+    kept = np.where(inside.reshape(-1, 1), refined, found.reshape(-1, 2))
+    return np.asarray(kept, dtype=np.float32)

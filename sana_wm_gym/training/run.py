@@ -36,12 +36,13 @@ from sana_wm_gym.training.initialise import initialise
 from sana_wm_gym.training.optimizer import Optimizer
 from sana_wm_gym.weights.world_file import WorldFile, read_world_file, write_world_file
 from sana_wm_gym.world.learned.captions import SurfaceCaptions
-from sana_wm_gym.world.learned.sana_world import SanaWorld, promise_of
+from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import self_forcing
+from sana_wm_gym.world.learned.world_files import metadata_of
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS
 from sana_wm_gym.world.procedural.renderer import default_intrinsics
 from sana_wm_gym.world.procedural.scenes import generate_scene
-from sana_wm_gym.world.world_model import WorldSpec
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
 
 TIMESTEPS = (1000, 0)
 """One step: in a map known by heart the first prediction is the best (docs/embedded_world.md)."""
@@ -207,7 +208,7 @@ class Run:
         """Write the averaged weights as a world file."""
         world = self.world()
         write_world_file(
-            path, WorldFile(world.model, self.codec, promise_of(world), self.localiser)
+            path, WorldFile(world.model, self.codec, metadata_of(world), self.localiser)
         )
 
     def world(self) -> SanaWorld:
@@ -220,12 +221,14 @@ class Run:
             height=size,
             width=size,
             fps=16.0,
+            frames_per_chunk=CHUNK_FRAMES,
             latent_shape=(self.codec.config.channels, cells, cells),
             intrinsics=(fx, fy, cx, cy),
             limits=WALK_LIMITS,
             scenes=tuple(config.scenes),
             start_radius=config.start_radius,
             surfaces=self.captions.surfaces,
+            prompts=bool(self.captions.surfaces),
         )
         return SanaWorld(
             spec,

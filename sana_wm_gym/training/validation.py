@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.camera.se3 import geodesic_angle, invert
-from sana_wm_gym.camera.trajectory import CameraTrajectory
 from sana_wm_gym.training.dataset import draw_walk
 from sana_wm_gym.world.procedural.appearance import prompt_of
 from sana_wm_gym.world.procedural.renderer import render
+from sana_wm_gym.world.rollout import camera_path, rollout_frames
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldModel
 
 LEAST_TRANSLATION = 0.3
@@ -91,24 +91,8 @@ def roll(
     seed: int,
 ) -> npt.NDArray[np.uint8]:
     """Rollouts of all clips in one batch, uint8 [b, 24 n + 1, H, W, 3], first frames included."""
-    spec = world.spec
-    states = [world.begin(start, seed + i) for i, start in enumerate(starts)]
-    parts = [np.stack([world.frames(state) for state in states])]
-    chunks = (commands[0].shape[0] - 1) // CHUNK_FRAMES
-    for chunk in range(chunks):
-        first = chunk * CHUNK_FRAMES
-        cameras = [
-            CameraTrajectory(
-                c2w[first : first + CHUNK_FRAMES + 1],
-                np.array(start.intrinsics),
-                spec.width,
-                spec.height,
-            )
-            for c2w, start in zip(commands, starts, strict=True)
-        ]
-        states = world.advance(states, cameras)
-        parts.append(np.stack([world.frames(state) for state in states]))
-    return np.concatenate(parts, axis=1)
+    paths = [camera_path(start, c2w) for start, c2w in zip(starts, commands, strict=True)]
+    return rollout_frames(world, starts, [seed + i for i in range(len(starts))], paths)
 
 
 def chunk_psnr(

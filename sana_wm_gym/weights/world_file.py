@@ -1,7 +1,7 @@
 """One file for a whole embedded world: generator, codec, localiser and all that builds them.
 
 A safetensors file; tensors are named `generator.*`, `codec.*` and `localiser.*`, and one JSON text
-in the header says how large the networks are and what the world promises. Weights are stored in
+in the header says how large the networks are and the facts about the world. Weights are stored in
 half precision and computed with in float32.
 """
 
@@ -35,15 +35,15 @@ class WorldFile:
     Attributes:
         generator: Network that predicts clean latents.
         codec: Frames to latents and back.
-        promise: The world's plain facts (name, frame size, rate, intrinsics, limits, scenes,
-            surfaces, timesteps, window, ...), as JSON values; see `sana_world.promise_of`.
+        metadata: The world's plain facts (name, frame size, rate, intrinsics, limits, scenes,
+            surfaces, timesteps, window, ...), as JSON values; see `world_files.metadata_of`.
         localiser: Finds a first frame in the map; None for a world whose cameras are relative to
             the first frame.
     """
 
     generator: SanaWM
     codec: PatchCodec
-    promise: dict[str, Any]
+    metadata: dict[str, Any]
     localiser: Localiser | None = None
 
     @property
@@ -64,7 +64,7 @@ def write_world_file(path: Path, world: WorldFile) -> None:
         "generator": asdict(world.generator.config),
         "codec": asdict(world.codec.config),
         "localiser": None if world.localiser is None else asdict(world.localiser.config),
-        "world": world.promise,
+        "world": world.metadata,
     }
     tensors = {
         f"{part}.{name}": tensor.detach().half().contiguous()

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 # Imported inside, so that a process pays for torch and weights only where it uses them.
 def _tiny() -> WorldModel[Any]:
-    from sana_wm_gym.world.learned.sana_world import load_tiny
+    from sana_wm_gym.world.learned.world_files import load_tiny
 
     return load_tiny()
 
 
 def _tiny_bf16() -> WorldModel[Any]:
-    from sana_wm_gym.world.learned.sana_world import load_tiny_bf16
+    from sana_wm_gym.world.learned.world_files import load_tiny_bf16
 
     return load_tiny_bf16()
 

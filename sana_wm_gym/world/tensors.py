@@ -4,39 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-
-
-@runtime_checkable
-class GivesTensors(Protocol):
-    """What a world may offer besides: what it shows as tensors on its device, which do not pass
-    through host memory.
-
-    Their numbers are those of `frames` and `latents`. They are read only: they may be the world's
-    own, and keep no other state's alive.
-    """
-
-    @property
-    def device(self) -> torch.device:
-        """Where they are."""
-        ...
-
-    def frame_tensors(self, states: Sequence[Any]) -> list[Tensor]:
-        """`frames` of each state, uint8 [24 or 1, height, width, 3]."""
-        ...
-
-    def last_frame_tensors(self, states: Sequence[Any]) -> list[Tensor]:
-        """The last of each state's `frames`, uint8 [height, width, 3]."""
-        ...
-
-    def last_latent_tensors(self, states: Sequence[Any]) -> list[Tensor]:
-        """The last of each state's `latents`, float32 [channels, rows, columns]."""
-        ...
 
 
 def to_tensors(value: Any, device: torch.device | str) -> Any:

@@ -38,7 +38,6 @@ from agents.planning import PlanConfig, play, run
 from sana_wm_gym.camera import (
     TWIST_NAMES,
     CameraState,
-    CameraTrajectory,
     Controls,
     MotionLimits,
     integrate,
@@ -46,18 +45,20 @@ from sana_wm_gym.camera import (
 )
 from sana_wm_gym.camera.se3 import rotation_x, rotation_y
 from sana_wm_gym.envs import SanaWMEnv
+from sana_wm_gym.envs.actions import Command
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.snapshot import Episode
 from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, Verdict
 from sana_wm_gym.envs.tasks.follow import Follow
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS, ProceduralWorld
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldSpec
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, ChunkInput, Start, WorldSpec
 
 SPEC = WorldSpec(
     name="empty",
     height=16,
     width=16,
     fps=16.0,
+    frames_per_chunk=24,
     latent_shape=None,
     intrinsics=(10.0, 10.0, 8.0, 8.0),
     limits=MotionLimits(forward=1 / 24, right=1 / 24, down=1 / 24, yaw=0.02, pitch=0.02),
@@ -80,16 +81,20 @@ class EmptyWorld:
     def begin(self, start: Start, seed: int) -> int:
         return 0
 
-    def advance(self, states: Sequence[int], cameras: Sequence[CameraTrajectory]) -> list[int]:
+    def advance(self, states: Sequence[int], inputs: Sequence[ChunkInput]) -> list[int]:
         self.calls["chunks"] += len(states)
         self.calls["batches"] += 1
         return [state + 1 for state in states]
 
-    def frames(self, state: int) -> npt.NDArray[np.uint8]:
-        return np.zeros((24 if state else 1, 16, 16, 3), np.uint8)
+    def decode(self, states: Sequence[int], last: bool = False) -> list[Any]:
+        frames = [np.zeros((24 if state else 1, 16, 16, 3), np.uint8) for state in states]
+        return [part[-1] for part in frames] if last else frames
 
-    def latents(self, state: int) -> npt.NDArray[np.float32]:
+    def latents(self, states: Sequence[int], last: bool = False) -> list[Any]:
         raise ValueError("no latents")
+
+    def anchor_confidence(self, state: int) -> float:
+        return 1.0
 
     def pack(self, state: int) -> dict[str, npt.NDArray[np.generic]]:
         return {"chunk": np.array(state)}
@@ -185,7 +190,7 @@ def test_a_search_starts_from_the_rest_of_the_plan_before() -> None:
     best = np.zeros((3, 5), np.float32)
     best[:, [2, 4]] = simulation.task.twists  # type: ignore[attr-defined]
     before = Plan(best, None, 0)
-    [after], _ = simulation.play([episode], [twist_to_controls(best[0], SPEC.limits, 24)])
+    [after], _ = simulation.play([episode], [Command(twist_to_controls(best[0], SPEC.limits, 24))])
     for planner in SEARCHES:
         plan = planner.plan(simulation, after, np.random.default_rng(0), before)
         # Exact but for the hair by which horizontal steps fall short of their speed.
@@ -209,11 +214,11 @@ def test_nothing_is_imagined_past_the_horizon_or_from_an_end() -> None:
     world = EmptyWorld()
     simulation = simulated(world, Beacons(), horizon=2)
     episode = first(simulation)
-    [episode], _ = simulation.play([episode], [Controls.still(24)])
+    [episode], _ = simulation.play([episode], [Command(Controls.still(24))])
     world.calls.clear()
     _, steps = imagine(simulation, episode, np.zeros((4, 3, 5)))
     assert steps == world.calls["chunks"] == 4
-    [last], _ = simulation.play([episode], [Controls.still(24)])
+    [last], _ = simulation.play([episode], [Command(Controls.still(24))])
     for ended in (last, replace(episode, over=True)):
         with pytest.raises(ValueError, match="ended at chunk"):
             imagine(simulation, ended, np.zeros((4, 3, 5)))
@@ -311,7 +316,7 @@ def test_the_expert_follows_better_than_one_who_stands_still() -> None:
     for seed in range(4):
         episode, earned = first(simulation, seed), 0.0
         while not episode.over and episode.chunk < simulation.horizon:
-            [episode], [verdict] = simulation.play([episode], [Controls.still(24)])
+            [episode], [verdict] = simulation.play([episode], [Command(Controls.still(24))])
             earned += verdict.reward
         still.append(earned)
     assert min(one.ret for one in expert) > max(still)
@@ -328,10 +333,10 @@ def test_a_search_by_eye_reads_no_pose_and_makes_the_view_look_like_the_goal() -
     )
     assert np.array_equal(plan.twists, same.twists)
     motion = twist_to_controls(plan.action, simulation.world.spec.limits, CHUNK_FRAMES)
-    [after], _ = simulation.play([episode], [motion])
+    [after], _ = simulation.play([episode], [Command(motion)])
 
     def difference(seen: Episode) -> float:
-        gap = simulation.frames(seen)[-1].astype(float) - episode.task.picture
+        gap = simulation.frames([seen], last=True)[0].astype(float) - episode.task.picture
         return float(np.sqrt((gap**2).mean()))
 
     assert plan.expected_return == same.expected_return == pytest.approx(-difference(after))

@@ -24,6 +24,7 @@ SPEC = WorldSpec(
     height=8,
     width=8,
     fps=16.0,
+    frames_per_chunk=24,
     latent_shape=(4, 2, 2),
     intrinsics=(8.0, 8.0, 4.0, 4.0),
     limits=MotionLimits(),
@@ -48,19 +49,23 @@ class ToyWorld:
     def begin(self, start, seed):
         return ToyState(np.eye(4)[None], 0)
 
-    def advance(self, states: Sequence[ToyState], cameras):
+    def advance(self, states: Sequence[ToyState], inputs):
         return [
-            replace(state, c2w=camera.c2w[1:], chunk=state.chunk + 1)
-            for state, camera in zip(states, cameras, strict=True)
+            replace(state, c2w=given.camera.c2w[1:], chunk=state.chunk + 1)
+            for state, given in zip(states, inputs, strict=True)
         ]
 
-    def frames(self, state):
+    def decode(self, states, last=False):
         raise AssertionError("latents are enough: no frame is to be decoded")
 
-    def latents(self, state):
-        pose = state.c2w[-1]
-        numbers = np.float32([pose[0, 3], pose[2, 3], pose[0, 2], 1])
-        return np.tile(numbers[None, :, None, None], (1, 1, 2, 2))
+    def latents(self, states, last=False):
+        assert last
+        poses = [state.c2w[-1] for state in states]
+        numbers = [np.float32([pose[0, 3], pose[2, 3], pose[0, 2], 1]) for pose in poses]
+        return [np.tile(four[:, None, None], (1, 2, 2)) for four in numbers]
+
+    def anchor_confidence(self, state):
+        return 1.0
 
     def pack(self, state):
         return {"c2w": state.c2w, "chunk": np.array(state.chunk)}

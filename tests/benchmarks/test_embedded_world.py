@@ -31,8 +31,8 @@ from sana_wm_gym.metrics import SCALE_ONLY
 from sana_wm_gym.poses.protocol import EstimatorInfo, OracleEstimator, PoseEstimate
 from sana_wm_gym.training.validation import chunk_psnr, held_out_clips, roll
 from sana_wm_gym.weights.world_file import read_world_file
-from sana_wm_gym.world.learned.sana_world import world_of
 from sana_wm_gym.world.learned.schedule import self_forcing
+from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.procedural.appearance import prompt_of
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 from sana_wm_gym.world.procedural.renderer import default_intrinsics

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stepping import frames_of
 
 from benchmarks import env_step
 from benchmarks.step_tables import BEGIN, END, markdown, renew_page
@@ -18,15 +19,15 @@ from benchmarks.step_timing import (
     Agent,
     Rollouts,
     Stopwatch,
-    decode,
     phases_of,
     state_bytes,
 )
 from sana_wm_gym import ENV_ID
 from sana_wm_gym.weights.world_file import read_world_file
 from sana_wm_gym.world.learned import sampler, sana_world
-from sana_wm_gym.world.learned.sana_world import world_of
+from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
+from sana_wm_gym.world.world_model import as_arrays
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 RESULT = PAGE.parent / "data" / "env_step.json"
@@ -75,9 +76,9 @@ def test_state_does_not_grow(small, learned):
 
 def test_decoding_in_a_batch_is_decoding_one_by_one(small):
     rollouts = Rollouts.of(small, 3, seed=0)
-    alone = [small.frames(state) for state in rollouts.states]
+    alone = [frames_of(small, state) for state in rollouts.states]
     # Sums of products are ordered differently in a batch: a grey level at most.
-    assert np.abs(decode(small, rollouts.states).astype(int) - alone).max() <= 1
+    assert np.abs(np.stack(as_arrays(small.decode(rollouts.states))).astype(int) - alone).max() <= 1
 
 
 def test_phases_are_of_one_step_and_leave_no_trace(small):

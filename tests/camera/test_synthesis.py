@@ -238,7 +238,7 @@ def test_a_cloud_that_makes_no_sense_is_an_error(cloud):
     ],
 )
 def test_arguments_out_of_range_are_named(arguments):
-    with pytest.raises(ValueError, match=f"{next(iter(arguments))} is .*expected"):
+    with pytest.raises(ValueError, match=f"{next(iter(arguments))} .*expected"):
         synthesise(straight(1.0), **arguments)
 
 
@@ -263,7 +263,7 @@ def test_templates_start_at_the_first_frame():
     elsewhere = dataclasses.replace(START, yaw_deg=5.0)
     with pytest.raises(ValueError, match="expected the origin"):
         Template("t", "simple", (elsewhere, Waypoint((0.0, 0.0, 1.0), 0.0, 0.0, 1.0)))
-    with pytest.raises(ValueError, match="1 waypoints"):
+    with pytest.raises(ValueError, match="waypoints of t is 1"):
         Template("t", "simple", (START,))
 
 

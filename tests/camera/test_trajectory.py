@@ -224,7 +224,7 @@ def spoiled(frame: int, index: tuple[int, int], value: float) -> Array:
         (spoiled(4, (0, 1), 0.01), "frame 4 has a rotation part that is not orthonormal"),
         (spoiled(2, (0, 0), -1.0), "frame 2 is a reflection"),
         (np.eye(4), r"shape \(4, 4\), expected \(n, 4, 4\)"),
-        (np.zeros((0, 4, 4)), "n >= 1"),
+        (np.zeros((0, 4, 4)), "number of poses is 0"),
     ],
 )
 def test_bad_poses_are_refused(c2w: Array, message: str) -> None:

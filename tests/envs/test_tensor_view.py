@@ -22,8 +22,7 @@ from hypothesis import strategies as st
 from sana_wm_gym.envs import SanaWMVectorEnv, tensor_view
 from sana_wm_gym.envs.tasks import Follow, ImageGoal
 from sana_wm_gym.world.catalogue import load_world
-from sana_wm_gym.world.learned.sana_world import SanaWorld
-from sana_wm_gym.world.tensors import GivesTensors, resized, to_tensors
+from sana_wm_gym.world.tensors import resized, to_tensors
 
 SEEN: list[tuple[tuple[str, ...], Any]] = [
     (("frame",), "free_roam"),
@@ -40,41 +39,13 @@ def on_device(kind: type) -> Any:
     class OnDevice(kind):  # type: ignore[misc]
         device = torch.device("cpu")
 
-        def frame_tensors(self, states: Sequence[Any]) -> list[torch.Tensor]:
-            self.calls["frame_tensors"] += 1
-            self.calls["decoded"] += len(states)
-            return [torch.from_numpy(super(OnDevice, self).frames(state)) for state in states]
+        def decode(self, states: Sequence[Any], last: bool = False) -> list[torch.Tensor]:
+            return [torch.from_numpy(part.copy()) for part in super().decode(states, last)]
 
-        def last_frame_tensors(self, states: Sequence[Any]) -> list[torch.Tensor]:
-            self.calls["last_frame_tensors"] += 1
-            self.calls["decoded"] += len(states)
-            return [torch.from_numpy(super(OnDevice, self).frames(state)[-1]) for state in states]
-
-        def last_latent_tensors(self, states: Sequence[Any]) -> list[torch.Tensor]:
-            self.calls["last_latent_tensors"] += 1
-            return [torch.from_numpy(super(OnDevice, self).latents(state)[-1]) for state in states]
-
-        def frames(self, state: Any) -> Any:
-            raise AssertionError("frames were brought to the host")
-
-        def latents(self, state: Any) -> Any:
-            raise AssertionError("latents were brought to the host")
+        def latents(self, states: Sequence[Any], last: bool = False) -> list[torch.Tensor]:
+            return [torch.from_numpy(part.copy()) for part in super().latents(states, last)]
 
     return OnDevice()
-
-
-def with_pictures(kind: type) -> Any:
-    """The same, but it shows arrays too, for tasks that ask for them."""
-    host = kind()
-
-    class WithPictures(type(on_device(kind))):  # type: ignore[misc]
-        def frames(self, state: Any) -> npt.NDArray[np.uint8]:
-            return host.frames(state)
-
-        def latents(self, state: Any) -> npt.NDArray[np.float32]:
-            return host.latents(state)
-
-    return WithPictures()
 
 
 def parts(observation: Any) -> dict[str, Any]:
@@ -103,7 +74,6 @@ def test_tensors_are_the_arrays_and_are_made_on_the_device(
     world: Any, mode: str, view: tuple[str, ...], task: Any
 ) -> None:
     device = on_device(type(world))
-    assert isinstance(device, GivesTensors) and not isinstance(world, GivesTensors)
     options: dict[str, Any] = {
         "task": task, "observation": view, "autoreset_mode": mode, "horizon": [2, 3, 1]
     }  # fmt: skip
@@ -133,10 +103,10 @@ def test_chunks_are_decoded_once_and_together(world: Any) -> None:
         as_torch=True,
     )  # fmt: skip
     envs.reset(seed=0)
-    assert (world.calls["frame_tensors"], world.calls["decoded"]) == (1, 3)
+    assert (world.calls["decode"], world.calls["decoded"]) == (1, 3)
     envs.step(drawn(3, 0))
     # Three ends of chunks, and the start of what follows the one that ended.
-    assert (world.calls["frame_tensors"], world.calls["decoded"]) == (2, 7)
+    assert (world.calls["decode"], world.calls["decoded"]) == (2, 7)
     before = world.calls["decoded"]
     envs.branch(2, [0, 1])
     assert world.calls["decoded"] == before
@@ -161,7 +131,7 @@ def test_the_last_frame_known_is_not_taken_for_the_whole_chunk(world: Any) -> No
 
 
 def test_frames_that_are_on_the_host_already_are_not_decoded_again(world: Any) -> None:
-    tensors = SanaWMVectorEnv(2, on_device(type(world)), as_torch=True)
+    tensors = SanaWMVectorEnv(2, world, as_torch=True)
     arrays = SanaWMVectorEnv(2, world)
     arrays.reset(seed=0)
     tensors.reset(seed=1)
@@ -186,7 +156,7 @@ def test_a_goal_is_sent_once(mode: str, world: Any, monkeypatch: pytest.MonkeyPa
         "task": ImageGoal(near=1e-6), "observation": ("latent",), "autoreset_mode": mode,
         "horizon": [4, 9, 9],
     }  # fmt: skip
-    envs = SanaWMVectorEnv(3, with_pictures(type(world)), as_torch=True, **options)
+    envs = SanaWMVectorEnv(3, on_device(type(world)), as_torch=True, **options)
     twin = SanaWMVectorEnv(3, world, **options)
     goal = (60,)
     for each in (envs, twin):
@@ -216,7 +186,7 @@ def test_tensors_are_the_callers_own(world: Any) -> None:
         "task": ImageGoal(), "observation": ("frames", "latent", "pose"), "horizon": [2, 9],
         "autoreset_mode": "SameStep", "as_torch": True,
     }  # fmt: skip
-    clean, spoilt = (SanaWMVectorEnv(2, with_pictures(type(world)), **options) for _ in range(2))
+    clean, spoilt = (SanaWMVectorEnv(2, on_device(type(world)), **options) for _ in range(2))
 
     def same(one: Any, other: Any) -> None:
         """The same from both; what came from the second is spoilt."""
@@ -239,8 +209,8 @@ def test_tensors_are_the_callers_own(world: Any) -> None:
 
 def test_latents_are_clipped_alike(world: Any) -> None:
     class Loud(type(world)):  # type: ignore[misc]
-        def latents(self, state: Any) -> npt.NDArray[np.float32]:
-            return 300 * super().latents(state)
+        def latent(self, state: Any) -> npt.NDArray[np.float32]:
+            return 300 * super().latent(state)
 
     arrays = SanaWMVectorEnv(2, Loud(), observation=("latent",))
     tensors = SanaWMVectorEnv(2, on_device(Loud), observation=("latent",), as_torch=True)
@@ -257,17 +227,12 @@ def tiny() -> Any:
     ("view", "mode"), [(("frame",), "SameStep"), (("frames", "latent"), "Disabled")]
 )
 def test_a_learned_world_gives_the_arrays_as_tensors(
-    view: tuple[str, ...], mode: str, tiny: Any, monkeypatch: pytest.MonkeyPatch
+    view: tuple[str, ...], mode: str, tiny: Any
 ) -> None:
-    """As arrays, and as tensors while it may show nothing as arrays."""
     world = tiny
-    assert isinstance(world, GivesTensors)
     options: dict[str, Any] = {"observation": view, "autoreset_mode": mode, "horizon": [1, 9]}
     runs = []
     for as_torch in (False, True):
-        if as_torch:
-            for name in ("frames", "show", "decode", "latents", "last_frames"):
-                monkeypatch.setattr(type(world), name, None, raising=False)
         envs = SanaWMVectorEnv(2, world, as_torch=as_torch, **options)
         run = [envs.reset(seed=2)[0]]
         observation, _, _, truncated, infos = envs.step(drawn(2, 0))
@@ -288,16 +253,7 @@ def test_nothing_of_a_learned_world_leaves_the_device(
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # unknown there
     model, codec = (copy.deepcopy(part).to("meta") for part in (tiny.model, tiny.codec))
     # Without its localiser: cameras are made on the host, and so is the anchor.
-    world = SanaWorld(
-        tiny.spec,
-        model,
-        codec,
-        tiny.schedule,
-        tiny.plan.window,
-        clean_pass=tiny.clean_pass,
-        frequencies=tiny.frequencies,
-        caption=tiny.caption,
-    )
+    world = replace(tiny, model=model, codec=codec, localiser=None)
     for view, steps in ((("latent", "frame", "pose"), 2), (("frames",), 1)):
         options: dict[str, Any] = {
             "task": Follow(), "observation": view, "observation_size": (40, 30),
@@ -317,8 +273,8 @@ def test_nothing_of_a_learned_world_leaves_the_device(
             ):
                 assert seen[name].is_meta and seen[name].shape == space.shape
     # What does go to the host is found out.
-    controls, _ = envs.simulation.decode(begun := envs.snapshot(0).episode, drawn(1, 0)[0])
-    [played] = envs.simulation.move([begun], [controls])
+    command = envs.simulation.decode(begun := envs.snapshot(0).episode, drawn(1, 0)[0])
+    [played] = envs.simulation.move([begun], [command])
     with pytest.raises(NotImplementedError, match="no data"):
         envs.simulation.observe([played])
 
@@ -326,7 +282,7 @@ def test_nothing_of_a_learned_world_leaves_the_device(
 def test_parts_go_by_the_names_that_a_task_gives_them(world: Any) -> None:
     """Thumbnails of goals go with an "observation"."""
 
-    given = with_pictures(type(world))
+    given = on_device(type(world))
     envs = SanaWMVectorEnv(2, given, task="image_goal_her", as_torch=True)
     simulation = envs.simulation
     episodes = simulation.begin([None] * 2, [np.random.default_rng(seed) for seed in (0, 1)])
@@ -367,11 +323,9 @@ def test_frames_that_are_made_at_once_are_kept_on_the_device(tiny: Any) -> None:
     world = tiny
     state = world.begin(world.sample_start(np.random.default_rng(0)), 0)
     made = replace(state, chunk=1, decoded=torch.randint(0, 256, (24, 64, 64, 3)).byte())
-    [shown] = world.frame_tensors([made])
+    [shown] = world.decode([made])
     assert shown is made.decoded
-    array = world.frames(made)
-    assert np.array_equal(array, shown.numpy()) and not np.shares_memory(array, shown.numpy())
-    [last] = world.last_frame_tensors([made])
+    [last] = world.decode([made], last=True)
     assert torch.equal(last, shown[-1])
 
 

@@ -285,13 +285,13 @@ def test_a_world_that_fails_changes_nothing(
         each.reset(seed=0)
         each.step(ZEROS)
 
-    def fail(state: Any) -> Any:
+    def fail(*_: Any) -> Any:
         raise RuntimeError("the world broke down")
 
     for _ in range(3):
         # The last thing a step asks for, when generators have drawn for the rows that are reset.
         with monkeypatch.context() as broken:
-            broken.setattr(world, "frames", fail)
+            broken.setattr(world, "decode", fail)
             with pytest.raises(RuntimeError, match="broke down"):
                 batch.step(ZEROS)
         assert same(batch.step(ZEROS), twin.step(ZEROS))
@@ -342,25 +342,19 @@ def test_rows_and_single_environments_exchange_snapshots(world: Any) -> None:
 
 
 def test_chunks_are_decoded_once_and_together(world: Any) -> None:
-    class Together(type(world)):  # type: ignore[misc]
-        def show(self, states: Sequence[Any]) -> list[npt.NDArray[np.uint8]]:
-            self.calls["show"] += 1
-            return [self.frames(state) for state in states]
-
-    world = Together()
     batch = SanaWMVectorEnv(3, world, render_mode="rgb_array_list")
     batch.reset(seed=0)
     observations = batch.step(ZEROS)[0]
     shown = batch.render()
     assert shown is not None and [len(frames) for frames in shown] == [24] * 3
     assert same(np.stack([frames[-1] for frames in shown]), observations)
-    assert world.calls["show"] == 2 and world.calls["frames"] == 6
+    assert world.calls["decode"] == 3 and world.calls["decoded"] == 9
     shown[0][-1][...] = 0
     assert same(batch.render()[0][-1], observations[0])
     unseen = SanaWMVectorEnv(3, world, observation=("pose",))
     unseen.reset(seed=0)
     unseen.step(ZEROS)
-    assert world.calls["show"] == 2
+    assert world.calls["decode"] == 3
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
@@ -428,7 +422,7 @@ def test_a_forked_copy_of_a_network_is_refused() -> None:
     assert "SanaWMVectorEnv" in message and "spawn" in message
     # Pickling makes another world; only a fork pretends to be the same one.
     other = pickle.loads(pickle.dumps(world))
-    other._process = -1
+    other = replace(other, _process=-1)
     other.__setstate__(other.__dict__)
     other.begin(world.sample_start(np.random.default_rng(0)), 0)
 

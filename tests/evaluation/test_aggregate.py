@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def test_values_read_back_from_json_give_the_same_row() -> None:
     clips = {"a": scored(0.1, 0, floor=True), "b": scored(0.3, 1, floor=True)}
     stored = {name: json.loads(json.dumps(clip.to_dict())) for name, clip in clips.items()}
     assert aggregate_clips(clips) == aggregate_clips(stored)
-    json.dumps(aggregate_clips(stored).to_dict())
+    json.dumps(asdict(aggregate_clips(stored)))
 
 
 def test_failures_are_counted_not_averaged() -> None:

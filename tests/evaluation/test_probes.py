@@ -38,8 +38,8 @@ from sana_wm_gym.models.delta_rule.naive import update
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.poses.protocol import EstimatorInfo, PoseEstimate
 from sana_wm_gym.weights.world_file import read_world_file
-from sana_wm_gym.world.learned.sana_world import world_of
 from sana_wm_gym.world.learned.schedule import SELF_FORCING_4
+from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS, ProceduralWorld
 
 PERFECT = ProceduralWorld(size=(32, 32), scenes=(5,))
@@ -61,8 +61,14 @@ class Counter:
 class Frozen(ProceduralWorld):
     """A video that never changes."""
 
-    def frames(self, state):
-        return np.repeat(state.start.image[None], len(state.c2w), axis=0)
+    def decode(self, states, last=False):
+        images = [state.start.image for state in states]
+        counts = [len(state.c2w) for state in states]
+        return (
+            images
+            if last
+            else [np.repeat(i[None], n, 0) for i, n in zip(images, counts, strict=True)]
+        )
 
 
 class Blind:
@@ -334,7 +340,7 @@ def test_variants_change_sampler_and_sink_alone(small):
     assert list(found) == ["2 steps, sink on", "4 steps, sink on", "2 steps, sink off"]
     worlds = list(found.values())
     assert worlds[1].schedule == SELF_FORCING_4
-    assert worlds[2].plan.window == MemoryWindow(2, False)
+    assert worlds[2].window == MemoryWindow(2, False)
     assert all(world.model is small.model for world in worlds)
     assert horizon.many_steps(SELF_FORCING_4).steps > SELF_FORCING_4.steps
     assert list(horizon.variants(PERFECT)) == ["as it is"]

@@ -246,7 +246,7 @@ def test_too_little_left(left: int, code: str) -> None:
 
 
 def test_shapes_and_masks_are_checked() -> None:
-    with pytest.raises(InvalidPosesError, match="same shape"):
+    with pytest.raises(InvalidPosesError, match="one shape"):
         score_poses(random_path(0)[:5], random_path(0), RELEASE)
     with pytest.raises(InvalidPosesError, match="bool"):
         score_poses(random_path(1), random_path(0), RELEASE, np.ones(24))

@@ -94,10 +94,10 @@ def test_floors_are_medians_over_the_clips_an_estimator_is_for() -> None:
 def test_every_score_prints_its_floor() -> None:
     frames = np.random.default_rng(0).integers(0, 255, (5, 48, 48, 3)).astype(np.uint8)
     known = score_rollout(frames, np.tile(np.eye(4), (5, 1, 1)), None, 16.0, LKBundleAdjustment())
-    assert "floor" in known.table() and "stored_floor" in known.to_dict()
+    assert "floor" in str(known) and "stored_floor" in known.to_dict()
     path = np.tile(np.eye(4), (5, 1, 1))
     oracle = score_rollout(frames, path, None, 16.0, OracleEstimator(path))
-    assert "stored floor" not in oracle.table()
+    assert "stored floor" not in str(oracle)
 
 
 def test_the_stored_floors_are_of_the_present_version() -> None:

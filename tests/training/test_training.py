@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stepping import frames_of
 
 from sana_wm_gym.models.codec import GROUP, CodecConfig, PatchCodec
 from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
@@ -43,8 +44,8 @@ from sana_wm_gym.weights.world_file import read_world_file
 from sana_wm_gym.world.learned.captions import SurfaceCaptions
 from sana_wm_gym.world.learned.conditioning import chunk_conditioning
 from sana_wm_gym.world.learned.sampler import CleanPrediction, self_forcing
-from sana_wm_gym.world.learned.sana_world import world_of
 from sana_wm_gym.world.learned.schedule import self_forcing as schedule_of
+from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.procedural.appearance import Surface, parse_prompt
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 from sana_wm_gym.world.procedural.scenes import COURTYARD, generate_scene
@@ -455,7 +456,7 @@ def test_weights_ship(base: TrainConfig, tmp_path: Path) -> None:
     assert (world.clean_pass, world.frequencies, world.localiser) == (False, FREQUENCIES, None)
     assert list(world.schedule.timesteps) == [1000]
     state = world.begin(world.sample_start(np.random.default_rng(0)), 0)
-    assert world.frames(state).shape == (1, 32, 32, 3)
+    assert frames_of(world, state).shape == (1, 32, 32, 3)
     with pytest.raises(FileNotFoundError, match=r"no tiny\.safetensors in .*; train first"):
         export(tmp_path, path)
 

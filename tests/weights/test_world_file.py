@@ -77,7 +77,7 @@ def edit(path: Path, change_tensors=None, change_header=None) -> None:
 
 def test_round_trip_in_half_precision(path):
     read, given = read_world_file(path), make()
-    assert read.promise == PROMISE
+    assert read.metadata == PROMISE
     assert (read.generator.config, read.codec.config) == (
         given.generator.config,
         given.codec.config,
@@ -96,7 +96,7 @@ def test_a_world_without_a_localiser(tmp_path):
     write_world_file(path, make(localiser=None))
     read = read_world_file(path)
     assert read.localiser is None and read.parts.keys() == {"generator", "codec"}
-    assert read.promise == PROMISE
+    assert read.metadata == PROMISE
     edit(path, lambda t: t.update({"localiser.mean": torch.zeros(3)}))
     with pytest.raises(ValueError, match=r"holds unknown tensors \['localiser.mean'\]"):
         read_world_file(path)

@@ -199,7 +199,7 @@ class Explore:
         seen.flat[self.cells(episode.c2w)] = episode.chunk
         if self.bonus == 0.0:
             return ExploreState(seen, old.poses, old.pictures)
-        pose, picture = episode.c2w[-1], _thumbnail(simulation.last_frames([episode])[0])
+        pose, picture = episode.c2w[-1], _thumbnail(simulation.frames([episode], last=True)[0])
         likeness = self._likeness(old, pose, picture, episode.chunk)
         return ExploreState(
             seen,

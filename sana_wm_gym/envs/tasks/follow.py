@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from sana_wm_gym.camera.controls import TWIST_NAMES, Controls, MotionLimits, twist_to_controls
+from sana_wm_gym.camera.controls import TWIST_NAMES, Controls, twist_to_controls
 from sana_wm_gym.camera.se3 import geodesic_angle
 from sana_wm_gym.camera.trajectory import rollout
 from sana_wm_gym.envs.observations import POSE_BOUND
 from sana_wm_gym.envs.tasks.checks import require_arrays, require_number, require_whole
 from sana_wm_gym.envs.tasks.task import Arrays, Verdict
-from sana_wm_gym.world.world_model import CHUNK_FRAMES
+from sana_wm_gym.world.world_model import WorldSpec
 
 if TYPE_CHECKING:
     from sana_wm_gym.envs.simulation import Simulation
@@ -35,11 +35,13 @@ class FollowState:
             path[0] is the first frame's.
         slips: What is added to the motion of each chunk, per frame in the order of
             `camera.TWIST_NAMES`, radians and metres, float64 [chunks, 5].
+        frames: Frames of a chunk.
         chunk: Chunks so far.
     """
 
     path: Array
     slips: Array
+    frames: int
     chunk: int = 0
 
 
@@ -119,8 +121,8 @@ class Follow:
         rngs: Sequence[np.random.Generator],
     ) -> list[FollowState]:
         """Draw paths and slips for the simulation's horizon."""
-        limits = simulation.world.spec.limits
-        return [self._draw(rng, limits, simulation.horizon) for rng in rngs]
+        spec = simulation.world.spec
+        return [self._draw(rng, spec, simulation.horizon) for rng in rngs]
 
     def disturb(self, state: FollowState, chunk: int, controls: Controls) -> Controls:
         """The command plus the chunk's slip; past the horizon nothing slips."""
@@ -136,7 +138,7 @@ class Follow:
     ) -> tuple[FollowState, Verdict]:
         """How near the path the chunk was."""
         state: FollowState = before.task
-        frames = CHUNK_FRAMES * before.chunk + 1 + np.arange(CHUNK_FRAMES)
+        frames = len(after.c2w) * before.chunk + 1 + np.arange(len(after.c2w))
         # Past its end the path stands still.
         wanted = state.path[np.minimum(frames, len(state.path) - 1)]
         angle = float(geodesic_angle(wanted[:, :3, :3], after.c2w[:, :3, :3]).mean())
@@ -159,11 +161,12 @@ class Follow:
 
     def target(self, state: FollowState, chunk: int) -> Array:
         """Where the path wants the camera after `chunk` chunks, float64 [4, 4]."""
-        return state.path[min(CHUNK_FRAMES * chunk, len(state.path) - 1)]
+        return state.path[min(state.frames * chunk, len(state.path) - 1)]
 
     def pack(self, state: FollowState) -> Arrays:
-        """Path, slips and chunk."""
-        return {"path": state.path, "slips": state.slips, "chunk": np.array(state.chunk, np.int64)}
+        """Path, slips and numbers."""
+        numbers = np.array([state.frames, state.chunk], np.int64)
+        return {"path": state.path, "slips": state.slips, "numbers": numbers}
 
     def unpack(self, arrays: Arrays) -> FollowState:
         """Inverse of `pack`.
@@ -171,28 +174,32 @@ class Follow:
         Raises:
             ValueError: An array is missing, unknown or of the wrong shape.
         """
-        shapes = {"path": (None, 4, 4), "slips": (None, len(TWIST_NAMES)), "chunk": ()}
+        shapes = {"path": (None, 4, 4), "slips": (None, len(TWIST_NAMES)), "numbers": (2,)}
         require_arrays(arrays, shapes)
         path, slips = (np.asarray(arrays[name], np.float64) for name in ("path", "slips"))
-        return FollowState(path, slips, int(arrays["chunk"]))
+        frames, chunk = arrays["numbers"].tolist()
+        return FollowState(path, slips, frames, chunk)
 
     @property
     def _bound(self) -> npt.NDArray[np.float32]:
         row = np.array([1.0, 1.0, 1.0, POSE_BOUND], np.float32)
         return np.tile(row, 3 * self.lookahead)
 
-    def _draw(self, rng: np.random.Generator, limits: MotionLimits, horizon: int) -> FollowState:
-        chunks = horizon + self.lookahead
+    def _draw(self, rng: np.random.Generator, spec: WorldSpec, horizon: int) -> FollowState:
+        limits, chunks = spec.limits, horizon + self.lookahead
         side = float(rng.choice((-1.0, 1.0)))
         mean = np.array([side * self.yaw, 0.0, 0.0, 0.0, self.forward])
         moves = np.array([1.0, 0.0, 1.0, 0.0, 1.0])
         twists = mean + self.wander * moves * self._wandering(rng, chunks)
-        walk = [twist_to_controls(np.clip(t, -1.0, 1.0), limits, CHUNK_FRAMES) for t in twists]
+        walk = [
+            twist_to_controls(np.clip(t, -1.0, 1.0), limits, spec.frames_per_chunk) for t in twists
+        ]
         # Everything slips that may be commanded, so a pitch that drifts has to be held level.
         slips = self.noise * rng.standard_normal((horizon, len(TWIST_NAMES)))
         slips = slips + self.drift * self._wandering(rng, horizon)
         units = np.array([getattr(limits, name) for name in TWIST_NAMES])
-        return FollowState(rollout(Controls.concatenate(walk)), slips * units)
+        path = rollout(Controls.concatenate(walk))
+        return FollowState(path, slips * units, spec.frames_per_chunk)
 
     def _wandering(self, rng: np.random.Generator, chunks: int) -> Array:
         """A stationary first-order process of unit variance in each component, [chunks, 5]."""

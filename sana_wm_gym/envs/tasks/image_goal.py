@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from sana_wm_gym.camera.controls import Controls, MotionLimits, twist_to_controls
+from sana_wm_gym.camera.controls import Controls, twist_to_controls
 from sana_wm_gym.camera.trajectory import rollout
+from sana_wm_gym.envs.actions import Command
 from sana_wm_gym.envs.observations import ObservationView, observation_view
 from sana_wm_gym.envs.tasks.checks import (
     require_arrays,
@@ -22,7 +23,7 @@ from sana_wm_gym.envs.tasks.checks import (
 )
 from sana_wm_gym.envs.tasks.pose_distance import Pose, PoseDistance, gap
 from sana_wm_gym.envs.tasks.task import Arrays, Verdict
-from sana_wm_gym.world.world_model import CHUNK_FRAMES
+from sana_wm_gym.world.world_model import WorldSpec
 
 if TYPE_CHECKING:
     from sana_wm_gym.envs.simulation import Simulation
@@ -161,7 +162,7 @@ class ImageGoal:
         """
         view = goal_view(simulation)
         # Settings under which no walk ever leaves the start would be found out only at reset.
-        self.walk(np.random.default_rng(0), simulation.world.spec.limits)
+        self.walk(np.random.default_rng(0), simulation.world.spec)
         return {"goal": view.space}
 
     def begin(
@@ -173,14 +174,16 @@ class ImageGoal:
         """Roll every world along its hidden walk, all in one batch, and take a picture there."""
         goals = self.imagine(simulation, episodes, rngs)
         view = goal_view(simulation)
-        pictures = simulation.look(goals, view)
+        [name] = view.names
         return [
             GoalState(
-                picture=picture,
+                picture=seen[name].copy(),
                 c2w=goal.c2w[-1],
                 shortest=self.distance.between(episode.c2w[-1], goal.c2w[-1]),
             )
-            for picture, episode, goal in zip(pictures, episodes, goals, strict=True)
+            for seen, episode, goal in zip(
+                simulation.look(goals, view), episodes, goals, strict=True
+            )
         ]
 
     def imagine(
@@ -190,12 +193,12 @@ class ImageGoal:
         rngs: Sequence[np.random.Generator],
     ) -> list[Episode]:
         """The ends of hidden walks that start in `episodes`, one drawn from each generator."""
-        limits = simulation.world.spec.limits
-        walks = [self.walk(rng, limits) for rng in rngs]
+        walks = [self.walk(rng, simulation.world.spec) for rng in rngs]
         ends = list(episodes)
         for chunk in range(max(map(len, walks), default=0)):
             rows = [i for i, walk in enumerate(walks) if len(walk) > chunk]
-            moved = simulation.move([ends[i] for i in rows], [walks[i][chunk] for i in rows])
+            moves = [Command(walks[i][chunk]) for i in rows]
+            moved = simulation.move([ends[i] for i in rows], moves)
             for i, end in zip(rows, moved, strict=True):
                 ends[i] = end
         return ends
@@ -253,18 +256,19 @@ class ImageGoal:
         shortest, taken = np.asarray(arrays["lengths"], np.float64).tolist()
         return GoalState(arrays["picture"], np.asarray(arrays["c2w"], np.float64), shortest, taken)
 
-    def walk(self, rng: np.random.Generator, limits: MotionLimits) -> list[Controls]:
+    def walk(self, rng: np.random.Generator, spec: WorldSpec) -> list[Controls]:
         """A hidden walk, chunk by chunk, that does not end where it began.
 
         Raises:
-            ValueError: None was found: the world is too slow for these settings.
+            ValueError: None was found: the world is too slow for these settings, or has no camera.
         """
+        spec.require_camera(f"task {self.name!r}")
         for _ in range(_TRIES):
             walk = []
             for _ in range(int(rng.choice(self.chunks))):
                 yaw, right = rng.uniform(-self.yaw, self.yaw), rng.uniform(-self.right, self.right)
                 twist = (yaw, 0.0, right, 0.0, rng.uniform(*self.forward))
-                walk.append(twist_to_controls(twist, limits, CHUNK_FRAMES))
+                walk.append(twist_to_controls(twist, spec.limits, spec.frames_per_chunk))
             path = rollout(Controls.concatenate(walk))
             if not self.reached(*gap(path[0], path[-1])):
                 return walk

@@ -122,7 +122,7 @@ class ThumbnailGoal:
         Raises:
             ValueError: No walk leads away from the start.
         """
-        self.walk.walk(np.random.default_rng(0), simulation.world.spec.limits)
+        self.walk.walk(np.random.default_rng(0), simulation.world.spec)
         box = spaces.Box(0.0, 1.0, (3 * SIDE * SIDE,), np.float32)
         return {"achieved_goal": box, "desired_goal": box}
 
@@ -133,8 +133,8 @@ class ThumbnailGoal:
         rngs: Sequence[np.random.Generator],
     ) -> list[ThumbnailState]:
         """Imagine the goals, all in one batch."""
-        goals = simulation.last_frames(self.walk.imagine(simulation, episodes, rngs))
-        starts = simulation.last_frames(episodes)
+        goals = simulation.frames(self.walk.imagine(simulation, episodes, rngs), last=True)
+        starts = simulation.frames(episodes, last=True)
         return [
             ThumbnailState(thumbnail(goal), thumbnail(start))
             for goal, start in zip(goals, starts, strict=True)
@@ -148,7 +148,7 @@ class ThumbnailGoal:
         self, simulation: Simulation, before: Episode, after: Episode
     ) -> tuple[ThumbnailState, Verdict]:
         """Whether the last frame looks like the goal."""
-        achieved = thumbnail(simulation.last_frames([after])[0])
+        achieved = thumbnail(simulation.frames([after], last=True)[0])
         desired = before.task.desired
         reward = float(self.reward(achieved, desired))
         info = {

@@ -16,7 +16,8 @@ from sana_wm_gym.evaluation.bench.layout import BenchScene
 from sana_wm_gym.evaluation.control.meter import Cost, Meter
 from sana_wm_gym.evaluation.control.videos import SAME_RATE
 from sana_wm_gym.video import Frames, VideoError, VideoWriter
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldModel
+from sana_wm_gym.world.rollout import rollout
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldModel, as_arrays
 
 Array = npt.NDArray[np.float64]
 
@@ -86,19 +87,15 @@ def _frames(
     meter: Meter,
 ) -> Iterator[Frames]:
     """Chunks of frames, `wanted` in all."""
+    done, latents = 0, world.spec.latent_shape is not None
     meter.resume()
-    state = world.begin(start, seed)
-    frames = world.frames(state)
-    meter.pause()
-    yield frames
-    done = len(frames)
-    for first in range(0, len(camera) - 1, CHUNK_FRAMES):
-        meter.resume()
-        (state,) = world.advance([state], [camera[first : first + CHUNK_FRAMES + 1]])
-        frames = world.frames(state)
+    for states in rollout(world, [start], [seed], [camera]):
+        [frames] = as_arrays(world.decode(states))
         meter.pause()
-        if world.spec.latent_shape is not None and not np.isfinite(world.latents(state)).all():
+        if latents and not np.isfinite(as_arrays(world.latents(states))[0]).all():
             message = f"latents are not finite from frame {done} on"
             raise VideoError("not_finite", None, message)
         yield frames[: max(wanted - done, 0)] if done + len(frames) > wanted else frames
         done += len(frames)
+        meter.resume()
+    meter.pause()

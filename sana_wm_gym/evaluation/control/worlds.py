@@ -44,7 +44,7 @@ class OpenedWorld:
         if isinstance(self.world, ProceduralWorld):
             return replace(self.world, size=scene.image_size)
         if isinstance(self.world, ReplayWorld):
-            return self.world.along(whole_chunks(scene.c2w))
+            return replace(self.world, plan=whole_chunks(scene.c2w))
         return self.world
 
 
@@ -61,7 +61,7 @@ def open_world(name: str) -> OpenedWorld:
     """
     if name.endswith(".safetensors"):
         from sana_wm_gym.weights.world_file import read_world_file
-        from sana_wm_gym.world.learned.sana_world import world_of
+        from sana_wm_gym.world.learned.world_files import world_of
 
         return OpenedWorld(world_of(read_world_file(Path(name))), "learned", Path(name))
     if name in CLIP_GENERATORS:

@@ -9,7 +9,6 @@ own sampler, with a many-step one, and with the memory window's sink turned over
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -104,17 +103,14 @@ def variants(world: WorldModel[Any]) -> dict[str, WorldModel[Any]]:
     """A world by what is changed about it; worlds without a sampler have no variants."""
     if not isinstance(world, SanaWorld):
         return {"as it is": world}
-    window, finer = world.plan.window, many_steps(world.schedule)
+    window, finer = world.window, many_steps(world.schedule)
 
     def name(schedule: NoiseSchedule, memory: MemoryWindow) -> str:
         plural = "" if schedule.steps == 1 else "s"
         return f"{schedule.steps} step{plural}, sink {'on' if memory.sink else 'off'}"
 
     def build(schedule: NoiseSchedule, memory: MemoryWindow) -> SanaWorld:
-        # A shallow copy: everything else is as in `world`, however that was constructed.
-        varied = copy(world)
-        varied.schedule, varied.plan = schedule, replace(world.plan, window=memory)
-        return varied
+        return replace(world, schedule=schedule, window=memory)
 
     pairs = [
         (world.schedule, window),

@@ -26,7 +26,7 @@ from sana_wm_gym.camera.controls import Controls
 from sana_wm_gym.camera.trajectory import rollout
 from sana_wm_gym.evaluation.probes.rollouts import Array, Frames, Spread, Tick, step, twin
 from sana_wm_gym.metrics.image import psnr, ssim
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldModel, WorldSpec
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldModel, WorldSpec, as_arrays
 
 HOLDS = (1, 2, 4, 8)
 """Chunks spent looking elsewhere."""
@@ -168,7 +168,7 @@ def measure(
         return states
 
     def last_views(states: Sequence[StateT]) -> list[Frames]:
-        return [world.frames(state)[-1] for state in states]
+        return as_arrays(world.decode(states, last=True))
 
     begun = [world.begin(start, seed + i) for i, start in enumerate(starts)]
     standing, stood, stayed = begun, 0, {}

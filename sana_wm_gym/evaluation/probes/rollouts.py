@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.camera.se3 import relative_to_first
-from sana_wm_gym.camera.trajectory import CameraTrajectory
 from sana_wm_gym.training.dataset import walk_generator
 from sana_wm_gym.training.validation import HeldOutClip
 from sana_wm_gym.world.procedural.appearance import prompt_of
@@ -19,6 +18,7 @@ from sana_wm_gym.world.procedural.procedural_world import scene_of
 from sana_wm_gym.world.procedural.renderer import render
 from sana_wm_gym.world.procedural.scenes import generate_scene
 from sana_wm_gym.world.procedural.walks import sample_walk
+from sana_wm_gym.world.rollout import camera_path, rollout_frames, rollout_from
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldModel, WorldSpec
 
 Array = npt.NDArray[np.float64]
@@ -138,12 +138,9 @@ def step(
     poses: Sequence[Array],
 ) -> list[StateT]:
     """One chunk for every start; poses [25, 4, 4] each, the last of the previous chunk first."""
-    spec = world.spec
-    cameras = [
-        CameraTrajectory(c2w, np.array(start.intrinsics), spec.width, spec.height)
-        for c2w, start in zip(poses, starts, strict=True)
-    ]
-    return world.advance(states, cameras)
+    paths = [camera_path(start, c2w) for c2w, start in zip(poses, starts, strict=True)]
+    [states] = rollout_from(world, states, paths)
+    return states
 
 
 def film(world: WorldModel[StateT], clips: Sequence[HeldOutClip], seed: int, tick: Tick) -> Frames:
@@ -159,14 +156,9 @@ def film(world: WorldModel[StateT], clips: Sequence[HeldOutClip], seed: int, tic
         uint8 [b, 24 n + 1, H, W, 3].
     """
     starts = [clip.start for clip in clips]
-    states = [world.begin(start, seed + i) for i, start in enumerate(starts)]
-    parts = [np.stack([world.frames(state) for state in states])]
-    for first in range(0, len(clips[0].c2w) - 1, CHUNK_FRAMES):
-        poses = [clip.c2w[first : first + CHUNK_FRAMES + 1] for clip in clips]
-        states = step(world, states, starts, poses)
-        parts.append(np.stack([world.frames(state) for state in states]))
-        tick(len(states))
-    return np.concatenate(parts, axis=1)
+    paths = [camera_path(clip.start, clip.c2w) for clip in clips]
+    seeds = [seed + i for i in range(len(starts))]
+    return rollout_frames(world, starts, seeds, paths, tick)
 
 
 def frame_errors(frames: Frames, truth: Frames) -> Array:

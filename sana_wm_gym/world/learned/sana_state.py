@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,7 @@ from sana_wm_gym.models.state import GeneratorState, from_named_tensors, named_t
 from sana_wm_gym.models.text import PromptEmbedding
 from sana_wm_gym.world.learned.packing import Arrays, arrays_of, taken, tensors_of
 from sana_wm_gym.world.learned.second_stage import Refinement, named_refinement, refinement_of
-from sana_wm_gym.world.world_model import CHUNK_FRAMES
-
-if TYPE_CHECKING:
-    from sana_wm_gym.world.learned.sana_world import SanaWorld
+from sana_wm_gym.world.world_model import WorldSpec
 
 _PLAIN = ("image", "intrinsics", "anchor", "anchor_confidence", "seed", "chunk")
 _FRAMES = "frames"
@@ -87,18 +84,36 @@ def pack_state(state: SanaState, codec: LatentCodec) -> Arrays:
     }
 
 
-def unpack_state(arrays: Arrays, world: SanaWorld[Any]) -> SanaState:
-    """Inverse of `pack_state`, for a world to go on from.
+def unpack_state(
+    arrays: Arrays,
+    spec: WorldSpec,
+    codec: LatentCodec,
+    device: torch.device,
+    *,
+    depth: int,
+    captioned: bool,
+    refined: bool,
+) -> SanaState:
+    """Inverse of `pack_state`, for a world to resume from.
+
+    Args:
+        arrays: The state.
+        spec: What the world makes.
+        codec: Knows its decoder's past.
+        device: Where tensors go.
+        depth: Blocks of the generator.
+        captioned: Whether the generator reads prompts.
+        refined: Whether there is a second stage.
 
     Raises:
         ValueError: An array is missing, unknown or of the wrong shape.
     """
-    tensors = tensors_of({n: a for n, a in arrays.items() if n not in _PLAIN}, world.device)
+    tensors = tensors_of({n: a for n, a in arrays.items() if n not in _PLAIN}, device)
     missing = [name for name in _PLAIN if name not in arrays]
     missing += [name for name in ("latents",) if name not in tensors]
     if missing:
         raise ValueError(f"given a state without {missing}")
-    spec, latents, shown = world.spec, tensors.pop("latents"), tensors.pop(_FRAMES, None)
+    latents, shown = tensors.pop("latents"), tensors.pop(_FRAMES, None)
     if latents.ndim != 5 or (latents.shape[1], *latents.shape[3:]) != spec.latent_shape:
         raise ValueError(
             f"given a state with latents {tuple(latents.shape)}; expected "
@@ -116,22 +131,22 @@ def unpack_state(arrays: Arrays, world: SanaWorld[Any]) -> SanaState:
             f"given a state with an anchor_confidence {confidence.tolist()}; expected 0 to 1"
         )
     decoder, text = taken(tensors, "decoder."), taken(tensors, "text.")
-    memories, refined = taken(tensors, "generator."), taken(tensors, "refiner.")
-    expected = set() if world.caption is None else {"features", "mask"}
+    memories, refiner = taken(tensors, "generator."), taken(tensors, "refiner.")
+    expected = {"features", "mask"} if captioned else set()
     if tensors or text.keys() != expected:
         raise ValueError(
             f"given a state with unknown arrays {sorted(tensors)} and text "
             f"{sorted(text)}; expected text {sorted(expected)}"
         )
-    if (world.second_stage is not None) != bool(refined):
+    if refined != bool(refiner):
         raise ValueError(
-            f"given a state with {len(refined)} arrays of a refiner; expected "
-            f"{'none' if world.second_stage is None else 'its past'}"
+            f"given a state with {len(refiner)} arrays of a refiner; expected "
+            f"{'its past' if refined else 'none'}"
         )
     chunk = int(arrays["chunk"])
     if (chunk > 0) != bool(memories):
         raise ValueError(f"given a state after {chunk} chunks with {len(memories)} memories")
-    free_skip, wanted = world.codec.free_skip, (CHUNK_FRAMES, spec.height, spec.width, 3)
+    free_skip, wanted = codec.free_skip, (spec.frames_per_chunk, *spec.size, 3)
     if (shown is not None) != (chunk > 0 and not free_skip) or (
         shown is not None and shown.shape != wanted
     ):
@@ -141,10 +156,8 @@ def unpack_state(arrays: Arrays, world: SanaWorld[Any]) -> SanaState:
             f"{None if free_skip or chunk == 0 else wanted}"
         )
     generator = from_named_tensors(memories) if memories else None
-    if generator is not None and len(generator.blocks) != world.model.config.depth:
-        raise ValueError(
-            f"given a state of {len(generator.blocks)} blocks; expected {world.model.config.depth}"
-        )
+    if generator is not None and len(generator.blocks) != depth:
+        raise ValueError(f"given a state of {len(generator.blocks)} blocks; expected {depth}")
     fx, fy, cx, cy = (float(value) for value in arrays["intrinsics"])
     return SanaState(
         image=np.array(arrays["image"], dtype=np.uint8),
@@ -155,8 +168,8 @@ def unpack_state(arrays: Arrays, world: SanaWorld[Any]) -> SanaState:
         chunk=chunk,
         latents=latents,
         generator=generator,
-        decoder=world.codec.state_from_named(decoder),
+        decoder=codec.state_from_named(decoder),
         text=PromptEmbedding(text["features"], text["mask"]) if text else None,
-        refinement=refinement_of(refined) if refined else None,
+        refinement=refinement_of(refiner) if refiner else None,
         decoded=None if shown is None else shown.to(torch.uint8),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,7 @@ from sana_wm_gym.world.procedural.scenes import (
     sample_pose,
     with_appearance,
 )
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldSpec
+from sana_wm_gym.world.world_model import ChunkInput, Start, WorldSpec, require_pairs
 
 __all__ = [
     "SCENES",
@@ -63,7 +64,6 @@ WALK_LIMITS = MotionLimits(
 SCENES = (0, 1, 2, 3)
 """Seeds that starts are drawn from by default."""
 
-_FPS = 16.0
 _SAME_POSE = 1e-4
 
 
@@ -128,9 +128,9 @@ class ProceduralState:
 
     Attributes:
         start: The start it was begun with; `scene` and `scene_c2w` are set.
-        c2w: Poses of the last chunk relative to the first frame, float64 [24, 4, 4];
-            [1, 4, 4] before any chunk.
-        intrinsics: (fx, fy, cx, cy) of those frames in pixels, float64 [24, 4] or [1, 4].
+        c2w: Poses of the last chunk relative to the first frame, float64 [n, 4, 4] for chunks
+            of n frames; [1, 4, 4] before any chunk.
+        intrinsics: (fx, fy, cx, cy) of those frames in pixels, float64 [n, 4] or [1, 4].
         chunk: Number of chunks generated so far.
     """
 
@@ -151,6 +151,11 @@ class ProceduralWorld:
         start_radius: Starts are drawn at most this far, in metres, from a scene's most open
             spot; None for anywhere.
         name: Short name; "twin" for the ground truth of another world.
+        frames_per_chunk: Frames that one step shows.
+        fps: Frames per second.
+
+    Raises:
+        ValueError: A setting is out of its range.
     """
 
     size: tuple[int, int] = (64, 64)
@@ -158,6 +163,8 @@ class ProceduralWorld:
     limits: MotionLimits = field(default=WALK_LIMITS)
     start_radius: float | None = None
     name: str = "procedural"
+    frames_per_chunk: int = 24
+    fps: float = 16.0
 
     @staticmethod
     def twin(spec: WorldSpec) -> ProceduralWorld:
@@ -172,7 +179,13 @@ class ProceduralWorld:
         if not spec.scenes:
             raise ValueError(f"world {spec.name!r} has no procedural scenes, so it has no twin")
         return ProceduralWorld(
-            (spec.height, spec.width), spec.scenes, spec.limits, spec.start_radius, "twin"
+            spec.size,
+            spec.scenes,
+            spec.limits,
+            spec.start_radius,
+            "twin",
+            spec.frames_per_chunk,
+            spec.fps,
         )
 
     def __post_init__(self) -> None:
@@ -195,13 +208,15 @@ class ProceduralWorld:
             name=self.name,
             height=height,
             width=width,
-            fps=_FPS,
+            fps=self.fps,
+            frames_per_chunk=self.frames_per_chunk,
             latent_shape=None,
             intrinsics=default_intrinsics(height, width),
             limits=self.limits,
             scenes=self.scenes,
             start_radius=self.start_radius,
             surfaces=courtyard.SURFACES if COURTYARD in self.scenes else (),
+            prompts=COURTYARD in self.scenes,
         )
 
     def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:
@@ -243,26 +258,19 @@ class ProceduralWorld:
         return ProceduralState(start, first.c2w, first.intrinsics, chunk=0)
 
     def advance(
-        self, states: Sequence[ProceduralState], cameras: Sequence[CameraTrajectory]
+        self, states: Sequence[ProceduralState], inputs: Sequence[ChunkInput]
     ) -> list[ProceduralState]:
         """Move each camera on; frames are rendered when they are asked for.
 
         Raises:
-            ValueError: Not one camera per state, or a camera without exactly 25 poses, of another
-                image size, or starting elsewhere than the state's last frame.
+            ValueError: Not one input per state, or a camera of another length or image size, or
+                one that starts elsewhere than the state's last frame.
         """
-        if len(states) != len(cameras):
-            raise ValueError(f"given {len(states)} states and {len(cameras)} cameras")
-        return [self._move(state, camera) for state, camera in zip(states, cameras, strict=True)]
+        require_pairs(states, inputs)
+        return [self._move(state, given) for state, given in zip(states, inputs, strict=True)]
 
-    def _move(self, state: ProceduralState, camera: CameraTrajectory) -> ProceduralState:
-        if len(camera) != CHUNK_FRAMES + 1:
-            raise ValueError(f"camera has {len(camera)} poses, expected {CHUNK_FRAMES + 1}")
-        if (camera.height, camera.width) != self.size:
-            raise ValueError(
-                f"camera is for {camera.height} x {camera.width} frames, "
-                f"expected {self.size[0]} x {self.size[1]}"
-            )
+    def _move(self, state: ProceduralState, given: ChunkInput) -> ProceduralState:
+        camera = given.camera_of(self.spec)
         gap = float(np.abs(camera.c2w[0] - state.c2w[-1]).max())
         if gap > _SAME_POSE:
             raise ValueError(
@@ -273,36 +281,37 @@ class ProceduralWorld:
             state.start, camera.c2w[1:], camera.intrinsics[1:], chunk=state.chunk + 1
         )
 
-    def frames(self, state: ProceduralState) -> npt.NDArray[np.uint8]:
-        """The last chunk's frames, uint8 [24, height, width, 3]; the start image, [1, ...],
-        before any chunk."""
-        if state.chunk == 0:
-            return state.start.image[None]
-        scene, first = scene_of(state.start)
-        return render(scene, first @ state.c2w, state.intrinsics, self.size)
+    def decode(
+        self, states: Sequence[ProceduralState], last: bool = False
+    ) -> list[npt.NDArray[np.uint8]]:
+        """Renderings of each state's last chunk, uint8 [n, height, width, 3], or the start image,
+        [1, ...], before any; with `last` only the last frame, at 1 / n of the cost."""
+        return [self._decode(state, last) for state in states]
 
-    def last_frames(self, states: Sequence[ProceduralState]) -> list[npt.NDArray[np.uint8]]:
-        """The last of each state's `frames`, uint8 [height, width, 3], for a 24th of their cost."""
-        return [self._last_frame(state) for state in states]
-
-    def _last_frame(self, state: ProceduralState) -> npt.NDArray[np.uint8]:
+    def _decode(self, state: ProceduralState, last: bool) -> npt.NDArray[np.uint8]:
         if state.chunk == 0:
-            return state.start.image
+            return state.start.image if last else state.start.image[None]
         scene, first = scene_of(state.start)
-        return render(scene, first @ state.c2w[-1:], state.intrinsics[-1:], self.size)[0]
+        shown = slice(-1, None) if last else slice(None)
+        frames = render(scene, first @ state.c2w[shown], state.intrinsics[shown], self.size)
+        return frames[0] if last else frames
 
     def depth(self, state: ProceduralState) -> npt.NDArray[np.float32]:
-        """Depth of the last chunk's frames in metres, float32 [24 or 1, height, width]."""
+        """Depth of the last chunk's frames in metres, float32 [n or 1, height, width]."""
         scene, first = scene_of(state.start)
         return render_depth(scene, first @ state.c2w, state.intrinsics, self.size)
 
-    def latents(self, state: ProceduralState) -> npt.NDArray[np.float32]:
+    def latents(self, states: Sequence[ProceduralState], last: bool = False) -> list[Any]:
         """Always fails.
 
         Raises:
             ValueError: This world has no latents.
         """
         raise ValueError("the procedural world has no latents, only frames")
+
+    def anchor_confidence(self, state: ProceduralState) -> float:
+        """Always 1.0: every first frame is known."""
+        return 1.0
 
     def pack(self, state: ProceduralState) -> dict[str, npt.NDArray[np.generic]]:
         """The state as named arrays, enough for `unpack` to continue bit for bit."""
@@ -356,7 +365,7 @@ class ProceduralWorld:
             np.asarray(arrays["intrinsics"], np.float64),
             *self.size[::-1],
         )
-        if chunk < 0 or len(camera) != (CHUNK_FRAMES if chunk else 1):
+        if chunk < 0 or len(camera) != (self.frames_per_chunk if chunk else 1):
             raise ValueError(f"{len(camera)} poses do not fit chunk {chunk}")
         return ProceduralState(begun.start, camera.c2w, camera.intrinsics, chunk)
 

@@ -9,14 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.camera.se3 import geodesic_angle
 from sana_wm_gym.camera.trajectory import CameraTrajectory, check_intrinsics, check_rigid
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, LATENTS_PER_CHUNK, Start, WorldSpec
+from sana_wm_gym.world.world_model import (
+    CHUNK_FRAMES,
+    LATENTS_PER_CHUNK,
+    ChunkInput,
+    Start,
+    WorldSpec,
+    require_image,
+    require_pairs,
+)
 
 Array = npt.NDArray[np.float64]
 Arrays = dict[str, npt.NDArray[np.generic]]
@@ -79,7 +87,7 @@ class ReplayWorld:
 
     Attributes:
         generator: Makes the clip, in `begin`.
-        spec: What the world promises; `latent_shape` must be given.
+        spec: Of the frames; `latent_shape` must be given.
         plan: Poses relative to the first frame, float64 [24 k + 1, 4, 4]; the first is the
             identity. `camera.rollout` makes them from controls.
 
@@ -114,10 +122,6 @@ class ReplayWorld:
         """Steps from the start to the end of the plan: the horizon for an environment."""
         return len(self.plan) // CHUNK_FRAMES
 
-    def along(self, plan: Array) -> ReplayWorld:
-        """The same generator with another plan."""
-        return replace(self, plan=plan)
-
     def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:
         """Always refused: a generator makes no first frames.
 
@@ -135,12 +139,8 @@ class ReplayWorld:
             ValueError: The image is not uint8 of the world's frame size, or the intrinsics are not
                 finite with positive focal lengths.
         """
-        spec, image = self.spec, np.array(start.image)
-        if image.dtype != np.uint8 or image.shape != (spec.height, spec.width, 3):
-            raise ValueError(
-                f"given a first frame {image.dtype} {image.shape}; "
-                f"expected uint8 ({spec.height}, {spec.width}, 3)"
-            )
+        spec, image = self.spec, require_image(start, self.spec)
+        image.setflags(write=False)
         intrinsics = np.array(start.intrinsics, dtype=np.float64)
         check_intrinsics(intrinsics[None])
         cameras = CameraTrajectory(self.plan, intrinsics, spec.width, spec.height)
@@ -149,31 +149,42 @@ class ReplayWorld:
         return ReplayState(image, cameras, clip, chunk=0)
 
     def advance(
-        self, states: Sequence[ReplayState], cameras: Sequence[CameraTrajectory]
+        self, states: Sequence[ReplayState], inputs: Sequence[ChunkInput]
     ) -> list[ReplayState]:
         """Show the next chunk of each state.
 
         Raises:
-            ValueError: There is not one camera per state, a plan is over, or a camera is not where
+            ValueError: There is not one input per state, a plan is over, or a camera is not where
                 the plan has it (says from which frame on, and by how much).
         """
-        if len(states) != len(cameras):
-            raise ValueError(f"given {len(states)} states and {len(cameras)} cameras")
-        for state, camera in zip(states, cameras, strict=True):
-            _check_camera(state, camera)
+        require_pairs(states, inputs)
+        for state, given in zip(states, inputs, strict=True):
+            _check_camera(state, given.camera_of(self.spec))
         return [replace(state, chunk=state.chunk + 1) for state in states]
 
-    def frames(self, state: ReplayState) -> npt.NDArray[np.uint8]:
-        """The last chunk's frames, uint8 [24, H, W, 3]; the first image before any chunk."""
-        if state.chunk == 0:
-            return state.image[None].copy()
-        end = state.chunk * CHUNK_FRAMES + 1
-        return state.clip.frames[end - CHUNK_FRAMES : end].copy()
+    def decode(self, states: Sequence[ReplayState], last: bool = False) -> list[Any]:
+        """The last chunk's frames of each state, uint8 [24, H, W, 3]; the first image, [1, ...],
+        before any chunk; with `last` the last one, [H, W, 3]."""
+        return [self._frames(state)[-1 if last else slice(None)] for state in states]
 
-    def latents(self, state: ReplayState) -> npt.NDArray[np.float32]:
-        """The last chunk's latent frames, float32 [3, c, h, w]; [1, c, h, w] before any."""
+    def _frames(self, state: ReplayState) -> npt.NDArray[np.uint8]:
+        if state.chunk == 0:
+            return state.image[None]
+        end = state.chunk * CHUNK_FRAMES + 1
+        return state.clip.frames[end - CHUNK_FRAMES : end]
+
+    def latents(self, states: Sequence[ReplayState], last: bool = False) -> list[Any]:
+        """The last chunk's latent frames of each state, float32 [3, c, h, w]; [1, c, h, w] before
+        any; with `last` [c, h, w]."""
+        return [self._latents(state)[-1 if last else slice(None)] for state in states]
+
+    def _latents(self, state: ReplayState) -> npt.NDArray[np.float32]:
         end = state.chunk * LATENTS_PER_CHUNK + 1
-        return state.clip.latents[max(end - LATENTS_PER_CHUNK, 0) : end].copy()
+        return state.clip.latents[max(end - LATENTS_PER_CHUNK, 0) : end]
+
+    def anchor_confidence(self, state: ReplayState) -> float:
+        """Always 1.0: nothing is localised."""
+        return 1.0
 
     def pack(self, state: ReplayState) -> Arrays:
         """The state as named arrays: the whole clip with its plan, so that nothing is made anew."""
@@ -236,13 +247,6 @@ def _check_camera(state: ReplayState, camera: CameraTrajectory) -> None:
             f"given a camera after the end of the plan; expected at most {state.chunk} chunks"
         )
     planned = state.cameras[first : first + CHUNK_FRAMES + 1]
-    if len(camera) != len(planned):
-        raise ValueError(f"given {len(camera)} poses; expected {len(planned)}")
-    if (camera.height, camera.width) != (planned.height, planned.width):
-        raise ValueError(
-            f"given a camera for {camera.height} x {camera.width} frames; "
-            f"expected {planned.height} x {planned.width}"
-        )
     off = np.abs(camera.intrinsics - planned.intrinsics).max(axis=1)
     if off.max() > TOLERANCE * planned.width:
         raise ValueError(

@@ -34,7 +34,7 @@ from sana_wm_gym.world.learned.schedule import SELF_FORCING_4, NoiseSchedule
 from sana_wm_gym.world.learned.second_stage import load_second_stage
 from sana_wm_gym.world.released.files import STREAMING, ReleaseFiles
 from sana_wm_gym.world.released.offload import RESIDENT, Offload, offloaded
-from sana_wm_gym.world.world_model import FRAMES_PER_LATENT, WorldSpec
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, FRAMES_PER_LATENT, WorldSpec
 
 NAME = STREAMING.release
 REFINED = f"{NAME}-refined"
@@ -182,7 +182,7 @@ def load_stage_one(
 
 
 def released_spec(name: str, vae: VideoVae, size: tuple[int, int]) -> WorldSpec:
-    """What a released world promises for frames (height, width).
+    """The spec of a released world for frames (height, width).
 
     Raises:
         ValueError: The size is not a multiple of the VAE's cell.
@@ -195,10 +195,12 @@ def released_spec(name: str, vae: VideoVae, size: tuple[int, int]) -> WorldSpec:
         height=height,
         width=width,
         fps=FPS,
+        frames_per_chunk=CHUNK_FRAMES,
         latent_shape=(vae.channels, height // vae.cell, width // vae.cell),
         intrinsics=assumed_intrinsics(height, width),
         limits=MotionLimits(),
         scenes=(),
+        prompts=True,
     )
 
 

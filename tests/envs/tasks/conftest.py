@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sana_wm_gym.camera import Controls, MotionLimits, twist_to_controls
+from sana_wm_gym.camera import MotionLimits, twist_to_controls
 from sana_wm_gym.envs import Episode, SanaWMEnv, Simulation
+from sana_wm_gym.envs.actions import Command
 from sana_wm_gym.envs.tasks import Task, Verdict
-from sana_wm_gym.world.world_model import CHUNK_FRAMES
 
 Play = Callable[..., tuple[Episode, list[Verdict]]]
 
@@ -48,6 +48,7 @@ def play() -> Play:
     return play
 
 
-def held(simulation: Simulation, twist: Any) -> Controls:
+def held(simulation: Simulation, twist: Any) -> Command:
     """A twist held over a chunk."""
-    return twist_to_controls(np.asarray(twist), simulation.world.spec.limits, CHUNK_FRAMES)
+    spec = simulation.world.spec
+    return Command(twist_to_controls(np.asarray(twist), spec.limits, spec.frames_per_chunk))

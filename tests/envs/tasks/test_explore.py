@@ -69,7 +69,7 @@ def test_nothing_is_decoded_without_a_bonus(world):
         env.reset(seed=0)
         for _ in range(2):
             env.step(np.zeros(5))
-        assert world.calls["frames"] == decoded
+        assert world.calls["decoded"] == decoded
 
 
 def test_a_perfect_world_looks_the_same_on_return(play):

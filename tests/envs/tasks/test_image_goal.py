@@ -124,7 +124,7 @@ def test_the_goal_takes_the_form_of_what_is_observed(world: Any) -> None:
     both, _ = latent.reset(seed=0)
     assert both["goal"].shape == both["latent"].shape == (60,)
     # The frame that is observed is the start's alone.
-    assert world.calls["frames"] == 1
+    assert world.calls["decoded"] == 1
     with pytest.raises(ValueError, match="a goal image is of no use"):
         SanaWMEnv(world, task="image_goal", observation=("pose",))
 

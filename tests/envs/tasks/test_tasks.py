@@ -80,7 +80,7 @@ def test_a_state_goes_on_from_its_arrays(task: Any, world: Any) -> None:
     state = task.unpack(copied)
     for name, array in task.observe(before.task).items():
         np.testing.assert_array_equal(task.observe(state)[name], array)
-    [after] = simulation.move([before], [env.simulation.decode(before, np.ones(5))[0]])
+    [after] = simulation.move([before], [env.simulation.decode(before, np.ones(5))])
     ours, theirs = (
         task.judge(simulation, replace(before, task=value), after) for value in (state, before.task)
     )
@@ -107,9 +107,9 @@ def test_wrong_arrays_are_refused(task: Any, world: Any) -> None:
 @pytest.mark.parametrize("task", EVERY, ids=named)
 def test_observed_arrays_are_new_every_time(task: Any, world: Any) -> None:
     env = SanaWMEnv(world, task=task)
-    env.reset(seed=1)
+    seen: Any
+    seen, _ = env.reset(seed=1)
     episode = env.snapshot().episode
-    [seen] = env.simulation.observe([episode])
     for name, array in task.observe(episode.task).items():
         kept = array.copy()
         assert not np.shares_memory(seen[name], array)

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from stepping import advance
 from torch import Tensor, nn
 
 from sana_wm_gym.models.plan import ChunkPlan
@@ -253,8 +254,8 @@ def latents_of(world: Any) -> Tensor:
         np.tile(np.eye(4), (25, 1, 1)), np.array(spec.intrinsics), spec.width, spec.height
     )
     state = world.begin(Start(image, spec.intrinsics, prompt="a room"), seed=1)
-    [state] = world.advance([state], [camera])
-    return torch.from_numpy(world.latents(state))
+    [state] = advance(world, [state], [camera])
+    return world.latents([state])[0]
 
 
 def test_bfloat16_changes_nothing() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from stepping import advance, frames_of, latents_of
 
 from sana_wm_gym.camera.controls import MotionLimits
 from sana_wm_gym.camera.se3 import invert, rotation_y
@@ -25,10 +26,11 @@ from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
 from sana_wm_gym.weights.world_file import WorldFile, read_world_file, write_world_file
 from sana_wm_gym.world.learned.captions import SurfaceCaptions
 from sana_wm_gym.world.learned.sampler import CleanPrediction
-from sana_wm_gym.world.learned.sana_world import SanaWorld, promise_of, world_of
+from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import self_forcing
+from sana_wm_gym.world.learned.world_files import load_tiny_bf16, metadata_of, world_of
 from sana_wm_gym.world.procedural.appearance import Surface
-from sana_wm_gym.world.world_model import Start, WorldSpec
+from sana_wm_gym.world.world_model import Start, WorldSpec, as_arrays
 
 HEIGHT, WIDTH = 16, 24
 INTRINSICS = (14.0, 14.0, 12.0, 8.0)
@@ -37,6 +39,7 @@ SPEC = WorldSpec(
     height=HEIGHT,
     width=WIDTH,
     fps=16,
+    frames_per_chunk=24,
     latent_shape=(12, 2, 3),
     intrinsics=INTRINSICS,
     limits=MotionLimits(),
@@ -85,7 +88,7 @@ def localised(threshold: float = -20.0) -> SanaWorld:
     torch.manual_seed(0)
     localiser = Localiser(LocaliserConfig(16, (8, 8, 8, 8), (0, 1, 0, 1), 16))
     localiser.threshold.fill_(threshold)
-    spec = replace(SPEC, width=16, latent_shape=(12, 2, 2), surfaces=SURFACES)
+    spec = replace(SPEC, width=16, latent_shape=(12, 2, 2), surfaces=SURFACES, prompts=True)
     config = replace(
         CONFIG,
         plucker_channels=48 * (1 + 2 * len(FREQUENCIES)),
@@ -131,7 +134,7 @@ def camera(chunk: int, step: float = 0.02, width: int = WIDTH) -> CameraTrajecto
 
 def walk(world, state, chunks, step=0.02):
     for _ in range(chunks):
-        (state,) = world.advance([state], [camera(state.chunk, step, world.spec.width)])
+        (state,) = advance(world, [state], [camera(state.chunk, step, world.spec.width)])
     return state
 
 
@@ -142,12 +145,12 @@ def same(world, a, b) -> bool:
 
 def test_shapes_of_frames_and_latents(world):
     state = world.begin(start(), seed=1)
-    assert world.frames(state).shape == (1, HEIGHT, WIDTH, 3)
-    assert np.array_equal(world.frames(state)[0], start().image)
-    assert world.latents(state).shape == (1, 12, 2, 3)
+    assert frames_of(world, state).shape == (1, HEIGHT, WIDTH, 3)
+    assert np.array_equal(frames_of(world, state)[0], start().image)
+    assert latents_of(world, state).shape == (1, 12, 2, 3)
     for chunk in (1, 2, 3):
         state = walk(world, state, 1)
-        frames, latents = world.frames(state), world.latents(state)
+        frames, latents = frames_of(world, state), latents_of(world, state)
         assert frames.dtype == np.uint8 and frames.shape == (24, HEIGHT, WIDTH, 3)
         assert latents.dtype == np.float32 and latents.shape == (3, 12, 2, 3)
         assert state.chunk == chunk
@@ -159,25 +162,27 @@ def test_last_frames_of_a_batch_are_the_last_of_each(world):
         walk(world, world.begin(start(), seed=seed), chunks)
         for seed, chunks in enumerate((0, 1, 3))
     ]
-    lasts = world.last_frames(states)
+    lasts = as_arrays(world.decode(states, last=True))
     for state, last in zip(states, lasts, strict=True):
         # A product of another shape may round the other way.
-        np.testing.assert_allclose(last.astype(int), world.frames(state)[-1].astype(int), atol=1)
+        np.testing.assert_allclose(
+            last.astype(int), frames_of(world, state)[-1].astype(int), atol=1
+        )
     assert not np.array_equal(lasts[1], lasts[2])
 
 
 def test_rollouts_are_deterministic_and_seeds_matter(world):
     first, again = (walk(world, world.begin(start(), seed=1), 3) for _ in range(2))
     assert same(world, first, again)
-    assert np.array_equal(world.frames(first), world.frames(again))
+    assert np.array_equal(frames_of(world, first), frames_of(world, again))
     other = walk(world, world.begin(start(), seed=2), 3)
-    assert not np.array_equal(world.latents(first), world.latents(other))
+    assert not np.array_equal(latents_of(world, first), latents_of(world, other))
 
 
 def test_camera_and_image_matter(world):
-    base = world.latents(walk(world, world.begin(start(), seed=1), 2))
-    slower = world.latents(walk(world, world.begin(start(), seed=1), 2, step=0.01))
-    elsewhere = world.latents(walk(world, world.begin(start(1), seed=1), 2))
+    base = latents_of(world, walk(world, world.begin(start(), seed=1), 2))
+    slower = latents_of(world, walk(world, world.begin(start(), seed=1), 2, step=0.01))
+    elsewhere = latents_of(world, walk(world, world.begin(start(1), seed=1), 2))
     assert np.abs(base - slower).max() > 1e-3
     assert np.abs(base - elsewhere).max() > 1e-3
 
@@ -189,20 +194,20 @@ def test_a_batch_is_each_world_alone(world):
         for seed, chunk in enumerate((2, 0, 4, 1, 0, 3))
     ]
     cameras = [camera(s.chunk, 0.01 * (i + 1)) for i, s in enumerate(before)]
-    together = world.advance(before, cameras)
+    together = advance(world, before, cameras)
     for state, trajectory, result in zip(before, cameras, together, strict=True):
-        (alone,) = world.advance([state], [trajectory])
+        (alone,) = advance(world, [state], [trajectory])
         assert (result.chunk, result.seed) == (alone.chunk, alone.seed)
         np.testing.assert_allclose(
-            world.latents(result), world.latents(alone), rtol=1e-4, atol=1e-5
+            latents_of(world, result), latents_of(world, alone), rtol=1e-4, atol=1e-5
         )
         a, b = named_tensors(result.generator), named_tensors(alone.generator)
         assert a.keys() == b.keys()
         for name in a:
             torch.testing.assert_close(a[name], b[name], rtol=1e-4, atol=1e-5, msg=name)
-    frames = world.decode(together)
+    frames = as_arrays(world.decode(together))
     for state, decoded in zip(together, frames, strict=True):
-        difference = decoded.astype(int) - world.frames(state)
+        difference = decoded.astype(int) - frames_of(world, state)
         assert np.abs(difference).max() <= 1  # of 255: last bits round either way
 
 
@@ -211,7 +216,7 @@ def test_a_packed_state_continues_bit_for_bit(world, chunks):
     state = walk(world, world.begin(start(), seed=1), chunks)
     copied = world.unpack({name: array.copy() for name, array in world.pack(state).items()})
     assert same(world, copied, state)
-    assert np.array_equal(world.frames(copied), world.frames(state))
+    assert np.array_equal(frames_of(world, copied), frames_of(world, state))
     assert same(world, walk(world, copied, 2), walk(world, state, 2))
 
 
@@ -225,7 +230,7 @@ def test_frames_of_a_rollout_are_one_decoded_clip(world):
         world.codec.begin(start_state.latents[:, :, 0]),
     )
     whole = (clip[0] * 255).round().numpy()
-    streamed = np.concatenate([world.frames(state) for state in states])
+    streamed = np.concatenate([frames_of(world, state) for state in states])
     assert np.abs(streamed - whole).max() <= 1  # of 255: last bits round either way
 
 
@@ -246,9 +251,9 @@ def test_memory_does_not_grow(world):
 
 
 def test_a_world_file_keeps_the_world(world):
-    rebuilt = world_of(WorldFile(world.model, world.codec, promise_of(world)))
+    rebuilt = world_of(WorldFile(world.model, world.codec, metadata_of(world)))
     assert rebuilt.spec == world.spec
-    assert (rebuilt.schedule, rebuilt.plan) == (world.schedule, world.plan)
+    assert (rebuilt.schedule, rebuilt.window) == (world.schedule, world.window)
 
 
 def test_starts_come_from_known_scenes(world):
@@ -276,17 +281,17 @@ def test_an_image_that_does_not_fit(world, image):
 
 def test_a_camera_that_does_not_fit(world):
     state, good = world.begin(start(), seed=0), camera(0)
-    with pytest.raises(ValueError, match="given 24 poses; expected 25"):
-        world.advance([state], [good[:24]])
+    with pytest.raises(ValueError, match="a camera of 24 poses; expected 25"):
+        advance(world, [state], [good[:24]])
     other = CameraTrajectory(good.c2w, good.intrinsics, 2 * WIDTH, 2 * HEIGHT)
     with pytest.raises(ValueError, match="given a camera for 32 x 48 frames; expected 16 x 24"):
-        world.advance([state], [other])
+        advance(world, [state], [other])
 
 
 def test_a_spec_without_latents(world):
     spec = replace(SPEC, latent_shape=None)
     with pytest.raises(ValueError, match="given a spec without latent_shape"):
-        SanaWorld(spec, world.model, world.codec, world.schedule, MemoryWindow(2))
+        replace(world, spec=spec)
 
 
 @pytest.mark.parametrize(
@@ -333,21 +338,13 @@ def test_a_world_without_a_clean_pass(world):
 
         return call
 
-    quick = SanaWorld(
-        SPEC,
-        world.model,
-        world.codec,
-        world.schedule,
-        MemoryWindow(2),
-        clean_pass=False,
-        flow=counted,
-    )
+    quick = replace(world, clean_pass=False, flow=counted)
     begun = world.begin(start(), seed=1)
     expected, made = walk(world, begun, 1), walk(quick, begun, 1)
     assert len(calls) == world.schedule.steps == 2
-    assert np.array_equal(quick.latents(made), world.latents(expected))
+    assert np.array_equal(latents_of(quick, made), latents_of(world, expected))
     assert shapes(made.generator) == shapes(expected.generator)
-    after = world.latents(walk(world, expected, 1)), quick.latents(walk(quick, made, 1))
+    after = latents_of(world, walk(world, expected, 1)), latents_of(quick, walk(quick, made, 1))
     assert np.abs(after[0] - after[1]).max() > 1e-4
 
 
@@ -376,7 +373,7 @@ def test_the_picture_alone_places_the_cameras(placed):
     ):
         other = walk(placed, placed.begin(replace(square(), **change), seed=1), 2)
         assert same(placed, other, base)
-        assert placed.frames(other).tobytes() == placed.frames(base).tobytes()
+        assert frames_of(placed, other).tobytes() == frames_of(placed, base).tobytes()
 
 
 def test_only_the_camera_in_the_map_counts(placed):
@@ -385,25 +382,25 @@ def test_only_the_camera_in_the_map_counts(placed):
     move = np.eye(4)
     move[:3, :3], move[:3, 3] = rotation_y(0.7), (0.5, -0.1, 0.3)
     given = camera(0, width=16)
-    [expected] = placed.advance([state], [given])
+    [expected] = advance(placed, [state], [given])
     apart = replace(state, anchor=np.eye(4))
-    [same_place] = placed.advance([apart], [replace(given, c2w=state.anchor @ given.c2w)])
-    assert np.array_equal(placed.latents(same_place), placed.latents(expected))
+    [same_place] = advance(placed, [apart], [replace(given, c2w=state.anchor @ given.c2w)])
+    assert np.array_equal(latents_of(placed, same_place), latents_of(placed, expected))
     moved = replace(state, anchor=state.anchor @ move)
-    [again] = placed.advance([moved], [replace(given, c2w=invert(move) @ given.c2w)])
-    np.testing.assert_allclose(placed.latents(again), placed.latents(expected), atol=1e-3)
-    [other] = placed.advance([moved], [given])
-    assert np.abs(placed.latents(other) - placed.latents(expected)).max() > 0.01
+    [again] = advance(placed, [moved], [replace(given, c2w=invert(move) @ given.c2w)])
+    np.testing.assert_allclose(latents_of(placed, again), latents_of(placed, expected), atol=1e-3)
+    [other] = advance(placed, [moved], [given])
+    assert np.abs(latents_of(placed, other) - latents_of(placed, expected)).max() > 0.01
 
 
 def test_states_with_anchors_of_their_own_share_a_batch(placed):
     states = [walk(placed, placed.begin(square(seed), seed), 1) for seed in range(3)]
-    together = placed.advance(states, [camera(1, width=16)] * 3)
+    together = advance(placed, states, [camera(1, width=16)] * 3)
     for state, result in zip(states, together, strict=True):
         assert np.array_equal(result.anchor, state.anchor)
         alone = walk(placed, state, 1)
         np.testing.assert_allclose(
-            placed.latents(result), placed.latents(alone), rtol=1e-4, atol=1e-5
+            latents_of(placed, result), latents_of(placed, alone), rtol=1e-4, atol=1e-5
         )
 
 
@@ -454,7 +451,7 @@ def test_a_world_warns_once_of_a_picture_that_it_does_not_know(placed):
 
 def test_words_matter_where_they_are_said(placed):
     def latents(prompt: str) -> np.ndarray:
-        return placed.latents(walk(placed, placed.begin(square(prompt=prompt), seed=1), 1))
+        return latents_of(placed, walk(placed, placed.begin(square(prompt=prompt), seed=1), 1))
 
     prompts = ("", "red door", "blue door", "red door, green crates", "red door, grey crates")
     made = [latents(prompt) for prompt in prompts]
@@ -474,21 +471,21 @@ def test_masked_words_change_nothing(placed):
     features[:, 2] = 7.0
     junk = replace(state, text=replace(state.text, features=features))
     a, b = walk(placed, state, 2), walk(placed, junk, 2)
-    assert np.array_equal(placed.latents(a), placed.latents(b))
+    assert np.array_equal(latents_of(placed, a), latents_of(placed, b))
     features[:, 1] = 7.0
     heard = replace(state, text=replace(state.text, features=features))
-    assert not np.array_equal(placed.latents(walk(placed, heard, 2)), placed.latents(a))
+    assert not np.array_equal(latents_of(placed, walk(placed, heard, 2)), latents_of(placed, a))
 
 
 def test_a_world_file_keeps_localiser_and_words(placed, tmp_path: Path):
-    file = WorldFile(placed.model, placed.codec, promise_of(placed), placed.localiser)
+    file = WorldFile(placed.model, placed.codec, metadata_of(placed), placed.localiser)
     write_world_file(tmp_path / "world.safetensors", file)
     rebuilt, again = (world_of(read_world_file(tmp_path / "world.safetensors")) for _ in range(2))
     assert rebuilt.spec == placed.spec and rebuilt.spec.surfaces == SURFACES
-    assert (rebuilt.schedule, rebuilt.plan) == (placed.schedule, placed.plan)
+    assert (rebuilt.schedule, rebuilt.window) == (placed.schedule, placed.window)
     assert (rebuilt.clean_pass, rebuilt.frequencies) == (False, FREQUENCIES)
     assert rebuilt.localiser.config == placed.localiser.config
-    assert promise_of(rebuilt) == promise_of(placed)
+    assert metadata_of(rebuilt) == metadata_of(placed)
     given = square(prompt="blue door")
     near, kept = placed.begin(given, seed=1), rebuilt.begin(given, seed=1)
     np.testing.assert_allclose(kept.anchor, near.anchor, atol=0.02)  # half precision
@@ -497,9 +494,27 @@ def test_a_world_file_keeps_localiser_and_words(placed, tmp_path: Path):
 
 
 def test_a_world_file_without_words_or_localiser(world):
-    kept = promise_of(world)
+    kept = metadata_of(world)
     assert (kept["clean_pass"], kept["frequencies"], kept["surfaces"]) == (True, [], [])
     rebuilt = world_of(WorldFile(world.model, world.codec, kept))
     begun = world.begin(start(), seed=1)
     assert same(world, walk(rebuilt, begun, 2), walk(world, begun, 2))
     assert rebuilt.localiser is None and rebuilt.caption is None
+
+
+def test_a_variation_keeps_what_is_not_varied():
+    """Among it the type of matrix products: a shortened `tiny-bf16` is no float32 world."""
+    world = load_tiny_bf16()
+    varied = replace(world, schedule=self_forcing((1000, 500, 0)), window=MemoryWindow(3))
+    same = {field.name for field in fields(world)} - {"schedule", "window"}
+    assert all(getattr(varied, name) is getattr(world, name) for name in same)
+    assert varied.autocast_dtype is torch.bfloat16
+    begun = world.begin(world.sample_start(np.random.default_rng(0)), seed=1)
+    path = CameraTrajectory(np.tile(np.eye(4), (25, 1, 1)), np.array(begun.intrinsics), 64, 64)
+    [rounded] = advance(varied, [begun], [path])
+    [exact] = advance(replace(varied, autocast_dtype=None), [begun], [path])
+    assert rounded.generator.blocks[0] is not None
+    difference = (rounded.latents - exact.latents).abs().max()
+    assert 1e-3 < difference < 1
+    with pytest.raises(FrozenInstanceError):
+        world.autocast_dtype = None

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stepping import advance, frames_of, latents_of
 
 from sana_wm_gym.camera.controls import twist_to_controls
 from sana_wm_gym.camera.se3 import rotation_x, rotation_y, rotation_z
@@ -297,31 +298,31 @@ def begin(seed: int = 0) -> ProceduralState:
 
 def test_start_image_is_the_first_frame() -> None:
     state = begin()
-    np.testing.assert_array_equal(WORLD.frames(state), state.start.image[None])
+    np.testing.assert_array_equal(frames_of(WORLD, state), state.start.image[None])
     assert state.start.scene in SCENES
     assert WORLD.sample_start(np.random.default_rng(0), 11).scene == 11
-    still = WORLD.advance([state], [chunk(state, 0.0, 0.0)])[0]
-    for frame in WORLD.frames(still):
+    still = advance(WORLD, [state], [chunk(state, 0.0, 0.0)])[0]
+    for frame in frames_of(WORLD, still):
         np.testing.assert_array_equal(frame, state.start.image)
 
 
 def test_frames_are_the_scene_seen_along_the_commanded_path() -> None:
     first, second = begin(0), begin(1)
     cameras = [chunk(first), chunk(second, -0.01)]
-    states = WORLD.advance([first, second], cameras)
+    states = advance(WORLD, [first, second], cameras)
     for state, camera in zip(states, cameras, strict=True):
         assert state.chunk == 1 and state.start.scene_c2w is not None
         assert state.start.scene is not None
         expected = render(generate_scene(state.start.scene), state.start.scene_c2w @ camera.c2w[1:])
-        np.testing.assert_array_equal(WORLD.frames(state), expected)
+        np.testing.assert_array_equal(frames_of(WORLD, state), expected)
     assert WORLD.depth(states[0]).shape == (24, 64, 64)
 
 
 def test_states_are_values() -> None:
     state = begin()
     before = WORLD.pack(state)
-    left, right = WORLD.advance([state, state], [chunk(state, yaw=-0.01), chunk(state, yaw=0.01)])
-    assert np.any(WORLD.frames(left) != WORLD.frames(right))
+    left, right = advance(WORLD, [state, state], [chunk(state, yaw=-0.01), chunk(state, yaw=0.01)])
+    assert np.any(frames_of(WORLD, left) != frames_of(WORLD, right))
     for name, array in WORLD.pack(state).items():
         np.testing.assert_array_equal(array, before[name])
 
@@ -330,11 +331,11 @@ def test_states_are_values() -> None:
 def test_unpack_inverts_pack(chunks: int) -> None:
     state = begin(5)
     for _ in range(chunks):
-        state = WORLD.advance([state], [chunk(state)])[0]
+        state = advance(WORLD, [state], [chunk(state)])[0]
     again = WORLD.unpack(WORLD.pack(state))
-    np.testing.assert_array_equal(WORLD.frames(again), WORLD.frames(state))
-    following = [WORLD.advance([s], [chunk(s)])[0] for s in (state, again)]
-    np.testing.assert_array_equal(WORLD.frames(following[0]), WORLD.frames(following[1]))
+    np.testing.assert_array_equal(frames_of(WORLD, again), frames_of(WORLD, state))
+    following = [advance(WORLD, [s], [chunk(s)])[0] for s in (state, again)]
+    np.testing.assert_array_equal(frames_of(WORLD, following[0]), frames_of(WORLD, following[1]))
     assert again.start.prompt == state.start.prompt and again.chunk == state.chunk
 
 
@@ -380,15 +381,15 @@ def test_world_rejects_cameras_that_do_not_continue_the_state() -> None:
     other_size = CameraTrajectory(good.c2w, good.intrinsics, 32, 64)
     for bad in (good[:24], elsewhere, other_size):
         with pytest.raises(ValueError, match="expected"):
-            WORLD.advance([state], [bad])
-    with pytest.raises(ValueError, match="1 states and 2 cameras"):
-        WORLD.advance([state], [good, good])
+            advance(WORLD, [state], [bad])
+    with pytest.raises(ValueError, match="1 states and 2 inputs"):
+        advance(WORLD, [state], [good, good])
 
 
 def test_world_has_no_latents() -> None:
     assert WORLD.spec.latent_shape is None
     with pytest.raises(ValueError, match="no latents"):
-        WORLD.latents(begin())
+        latents_of(WORLD, begin())
 
 
 @pytest.mark.parametrize("seed", [0, 3, 8])
@@ -420,14 +421,14 @@ def test_starts_stay_near_the_open_spot_when_asked() -> None:
 def test_the_last_frame_alone_is_the_last_of_all() -> None:
     world = ProceduralWorld()
     state = world.begin(world.sample_start(np.random.default_rng(3)), seed=0)
-    np.testing.assert_array_equal(world.last_frames([state])[0], world.frames(state)[-1])
+    np.testing.assert_array_equal(frames_of(world, state, last=True), frames_of(world, state)[-1])
     controls = twist_to_controls((0.4, 0.1, 0.2, 0.0, 0.7), world.limits, 24)
     poses, _ = integrate(CameraState(), controls, world.limits.pitch_limit)
     path = CameraTrajectory(
         np.concatenate([np.eye(4)[None], poses]), np.array(world.spec.intrinsics), 64, 64
     )
-    [state] = world.advance([state], [path])
-    np.testing.assert_array_equal(world.last_frames([state])[0], world.frames(state)[-1])
+    [state] = advance(world, [state], [path])
+    np.testing.assert_array_equal(frames_of(world, state, last=True), frames_of(world, state)[-1])
 
 
 @pytest.mark.parametrize("seed", range(3))

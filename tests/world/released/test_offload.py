@@ -17,6 +17,7 @@ from torch import Tensor, nn
 pytest.importorskip("transformers")
 pytest.importorskip("diffusers", minversion="0.42")
 
+from stepping import advance, frames_of, latents_of
 from tiny_release import SIZE, OfflineStack, Stack, picture, write_offline_release
 
 from sana_wm_gym.camera.trajectory import CameraTrajectory
@@ -108,8 +109,8 @@ def rollout(world: StreamingWorld, chunks: int) -> list[bytes]:
     start = Start(picture(*SIZE), world.spec.intrinsics, prompt="a room")
     state, shown = world.begin(start, seed=1), []
     for chunk in range(chunks):
-        [state] = world.advance([state], [straight(chunk)])
-        shown += [world.frames(state).tobytes(), world.latents(state).tobytes()]
+        [state] = advance(world, [state], [straight(chunk)])
+        shown += [frames_of(world, state).tobytes(), latents_of(world, state).tobytes()]
     return shown
 
 

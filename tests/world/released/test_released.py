@@ -19,6 +19,7 @@ from PIL import Image
 pytest.importorskip("transformers")
 pytest.importorskip("diffusers", minversion="0.42")
 
+from stepping import advance, frames_of, latents_of
 from tiny_release import CONFIG, SIZE, Stack, picture
 
 from sana_wm_gym.camera.trajectory import CameraTrajectory
@@ -99,8 +100,8 @@ def test_the_second_stage_changes_what_is_shown_alone(stack: Stack) -> None:
         drive(env, range(2))
         states.append((env.world, env.snapshot().episode.world))
     (plain, bare), (both, refined_state) = states
-    assert not np.array_equal(plain.latents(bare), both.latents(refined_state))
-    assert not np.array_equal(plain.frames(bare), both.frames(refined_state))
+    assert not np.array_equal(latents_of(plain, bare), latents_of(both, refined_state))
+    assert not np.array_equal(frames_of(plain, bare), frames_of(both, refined_state))
     memories = [named_tensors(state.generator) for _, state in states]
     assert all(torch.equal(tensor, memories[1][name]) for name, tensor in memories[0].items())
     with pytest.raises(ValueError, match="0 arrays of a refiner; expected its past"):
@@ -152,7 +153,7 @@ def test_a_packed_state_continues_bit_for_bit(
     copied = world.unpack(arrays)
     repacked = world.pack(copied)
     assert all(np.array_equal(repacked[name], array) for name, array in arrays.items())
-    assert np.array_equal(world.frames(copied), world.frames(state))
+    assert np.array_equal(frames_of(world, copied), frames_of(world, state))
 
 
 def test_two_rollouts_share_a_batch(stack: Stack) -> None:
@@ -163,10 +164,10 @@ def test_two_rollouts_share_a_batch(stack: Stack) -> None:
         env.reset(seed=seed)
         states.append(env.snapshot().episode.world)
         cameras.append(straight(world))
-    together = world.advance(states, cameras)
+    together = advance(world, states, cameras)
     for state, camera, result in zip(states, cameras, together, strict=True):
-        [alone] = world.advance([state], [camera])
-        np.testing.assert_allclose(world.latents(result), world.latents(alone), atol=1e-4)
+        [alone] = advance(world, [state], [camera])
+        np.testing.assert_allclose(latents_of(world, result), latents_of(world, alone), atol=1e-4)
 
 
 def straight(world: StreamingWorld) -> Any:

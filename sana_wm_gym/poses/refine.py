@@ -1,4 +1,4 @@
-"""Track positions settled again, once depth and cameras are known.
+"""Track positions refined once depth and cameras are known.
 
 Lucas-Kanade moves a patch without changing its shape. Walking towards a wall the patch grows, and
 its best place without growing is a biased one, alike for all frames, so no later step can average
@@ -26,7 +26,7 @@ _FARTHEST_PX = 1.0  # from where the track had it
 _LEAST_CORRELATION = 0.8
 
 
-def settle_tracks(
+def refine_tracks(
     frames: npt.NDArray[np.uint8],
     xy: Array,
     rotations: Array,
@@ -63,7 +63,7 @@ def settle_tracks(
         template[mine] = _sample(frames[frame], home[mine, None] + _offsets(radius))
     template = _centred(template)
 
-    settled = np.full_like(xy, np.nan)
+    refined = np.full_like(xy, np.nan)
     for frame, image in enumerate(frames):
         mine = np.flatnonzero(seen[frame])
         if len(mine) == 0:
@@ -77,8 +77,8 @@ def settle_tracks(
         near = np.linalg.norm(place - xy[frame, mine], axis=1) < _FARTHEST_PX
         kept = near & (correlation > _LEAST_CORRELATION)
         kept |= middle[mine] == frame
-        settled[frame, mine[kept]] = place[kept]
-    return settled
+        refined[frame, mine[kept]] = place[kept]
+    return refined
 
 
 def _middle(seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
