@@ -201,7 +201,9 @@ def _cluster(workers: int, address: str | None) -> Iterator[Any]:
         raise ImportError("launcher=ray needs ray: pip install sana_wm_gym[distributed]") from error
     # What a worker imports lies where this process found it; nothing is uploaded. The interpreter
     # knows its own folders by itself.
-    paths = [os.path.abspath(p) for p in sys.path if not p.startswith((sys.prefix, sys.base_prefix))]
+    paths = [
+        os.path.abspath(p) for p in sys.path if not p.startswith((sys.prefix, sys.base_prefix))
+    ]
     variables = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     with ExitStack() as ending:
         where: dict[str, Any] = {"address": address}

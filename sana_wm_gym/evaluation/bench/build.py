@@ -34,12 +34,12 @@ from sana_wm_gym.evaluation.outside_training import outside_training
 from sana_wm_gym.world.procedural.appearance import prompt_of
 from sana_wm_gym.world.procedural.renderer import default_intrinsics, render, render_depth
 from sana_wm_gym.world.procedural.scenes import Scene, cast, generate_scene, sample_pose
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
+from sana_wm_gym.world.world_model import WorldSpec
 
 Array = npt.NDArray[np.float64]
 
-FULL_FRAMES = 40 * CHUNK_FRAMES + 1
-"""Poses of a minute at 16 frames per second."""
+FULL_FRAMES = 60 * 16 + 1
+"""Poses of a whole path: a minute at 16 frames per second."""
 TEMPLATES: Mapping[Split, tuple[Template, ...]] = MappingProxyType({"simple": SIMPLE, "hard": HARD})
 """Split -> its paths."""
 
@@ -170,7 +170,8 @@ def build_bench(
     """
     require_integer("scenes per split", scenes_per_split, 1)
     require_integer("seed", seed, 0)
-    chunk = CHUNK_FRAMES
+    spec.require_camera("a bench of camera paths")
+    chunk = spec.frames_per_chunk
     if not chunk < frames <= FULL_FRAMES or (frames - 1) % chunk:
         expected = f"{chunk} k + 1 up to {FULL_FRAMES}: the first frame and whole chunks"
         raise ValueError(f"frames is {frames}, expected {expected}")
@@ -239,4 +240,3 @@ def prompt(scene: Scene) -> str:
     if scene.open_sky:
         return f"A courtyard with {count} painted blocks, patterned walls and an open sky."
     return f"A room with {count} painted blocks, patterned walls, floor and ceiling."
-

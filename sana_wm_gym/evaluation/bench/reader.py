@@ -84,7 +84,9 @@ def list_scenes(root: Path, split: str) -> tuple[SceneEntry, ...]:
         row = Record.parse(content, manifest, f"line {line}")
         scene = row.text("id")
         if not SAFE_ID.fullmatch(scene):
-            raise row.error("bad_value", f"id {scene!r}, expected letters, digits, '.', '_' and '-'")
+            raise row.error(
+                "bad_value", f"id {scene!r}, expected letters, digits, '.', '_' and '-'"
+            )
         if scene in rows:
             first = f"first on line {rows[scene][0]}"
             raise row.error("inconsistent", f"id {scene!r} again, {first}")

@@ -15,9 +15,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from sana_wm_gym.evaluation.outside_training import Flag, outside_training
 from sana_wm_gym.camera.controls import Controls, MotionLimits
 from sana_wm_gym.camera.trajectory import rollout
+from sana_wm_gym.evaluation.outside_training import Flag, outside_training
 from sana_wm_gym.evaluation.probes.control import Control, controls, score
 from sana_wm_gym.evaluation.probes.rollouts import (
     Array,
