@@ -46,7 +46,6 @@ from benchmarks.localiser import (
     pose_table,
     recognition_table,
 )
-from sana_wm_gym.evaluation.pictures import Strip, write_moving, write_strips
 from benchmarks.report import progress
 from benchmarks.world_tables import (
     camera_table,
@@ -57,6 +56,7 @@ from benchmarks.world_tables import (
     stability_line,
     surface_table,
 )
+from sana_wm_gym.evaluation.pictures import Strip, write_moving, write_strips
 from sana_wm_gym.evaluation.variant_scores import LEAST_COVERAGE, score_variants, surface_views
 from sana_wm_gym.evaluation.world_scores import (
     STATISTICS,

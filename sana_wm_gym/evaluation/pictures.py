@@ -87,7 +87,7 @@ def write_paths(path: Path, lines: Mapping[str, Array]) -> None:
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for index, label in enumerate(lines):
         place = (_PAD, _SIDE + _HEADER * (1 + index))
-        draw.text(place, f"— {label}", _COLOURS[index], font)
+        draw.text(place, label, _COLOURS[index], font)
     for left, plot, title in ((0, above, "from above"), (_SIDE, along, "height along the path")):
         points = np.concatenate(list(plot.values()))
         low, high = points.min(axis=0), points.max(axis=0)

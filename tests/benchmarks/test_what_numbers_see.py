@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sana_wm_gym.evaluation.floor_clips import CLIPS, place
+from sana_wm_gym.evaluation.estimator_floors import CLIPS, place
 from benchmarks.what_numbers_see import COMMAND, FPS, Seen, markdown, side_by_side, watch
 from sana_wm_gym.poses.protocol import EstimatorInfo, Frames, PoseEstimate
 from sana_wm_gym.world.procedural.scenes import generate_scene

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from sana_wm_gym.evaluation.floor_clips import CLIPS, FPS, degrade, place
 from sana_wm_gym.camera.se3 import geodesic_angle, invert, relative_to_first
+from sana_wm_gym.evaluation.estimator_floors import CLIPS, FPS, degrade, place
 from sana_wm_gym.evaluation.score import score_rollout
 from sana_wm_gym.metrics import RELEASE, SCALE_ONLY, PoseScore, score_poses
 from sana_wm_gym.poses import (
