@@ -10,8 +10,15 @@ from PIL import Image
 
 from benchmarks import embedded_world, localiser
 from benchmarks.first_version import speed_ratio
-from sana_wm_gym.evaluation.pictures import ENLARGED, MOVING_BYTES, Strip, enlarge, write_moving, write_strips
 from benchmarks.training_curve import main as draw_curve
+from sana_wm_gym.evaluation.pictures import (
+    ENLARGED,
+    MOVING_BYTES,
+    Strip,
+    enlarge,
+    write_moving,
+    write_strips,
+)
 from sana_wm_gym.evaluation.variant_scores import LEAST_COVERAGE, score_variants, surface_views
 from sana_wm_gym.evaluation.world_scores import (
     Check,

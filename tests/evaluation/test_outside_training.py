@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from sana_wm_gym.evaluation.outside_training import Flag, outside_training
 from sana_wm_gym.camera.controls import Controls, MotionLimits
 from sana_wm_gym.camera.se3 import rotation_y
 from sana_wm_gym.camera.trajectory import rollout
+from sana_wm_gym.evaluation.outside_training import Flag, outside_training
 from sana_wm_gym.world.procedural.scenes import generate_scene
 from sana_wm_gym.world.procedural.walks import sample_walk
 

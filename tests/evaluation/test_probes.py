@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from benchmarks import trust_probes
-from sana_wm_gym.evaluation.outside_training import Flag
 from sana_wm_gym.camera.controls import MotionLimits
 from sana_wm_gym.camera.se3 import relative_to_first
+from sana_wm_gym.evaluation.outside_training import Flag
 from sana_wm_gym.evaluation.probes import gates, horizon, novel_control, persistence, watch
 from sana_wm_gym.evaluation.probes.control import PoseMeans
 from sana_wm_gym.evaluation.probes.plots import draw

@@ -13,10 +13,8 @@ from sana_wm_gym.evaluation.bench.results import (
     MethodFolder,
     MethodInfo,
     ScenePoseErrors,
-    read_eval,
     read_method_info,
     read_pose_errors,
-    write_eval,
     write_method_info,
     write_pose_errors,
 )
@@ -35,16 +33,14 @@ def folder(tmp_path) -> MethodFolder:
 def test_files_are_where_the_guide_has_them(folder, tmp_path):
     write_method_info(folder, MethodInfo("tiny", "shipped", 16.0, "64x64"))
     write_pose_errors(folder.poses_file("simple"), ERRORS)
-    write_eval(folder, "hard_60s", "summary", {"scenes": 2})
     found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
     assert found == {
         "tiny/method_info.json",
         "tiny/simple_60s/eval_poses.json",
-        "tiny/eval/hard_60s/summary.json",
     }
+    assert folder.eval_file("hard", "summary") == folder.path / "eval/hard_60s/summary.json"
     video = folder.video("hard", "indoor_001")
     assert video == tmp_path / "tiny" / "hard_60s" / "indoor_001_generated.mp4"
-    assert read_eval(folder, "hard", "summary") == {"scenes": 2}
 
 
 def test_videos_are_found_by_scene(folder):

@@ -5,26 +5,22 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 
+import control_runs
 import cv2
 import numpy as np
 import pytest
-from rich.console import Console
+from control_runs import run
 
-from benchmarks import camera_control
+from sana_wm_gym import jobs
 from sana_wm_gym.evaluation.bench.build import build_bench
-from sana_wm_gym.evaluation.bench.layout import read_bench
-from sana_wm_gym.evaluation.control import launchers
+from sana_wm_gym.evaluation.bench.reader import read_bench
 from sana_wm_gym.evaluation.control.config import ControlConfig
-from sana_wm_gym.evaluation.control.launchers import processes, ray_tasks
 from sana_wm_gym.poses.protocol import EstimatorInfo, PoseEstimate
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
-FRAMES = 25
 BRIGHT, DARK = 0, 1
 
 
@@ -52,7 +48,7 @@ class Deadly:
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     root = tmp_path_factory.mktemp("bench")
-    build_bench(root, ProceduralWorld(size=(32, 32), scenes=(5, 0)).spec, 2, FRAMES)
+    build_bench(root, ProceduralWorld(size=(32, 32), scenes=(5, 0)).spec, 2, 25)
     return root
 
 
@@ -76,11 +72,6 @@ def plain(bench, scenes, tmp_path):
         estimator=Deadly(str(deaths), limit, 1),
         launcher="ray",
     )
-
-
-def run(settings):
-    with open(os.devnull, "w") as nothing:
-        return camera_control.benchmark(settings, Console(file=nothing, width=200))
 
 
 def run_on_ray(settings):
@@ -111,11 +102,11 @@ def tables(folder):
 
 
 def results(folder):
-    found = {}
-    for path in (Path(folder) / "scenes").rglob("*.json"):
-        document = json.loads(path.read_text())
-        found[path.stem] = {k: v for k, v in document.items() if k not in ("taken", "cost")}
-    return found
+    found = control_runs.results(Path(folder))
+    return {
+        scene: {k: v for k, v in document.items() if k not in ("taken", "cost")}
+        for scene, document in found.items()
+    }
 
 
 def test_ray_with_a_killed_worker_makes_the_tables_of_one_process(plain, scenes, tmp_path):
@@ -139,7 +130,7 @@ def test_ray_with_a_killed_worker_makes_the_tables_of_one_process(plain, scenes,
 
 
 def test_a_scene_that_kills_every_worker_costs_only_itself(plain, scenes, tmp_path, monkeypatch):
-    monkeypatch.setattr(launchers, "_RETRIES", 1)
+    monkeypatch.setattr(jobs, "RETRIES", 1)
     deadly = replace(plain, estimator=replace(plain.estimator, kills=2))
     assert run_on_ray(deadly) == 1
     assert len(list((tmp_path / "deaths").iterdir())) == 2
@@ -149,37 +140,3 @@ def test_a_scene_that_kills_every_worker_costs_only_itself(plain, scenes, tmp_pa
     # It is tried again, with any launcher.
     assert run(replace(deadly, launcher="processes", workers=1)) == 0
     assert all(result["status"] == "scored" for result in results(plain.folder).values())
-
-
-def test_nothing_to_do_starts_no_cluster(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    assert list(ray_tasks([], 2)) == [] == list(processes([], 2))
-
-
-def test_without_ray_one_line_says_what_to_install(plain, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ImportError, match=r"pip install sana_wm_gym\[distributed\]"):
-        run(plain)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"launcher": "slurm"}, "launcher='slurm'; expected one of processes, ray"),
-        ({"launcher": "processes", "ray_address": "auto"}, "expected launcher=ray"),
-    ],
-)
-def test_launchers_are_checked_at_the_start(changes, message):
-    with pytest.raises(ValueError, match=message):
-        ControlConfig(**changes)
-
-
-def test_a_cluster_that_cannot_be_had_is_one_line(plain, monkeypatch):
-    def init(**settings):
-        raise Exception("nobody answers\nand this is how Ray came to know")
-
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
-    with pytest.raises(
-        ConnectionError, match=r"^Ray cannot be started or reached: nobody answers$"
-    ):
-        run(replace(plain, ray_address="auto"))
