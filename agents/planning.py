@@ -19,8 +19,8 @@ from agents.training.config import EnvSettings, require_whole
 from agents.training.evaluation import EpisodeResult, Evaluation
 from agents.training.worlds import draw_start
 from sana_wm_gym.envs import SanaWMEnv
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.envs.snapshot import Episode
 from sana_wm_gym.envs.tasks.image_goal import GoalState, ImageGoal
 from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.files import write_json

@@ -18,9 +18,9 @@ trained on, and compares every chunk with the ground-truth renderer:
     python -m benchmarks.embedded_world --check              # exit status 1 on a missed bound
     python -m benchmarks.embedded_world --anchor true        # a world without a localiser
 
-Some fifteen minutes on an idle core. Writes OUT/embedded_world.json, OUT/strip.png,
-OUT/rollout.webp and OUT/minute.png. Squared error is averaged over clips before the logarithm;
-pose errors are averaged over frames, then clips. Everything but the speed is seeded.
+Some fifteen minutes on an idle core. Writes OUT/embedded_world.json, a csv file per table,
+OUT/strip.png, OUT/rollout.webp and OUT/minute.png. Squared error is averaged over clips before the
+logarithm; pose errors are averaged over frames, then clips. Everything but the speed is seeded.
 """
 
 from __future__ import annotations
@@ -28,66 +28,47 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import Progress
 
-from benchmarks.first_version import SpeedRatio, speed_ratio
-from benchmarks.localiser import (
+from benchmarks.first_version import speed_ratio
+from sana_wm_gym.evaluation.conditions import Roller, conditions_of
+from sana_wm_gym.evaluation.held_out import (
+    Frames,
+    HeldOutClip,
+    held_out_clips,
+    truth_of,
+)
+from sana_wm_gym.evaluation.localiser_scores import (
     BOUNDS,
     LEAST_RECOGNISED,
-    LocaliserReport,
     localiser_report,
-    pose_table,
-    recognition_table,
-)
-from benchmarks.report import progress
-from benchmarks.world_tables import (
-    camera_table,
-    check_table,
-    condition_table,
-    psnr_table,
-    speed_line,
-    stability_line,
-    surface_table,
 )
 from sana_wm_gym.evaluation.pictures import Strip, write_moving, write_strips
-from sana_wm_gym.evaluation.variant_scores import LEAST_COVERAGE, score_variants, surface_views
+from sana_wm_gym.evaluation.variant_scores import (
+    LEAST_COVERAGE,
+)
 from sana_wm_gym.evaluation.world_scores import (
     STATISTICS,
-    Check,
-    Condition,
-    Frames,
-    Margin,
-    PsnrErrors,
-    Range,
-    WatchedWorld,
     camera_errors,
     frame_statistics,
-    psnr,
-    repeat_first,
-    score_clips,
-    squared_errors,
-    through_codec,
+    score_cameras,
+    statistics_range,
     training_statistics,
 )
-from sana_wm_gym.files import sha256, write_json
+from sana_wm_gym.files import sha256, write_json, write_text
 from sana_wm_gym.metrics import RELEASE, SCALE_ONLY
 from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.provenance import provenance
-from sana_wm_gym.training.validation import HeldOutClip, held_out_clips, roll
+from sana_wm_gym.tables import Table, progress
 from sana_wm_gym.weights.world_file import EMBEDDED, read_world_file
-from sana_wm_gym.world.learned.sana_world import SanaWorld
-from sana_wm_gym.world.learned.schedule import NoiseSchedule, self_forcing
 from sana_wm_gym.world.learned.world_files import world_of
-from sana_wm_gym.world.procedural.appearance import prompt_of
 from sana_wm_gym.world.procedural.scenes import generate_scene
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
 
 LEAST_PSNR_DB = 24.0
 LEAST_MARGIN_DB = 10.0
@@ -100,199 +81,120 @@ LEAST_SPEED_RATIO = 1.5
 _WATCHED_CLIPS = 24
 _TRAINING_WALKS = 24
 _PICTURED = 4
-_SEVERAL_STEPS = (1000, 500, 0)
-_SEVERAL_STEPS_CLIPS = 8
 
 
-@dataclass(frozen=True)
-class Minute:
-    """A long rollout.
+def checks_of(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every value of the result that has a bound; None where there is no value."""
+    found: list[dict[str, Any]] = []
 
-    Attributes:
-        errors: Squared errors of every chunk.
-        broken_chunks: Chunks with a latent that is NaN or infinite, in any rollout.
-        statistics: Image statistics of the last chunk's frames.
-        true_statistics: The same of the true frames.
-    """
+    def check(name: str, value: float | None, bound: float, least: bool = True) -> None:
+        passed = None if value is None else value >= bound if least else value <= bound
+        words = f"{'>=' if least else '<='} {bound:g}"
+        found.append({"name": name, "value": value, "bound": words, "passed": passed})
 
-    errors: PsnrErrors
-    broken_chunks: int
-    statistics: Range
-    true_statistics: Range
-
-
-@dataclass
-class Roller:
-    """Rolls clips out in one world.
-
-    Attributes:
-        world: The world.
-        seed: Source of all noise.
-        true_anchor: Whether first frames are placed by their true pose.
-        bar: Shows progress.
-        broken: Chunks so far with a latent that is NaN or infinite.
-    """
-
-    world: SanaWorld
-    seed: int
-    true_anchor: bool
-    bar: Progress
-    broken: int = 0
-
-    def __call__(
-        self,
-        clips: Sequence[HeldOutClip],
-        title: str,
-        *,
-        shuffled: bool = False,
-        true_anchor: bool = False,
-        schedule: NoiseSchedule | None = None,
-    ) -> Frames:
-        """Frames [b, 24 n + 1, H, W, 3] under the clips' own or under each other's commands."""
-        commands = [clip.c2w for clip in clips]
-        if shuffled:
-            commands = commands[1:] + commands[:1]
-        chunks = len(clips) * ((len(commands[0]) - 1) // CHUNK_FRAMES)
-        task = self.bar.add_task(title, total=chunks)
-        watched = WatchedWorld(
-            self.world,
-            lambda made: self.bar.advance(task, made),
-            true_anchor=true_anchor or self.true_anchor,
-            schedule=schedule,
-        )
-        frames = roll(watched, [clip.start for clip in clips], commands, self.seed)
-        self.broken += watched.broken
-        return frames
-
-
-def psnr_errors(
-    roller: Roller, clips: Sequence[HeldOutClip], title: str
-) -> tuple[PsnrErrors, Frames]:
-    """Errors under own and shuffled commands, and the frames under own commands."""
-    truth = np.stack([clip.truth for clip in clips])
-    own = roller(clips, title)
-    shuffled = roller(clips, f"{title}, shuffled", shuffled=True)
-    errors = PsnrErrors(
-        own=squared_errors(own, truth),
-        shuffled=squared_errors(shuffled, truth),
-        repeat=squared_errors(repeat_first(truth), truth),
-        codec=squared_errors(through_codec(roller.world.codec, truth), truth),
-    )
-    return errors, own
-
-
-def with_prompts(clips: Sequence[HeldOutClip], prompts: Sequence[str]) -> list[HeldOutClip]:
-    """The clips under other prompts; first frames and ground truth stay."""
-    return [
-        replace(clip, start=replace(clip.start, prompt=prompt))
-        for clip, prompt in zip(clips, prompts, strict=True)
-    ]
-
-
-def wrong_prompt(spec: WorldSpec, appearance: Sequence[int]) -> str:
-    """A prompt that names another variant of every surface."""
-    other = [
-        (variant + 1) % len(surface.variants)
-        for surface, variant in zip(spec.surfaces, appearance, strict=True)
-    ]
-    return prompt_of(spec.surfaces, other)
-
-
-def conditions_of(roller: Roller, clips: Sequence[HeldOutClip], own: Frames) -> list[Condition]:
-    """The clips as they are, whose frames are `own`, a baseline, and ablations."""
-    spec, views = roller.world.spec, surface_views(clips)
-    truth = np.stack([clip.truth for clip in clips])
-
-    def scored(name: str, frames: Frames) -> Condition:
-        errors = squared_errors(frames, truth[: len(frames)])
-        return Condition(name, errors, score_variants(views, frames, spec.surfaces))
-
-    found = [scored("own prompt", own), scored("repeat first frame", repeat_first(truth))]
-    if not roller.true_anchor and roller.world.localiser is not None:
-        found.append(scored("true anchor", roller(clips, "true anchor", true_anchor=True)))
-    silent = with_prompts(clips, [""] * len(clips))
-    if spec.surfaces:
-        empty = roller(silent, "empty prompt")
-        found.append(scored("empty prompt", empty))
-        wrong = [wrong_prompt(spec, clip.start.appearance) for clip in clips]
-        found.append(
-            scored("every word wrong", roller(with_prompts(clips, wrong), "every word wrong"))
-        )
-    else:
-        empty = own
-    few = slice(min(_SEVERAL_STEPS_CLIPS, len(clips)))
-    found.append(scored("empty prompt, first clips", empty[few]))
-    levels = ", ".join(f"{level:g}" for level in _SEVERAL_STEPS[:-1])
-    frames = roller(silent[few], "several steps", schedule=self_forcing(_SEVERAL_STEPS))
-    found.append(scored(f"the same, steps at {levels}", frames))
-    return found
-
-
-def localiser_of(world: SanaWorld, starts: int, seed: int) -> LocaliserReport | None:
-    """The world's localiser on its own; None where there is none."""
-    if world.localiser is None:
-        return None
-    [scene] = world.spec.scenes
-    return localiser_report(
-        world.localiser, generate_scene(scene), world.spec.intrinsics, starts, seed
-    )
-
-
-def checks_of(
-    errors: PsnrErrors,
-    conditions: Sequence[Condition],
-    minute: Minute,
-    localiser: LocaliserReport | None,
-    speed: SpeedRatio,
-) -> list[Check]:
-    """Everything that has a bound."""
-    chunks = range(2, errors.own.shape[1] + 1)
-    own = psnr(errors.own)
-    found = [
-        Check.at_least(f"PSNR, chunk {chunk}, dB", float(own[chunk - 1]), LEAST_PSNR_DB)
-        for chunk in chunks
-    ]
+    rollouts, minute, report = document["rollouts"], document["minute"], document["localiser"]
+    own = rollouts["psnr_own"]
+    for k in range(1, len(own)):
+        check(f"PSNR, chunk {k + 1}, dB", own[k], LEAST_PSNR_DB)
     for other in ("repeat", "shuffled"):
-        margin = own - psnr(getattr(errors, other))
-        found += [
-            Check.at_least(
-                f"PSNR over {other}, chunk {chunk}, dB", float(margin[chunk - 1]), LEAST_MARGIN_DB
-            )
-            for chunk in chunks
-        ]
-    last = minute.errors.own.shape[1]
-    found += [
-        Check.at_least(
-            f"PSNR, chunk {last}, dB", float(psnr(minute.errors.own)[-1]), LEAST_LONG_PSNR_DB
-        ),
-        Check.at_least(
-            "codec ceiling, lowest chunk, dB", float(psnr(errors.codec).min()), LEAST_CODEC_DB
-        ),
-    ]
-    pose = None if localiser is None else localiser.overall
+        for k in range(1, len(own)):
+            margin = own[k] - rollouts[f"psnr_{other}"][k]
+            check(f"PSNR over {other}, chunk {k + 1}, dB", margin, LEAST_MARGIN_DB)
+    last = minute["chunks"]
+    check(f"PSNR, chunk {last}, dB", minute["psnr_own"][-1], LEAST_LONG_PSNR_DB)
+    check("codec ceiling, lowest chunk, dB", min(rollouts["psnr_codec"]), LEAST_CODEC_DB)
     for name, words in (
         ("metres", "localiser, median, m"),
         ("degrees", "localiser, median, deg"),
         ("metres_p95", "localiser, 95th percentile, m"),
         ("degrees_p95", "localiser, 95th percentile, deg"),
     ):
-        value = None if pose is None else float(getattr(pose, name))
-        found.append(Check.at_most(words, value, BOUNDS[name]))
-    recognised = None if localiser is None else localiser.recognition[-1].at_false_alarms
-    score = conditions[0].variants
-    found += [
-        Check.at_least("foreign pictures recognised", recognised, LEAST_RECOGNISED),
-        Check.at_least(
-            "named variant is the nearest one", None if score is None else score.true, LEAST_NEAREST
-        ),
-        Check.at_least("env steps/s over first version", speed.ratio, LEAST_SPEED_RATIO),
-    ]
-    broken, inside = minute.broken_chunks, minute.statistics.inside
-    found += [
-        Check.at_most("chunks with NaN or inf", float(broken), 0),
-        Check.at_least(f"fraction of chunk {last} in range", inside, 1),
-    ]
+        check(words, report and report["overall"][name], BOUNDS[name], least=False)
+    recognised = report and report["recognition"][-1]["at_false_alarms"]
+    check("foreign pictures recognised", recognised, LEAST_RECOGNISED)
+    variants = document["conditions"][0]["variants"]
+    check("named variant is the nearest one", variants and variants["true"], LEAST_NEAREST)
+    check("env steps/s over first version", document["speed"]["ratio"], LEAST_SPEED_RATIO)
+    check("chunks with NaN or inf", float(minute["broken_chunks"]), 0, least=False)
+    inside = minute["statistics"]["generated"]["inside"]
+    check(f"fraction of chunk {last} in range", inside, 1)
     return found
+
+
+def tables_of(document: dict[str, Any]) -> dict[str, Table]:
+    """The tables of the written result, by name."""
+
+    def per_chunk(title: str, values: dict[str, Any], marks: Sequence[int]) -> Table:
+        rows = [(name, v) for name, v in values.items() if name.startswith("psnr_")]
+        for other in ("repeat", "shuffled"):
+            margin = values[f"own_over_{other}_db"]
+            rows += [(f"own over {other}", margin["mean"])]
+            rows += [(f"  95 % {end}", margin[end]) for end in ("low", "high")]
+        return Table.of(
+            title,
+            [{"dB": name, **{f"chunk {k}": v[k - 1] for k in marks}} for name, v in rows],
+        )
+
+    conditions, minute = document["conditions"], document["minute"]
+    last = minute["chunks"]
+    tables = {
+        "rollouts": per_chunk(
+            f"{document['rollouts']['clips']} held-out rollouts, {document['anchor']} anchor",
+            document["rollouts"],
+            range(1, len(document["rollouts"]["psnr_own"]) + 1),
+        ),
+        "conditions": Table.of(
+            "Own commands, and variants shown",
+            [
+                {
+                    "condition": one["name"],
+                    "clips": one["clips"],
+                    "PSNR dB, chunks 1 to n": " ".join(f"{v:.1f}" for v in one["psnr_own"]),
+                    **{
+                        name: None if one["variants"] is None else one["variants"][name]
+                        for name in ("pairs", "true", "hidden_pairs", "hidden_true", "decided")
+                    },
+                }
+                for one in conditions
+            ],
+            notes="true: pairs of clip and surface whose nearest variant is the true one; hidden: "
+            "of surfaces that the first frame does not show; decided: nearer to one variant than "
+            "to the mean of variants",
+        ),
+        "minute": per_chunk(
+            f"A minute, {minute['clips']} held-out rollouts",
+            minute,
+            sorted({k for k in (1, 2, 4, 10, 20, 40, last) if k <= last}),
+        ),
+        "camera": Table.of(
+            "Camera, mean of the errors of each clip",
+            [
+                {"convention": one["convention"], "error": error, **one[error]}
+                for one in document["camera"]
+                for error in ("rot_err", "trans_err")
+                if one[error] is not None
+            ],
+            digits=3,
+            notes=", ".join(f"{k} {v}" for k, v in list(document["camera"][0].items())[1:8]),
+        ),
+        "speed": Table.of("Environment steps per second", [document["speed"]]),
+        "checks": Table.of("Bounds", document["checks"], digits=3),
+    }
+    if conditions[0]["variants"] is not None:
+        # The last two conditions are of the first clips alone.
+        tables["surfaces"] = Table.of(
+            "Nearest variant is the true one, by surface",
+            [
+                {"surface": name, "clips": pairs}
+                | {one["name"]: one["variants"]["surfaces"][name][1] for one in conditions[:-2]}
+                for name, (pairs, _) in conditions[0]["variants"]["surfaces"].items()
+            ],
+        )
+    if document["localiser"] is not None:
+        report = document["localiser"]
+        tables["localiser"] = Table.of("Localiser, held-out starts", [report["overall"]], digits=3)
+        tables["foreign"] = Table.of("Foreign pictures recognised", report["recognition"])
+    return tables
 
 
 def spread(clips: Sequence[HeldOutClip], count: int) -> list[int]:
@@ -307,153 +209,95 @@ def spread(clips: Sequence[HeldOutClip], count: int) -> list[int]:
     return chosen
 
 
-def _pictures(
-    out: Path,
-    clips: Sequence[HeldOutClip],
-    short: Frames,
-    long: Sequence[HeldOutClip],
-    own: Frames,
-    fps: float,
-) -> None:
-    """Draw a few clips of both lengths, truth over generated, and play the short ones."""
+def draw(out: Path, rolled: dict[str, tuple[Sequence[HeldOutClip], Frames]], fps: float) -> None:
+    """Draw a few clips, truth over generated, as OUT/NAME.png, and play the first kind."""
 
-    def pairs(shown: Sequence[HeldOutClip], frames: Frames, picks: Any) -> list[Strip]:
+    def pairs(clips: Sequence[HeldOutClip], frames: Frames, picks: Any) -> list[Strip]:
         return [
-            Strip([("truth", shown[i].truth[picks]), ("generated", frames[i][picks])])
-            for i in spread(shown, _PICTURED)
+            Strip([("truth", clips[i].truth[picks]), ("generated", frames[i][picks])])
+            for i in spread(clips, _PICTURED)
         ]
 
-    for name, shown, frames in (("strip", clips, short), ("minute", long, own)):
+    for name, (clips, frames) in rolled.items():
         picks = np.linspace(0, frames.shape[1] - 1, 9).round().astype(int)
         times = [f"{index / fps:.1f} s" for index in picks]
-        write_strips(out / f"{name}.png", pairs(shown, frames, picks), times)
-    write_moving(out / "rollout.webp", pairs(clips, short, slice(None)), fps)
+        write_strips(out / f"{name}.png", pairs(clips, frames, picks), times)
+    write_moving(out / "rollout.webp", pairs(*next(iter(rolled.values())), slice(None)), fps)
 
 
-def _plain(errors: PsnrErrors) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        f"psnr_{name}": psnr(getattr(errors, name)).tolist() for name in asdict(errors)
-    }
-    for other in ("repeat", "shuffled"):
-        margin = Margin.of(errors.own, getattr(errors, other))
-        values[f"own_over_{other}_db"] = {k: v.tolist() for k, v in asdict(margin).items()}
-    return values
-
-
-def _plain_condition(condition: Condition) -> dict[str, Any]:
-    variants = condition.variants
-    return {
-        "name": condition.name,
-        "clips": len(condition.own),
-        "psnr_own": psnr(condition.own).tolist(),
-        "variants": None if variants is None else asdict(variants),
-    }
-
-
-def _plain_localiser(report: LocaliserReport | None) -> dict[str, Any] | None:
-    if report is None:
-        return None
-    return {
-        "overall": asdict(report.overall),
-        "recognition": [asdict(row) for row in report.recognition],
-        "false_alarms_at_half": report.false_alarms,
-        "missing": report.missing,
-    }
-
-
-def measure(options: argparse.Namespace, console: Console) -> list[Check]:
-    """Run everything, print and write it."""
+def measure(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
+    """Run everything, print and write it; returns the checks."""
     world = world_of(read_world_file(options.weights))
+    if options.start_radius is not None:
+        world = replace(world, spec=replace(world.spec, start_radius=options.start_radius))
     spec = world.spec
-    size = (spec.height, spec.width)
-    radius = spec.start_radius if options.start_radius is None else options.start_radius
-
-    def held_out(count: int, chunks: int) -> list[HeldOutClip]:
-        return held_out_clips(
-            spec.scenes, count, chunks, spec.intrinsics, size, radius, skip=options.skip
-        )
-
-    estimator = LKBundleAdjustment()
     with progress(console) as bar:
         roller = Roller(world, options.seed, options.anchor == "true", bar)
-        clips = held_out(options.clips, options.chunks)
-        errors, short = psnr_errors(roller, clips, "rollouts")
+        clips = held_out_clips(spec, options.clips, options.chunks, skip=options.skip)
+        errors, short = roller.scored(clips, "rollouts")
         conditions = conditions_of(roller, clips, short)
         task = bar.add_task("camera", total=len(clips))
-        scores = score_clips(short, clips, spec.fps, estimator, lambda n: bar.advance(task, n))
-        long = held_out(options.long_clips, options.long_chunks)
-        lasting, own = psnr_errors(roller, long, "a minute")
-        localiser = localiser_of(world, options.starts, options.seed)
+        estimator = LKBundleAdjustment()
+        scores = score_cameras(short, clips, spec.fps, estimator, lambda n: bar.advance(task, n))
+        long = held_out_clips(spec, options.long_clips, options.long_chunks, skip=options.skip)
+        lasting, own = roller.scored(long, "a minute")
+        localiser = None
+        if world.localiser is not None:
+            [scene] = [generate_scene(number) for number in spec.scenes]
+            lens, starts = spec.intrinsics, options.starts
+            localiser = localiser_report(world.localiser, scene, lens, starts, options.seed)
         task = bar.add_task("speed", total=None)
         speed = speed_ratio(world, options.pairs, lambda n: bar.advance(task, n))
     training = training_statistics(spec, _TRAINING_WALKS)
-    ends = (own, np.stack([clip.truth for clip in long]))
     made, true = (
-        Range.of(np.concatenate([frame_statistics(clip[-CHUNK_FRAMES:]) for clip in end]), training)
-        for end in ends
+        statistics_range(frame_statistics(np.concatenate(end)), training)
+        for end in (part[:, -spec.frames_per_chunk :] for part in (own, truth_of(long)))
     )
-    minute = Minute(lasting, roller.broken, made, true)
-    cameras = [camera_errors(scores, convention) for convention in (SCALE_ONLY, RELEASE)]
-    checks = checks_of(errors, conditions, minute, localiser, speed)
-
-    marks = sorted({c for c in (1, 2, 4, 10, 20, 40) if c < options.long_chunks})
-    marks.append(options.long_chunks)
-    seconds = options.long_chunks * CHUNK_FRAMES / spec.fps
-    every = range(1, options.chunks + 1)
-    title = f"{len(clips)} held-out rollouts, {options.anchor} anchor, own prompt"
-    console.print(psnr_table(title, errors, every))
-    console.print(condition_table(conditions))
-    if conditions[0].variants is not None:
-        # The last two are of the first clips alone.
-        console.print(surface_table(conditions[:-2]))
-    if localiser is not None:
-        console.print(pose_table("Localiser, held-out starts", [localiser.overall]))
-        console.print(recognition_table(localiser.recognition))
-    console.print(camera_table(cameras))
-    console.print(psnr_table(f"{seconds:.0f} s, {len(long)} held-out rollouts", lasting, marks))
-    console.print(stability_line(options.long_chunks, minute.broken_chunks, minute.statistics))
-    console.print(speed_line(speed))
-    console.print(check_table(checks))
-
-    _pictures(options.out, clips, short, long, own, spec.fps)
-    target = options.out / "embedded_world.json"
-    write_json(
-        target,
-        {
-            **provenance("benchmarks.embedded_world"),
-            "weights": {
-                "name": options.weights.name,
-                "bytes": options.weights.stat().st_size,
-                "sha256": sha256(options.weights),
-                "parameters": sum(p.numel() for p in world.model.parameters()),
-            },
-            "seed": options.seed,
-            "scenes": spec.scenes,
-            "start_radius": radius,
-            "skipped_clips": options.skip,
-            "anchor": options.anchor,
-            "rollouts": {"clips": len(clips), **_plain(errors)},
-            "least_coverage": LEAST_COVERAGE,
-            "conditions": [_plain_condition(condition) for condition in conditions],
-            "localiser": _plain_localiser(localiser),
-            "camera": [asdict(summary) for summary in cameras],
-            "camera_clips": [score.to_dict() for score in scores],
-            "minute": {
-                "clips": len(long),
-                "chunks": options.long_chunks,
-                "broken_chunks": minute.broken_chunks,
-                "statistics": {
-                    "names": STATISTICS,
-                    "generated": minute.statistics.to_dict(),
-                    "truth": minute.true_statistics.to_dict(),
-                },
-                **_plain(lasting),
-            },
-            "speed": asdict(speed),
-            "checks": [asdict(check) for check in checks],
+    document: dict[str, Any] = {
+        **provenance("benchmarks.embedded_world"),
+        "weights": {
+            "name": options.weights.name,
+            "bytes": options.weights.stat().st_size,
+            "sha256": sha256(options.weights),
+            "parameters": sum(p.numel() for p in world.model.parameters()),
         },
-    )
-    console.print(f"wrote {target}, strip.png, rollout.webp and minute.png")
+        "seed": options.seed,
+        "scenes": spec.scenes,
+        "start_radius": spec.start_radius,
+        "skipped_clips": options.skip,
+        "anchor": options.anchor,
+        "rollouts": {"clips": len(clips), **errors.to_dict()},
+        "least_coverage": LEAST_COVERAGE,
+        "conditions": conditions,
+        "localiser": localiser
+        and {
+            "overall": asdict(localiser.overall),
+            "recognition": [asdict(row) for row in localiser.recognition],
+            "false_alarms_at_half": localiser.false_alarms,
+            "missing": localiser.missing,
+        },
+        "camera": [camera_errors(scores, convention) for convention in (SCALE_ONLY, RELEASE)],
+        "camera_clips": [score.to_dict() for score in scores],
+        "minute": {
+            "clips": len(long),
+            "chunks": options.long_chunks,
+            "broken_chunks": roller.broken,
+            "statistics": {
+                "names": STATISTICS,
+                "generated": made,
+                "truth": true,
+            },
+            **lasting.to_dict(),
+        },
+        "speed": asdict(speed),
+    }
+    checks = document["checks"] = checks_of(document)
+    write_json(options.out / "embedded_world.json", document)
+    for name, table in tables_of(document).items():
+        table.print(console)
+        write_text(options.out / f"{name}.csv", table.csv())
+    draw(options.out, {"strip": (clips, short), "minute": (long, own)}, spec.fps)
+    console.print(f"wrote embedded_world.json, csv files and pictures to {options.out}")
     return checks
 
 
@@ -464,38 +308,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--clips", type=int, default=32, help="held-out clips (32)")
-    parser.add_argument("--chunks", type=int, default=4, help="chunks per clip (4)")
-    parser.add_argument("--long-clips", type=int, default=8, help="long rollouts (8)")
-    parser.add_argument("--long-chunks", type=int, default=40, help="their chunks (40: a minute)")
-    parser.add_argument("--starts", type=int, default=512, help="starts for the localiser (512)")
-    parser.add_argument("--pairs", type=int, default=24, help="timed pairs of steps (24)")
-    parser.add_argument(
-        "--anchor",
-        choices=("estimated", "true"),
-        default="estimated",
-        help="where first frames are placed: by the world's localiser, or by their true pose",
-    )
-    parser.add_argument(
-        "--start-radius",
-        type=float,
-        help="starts at most this far from the scene's most open spot, metres (as the world's)",
-    )
-    parser.add_argument(
-        "--skip",
-        type=int,
-        default=_WATCHED_CLIPS,
-        help=f"held-out clips left out because training reports on them ({_WATCHED_CLIPS})",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="source of all noise (0)")
-    parser.add_argument("--out", type=Path, default=Path("outputs/embedded_world"), help="folder")
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        default=EMBEDDED / "tiny.safetensors",
-        help="a world file; by default the one in the package",
-    )
-    parser.add_argument("--check", action="store_true", help="exit 1 on a missed bound")
+    add = parser.add_argument
+    add("--clips", type=int, default=32, help="held-out clips (32)")
+    add("--chunks", type=int, default=4, help="chunks per clip (4)")
+    add("--long-clips", type=int, default=8, help="long rollouts (8)")
+    add("--long-chunks", type=int, default=40, help="their chunks (40: a minute)")
+    add("--starts", type=int, default=512, help="starts for the localiser (512)")
+    add("--pairs", type=int, default=24, help="timed pairs of steps (24)")
+    anchor_help = "where first frames are placed: by the world's localiser, or by their true pose"
+    add("--anchor", choices=("estimated", "true"), default="estimated", help=anchor_help)
+    radius_help = "largest distance of starts from the scene's most open spot, m (the world's)"
+    add("--start-radius", type=float, help=radius_help)
+    skip_help = f"held-out clips left out because training reports on them ({_WATCHED_CLIPS})"
+    add("--skip", type=int, default=_WATCHED_CLIPS, help=skip_help)
+    add("--seed", type=int, default=0, help="source of all noise (0)")
+    add("--out", type=Path, default=Path("outputs/embedded_world"), help="folder")
+    weights = EMBEDDED / "tiny.safetensors"
+    add("--weights", type=Path, default=weights, help="a world file (the one in the package)")
+    add("--check", action="store_true", help="exit 1 on a missed bound")
     options = parser.parse_args(arguments)
     if min(options.clips, options.long_clips) < 2:
         parser.error("at least 2 clips: commands are shuffled between clips")
@@ -509,7 +339,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return int(options.check and not all(check.passed for check in checks))
+    return int(options.check and not all(check["passed"] for check in checks))
 
 
 if __name__ == "__main__":

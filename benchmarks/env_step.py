@@ -1,6 +1,6 @@
 """How fast does a world step on one core, where does the time go, and does memory stay put?
 
-One environment step is one chunk: 24 decoded frames, 1.5 seconds of video.
+One environment step is one chunk: for SANA-WM's worlds 24 decoded frames, 1.5 seconds of video.
 
   cold start   a new process up to its first chunk, part by part
   batches      N independent worlds in one call, with and without decoding
@@ -11,10 +11,9 @@ One environment step is one chunk: 24 decoded frames, 1.5 seconds of video.
     python -m benchmarks.env_step                        # both worlds, 40 chunks
     python -m benchmarks.env_step --chunks 400           # memory over ten minutes of video
     python -m benchmarks.env_step --worlds procedural --batches 1
-    python -m benchmarks.env_step --page docs/performance.md      # also renew the page's tables
 
-Worlds take turns in short rounds, so that whatever else the machine does meets all alike; rates
-are medians over rounds. Rates by processor time stand beside those by the clock: they leave out
+Writes OUT and a csv file per table next to it. Worlds take turns in short rounds, so that whatever
+else the machine does meets all alike; rates are medians over rounds. Rates by CPU time leave out
 the time in which another process had the core.
 """
 
@@ -24,7 +23,8 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,27 +34,17 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.report import peak_memory_mb, progress, resident_mb
-from benchmarks.step_tables import renew_page, show
-from benchmarks.step_timing import (
-    TIERS,
-    WARM_UP,
-    Agent,
-    Rollouts,
-    Stopwatch,
-    phases_of,
-    state_bytes,
-)
-from sana_wm_gym import ENV_ID
-from sana_wm_gym.files import sha256, write_json
+from benchmarks.step_timing import WARM_UP, Rollouts, Stopwatch, phases_of, state_bytes
+from sana_wm_gym import ENV_ID, memory
+from sana_wm_gym.files import sha256, write_json, write_text
 from sana_wm_gym.provenance import provenance
-from sana_wm_gym.weights.world_file import EMBEDDED, read_world_file
+from sana_wm_gym.tables import Table, progress
+from sana_wm_gym.weights.world_file import EMBEDDED
+from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.learned.sana_world import SanaWorld
-from sana_wm_gym.world.learned.world_files import world_of
-from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel
+from sana_wm_gym.world.world_model import WorldModel
 
-Result = dict[str, Any]
+Rows = list[dict[str, Any]]
 Worlds = Mapping[str, WorldModel[Any]]
 
 # Runs in a process of its own; prints seconds.
@@ -63,13 +53,10 @@ import json, sys, time
 began = time.perf_counter()
 import gymnasium, torch
 from sana_wm_gym import ENV_ID
-from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
-from sana_wm_gym.world.learned.world_files import world_of, read_world_file
-from pathlib import Path
+from sana_wm_gym.world.catalogue import load_world
 torch.set_num_threads(1)
 imported = time.perf_counter()
-learned = sys.argv[1]
-world = world_of(read_world_file(Path(learned))) if learned else ProceduralWorld()
+world = load_world(sys.argv[1])
 loaded = time.perf_counter()
 env = gymnasium.make(ENV_ID, world=world)
 env.reset(seed=0)
@@ -81,130 +68,153 @@ print(json.dumps({"imports": imported - began, "weights": loaded - imported,
 """
 
 
-def cold_start(weights: Path | None) -> dict[str, float]:
+def cold_start(world: str) -> dict[str, float]:
     """Seconds of each part of a new process's way to its first chunk."""
-    command = [sys.executable, "-c", _COLD_START, str(weights.resolve()) if weights else ""]
+    command = [sys.executable, "-c", _COLD_START, world]
     root = Path(__file__).parents[1]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     seconds: dict[str, float] = json.loads(done.stdout)
     return seconds
 
 
-def batches(
-    worlds: Worlds, sizes: Sequence[int], steps: int, rounds: int, bar: Progress
-) -> list[Result]:
+def batches(worlds: Worlds, sizes: Sequence[int], steps: int, rounds: int, bar: Progress) -> Rows:
     """Steps per second of N worlds in one call: median over rounds, worlds in turn."""
     rows = []
     task = bar.add_task("batches", total=len(sizes) * rounds * len(worlds))
     for count in sizes:
         running = {name: Rollouts.of(world, count, seed=0) for name, world in worlds.items()}
-        rates: dict[str, list[list[float]]] = {name: [] for name in worlds}
+        rates = defaultdict(list)
         for _ in range(rounds):
             for name, rollouts in running.items():
-                rollouts.stepping, rollouts.decoding = Stopwatch(), Stopwatch()
                 rollouts.step(steps)
                 step, pixels = rollouts.stepping, rollouts.decoding
-                made = count * steps
-                rates[name].append(
-                    [
-                        made / (step.wall + pixels.wall),
-                        made / (step.processor + pixels.processor),
-                        made / step.processor,
-                    ]
-                )
+                seconds = (step.wall + pixels.wall, step.cpu + pixels.cpu, step.cpu)
+                rates[name].append(count * steps / np.array(seconds))
                 bar.advance(task)
-        reference = [rate[1] for rate in next(iter(rates.values()))]
+        reference = np.array(next(iter(rates.values())))
         for name, values in rates.items():
-            decoded, by_processor, latents = np.median(values, axis=0)
+            decoded, by_cpu, latents = np.median(values, axis=0).tolist()
             rows.append(
                 {
                     "world": name,
                     "batch": count,
                     "steps_per_s": decoded,
-                    "steps_per_cpu_s": by_processor,
-                    "frames_per_cpu_s": CHUNK_FRAMES * by_processor,
+                    "steps_per_cpu_s": by_cpu,
+                    "frames_per_cpu_s": worlds[name].spec.frames_per_chunk * by_cpu,
                     "undecoded_steps_per_cpu_s": latents,
                     # Round by round, so that both worlds saw the same machine.
-                    "ratio_to_first_world": float(
-                        np.median([rate[1] for rate in values] / np.array(reference))
-                    ),
+                    "ratio_to_first_world": float(np.median((values / reference)[:, 1])),
                 }
             )
     return rows
 
 
-def memory(world: WorldModel[Any], chunks: int, bar: Progress) -> list[Result]:
+def memory_of(world: WorldModel[Any], chunks: int, bar: Progress) -> Rows:
     """Size of a state and of the process after chunk 4, and at ten points up to the last."""
     task = bar.add_task("memory", total=chunks)
     rollouts = Rollouts.of(world, 1, seed=0)
-    bar.advance(task, WARM_UP)
     rows = []
     for mark in sorted({*np.linspace(WARM_UP, chunks, 10).round().astype(int).tolist()}):
-        made = mark - rollouts.chunk
-        rollouts.step(made)
-        bar.advance(task, made)
+        rollouts.step(mark - rollouts.chunk)
+        bar.update(task, completed=mark)
         rows.append(
             {
                 "chunk": mark,
                 "state_bytes": state_bytes(world, rollouts.states[0]),
-                "resident_mb": resident_mb(),
-                "peak_mb": peak_memory_mb(),
+                "resident_mb": memory.resident() / 1e6,
+                "peak_mb": memory.peak_resident() / 1e6,
             }
         )
     return rows
 
 
-def tiers(worlds: Worlds, steps: int, rounds: int, bar: Progress) -> list[Result]:
-    """Steps per second of the environment, worlds and tiers in turn; median over rounds."""
-    agents = {
-        (name, tier): Agent(gym.make(ENV_ID, world=world, observation=("frames",)), tier, seed=0)
-        for name, world in worlds.items()
-        for tier in TIERS
+def tiers(worlds: Worlds, steps: int, rounds: int, bar: Progress) -> Rows:
+    """Steps per second of one environment, worlds and tiers in turn; median over rounds. The policy
+    is PPO's convolutional one, as stable-baselines3 makes it.
+
+    Raises:
+        ImportError: stable-baselines3 is missing.
+    """
+    try:
+        from stable_baselines3 import PPO
+    except ModuleNotFoundError as error:
+        raise ImportError("env_step needs pip install sana_wm_gym[agents]") from error
+    count = max(steps, 2)  # of one update
+
+    def learner(world: WorldModel[Any]) -> PPO:
+        env = gym.make(ENV_ID, world=world, observation=("frame",))
+        update = {"n_steps": count, "batch_size": count, "n_epochs": 4}
+        return PPO("CnnPolicy", env, seed=0, device="cpu", **update)
+
+    def act(ppo: PPO, policy: bool) -> None:
+        env: Any = ppo.get_env()
+        seen = env.reset()
+        for _ in range(count):
+            action = ppo.predict(seen)[0] if policy else np.array([env.action_space.sample()])
+            seen, *_ = env.step(action)
+
+    takers: dict[str, Callable[[PPO], object]] = {
+        "environment": lambda ppo: act(ppo, policy=False),
+        "with inference": lambda ppo: act(ppo, policy=True),
+        "with training": lambda ppo: ppo.learn(count, reset_num_timesteps=False),
     }
-    rates: dict[tuple[str, str], list[list[float]]] = {key: [] for key in agents}
-    task = bar.add_task("tiers", total=len(agents) * rounds)
+    agents = {name: learner(world) for name, world in worlds.items()}
+    rates = defaultdict(list)
+    task = bar.add_task("tiers", total=len(agents) * len(takers) * rounds)
     for _ in range(rounds):
-        for key, agent in agents.items():
-            watch = Stopwatch()
-            with watch.running():
-                for _ in range(steps):
-                    agent.step()
-            rates[key].append([steps / watch.wall, steps / watch.processor])
-            bar.advance(task)
+        for name, ppo in agents.items():
+            for tier, take in takers.items():
+                watch = Stopwatch()
+                with watch.running():
+                    take(ppo)
+                rates[name, tier].append((count / watch.wall, count / watch.cpu))
+                bar.advance(task)
     rows = []
     for (name, tier), values in rates.items():
-        wall, processor = np.median(values, axis=0)
-        rows.append(
-            {"world": name, "tier": tier, "steps_per_s": wall, "steps_per_cpu_s": processor}
-        )
+        wall, cpu = np.median(values, axis=0).tolist()
+        rows.append({"world": name, "tier": tier, "steps_per_s": wall, "steps_per_cpu_s": cpu})
     return rows
 
 
-def measure(options: argparse.Namespace, console: Console) -> Result:
+def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Everything the command line asks for."""
-    paths = {name: options.weights if name == "tiny" else None for name in options.worlds}
-    worlds: dict[str, WorldModel[Any]] = {
-        name: ProceduralWorld() if path is None else world_of(read_world_file(path))
-        for name, path in paths.items()
-    }
-    weights = paths.get("tiny")
-    result: Result = provenance("benchmarks.env_step")
-    result["weights"] = weights and {"name": weights.name, "sha256": sha256(weights)}
-    result["steps_per_round"], result["rounds"] = options.steps, options.rounds
+    weights = options.weights.resolve() if "tiny" in options.worlds else None
+    names = {name: str(weights) if name == "tiny" else name for name in options.worlds}
+    worlds = {name: load_world(source) for name, source in names.items()}
+    steps, rounds = options.steps, options.rounds
     with progress(console) as bar:
-        result["cold_start_s"] = {name: cold_start(path) for name, path in paths.items()}
-        result["memory"] = {
-            name: memory(world, options.chunks, bar) for name, world in worlds.items()
+        return {
+            **provenance("benchmarks.env_step"),
+            "weights": weights and {"name": weights.name, "sha256": sha256(weights)},
+            "steps_per_round": steps,
+            "rounds": rounds,
+            "cold_start_s": {name: cold_start(source) for name, source in names.items()},
+            "memory": {n: memory_of(world, options.chunks, bar) for n, world in worlds.items()},
+            "tiers": tiers(worlds, steps, rounds, bar),
+            "batches": batches(worlds, options.batches, steps, rounds, bar),
+            "phases": [
+                {"world": name, "batch": n, "cpu_ms": phases_of(world, n, steps, seed=0)}
+                for name, world in worlds.items()
+                if isinstance(world, SanaWorld)
+                for n in sorted({min(options.batches), max(options.batches)})
+            ],
         }
-        result["tiers"] = tiers(worlds, options.steps, options.rounds, bar)
-        result["batches"] = batches(worlds, options.batches, options.steps, options.rounds, bar)
-        result["phases"] = [
-            {"world": name, "batch": n, "cpu_ms": phases_of(world, n, options.steps, seed=0)}
-            for name, world in worlds.items()
-            if isinstance(world, SanaWorld)
-            for n in sorted({min(options.batches), max(options.batches)})
-        ]
-    return result
+
+
+def tables_of(result: dict[str, Any]) -> dict[str, Table]:
+    """The result's tables by name."""
+    phases = [
+        {"world": row["world"], "batch": row["batch"], **row["cpu_ms"]} for row in result["phases"]
+    ]
+    memories = [{"world": n, **row} for n, rows in result["memory"].items() for row in rows]
+    starts = [{"world": name, **parts} for name, parts in result["cold_start_s"].items()]
+    return {
+        "tiers": Table.of("Tiers, one environment", result["tiers"]),
+        "batches": Table.of("Batches", result["batches"]),
+        "phases": Table.of("Phases of a step, ms of CPU time", phases, digits=1),
+        "memory": Table.of("Memory, one rollout", memories, digits=0),
+        "cold_start": Table.of("Cold start, s", starts),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -214,36 +224,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    known = ("tiny", "procedural")
-    parser.add_argument("--worlds", nargs="+", choices=known, default=known, help="which worlds")
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4, 8, 16], help="sizes N")
-    parser.add_argument("--steps", type=int, default=5, help="chunks per round (5)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds per rate (3)")
-    parser.add_argument("--chunks", type=int, default=40, help="chunks to watch memory for (40)")
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        default=EMBEDDED / "tiny.safetensors",
-        help="world file behind 'tiny'; by default the one in the package",
-    )
-    parser.add_argument("--out", type=Path, default=Path("outputs/env_step.json"), help="json file")
-    parser.add_argument("--page", type=Path, help="Markdown page whose tables are replaced")
+    known, weights = ("tiny", "procedural"), EMBEDDED / "tiny.safetensors"
+    add = parser.add_argument
+    add("--worlds", nargs="+", choices=known, default=known, help="which worlds")
+    add("--batches", nargs="+", type=int, default=[1, 2, 4, 8, 16], help="sizes N")
+    add("--steps", type=int, default=5, help="chunks per round (5)")
+    add("--rounds", type=int, default=3, help="rounds per rate (3)")
+    add("--chunks", type=int, default=40, help="chunks to watch memory for (40)")
+    add("--weights", type=Path, default=weights, help="world file behind 'tiny' (the package's)")
+    add("--out", type=Path, default=Path("outputs/env_step.json"), help="json file")
     options = parser.parse_args(arguments)
-    if options.page is not None and not options.page.is_file():
-        parser.error(f"no page at {options.page}")
     if min(*options.batches, options.steps, options.rounds) < 1 or options.chunks <= WARM_UP:
         parser.error(f"batches, steps and rounds are at least 1, chunks more than {WARM_UP}")
     torch.set_num_threads(1)
     console = Console()
     try:
         result = measure(options, console)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ImportError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    show(result, console)
     write_json(options.out, result)
-    if options.page is not None:
-        renew_page(options.page, result)
+    for name, table in tables_of(result).items():
+        table.print(console)
+        write_text(options.out.with_name(f"{options.out.stem}_{name}.csv"), table.csv())
     console.print(f"wrote {options.out}")
     return 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.step_timing import WARM_UP, gentle_action
+from benchmarks.step_timing import WARM_UP, Stopwatch, gentle_action
 from sana_wm_gym import ENV_ID
-from sana_wm_gym.evaluation.world_scores import Tick
+from sana_wm_gym.evaluation.held_out import Tick
 from sana_wm_gym.models.codec import CodecConfig, PatchCodec
 from sana_wm_gym.models.numerics import EXACT
 from sana_wm_gym.models.plan import MemoryWindow
-from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
+from sana_wm_gym.models.transformer import SanaWM
+from sana_wm_gym.training.config import TINY
 from sana_wm_gym.training.initialise import initialise
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import self_forcing
@@ -31,20 +31,7 @@ _NO_END = 10**9
 def first_version() -> SanaWorld:
     """The first shipped world: one denoising step and a clean pass, cameras relative to the first
     frame, no captions. Its weights are random; its speed does not depend on them."""
-    generator = SanaWM(
-        SanaWMConfig(
-            latent_channels=48,
-            width=192,
-            depth=6,
-            heads=4,
-            softmax_every=3,
-            mlp_ratio=2.0,
-            text_channels=None,
-            position_entries=0,
-            unread_entries=False,
-        ),
-        EXACT,
-    )
+    generator = SanaWM(TINY, EXACT)
     initialise(generator, seed=0)
     codec = PatchCodec(CodecConfig(channels=48, patch=8, hidden=192, depth=2))
     # Nothing is left at zero, so that no arithmetic is easier than with trained weights.
@@ -100,21 +87,13 @@ def speed_ratio(world: WorldModel[Any], pairs: int, tick: Tick) -> SpeedRatio:
         action = gentle_action(index)
         # Each goes first in every second pair.
         for which in (0, 1) if index % 2 == 0 else (1, 0):
-            wall, processor = time.perf_counter(), time.process_time()
-            envs[which].step(action)
+            watch = Stopwatch()
+            with watch.running():
+                envs[which].step(action)
             if index >= 0:
-                seconds[index, which] = (
-                    time.perf_counter() - wall,
-                    time.process_time() - processor,
-                )
+                seconds[index, which] = watch.wall, watch.cpu
         tick(1)
     own, reference = 1 / np.median(seconds[..., 0], axis=0)
     ratio, ratio_cpu = np.median(seconds[:, 1] / seconds[:, 0], axis=0)
-    return SpeedRatio(
-        pairs,
-        torch.get_num_threads(),
-        float(own),
-        float(reference),
-        float(ratio),
-        float(ratio_cpu),
-    )
+    rates = (own, reference, ratio, ratio_cpu)
+    return SpeedRatio(pairs, torch.get_num_threads(), *map(float, rates))

@@ -38,8 +38,8 @@ def draw_plan(axes: Axes, trajectory: SynthesisedTrajectory) -> None:
     middle = [(float(v.max()) + float(v.min())) / 2 for v in (x, z)]
     looks = slice(0, None, round(LOOK_EVERY_S * trajectory.fps))
     ahead = 0.13 * reach * trajectory.c2w[looks, :3, 2]
-    arrows = {"angles": "xy", "scale_units": "xy", "scale": 1, "color": FAINT, "width": 0.007}
-    axes.quiver(x[looks], z[looks], ahead[:, 0], ahead[:, 2], **arrows)
+    units: Any = {"angles": "xy", "scale_units": "xy", "scale": 1}
+    axes.quiver(x[looks], z[looks], ahead[:, 0], ahead[:, 2], color=FAINT, width=0.007, **units)
     axes.scatter(x, z, c=np.linspace(0, 1, len(x)), cmap=TIME, s=5, linewidths=0, zorder=2)
     seen = [pair.frame_b for pair in find_revisits(trajectory.c2w, trajectory.fps)[:REVISITS_SHOWN]]
     axes.scatter(x[seen], z[seen], s=34, facecolors="none", edgecolors=REVISIT, zorder=3)

@@ -1,174 +1,246 @@
-"""What does the released network take: to write, to load, to step one chunk?
+"""What does the released network take on this machine: to load, to step one chunk, to decode it?
 
-The full-size Stage-1 network with random weights, in files of the released layout, through the
-package's own loader. **The weights are noise: times and memory are real, pictures are none.**
+The full-size Stage-1 generator and the causal LTX-2 decoder with **random weights**: times and
+memory are real, pictures are none.
 
-  write   shards and model.pt, float32 as released
-  load    seconds; peak memory over the size of the result
   roof    what the device reaches in a large matrix product and a large copy
+  load    a safetensors file through the package's loader: peak memory over the size of the result
   step    one chunk after ten others: four denoising passes and the clean one, for a memory window
-          of two chunks and of all; on CUDA also compiled, and with fused kernels or plain torch
-  decode  one chunk through the causal LTX-2 decoder
+          of two chunks and of all
+  decode  the frames of one chunk
 
-    python -m benchmarks.released_step                                # CUDA if there is any
-    python -m benchmarks.released_step --device cpu --sizes 256x320
+    python -m benchmarks.released_step                                  # CUDA if there is any
+    python -m benchmarks.released_step --device cpu --size 256x320
     python -m benchmarks.released_step --device cpu --parts step --passes 1 --windows 2
-    python -m benchmarks.released_step --tiny                         # seconds; tells nothing
-    python -m benchmarks.released_step --page docs/performance.md     # also renew the page's tables
+    python -m benchmarks.released_step --compile inductor --parts step
+    python -m benchmarks.released_step --tiny                           # seconds, to try the script
 
-Every case runs in a process of its own and leaves a json file; those that are there are not run
-again, so a stopped run goes on; the tables show all that are there. Full size needs 21 GB of disk
-(11 GB for one container), and on a CPU 11 GB of memory for model.pt, else 8 GB.
+Every result is written to OUT/released_step.json as soon as it is there. Full size needs 8 GB of
+memory, and 5.3 GB of disk for the part `load`.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import shutil
-import subprocess
 import sys
-from collections.abc import Sequence
-from itertools import product
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
-from benchmarks.released.cases import Case, Decode, Load, Roof, Write, as_json
-from benchmarks.released.step import CELL, Step
-from benchmarks.released.tables import renew_page, show
-from benchmarks.released.weights import CONTAINERS
-from benchmarks.report import progress
+from benchmarks.released_network import (
+    CELL,
+    Case,
+    filled_state,
+    random_call,
+    random_decoder,
+    random_generator,
+    run_empty,
+)
+from sana_wm_gym import memory
 from sana_wm_gym.files import write_json
-from sana_wm_gym.models.kernels import fused
+from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
+from sana_wm_gym.models.state import named_tensors
+from sana_wm_gym.models.transformer import SanaWM
 from sana_wm_gym.provenance import provenance
-from sana_wm_gym.world.released.streaming import GENERATOR
+from sana_wm_gym.tables import Table, progress
+from sana_wm_gym.weights.generator import generator_bytes, load_generator, save_generator
+from sana_wm_gym.weights.names import Variant
+from sana_wm_gym.world.learned.compiled import compile_step
+from sana_wm_gym.world.learned.sampler import remember, self_forcing
+from sana_wm_gym.world.learned.schedule import SELF_FORCING_4
 
 Result = dict[str, Any]
-PARTS = ("write", "load", "roof", "step", "decode")
+PARTS = ("roof", "load", "step", "decode")
 
 
-def cases(options: argparse.Namespace) -> list[Case]:
-    """Everything the command line asks for, in the order in which it is run."""
-    tiny, where, dtype = options.tiny, options.device, options.dtype
-    cuda = torch.device(where).type == "cuda"
-    found: list[Case] = []
-    for container in options.containers:
-        found.append(Write(tiny, container, options.stored))
-        found.append(Load(tiny, container, dtype, where))
-    found.append(Roof(dtype, where, 256 if tiny else 8192 if cuda else 2048))
-    compilers = options.compilers or (["", "inductor"] if cuda else [""])
-    kernels = (False, True) if cuda and fused() is not None else (False,)
-    variants = product(options.sizes, compilers, kernels, options.windows)
-    for (height, width), compiler, fast, window in variants:
-        step = Step(
-            tiny,
-            options.containers[0],
-            dtype,
-            where,
-            height,
-            width,
-            window,
-            options.history,
-            options.passes,
-            compiler,
-            fast,
-            options.repeats or (4 if cuda or tiny else 1),
-        )
-        found.append(step)
-    found += [
-        Decode(dtype, where, height, width, options.latents, tiny)
-        for height, width in options.sizes
-    ]
-    return [case for case in found if type(case).__name__.lower() in options.parts]
+@contextmanager
+def measured(device: torch.device) -> Iterator[Result]:
+    """Seconds, CPU seconds and peak memory (bytes, of the whole process or of all that torch holds
+    on CUDA) of the block, in the dict that it gets."""
+    into: Result = {}
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    began, busy = time.perf_counter(), time.process_time()
+    yield into
+    if cuda:
+        torch.cuda.synchronize(device)
+    into |= {
+        "s": time.perf_counter() - began,
+        "cpu_s": time.process_time() - busy,
+        "peak_bytes": torch.cuda.max_memory_allocated(device) if cuda else memory.peak_resident(),
+    }
 
 
-def file_of(folder: Path, case: Case) -> Path:
-    """Where a case's record is kept; its name follows from all settings."""
-    text = json.dumps(as_json(case), sort_keys=True)
-    kind = type(case).__name__.lower()
-    return folder / "cases" / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+def roof(case: Case) -> Result:
+    """Operations and bytes per second of one large product and one large copy, best of five."""
+    side = 256 if case.tiny else 8192 if case.device.type == "cuda" else 2048
+    left, right = (torch.randn(side, side, device=case.device).to(case.dtype) for _ in range(2))
+    source = torch.zeros(4 * side**2, device=case.device)
+    target = torch.empty_like(source)
+    works: dict[str, Callable[[], Tensor]] = {
+        "product": lambda: left @ right,
+        "copy": lambda: target.copy_(source),
+    }
+    best = {}
+    for name, work in works.items():
+        times: list[float] = []
+        for _ in range(5):
+            with measured(case.device) as took:
+                work()
+            times.append(took["s"])
+        best[name] = min(times)
+    return {
+        "operations_per_s": 2 * side**3 / best["product"],
+        "bytes_per_s": 2 * source.nbytes / best["copy"],
+    }
 
 
-def run_case(case: Case, folder: Path) -> Result:
-    """Run a case in a process of its own; a failure is a record with a reason."""
-    command = [sys.executable, "-m", "benchmarks.released.cases"]
-    done = subprocess.run(
-        [*command, json.dumps(as_json(case)), str(folder.resolve())],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode == 0:
-        record: Result = json.loads(done.stdout.splitlines()[-1])
-        return record
-    reason = (done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"])[-1]
-    return {"case": as_json(case), "failed": reason[:300]}
+def load(case: Case, folder: Path) -> Result:
+    """Seconds of loading a file with the package's loader, and peak memory beyond what there was
+    over the size of the result."""
+    model = random_generator(case)
+    with TemporaryDirectory(dir=folder) as place:
+        path = Path(place) / "generator.safetensors"
+        save_generator(path, model, Variant.STREAMING)
+        del model
+        before = memory.resident()
+        with measured(case.device) as found:
+            load_generator(
+                path, Variant.STREAMING, config=case.config, dtype=case.dtype, device=case.device
+            )
+    size = generator_bytes(case.config, case.dtype)
+    on_gpu = case.device.type == "cuda"
+    beyond = found["peak_bytes"] - (0 if on_gpu else before)
+    return found | {"bytes": size, "ratio": beyond / size}
 
 
-def measure(options: argparse.Namespace, console: Console) -> bool:
-    """Run the cases that have no record yet; whether all went well. The network is written again
-    where its files have gone."""
-    wanted = [(case, file_of(options.out, case)) for case in cases(options)]
-    pending = [(case, path) for case, path in wanted if not path.is_file()]
-    well = True
-    with progress(console) as bar:
-        task = bar.add_task("", total=len(pending))
-        for case, path in pending:
-            bar.update(task, description=describe(case))
-            if isinstance(case, Load | Step):
-                _provide(case, options)
-            record = run_case(case, options.out)
-            if "failed" in record:
-                well = False
-                console.print(f"failed: {describe(case)}: {record['failed']}", markup=False)
+def step(case: Case, model: SanaWM, window: MemoryWindow) -> Result:
+    """Time of one chunk and of each of its passes, memory, and the operations that it takes."""
+    plan, state = ChunkPlan(window=window), filled_state(case, window)
+    noise, conditioning = random_call(case)
+    passes: list[list[float]] = []
+
+    def now() -> float:
+        if case.device.type == "cuda":
+            torch.cuda.synchronize(case.device)
+        return time.perf_counter()
+
+    def begin(*_: Any) -> None:
+        passes[-1].append(-now())
+
+    def end(*_: Any) -> None:
+        passes[-1][-1] += now()
+
+    hooks = [model.register_forward_pre_hook(begin), model.register_forward_hook(end)]
+    found: list[Result] = []
+    for _ in range(case.repeats):
+        passes.append([])
+        with torch.inference_mode(), measured(case.device) as took:
+            if case.passes == 1:
+                remember(model, noise, conditioning, plan, state)
             else:
-                write_json(path, record)
-            bar.advance(task)
-    return well
+                self_forcing(model, noise, None, conditioning, plan, state, SELF_FORCING_4)
+        found.append(took)
+    for hook in hooks:
+        hook.remove()
+    warm = slice(1 if case.repeats > 1 else 0, None)
+    return {
+        "window": window.chunks,
+        "first_s": found[0]["s"],
+        "s": median(one["s"] for one in found[warm]),
+        "cpu_s": median(one["cpu_s"] for one in found[warm]),
+        "pass_s": [median(times) for times in zip(*passes[warm], strict=True)],
+        "peak_bytes": max(one["peak_bytes"] for one in found),
+        "weight_bytes": generator_bytes(case.config, case.dtype),
+        "state_bytes": sum(part.nbytes for part in named_tensors(state).values()),
+        "operations": case.passes * run_empty(case, window, case.history + 1)[0],
+    }
 
 
-def collect(folder: Path) -> list[Result]:
-    """Every record in a folder, of this run and of earlier ones, by part and settings."""
-    records = [json.loads(path.read_text()) for path in (folder / "cases").glob("*.json")]
+def decode(case: Case, latents: int) -> Result:
+    """Time and memory of some latent frames of a running stream.
 
-    def place(record: Result) -> tuple[int, str]:
-        case = record["case"]
-        return PARTS.index(case["kind"]), json.dumps(case, sort_keys=True)
+    Raises:
+        ImportError: diffusers is not installed.
+    """
+    vae = random_decoder(case)
+    given = torch.randn(1, vae.channels, 1 + latents, *case.grid).to(case.device, case.dtype)
+    with torch.inference_mode():
+        _, state = vae.decode(given[:, :, :1], None)
+        with measured(case.device) as found:
+            frames, _ = vae.decode(given[:, :, 1:], state)
+    weights = sum(weight.nbytes for weight in vae.parameters())
+    return found | {"latents": latents, "frames": frames.shape[1], "weight_bytes": weights}
 
-    return sorted(records, key=place)
+
+def run(case: Case, options: argparse.Namespace, console: Console) -> Iterator[tuple[str, Result]]:
+    """Name and result of each part that is asked for, as it is done."""
+    if "roof" in options.parts:
+        yield "roof", roof(case)
+    if "load" in options.parts:
+        yield "load", load(case, options.out)
+    if "step" in options.parts:
+        model = random_generator(case)
+        if case.compiler:
+            compile_step(model, case.compiler)
+        for window in options.windows:
+            yield "step", step(case, model, MemoryWindow(window))
+        del model
+    if "decode" in options.parts:
+        try:
+            yield "decode", decode(case, options.latents)
+        except ImportError as error:
+            console.print(f"decode left out: {error}", markup=False)
 
 
-def _provide(case: Load | Step, options: argparse.Namespace) -> None:
-    """Write the weights that a case loads, if they are not there."""
-    if not (options.out / case.container / GENERATOR).is_dir():
-        run_case(Write(case.tiny, case.container, options.stored), options.out)
+def table(results: Sequence[Result]) -> Table:
+    """One row per part."""
 
+    def gb(size: float | None) -> float | None:
+        return None if size is None else size / 1e9
 
-def describe(case: Case) -> str:
-    """A case in a few words."""
-    values = as_json(case)
-    kind = values.pop("kind")
-    shown = ", ".join(
-        f"{name} {value}" for name, value in values.items() if value not in ("", False)
+    def tera(value: float | None) -> float | None:
+        return None if value is None else value / 1e12
+
+    return Table.of(
+        "Random weights: time and memory, no pictures",
+        [
+            {
+                "part": one["part"]
+                + ("" if "window" not in one else f" ({one['window'] or 'all'})"),
+                "s": one.get("s"),
+                "CPU s": one.get("cpu_s"),
+                "TFLOP": tera(one.get("operations")),
+                "TFLOP/s": tera(one.get("operations_per_s")),
+                "weights, GB": gb(one.get("weight_bytes")),
+                "state, GB": gb(one.get("state_bytes")),
+                "peak, GB": gb(one.get("peak_bytes")),
+                "peak / result": one.get("ratio"),
+            }
+            for one in results
+        ],
     )
-    return f"{kind} ({shown})"
 
 
 def _size(text: str) -> tuple[int, int]:
-    try:
-        height, width = (int(side) for side in text.split("x"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"given {text!r}; expected HEIGHTxWIDTH") from None
-    if min(height, width) < 2 * CELL or height % CELL or width % CELL:
-        raise argparse.ArgumentTypeError(
-            f"given {text!r}; expected multiples of {CELL}, two at least"
-        )
-    return height, width
+    parts = text.split("x")
+    if len(parts) == 2 and all(part.isdecimal() for part in parts):
+        height, width = map(int, parts)
+        if min(height, width) >= 2 * CELL and height % CELL == width % CELL == 0:
+            return height, width
+    raise argparse.ArgumentTypeError(
+        f"given {text!r}; expected HEIGHTxWIDTH, multiples of {CELL}, two at least"
+    )
 
 
 def _window(text: str) -> int | None:
@@ -188,45 +260,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     cuda = torch.cuda.is_available()
     parser.add_argument("--device", default="cuda" if cuda else "cpu", help="where to run")
-    parser.add_argument("--dtype", default="bfloat16", help="type of the weights (bfloat16)")
-    parser.add_argument("--stored", default="float32", help="type in the files (float32)")
-    parser.add_argument("--tiny", action="store_true", help="a tiny network, to try the script")
-    parser.add_argument("--sizes", nargs="+", type=_size, help="frames, 704x1280 (tiny: 128x192)")
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "float32"))
+    parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the script")
+    parser.add_argument("--size", type=_size, help="frames, 704x1280 (tiny: 128x192)")
     parser.add_argument("--windows", nargs="+", type=_window, default=[2, None], help="2 all")
     parser.add_argument("--history", type=int, default=10, help="chunks before the one timed (10)")
     parser.add_argument("--passes", type=int, choices=(1, 5), default=5, help="1: the clean one")
-    parser.add_argument("--compilers", nargs="+", help='torch.compile backends, "" for none')
-    parser.add_argument("--repeats", type=int, help="chunks per case; of several, one warms up")
+    parser.add_argument("--compile", default="", help="backend of torch.compile for the blocks")
+    parser.add_argument("--repeats", type=int, default=1, help="chunks; of several, one warms up")
     parser.add_argument("--latents", type=int, default=3, help="latent frames to decode (3)")
-    parser.add_argument("--containers", nargs="+", choices=CONTAINERS, default=CONTAINERS)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
     parser.add_argument("--out", type=Path, default=Path("outputs/released_step"), help="folder")
-    parser.add_argument("--data", type=Path, help="json file (released_step.json in OUT)")
-    parser.add_argument("--clean", action="store_true", help="delete the weights at the end")
-    parser.add_argument("--page", type=Path, help="Markdown page whose tables are replaced")
     options = parser.parse_args(arguments)
-    if options.sizes is None:
-        options.sizes = [(128, 192) if options.tiny else (704, 1280)]
-    if min(options.history, options.repeats or 1, options.latents) < 1:
+    if min(options.history, options.repeats, options.latents) < 1:
         parser.error("history, repeats and latents are at least 1")
     if torch.device(options.device).type == "cuda" and not cuda:
         parser.error("no CUDA device; --device cpu")
-    if options.page is not None and not options.page.is_file():
-        parser.error(f"no page at {options.page}")
-    console = Console()
-    console.print("random weights: time and memory mean something, pictures do not")
-    well = measure(options, console)
-    result = provenance("benchmarks.released_step") | {"cases": collect(options.out)}
-    show(result, console)
-    data = options.data or options.out / "released_step.json"
-    write_json(data, result)
-    if options.page is not None:
-        renew_page(options.page, result)
-    if options.clean:
-        for container in options.containers:
-            shutil.rmtree(options.out / container, ignore_errors=True)
-    console.print(f"wrote {data}")
-    return 0 if well else 1
+    case = Case(
+        options.tiny,
+        getattr(torch, options.dtype),
+        torch.device(options.device),
+        options.size or ((128, 192) if options.tiny else (704, 1280)),
+        options.history,
+        options.passes,
+        options.compile,
+        options.repeats,
+    )
+    options.out.mkdir(parents=True, exist_ok=True)
+    console, results, path = Console(), [], options.out / "released_step.json"
+    with progress(console) as bar:
+        task = bar.add_task("measuring", total=None)
+        for part, result in run(case, options, console):
+            results.append({"part": part, "size": list(case.size)} | result)
+            write_json(path, provenance("benchmarks.released_step") | {"results": results})
+            bar.advance(task)
+    table(results).print(console)
+    console.print(f"wrote {path}")
+    return 0
 
 
 if __name__ == "__main__":

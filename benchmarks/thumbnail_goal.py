@@ -1,11 +1,11 @@
-"""Is looking alike the same as being there? Where the threshold of `ThumbnailGoal` comes from.
+"""Does a similar view mean a near camera? Where the threshold of `ThumbnailGoal` comes from.
 
     python -m benchmarks.thumbnail_goal procedural 128
 
 From each of many starts the world is rolled along a hidden walk to a goal, and along the same walk
 with noise added to the motion. The two last views are compared twice: by their thumbnails, as the
-goal environment does, and by their cameras, as `ImageGoal` does. Printed, for each threshold, is
-how often thumbnails say yes where cameras say no (false positives, as a share of the camera's
+goal environment does, and by their cameras, as `ImageGoal` does. Written, for each threshold, is
+how often thumbnails say yes where cameras say no (false positives, as a fraction of the camera's
 noes, and how far these are from the goal) and the other way round.
 """
 
@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 
 from sana_wm_gym.camera import TWIST_NAMES, Controls, MotionLimits
 from sana_wm_gym.envs import SanaWMEnv
@@ -23,6 +25,9 @@ from sana_wm_gym.envs.actions import Command
 from sana_wm_gym.envs.tasks import ImageGoal
 from sana_wm_gym.envs.tasks.pose_distance import gap
 from sana_wm_gym.envs.tasks.thumbnail_goal import ThumbnailGoal, thumbnail
+from sana_wm_gym.files import write_json, write_text
+from sana_wm_gym.provenance import provenance
+from sana_wm_gym.tables import Table
 
 NOISE = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6)
 """Standard deviations of what is added to a chunk's twist, as fractions of the limits."""
@@ -71,35 +76,40 @@ def shaken(
     )
 
 
-def table(rows: Array) -> list[str]:
-    """Error rates of each threshold against the camera's verdict, as lines of Markdown."""
+def table(rows: Array) -> Table:
+    """Error rates of each threshold against the camera's answer."""
     task = ImageGoal()
     there = (rows[:, 0] <= task.near) & (rows[:, 1] <= task.turn)
     distance = rows[:, 0] + task.distance.metres_per_radian * rows[:, 1]
-    lines = [
-        f"{len(rows)} pairs, {there.mean():.0%} of them at the goal by the camera",
-        "",
-        "| threshold | false positives | false negatives | precision | d of false positives, m |",
-        "|---|---|---|---|---|",
-    ]
+    records = []
     for threshold in THRESHOLDS:
-        alike = rows[:, 2] <= threshold
-        wrong, missed = alike & ~there, ~alike & there
-        lines.append(
-            f"| {threshold:.2f} | {wrong.sum() / (~there).sum():.1%} "
-            f"| {missed.sum() / there.sum():.1%} | {(alike & there).sum() / alike.sum():.1%} "
-            f"| {np.median(distance[wrong]):.2f} |"
+        similar = rows[:, 2] <= threshold
+        wrong, missed = similar & ~there, ~similar & there
+        records.append(
+            {
+                "threshold": f"{threshold:.2f}",
+                "false positives": f"{wrong.sum() / (~there).sum():.1%}",
+                "false negatives": f"{missed.sum() / there.sum():.1%}",
+                "precision": f"{(similar & there).sum() / similar.sum():.1%}",
+                "d of false positives, m": float(np.median(distance[wrong])),
+            }
         )
-    return lines
+    return Table.of(f"{len(rows)} pairs, {there.mean():.0%} at the goal by the camera", records)
 
 
 def main() -> None:
-    """Print the table of one world."""
+    """Measure one world."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("world", choices=("procedural", "tiny"))
     parser.add_argument("starts", type=int)
+    parser.add_argument("--out", type=Path, default=Path("outputs/thumbnail_goal"), help="folder")
     given = parser.parse_args()
-    print("\n".join(table(pairs(given.world, given.starts))))
+    rows = pairs(given.world, given.starts)
+    found = table(rows)
+    found.print(Console())
+    source = provenance("benchmarks.thumbnail_goal")
+    write_json(given.out / "thumbnail_goal.json", {**source, "pairs": rows.tolist()})
+    write_text(given.out / "thumbnail_goal.csv", found.csv())
 
 
 if __name__ == "__main__":

@@ -35,23 +35,20 @@ def read_columns(path: Path) -> dict[str, list[float]]:
 
 
 def draw(folder: Path, path: Path) -> None:
-    """Draw loss and held-out PSNR over CPU hours; written under a temporary name first.
+    """Draw loss and held-out PSNR over CPU hours.
 
     Raises:
         ValueError: A log is missing or empty.
     """
     loss, held_out = (read_columns(folder / name) for name in ("loss.csv", "validation.csv"))
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
-    left.plot(loss["cpu_hours"], loss["loss"], color="tab:blue", lw=0.8)
+    left.plot(loss["cpu_hours"], loss["loss"], lw=0.8)
     left.set(xlabel="CPU hours", ylabel="weighted latent error", yscale="log")
     left.set_title(f"training loss, {int(loss['step'][-1]):,} steps")
-    chunks = [name for name in held_out if name.startswith("own_")]
-    colours = ("0.6", "tab:blue", "tab:green", "tab:red")
-    for index, name in enumerate(chunks):
-        colour, chunk = colours[index % len(colours)], name.removeprefix("own_")
-        hours = held_out["cpu_hours"]
-        right.plot(hours, held_out[name], ".-", color=colour, lw=1, label=f"chunk {chunk}")
-        right.axhline(held_out[f"repeat_{chunk}"][0], color=colour, lw=0.7, ls=":")
+    for name in (name for name in held_out if name.startswith("own_")):
+        chunk = name.removeprefix("own_")
+        [line] = right.plot(held_out["cpu_hours"], held_out[name], ".-", label=f"chunk {chunk}")
+        right.axhline(held_out[f"repeat_{chunk}"][0], color=line.get_color(), lw=0.7, ls=":")
     right.set(xlabel="CPU hours", ylabel="PSNR / dB")
     right.set_title("held-out rollouts; dotted: repeat first frame")
     right.legend(fontsize=8)
@@ -63,9 +60,7 @@ def draw(folder: Path, path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.training_curve", description=__doc__.split("\n\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training_curve")
     parser.add_argument("folder", type=Path, help="folder of the training run")
     parser.add_argument("--out", type=Path, default=Path("outputs/training.png"), help="picture")
     options = parser.parse_args(arguments)

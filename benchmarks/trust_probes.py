@@ -9,7 +9,7 @@
     python -m benchmarks.trust_probes --world procedural             # what a perfect world scores
     python -m benchmarks.trust_probes --probe gates --world FILE.safetensors
 
-Each probe writes OUT/NAME.json, OUT/NAME.md and OUT/NAME.png when it is done. Everything is
+Each probe writes OUT/NAME.json and its tables, OUT/NAME.csv, when it is done. Everything is
 seeded. About five minutes on an idle core; --quick takes seconds and measures too little to quote.
 """
 
@@ -19,34 +19,26 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 
-from benchmarks.report import progress
-from sana_wm_gym.camera.se3 import relative_to_first
+from sana_wm_gym.evaluation.held_out import Tick, held_out_clip, held_out_clips
 from sana_wm_gym.evaluation.probes import gates, horizon, novel_control, persistence
-from sana_wm_gym.evaluation.probes.plots import draw
-from sana_wm_gym.evaluation.probes.report import Result, markdown
-from sana_wm_gym.evaluation.probes.rollouts import (
-    Tick,
-    draw_starts,
-    start_at,
-    walk_poses,
-    walking_clips,
-)
 from sana_wm_gym.files import write_json, write_text
 from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.provenance import provenance
-from sana_wm_gym.weights.world_file import read_world_file
+from sana_wm_gym.tables import progress
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.learned.sana_world import SanaWorld
-from sana_wm_gym.world.learned.world_files import world_of
-from sana_wm_gym.world.world_model import WorldModel
+from sana_wm_gym.world.world_model import Start, WorldModel
 
-_GATE_WALK = 2000  # number of the held-out walk that gates are watched on
+World = WorldModel[Any]
+_GATE_WALK, _FIRST_WALK = 2000, 1000  # numbers of held-out walks that nothing else looks at
 
 
 @dataclass(frozen=True)
@@ -57,7 +49,7 @@ class Sizes:
         starts: Starts of the persistence and novel-control probes, clips of the horizon.
         pose_clips: Clips of each kind whose poses are estimated.
         holds: Chunks of looking away.
-        gate_chunks: Length of the walk that gates are watched on.
+        gate_chunks: Length of the walk that gates are observed on.
         ablation_chunks: Length of the same without safeguards.
         horizon_chunks: Length of the horizon's walks.
         novel_chunks: Length of every manoeuvre.
@@ -72,123 +64,50 @@ class Sizes:
     novel_chunks: int = 4
 
 
-QUICK = Sizes(
-    starts=1,
-    pose_clips=1,
-    holds=(1, 2),
-    gate_chunks=4,
-    ablation_chunks=2,
-    horizon_chunks=1,
-    novel_chunks=1,
-)
+QUICK = Sizes(1, 1, (1, 2), gate_chunks=4, ablation_chunks=2, horizon_chunks=1, novel_chunks=1)
 
 
-@dataclass(frozen=True)
-class Probe:
-    """One measurement: how many ticks it takes, and how it is made."""
-
-    ticks: Callable[[WorldModel[Any], Sizes], int]
-    measure: Callable[[WorldModel[Any], Sizes, int, Tick], Result]
+def draw_starts(world: World, count: int, seed: int) -> list[Start]:
+    """First frames that the world draws itself, its scenes in turn."""
+    rng, scenes = np.random.default_rng(seed), world.spec.scenes
+    return [world.sample_start(rng, scenes[i % len(scenes)]) for i in range(count)]
 
 
-def _persistence(world: WorldModel[Any], sizes: Sizes, seed: int, tick: Tick) -> Result:
-    starts = draw_starts(world, sizes.starts, seed)
-    return persistence.measure(world, starts, seed, tick, sizes.holds)
+def _persistence(world: World, sizes: Sizes, seed: int, tick: Tick) -> Any:
+    return persistence.measure(
+        world, draw_starts(world, sizes.starts, seed), seed, tick, sizes.holds
+    )
 
 
-def _gates(world: WorldModel[Any], sizes: Sizes, seed: int, tick: Tick) -> Result:
+def _gates(world: World, sizes: Sizes, seed: int, tick: Tick) -> Any:
     if not isinstance(world, SanaWorld):
         raise gates.NoNetworkError(world.spec.name)
-    scene = world.spec.scenes[0]
-    walk = walk_poses(world.spec, scene, _GATE_WALK, sizes.gate_chunks)
-    start = start_at(world.spec, scene, walk[0])
-    return gates.measure(world, start, relative_to_first(walk), sizes.ablation_chunks, seed, tick)
+    walk = held_out_clip(world.spec, world.spec.scenes[0], _GATE_WALK, sizes.gate_chunks)
+    return gates.measure(world, walk.start, walk.c2w, sizes.ablation_chunks, seed, tick)
 
 
-def _gate_ticks(world: WorldModel[Any], sizes: Sizes) -> int:
-    short = min(sizes.ablation_chunks, sizes.gate_chunks)
-    return sizes.gate_chunks + 3 * short if isinstance(world, SanaWorld) else 0
+def _horizon(world: World, sizes: Sizes, seed: int, tick: Tick) -> Any:
+    clips = held_out_clips(world.spec, sizes.starts, sizes.horizon_chunks, first=_FIRST_WALK)
+    worlds, estimator = horizon.variants(world), LKBundleAdjustment()
+    return horizon.measure(worlds, clips, sizes.pose_clips, estimator, seed, tick)
 
 
-def _horizon(world: WorldModel[Any], sizes: Sizes, seed: int, tick: Tick) -> Result:
-    clips = walking_clips(world.spec, sizes.starts, sizes.horizon_chunks)
-    estimator = LKBundleAdjustment()
-    return horizon.measure(horizon.variants(world), clips, sizes.pose_clips, estimator, seed, tick)
-
-
-def _novel(world: WorldModel[Any], sizes: Sizes, seed: int, tick: Tick) -> Result:
-    walks = walking_clips(world.spec, sizes.starts, sizes.novel_chunks)
-    starts = draw_starts(world, sizes.starts, seed)
-    estimator = LKBundleAdjustment()
+def _novel(world: World, sizes: Sizes, seed: int, tick: Tick) -> Any:
+    walks = held_out_clips(world.spec, sizes.starts, sizes.novel_chunks, first=_FIRST_WALK)
+    starts, estimator = draw_starts(world, sizes.starts, seed), LKBundleAdjustment()
     return novel_control.measure(world, walks, starts, sizes.pose_clips, estimator, seed, tick)
 
 
-PROBES = {
-    "persistence": Probe(
-        lambda world, s: persistence.chunks_of_work(world.spec, s.starts, s.holds), _persistence
-    ),
-    "gates": Probe(_gate_ticks, _gates),
-    "horizon": Probe(
-        lambda world, s: horizon.work(
-            s.starts,
-            s.horizon_chunks,
-            s.pose_clips,
-            len(horizon.variants(world)),
-            world.spec.fps,
-        ),
-        _horizon,
-    ),
-    "novel": Probe(
-        lambda world, s: novel_control.work(s.starts, s.starts, s.novel_chunks, s.pose_clips),
-        _novel,
-    ),
+PROBES: dict[str, Callable[[World, Sizes, int, Tick], Any]] = {
+    "persistence": _persistence,
+    "gates": _gates,
+    "horizon": _horizon,
+    "novel": _novel,
 }
 
 
-def find_world(name: str) -> WorldModel[Any]:
-    """A world of the catalogue, or the one in a world file.
-
-    Raises:
-        ValueError: There is none of this name, or the file is damaged.
-        FileNotFoundError: There is no such file.
-    """
-    if name.endswith(".safetensors"):
-        return world_of(read_world_file(Path(name)))
-    return load_world(name)
-
-
-def probe(options: argparse.Namespace, console: Console) -> None:
-    """Run the chosen probes one by one; what is done is written before the next begins."""
-    world = find_world(options.world)
-    sizes = QUICK if options.quick else Sizes()
-    for name in options.probe:
-        chosen = PROBES[name]
-        try:
-            with progress(console) as bar:
-                task = bar.add_task(name, total=chosen.ticks(world, sizes))
-
-                def tick(done: int, bar: Any = bar, task: Any = task) -> None:
-                    bar.advance(task, done)
-
-                result = chosen.measure(world, sizes, options.seed, tick)
-        except gates.NoNetworkError as reason:
-            console.print(f"{name}: not measured, {reason}")
-            continue
-        source = {**provenance("benchmarks.trust_probes"), "seed": options.seed}
-        text = markdown(result)
-        write_json(
-            options.out / f"{name}.json",
-            {**source, "world": options.world, "sizes": asdict(sizes), "result": asdict(result)},
-        )
-        taken = f"`{source['command']}`, commit {source['commit'][:12]}, {source['date']}, "
-        write_text(options.out / f"{name}.md", f"{text}\n\n{taken}{source['device']}.\n")
-        draw(result, options.out / f"{name}.png")
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-        console.print(f"wrote {name}.json, {name}.md and {name}.png to {options.out}\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit status."""
+    """Run the chosen probes one by one; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.trust_probes",
         description=__doc__,
@@ -203,8 +122,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a few chunks, to see that it runs")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # small networks: one thread is faster than threads that wait
+    console, sizes = Console(), QUICK if options.quick else Sizes()
     try:
-        probe(options, Console())
+        world = load_world(options.world)
+        for name in options.probe:
+            with progress(console) as bar:
+                tick = partial(bar.advance, bar.add_task(name, total=None))
+                try:
+                    result = PROBES[name](world, sizes, options.seed, tick)
+                except gates.NoNetworkError as reason:
+                    console.print(f"{name}: not measured, {reason}")
+                    continue
+            document = {"world": options.world, "seed": options.seed, "sizes": asdict(sizes)}
+            document |= {**provenance("benchmarks.trust_probes"), "result": asdict(result)}
+            write_json(options.out / f"{name}.json", document)
+            for part, table in result.tables().items():
+                write_text(options.out / f"{name}{part}.csv", table.csv())
+                table.print(console)
+            console.print(f"wrote {name}.json and csv to {options.out}\n")
     except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

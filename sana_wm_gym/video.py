@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -25,6 +25,7 @@ from av.filter import Graph
 from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
+from sana_wm_gym.checks import require_number
 from sana_wm_gym.files import atomic_path
 
 Frames = npt.NDArray[np.uint8]
@@ -89,16 +90,9 @@ def probe(path: PathLike) -> VideoInfo:
         tick = float(stream.time_base or 1)
         times = np.sort(np.array([t for t in stamps if t is not None])) * tick
         rate, varies = _rate(times, stream)
-        return VideoInfo(
-            height=height,
-            width=width,
-            frames=len(stamps),
-            duration=float(np.ptp(times) + 1 / rate if len(times) else len(stamps) / rate),
-            rate=rate,
-            varies=varies,
-            rotation=frame.rotation,
-            sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
-        )
+        duration = float(np.ptp(times) + 1 / rate if len(times) else len(stamps) / rate)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        return VideoInfo(height, width, len(stamps), duration, rate, varies, frame.rotation, aspect)
 
 
 def read_video(path: PathLike) -> Iterator[VideoFrame]:
@@ -107,15 +101,16 @@ def read_video(path: PathLike) -> Iterator[VideoFrame]:
     Frames outside the file's edit list are left out. Interlaced frames are deinterlaced (bwdif),
     rotated ones turned, anamorphic ones resized to square pixels at their height.
 
-    A file that is cut where no header says how long it is (transport stream, fragmented mp4)
-    cannot be told from a shorter one, nor can damage that its codec decodes.
+    Not detected: a cut where no header holds the length (transport stream, fragmented mp4), and
+    damage that the codec decodes.
 
     Raises:
-        VideoError: At once where the file is missing or no video; at the frame where a stream
-            turns out to be damaged; at the end where it is shorter than its header says.
+        VideoError: The file is missing or no video (at once), a stream is damaged (at the frame),
+            or it is shorter than its header says (at the end).
     """
-    with _opened(Path(path)):
-        return _shown(Path(path))
+    path = Path(path)
+    with _opened(path):
+        return _shown(path)
 
 
 def read_frames(path: PathLike, limit: int | None = None) -> tuple[Frames, npt.NDArray[np.float64]]:
@@ -135,17 +130,17 @@ def read_frames(path: PathLike, limit: int | None = None) -> tuple[Frames, npt.N
     return frames[: len(times)], np.array(times)
 
 
-class VideoWriter:
-    """An H.264 mp4 that grows frame by frame and gets its name when it is complete.
+class VideoWriter(AbstractContextManager["VideoWriter"]):
+    """An H.264 mp4 that grows frame by frame and gets its name when it is complete, in `close`.
 
-    Until `close`, frames are in a file beside it. On any failure that is removed and an older
-    video of the name is kept; as a context manager it discards itself where an error ends it.
+    On any failure nothing is left and an older video of the name is kept; as a context manager it
+    discards itself where an error ends it.
 
     Args:
         path: File to write, ending in ".mp4"; replaced if it exists. Its folder is made.
         fps: Frames per second. A `Fraction` is kept exactly.
-        near_lossless: Full colour resolution and hardly any loss, for frames that are measured
-            again; otherwise a file that any player plays.
+        near_lossless: Full colour resolution and hardly any loss, for frames to be measured;
+            otherwise a file that any player plays.
 
     Raises:
         ValueError: `fps` is not positive, the name does not end in ".mp4", or a frame is not
@@ -156,8 +151,7 @@ class VideoWriter:
     def __init__(
         self, path: PathLike, fps: float | Fraction, *, near_lossless: bool = False
     ) -> None:
-        if not 0 < fps < float("inf"):
-            raise ValueError(f"fps is {fps}, expected a positive number")
+        require_number("fps", fps, 0, ends="()")
         self.path = path = Path(path)
         if path.suffix.lower() != ".mp4":
             raise ValueError(f"video path is {path}, expected a name ending in '.mp4'")
@@ -165,11 +159,12 @@ class VideoWriter:
             av.Codec("libx264", "w")
         except ValueError as error:
             raise VideoError("not_written", path, "PyAV has no encoder libx264") from error
-        if not isinstance(fps, Fraction):  # 29.97002997 is 30000/1001
+        # 29.97002997 is 30000/1001
+        if not isinstance(fps, Fraction):
             fps = Fraction(float(fps)).limit_denominator(2**15)
         self.fps = fps
-        self._writing: atomic_path | None = None
         self._near_lossless = near_lossless
+        self._writing: atomic_path | None = None
         self._container: OutputContainer | None = None
         self._frames = 0
 
@@ -179,8 +174,10 @@ class VideoWriter:
             if self._container is None:
                 self._start(frame)
             if frame.shape != self._shape or frame.dtype != np.uint8:
-                found = f"frame {self._frames} is {frame.dtype} {frame.shape}"
-                raise ValueError(f"{found}, expected uint8 {self._shape}")
+                raise ValueError(
+                    f"frame {self._frames} is {frame.dtype} {frame.shape}, "
+                    f"expected uint8 {self._shape}"
+                )
             rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
             stored = rgb.reformat(format=self._stream.pix_fmt, interpolation=_SCALING, threads=1)
             stored.pts, stored.time_base, stored.duration = self._frames, 1 / self.fps, 1
@@ -200,8 +197,8 @@ class VideoWriter:
             with _opened(partial) as (container, stream), _errors(self.path, "not_written"):
                 count = sum(bool(p.size) and not p.is_corrupt for p in container.demux(stream))
             if count != self._frames:
-                found = f"{count} of {self._frames} frames are in the file"
-                raise VideoError("not_written", self.path, found)
+                message = f"{count} of {self._frames} frames are in the file"
+                raise VideoError("not_written", self.path, message)
             self._writing.commit()
         finally:
             self.discard()
@@ -215,30 +212,24 @@ class VideoWriter:
         if self._writing is not None:
             self._writing.discard()
 
-    def __enter__(self) -> VideoWriter:
-        return self
-
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         self.close() if kind is None else self.discard()
 
     def _start(self, frame: Frames) -> None:
-        if np.ndim(frame) != 3 or frame.shape[2] != 3:
+        if np.ndim(frame) != 3 or frame.shape[2] != 3 or 0 in frame.shape:
             raise ValueError(f"frame 0 is {np.shape(frame)}, expected [height, width, 3]")
         self._shape = height, width, _ = frame.shape
-        if min(height, width) < 2 or height % 2 or width % 2:
+        if height % 2 or width % 2:
             raise ValueError(f"video frames are {height} x {width}, expected even sizes")
         self._writing = atomic_path(self.path)
         with _errors(self.path, "not_written"):
             # "file:", or FFmpeg takes a colon in the name for a protocol.
             self._container = av.open(f"file:{self._writing.partial}", "w", format="mp4")
+        crf, pixels = ("4", "yuv444p") if self._near_lossless else ("10", "yuv420p")
         # Without the second, libx264's rate control makes other bytes of the same frames at times.
-        options = {
-            "crf": "4" if self._near_lossless else "10",
-            "x264-params": "cpu-independent=1",
-        }
+        options = {"crf": crf, "x264-params": "cpu-independent=1"}
         self._stream = stream = self._container.add_stream("libx264", self.fps, options=options)
-        stream.width, stream.height = width, height
-        stream.pix_fmt = "yuv444p" if self._near_lossless else "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, pixels
         # libx264's lookahead threads cost more than they bring at these sizes.
         stream.thread_count = 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,40 @@ def sources() -> list[Path]:
     )
 
 
+def graph(files: dict[str, str]) -> dict[str, set[str]]:
+    """What each module imports of the others, wherever in the file and for whatever purpose."""
+    return {name: set(imported(source, name)) & files.keys() for name, source in files.items()}
+
+
+def imported(source: str, module: str) -> list[str]:
+    """As `imports`, and `from a import b` as a.b too, which may be a module."""
+    found = imports(source, module)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_module_imports_itself_in_the_end() -> None:
+    files = {module_of(path): path.read_text(encoding="utf-8") for path in sources()}
+    TopologicalSorter(graph(files)).prepare()
+
+
+def test_planted_cycles_are_found() -> None:
+    files = {
+        "a.b": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from a import c",
+        "a.c": "def f():\n    from a.d import x",
+        "a.d": "import a.b",
+    }
+    with pytest.raises(CycleError):
+        TopologicalSorter(graph(files)).prepare()
+    TopologicalSorter(graph({**files, "a.d": "import os"})).prepare()
+
+
 def test_imports_of_the_project_point_one_way() -> None:
     wrong = []
     for path in sources():
@@ -131,6 +166,8 @@ def test_imports_of_the_project_point_one_way() -> None:
     [
         ("sana_wm_gym.camera.se3", "import torch"),
         ("sana_wm_gym.metrics.pose", "def f():\n    from torch import nn"),
+        ("sana_wm_gym.metrics.pose", "from sana_wm_gym.poses.floors import Floor"),
+        ("sana_wm_gym.poses.tracks", "from sana_wm_gym.metrics.pose import score_poses"),
         ("sana_wm_gym.camera.se3", "from sana_wm_gym.world.procedural.scenes import Scene"),
         ("sana_wm_gym.models.layers", "from sana_wm_gym.camera import ray_matrices"),
         ("sana_wm_gym.models.layers", "from pathlib import Path"),

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sana_wm_gym.training.dataset import render_walk
 from sana_wm_gym.video import (
     VideoError,
     VideoWriter,
@@ -25,6 +24,7 @@ from sana_wm_gym.video import (
     read_video,
     write_video,
 )
+from sana_wm_gym.world.procedural.walks import render_walk
 
 HEIGHT, WIDTH = 64, 96
 Array = npt.NDArray[Any]

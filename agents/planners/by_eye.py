@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
 
 from agents.planners.planner import Plan, Planner
 from sana_wm_gym.camera.controls import Controls
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.envs.snapshot import Episode
 from sana_wm_gym.envs.tasks import ImageGoal, Verdict
 from sana_wm_gym.envs.tasks.image_goal import GoalState, goal_view
-from sana_wm_gym.envs.tasks.task import Arrays
+from sana_wm_gym.envs.tasks.task import Arrays, Setting, Task
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ByEye:
 
 
 @dataclass(frozen=True)
-class LookAlike:
+class LookAlike(Task):
     """An ImageGoal whose reward is minus the difference between view and goal, at every chunk.
 
     The difference is the root mean square over pixels (or latent numbers). Summing over chunks
@@ -63,40 +63,34 @@ class LookAlike:
         goal: The task it judges episodes of.
     """
 
+    name: ClassVar[str] = "look_alike"
     goal: ImageGoal
 
     @property
-    def name(self) -> str:
-        """ "look_alike"."""
-        return "look_alike"
-
-    @property
-    def horizon(self) -> int:
+    def horizon(self) -> int:  # type: ignore[override]
         """As of the task."""
         return self.goal.horizon
 
-    def spaces(self, simulation: Simulation) -> dict[str, spaces.Space[Any]]:
+    def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
         """As of the task."""
-        return self.goal.spaces(simulation)
+        return self.goal.spaces(setting)
 
     def begin(
         self,
-        simulation: Simulation,
+        setting: Setting,
         episodes: Sequence[Episode],
         rngs: Sequence[np.random.Generator],
     ) -> list[GoalState]:
         """As the task."""
-        return self.goal.begin(simulation, episodes, rngs)
+        return self.goal.begin(setting, episodes, rngs)
 
     def disturb(self, state: GoalState, chunk: int, controls: Controls) -> Controls:
         """As the task."""
         return self.goal.disturb(state, chunk, controls)
 
-    def judge(
-        self, simulation: Simulation, before: Episode, after: Episode
-    ) -> tuple[GoalState, Verdict]:
+    def judge(self, setting: Setting, before: Episode, after: Episode) -> tuple[GoalState, Verdict]:
         """Minus the difference of pictures after the step."""
-        [seen] = simulation.look([after], goal_view(simulation))[0].values()
+        [seen] = setting.look([after], goal_view(setting))[0].values()
         gap = seen.astype(np.float64) - before.task.picture
         return before.task, Verdict(-float(np.sqrt(np.mean(gap**2))))
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from agents.planners.planner import GROUND, Budget, Plan, Proposal, Returns, search
 from sana_wm_gym.checks import require_number
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.envs.snapshot import Episode
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from sana_wm_gym.camera import TWIST_NAMES, twist_to_controls
 from sana_wm_gym.envs.actions import Command
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.envs.snapshot import Episode
 
 Twists = npt.NDArray[np.float32]
 Returns = npt.NDArray[np.float64]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from agents.planners.planner import GROUND, Budget, Plan, imagine
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.envs.snapshot import Episode
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from agents.planners.planner import Budget, Plan
 from sana_wm_gym.camera import TWIST_NAMES, MotionLimits
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.envs.snapshot import Episode
 from sana_wm_gym.envs.tasks.follow import Follow
 from sana_wm_gym.envs.tasks.image_goal import ImageGoal
 from sana_wm_gym.world.world_model import CHUNK_FRAMES

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.world_model import Start, WorldModel
 
 
-@cache
-def open_world(name: str) -> WorldModel[Any]:
-    """A world of the catalogue, or the one in a `.safetensors` world file.
+def open_world(name: str, kwargs: Mapping[str, Any] | None = None) -> WorldModel[Any]:
+    """A world by any name that `catalogue.load_world` knows.
 
     Raises:
-        ValueError: There is no world of this name, or the file is damaged.
+        ValueError: There is no world of this name, or its file is damaged.
         FileNotFoundError: There is no such file.
     """
-    if name.endswith(".safetensors"):
-        from sana_wm_gym.weights.world_file import read_world_file
-        from sana_wm_gym.world.learned.world_files import world_of
-
-        return world_of(read_world_file(Path(name)))
-    return load_world(name)
+    return load_world(name, kwargs)
 
 
 def draw_start(world: WorldModel[Any], seed: int) -> Start | None:

@@ -1,9 +1,11 @@
-"""Cameras: actions to controls, controls to poses, poses to what the generator reads."""
+"""Cameras: actions to controls, controls to poses, poses to what the generator reads.
+
+The benchmark's paths are in `synthesis` and `templates`, pairs of like views in `revisits`.
+"""
 
 from sana_wm_gym.camera.action_string import parse_action_string, rollout_action_string
 from sana_wm_gym.camera.controls import TWIST_NAMES, Controls, MotionLimits, twist_to_controls
 from sana_wm_gym.camera.image import (
-    Crop,
     centre_crop,
     crop_image,
     crop_intrinsics,
@@ -35,19 +37,8 @@ from sana_wm_gym.camera.rays import (
     ray_matrices,
     round_to_bfloat16,
 )
-from sana_wm_gym.camera.revisits import RevisitPair, find_revisits
 from sana_wm_gym.camera.se3 import geodesic_angle, invert, relative_to_first
-from sana_wm_gym.camera.smoothness import Smoothness, smoothness
-from sana_wm_gym.camera.synthesis import (
-    SynthesisedTrajectory,
-    Template,
-    Waypoint,
-    near_points,
-    synthesise,
-)
-from sana_wm_gym.camera.templates import HARD, SIMPLE
 from sana_wm_gym.camera.trajectory import (
-    PITCH_LIMIT,
     CameraState,
     CameraTrajectory,
     integrate,
@@ -57,32 +48,22 @@ from sana_wm_gym.camera.trajectory import (
 __all__ = [
     "CONTROL_NAMES",
     "DISCRETE_ACTIONS",
-    "HARD",
     "KEY_MAPS",
-    "PITCH_LIMIT",
     "SANA_WM_2026_05",
     "SANA_WM_2026_06",
-    "SIMPLE",
     "TWIST_NAMES",
     "CameraState",
     "CameraTrajectory",
     "Controls",
-    "Crop",
     "KeyMap",
     "KeyState",
     "LatentCameras",
     "MotionLimits",
-    "RevisitPair",
     "Smoothing",
-    "Smoothness",
-    "SynthesisedTrajectory",
-    "Template",
-    "Waypoint",
     "centre_crop",
     "crop_image",
     "crop_intrinsics",
     "discrete_to_held",
-    "find_revisits",
     "geodesic_angle",
     "integrate",
     "intrinsics_per_frame",
@@ -91,7 +72,6 @@ __all__ = [
     "keys_to_controls",
     "latent_cameras",
     "latent_intrinsics",
-    "near_points",
     "next_latent_cameras",
     "parse_action_string",
     "plucker",
@@ -103,8 +83,6 @@ __all__ = [
     "rollout",
     "rollout_action_string",
     "round_to_bfloat16",
-    "smoothness",
     "snap_num_frames",
-    "synthesise",
     "twist_to_controls",
 ]

@@ -117,13 +117,9 @@ class KeyMap:
         return MotionLimits(v, v, v, w, w, self.pitch_limit)
 
 
-def _bindings(letters: str) -> Mapping[str, str]:
-    return MappingProxyType(dict(zip(letters, CONTROL_NAMES, strict=True)))
-
-
 SANA_WM_2026_06 = KeyMap(
     name="sana-wm-2026-06",
-    bindings=_bindings("wsadikjl"),
+    bindings=MappingProxyType(dict(zip("wsadikjl", CONTROL_NAMES, strict=True))),
     translation_speed=0.025,
     rotation_speed=math.radians(0.6),
     pitch_limit=math.radians(60.0),
@@ -134,7 +130,7 @@ SANA_WM_2026_06 = KeyMap(
 
 SANA_WM_2026_05 = KeyMap(
     name="sana-wm-2026-05",
-    bindings=_bindings("wsjlikad"),
+    bindings=MappingProxyType(dict(zip("wsjlikad", CONTROL_NAMES, strict=True))),
     translation_speed=0.04,
     rotation_speed=math.radians(1.2),
     # The release refuses a whole 1.2 degree step that would pass 85 degrees, so from level its
@@ -209,9 +205,8 @@ def discrete_to_held(index: int | np.integer) -> frozenset[str]:
     Raises:
         ValueError: `index` is not an integer in [0, len(DISCRETE_ACTIONS)).
     """
-    if isinstance(index, np.ndarray) and index.shape == ():
-        index = index.item()
-    return DISCRETE_ACTIONS[require_integer("discrete action", index, 0, len(DISCRETE_ACTIONS) - 1)]
+    plain = index.item() if np.shape(index) == () and hasattr(index, "item") else index
+    return DISCRETE_ACTIONS[require_integer("discrete action", plain, 0, len(DISCRETE_ACTIONS) - 1)]
 
 
 def keys_to_controls(

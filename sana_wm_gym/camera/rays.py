@@ -4,9 +4,9 @@ A latent frame stands for 8 video frames. Its pose is that of the last of them; 
 holds all 8. Cells of the latent grid have integer coordinates: cell (row v, column u) looks
 along the ray of its top-left corner, not of its centre.
 
-Poses are relative to the first frame of the rollout for as long as it lasts. All functions take
-leading batch axes, and compute in float32, one elementwise operation at a time, so that the
-result for a frame has the same bits whatever else is in the batch.
+Poses are relative to the first frame of the rollout. All functions take leading batch axes, and
+compute in float32, one elementwise operation at a time, so that the result for a frame has the
+same bits whatever else is in the batch.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ FRAMES_PER_LATENT = 8
 _NORM_EPS = np.float32(1e-6)
 
 
-def keep_float32(values: Array) -> Array:
-    """The rounding that changes nothing."""
+def _keep(values: Array) -> Array:
     return values
 
 
@@ -76,9 +75,8 @@ def latent_cameras(
 ) -> LatentCameras:
     """Cameras of all latent frames of a clip that starts at video frame 0.
 
-    Latent frame j is at video frame 8j and its window is 8j-7 ... 8j. Latent frame 0 has no past,
-    so its window is 0 ... 7: it sees the motion to come. A window past the end of the clip
-    repeats the last video frame.
+    Latent frame j is at video frame 8j and its window is 8j-7 ... 8j; that of latent frame 0 is
+    0 ... 7. A window past the end of the clip repeats the last video frame.
 
     Args:
         c2w: Poses of F video frames relative to the first, [..., F, 4, 4].
@@ -107,9 +105,8 @@ def next_latent_cameras(
 ) -> LatentCameras:
     """Cameras of the latent frames that follow, from their new video frames alone.
 
-    The first chunk of a rollout goes through `latent_cameras` with frames 0 ... 24; every later
-    chunk through this function with its 24 new frames. Together they equal one call of
-    `latent_cameras` on the whole clip, bit for bit.
+    The first chunk of a rollout goes through `latent_cameras` with frames 0 ... 24, every later
+    chunk through this function: together the bits of one call of `latent_cameras` on the whole.
 
     Args:
         c2w: Poses of the 8k new video frames relative to frame 0 of the rollout, [..., 8k, 4, 4].
@@ -154,10 +151,10 @@ def plucker(c2w: Array, intrinsics: Array, rows: int, columns: int) -> Array:
         rows: Height of the latent grid.
         columns: Width of the latent grid.
     """
-    x, y = _image_plane(intrinsics, rows, columns, keep_float32)
-    direction = _unit(_rotate(c2w, np.stack([x, y, np.ones_like(x)], axis=-1)), keep_float32)
+    x, y = _image_plane(intrinsics, rows, columns, _keep)
+    direction = _unit(_rotate(c2w, np.stack([x, y, np.ones_like(x)], axis=-1)), _keep)
     origin = np.broadcast_to(c2w[..., None, None, :3, 3], direction.shape)
-    moment = _cross(origin, direction, keep_float32)
+    moment = _cross(origin, direction, _keep)
     return np.moveaxis(np.concatenate([direction, moment], axis=-1), -1, -3)
 
 
@@ -172,7 +169,7 @@ def plucker_windows(cameras: LatentCameras, rows: int, columns: int) -> Array:
 
 
 def ray_matrices(
-    c2w: Array, intrinsics: Array, rows: int, columns: int, rounding: Rounding = keep_float32
+    c2w: Array, intrinsics: Array, rows: int, columns: int, rounding: Rounding = _keep
 ) -> Array:
     """Rigid transforms from world to each cell's ray frame (UCPE), [..., rows, columns, 4, 4].
 
@@ -211,7 +208,7 @@ def ray_matrices(
     return np.where(lost, np.eye(4, dtype=np.float32), matrices)
 
 
-def invert_ray_matrices(matrices: Array, rounding: Rounding = keep_float32) -> Array:
+def invert_ray_matrices(matrices: Array, rounding: Rounding = _keep) -> Array:
     """Transforms from each cell's ray frame to world: rigid inverses of [..., 4, 4]."""
     rotation = np.swapaxes(matrices[..., :3, :3], -1, -2)
     return _rigid(rotation, -rounding(_dot(rotation, matrices[..., None, :3, 3])))

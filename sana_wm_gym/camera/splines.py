@@ -75,14 +75,14 @@ def squad(rotations: Rotation, at: Array) -> Rotation:
     bends[1:-1] = (steps[:-1] - steps[1:]) / 4
     controls = rotations * Rotation.from_rotvec(bends)
     start = np.clip(np.floor(at).astype(int), 0, len(rotations) - 2)
-    share = at - start
-    chords = _slerp(rotations[start], rotations[start + 1], share)
-    pulls = _slerp(controls[start], controls[start + 1], share)
-    return _slerp(chords, pulls, 2 * share * (1 - share))
+    fraction = at - start
+    chords = _slerp(rotations[start], rotations[start + 1], fraction)
+    pulls = _slerp(controls[start], controls[start + 1], fraction)
+    return _slerp(chords, pulls, 2 * fraction * (1 - fraction))
 
 
-def _slerp(a: Rotation, b: Rotation, share: Array) -> Rotation:
-    return a * Rotation.from_rotvec(share[:, None] * (a.inv() * b).as_rotvec())
+def _slerp(a: Rotation, b: Rotation, fraction: Array) -> Rotation:
+    return a * Rotation.from_rotvec(fraction[:, None] * (a.inv() * b).as_rotvec())
 
 
 def arc_length(points: Array) -> Array:
@@ -104,7 +104,7 @@ def laplacian_smooth(points: Array, weight: float = 0.5, passes: int = 10) -> Ar
 
     Args:
         points: A path.
-        weight: Share of the way, 0 to 1.
+        weight: Fraction of the way, 0 to 1.
         passes: How often.
     """
     smooth = points.copy()

@@ -41,7 +41,7 @@ MAX_SPEED = 0.4
 MAX_TURN = 12.0
 """Fastest turn, degrees per second."""
 DEPTH_SHARE = 0.6
-"""Largest distance from the first frame, as a share of the scene's median depth."""
+"""Largest distance from the first frame, as a fraction of the scene's median depth."""
 MARGIN = 0.3
 """Distance to keep from a point cloud, metres."""
 RETRY_FACTOR = 0.7
@@ -62,10 +62,9 @@ class Waypoint:
         position: (right, down, ahead) in metres.
         yaw_deg: Heading, positive to the right; counted on beyond 360 on a full turn.
         pitch_deg: Positive upwards, within +-90.
-        time: Seconds from the start. Travel is spread evenly over the clip whatever the times
-            say; what they set is how long turns on the spot take, and the length of the whole.
-        turn_on_spot: The camera turned here from the previous waypoint, which is at the same
-            place.
+        time: Seconds from the start. It sets how long turns on the spot take, and the length of
+            the whole; travel is spread evenly over the clip.
+        turn_on_spot: The camera turned here from the previous waypoint, at the same place.
     """
 
     position: tuple[float, float, float]
@@ -109,19 +108,6 @@ class Template:
         """Planned length."""
         return self.waypoints[-1].time
 
-    @property
-    def returns(self) -> tuple[tuple[int, int], ...]:
-        """Waypoints (earlier, later) that look from the same place in the same direction."""
-        views = [
-            np.round([*w.position, (w.yaw_deg + 180) % 360, w.pitch_deg], 9) for w in self.waypoints
-        ]
-        return tuple(
-            (a, b)
-            for b in range(len(views))
-            for a in range(b - 1)
-            if np.array_equal(views[a], views[b])
-        )
-
 
 def _fault(before: Waypoint, here: Waypoint) -> str:
     if not np.isfinite([*here.position, here.yaw_deg, here.pitch_deg, here.time]).all():
@@ -145,7 +131,7 @@ class SynthesisedTrajectory:
         c2w: Camera-to-world poses relative to frame 0, float64 [n, 4, 4], metres; read-only.
         fps: Frames per second.
         smoothness: How it moves.
-        scale: Its size as a share of the template's design size, 0 to 1.
+        scale: Its size as a fraction of the template's design size, 0 to 1.
         residual_lag_deg: How far the last orientation is from the template's, at most `MAX_LAG`.
         collision_status: Whether it keeps clear; a path that collides after all retries is kept
             and marked. None where there was nothing to check against.
@@ -220,16 +206,18 @@ def synthesise(
             f"{MAX_TURN} degrees/s"
         )
 
-    scale = _fitting_scale(centres, fps, median_depth)
+    limits = [(MAX_SPEED, float(np.diff(arc_length(centres)).max()) * fps)]
+    if median_depth is not None:
+        extent = float(np.linalg.norm(centres - centres[0], axis=1).max())
+        limits.append((DEPTH_SHARE * median_depth, extent))
+    scale = min([1.0, *(limit / value for limit, value in limits if value > 0)])
     # Every step above scales with the waypoints, so a path with a lower speed limit, made anew,
     # is this one in smaller.
     retries = 0
-    hit = collides is not None and bool(collides(scale * centres).any())
-    while collides is not None and hit and retries < MAX_RETRIES:
-        scale, retries = scale * RETRY_FACTOR, retries + 1
-        hit = bool(collides(scale * centres).any())
     status: CollisionStatus | None = None
     if collides is not None:
+        while (hit := collides(scale * centres).any()) and retries < MAX_RETRIES:
+            scale, retries = scale * RETRY_FACTOR, retries + 1
         status = "colliding" if hit else "clear_after_retry" if retries else "clear"
 
     c2w = relative_to_first(from_rotation_translation(rotations.as_matrix(), scale * centres))
@@ -262,15 +250,6 @@ def _even_pace(template: Template, frames: int) -> tuple[Array, Rotation]:
     values = resample(np.column_stack([curve, dense]), clock, instants)
     angles = [[w.yaw_deg, w.pitch_deg] for w in waypoints]
     return values[:, :3], squad(Rotation.from_euler("YX", angles, degrees=True), values[:, 3])
-
-
-def _fitting_scale(centres: Array, fps: float, median_depth: float | None) -> float:
-    speed = float(np.diff(arc_length(centres)).max()) * fps
-    extent = float(np.linalg.norm(centres - centres[0], axis=1).max())
-    limits = [(MAX_SPEED, speed)]
-    if median_depth is not None:
-        limits.append((DEPTH_SHARE * median_depth, extent))
-    return min([1.0, *(limit / value for limit, value in limits if value > 0)])
 
 
 def near_points(points: npt.ArrayLike, margin: float = MARGIN) -> Collides:

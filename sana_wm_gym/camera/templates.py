@@ -44,10 +44,10 @@ def _turn(seconds: float, yaw: float, pitch: float = 0.0) -> _Leg:
 
 
 def _along(path: Path, count: int, follow: float, pitch: Sequence[float] = ()) -> list[_Leg]:
-    """Waypoints on a curve, looking a share `follow` of the way towards where it leads.
+    """Waypoints on a curve, looking a fraction `follow` of the way towards where it leads.
 
     Args:
-        path: (x, height, z) at a share 0 to 1 of the way; sets out along z, or nearly.
+        path: (x, height, z) at a fraction 0 to 1 of the way; sets out along z, or nearly.
         count: Number of waypoints.
         follow: 1 looks along the path, 0 straight ahead.
         pitch: Degrees at each waypoint; none is level.

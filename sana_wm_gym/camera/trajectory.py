@@ -112,8 +112,8 @@ class CameraTrajectory:
         height: Image height in pixels.
 
     Raises:
-        ValueError: Wrong shapes, values that are not finite, focal lengths that are not positive,
-            or a pose that is not a rigid transform (the first such frame is named).
+        ValueError: Wrong shapes, intrinsics that `check_intrinsics` refuses, or a pose that is
+            not a rigid transform (the first such frame is named).
     """
 
     c2w: Array
@@ -162,7 +162,7 @@ def check_rigid(c2w: Array, name: str) -> None:
             "has values that are not finite": ~np.isfinite(c2w).all(axis=(1, 2)),
             "has a last row other than (0, 0, 0, 1)": (c2w[:, 3] != (0, 0, 0, 1)).any(axis=1),
             "has a rotation part that is not orthonormal": ~(off <= _ORTHONORMAL_TOLERANCE),
-            "is a reflection (negative determinant)": _determinant(rotation) < 0,
+            "is a reflection (negative determinant)": np.linalg.det(rotation) < 0,
         }
     bad = np.stack(list(faults.values()))
     if bad.any():
@@ -172,11 +172,6 @@ def check_rigid(c2w: Array, name: str) -> None:
             f"{name} frame {frame} {fault}; expected a rigid camera-to-world transform, "
             f"given\n{c2w[frame]}"
         )
-
-
-def _determinant(rotation: Array) -> Array:
-    a, b, c = (rotation[:, row] for row in range(3))
-    return np.asarray(np.sum(np.cross(a, b) * c, axis=-1))
 
 
 def check_intrinsics(intrinsics: Array) -> None:

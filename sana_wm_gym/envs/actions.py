@@ -153,7 +153,7 @@ def action_view(mode: str, parts: int, key_map: str, spec: WorldSpec) -> ActionV
     def pressed(action: Any, frames: int, keys: KeyState) -> Command:
         return hold(pressed_to_held(action), frames, keys)
 
-    lead = () if parts == 1 else (parts,)
+    lead, keys = () if parts == 1 else (parts,), len(CONTROL_NAMES)
     kinds: dict[str, tuple[spaces.Space[Any], Decoder]] = {
         "continuous": (spaces.Box(-1.0, 1.0, (*lead, len(TWIST_NAMES)), np.float32), twist),
         "planar": (spaces.Box(-1.0, 1.0, (*lead, len(PLANAR)), np.float32), planar),
@@ -163,7 +163,8 @@ def action_view(mode: str, parts: int, key_map: str, spec: WorldSpec) -> ActionV
             else spaces.Discrete(len(DISCRETE_ACTIONS)),
             index,
         ),
-        "keys": (spaces.MultiBinary([*lead, len(CONTROL_NAMES)]), pressed),
+        # A bare number without an axis in front: that is the one that learners know.
+        "keys": (spaces.MultiBinary([*lead, keys] if lead else keys), pressed),
     }
     require_choice("action_mode", mode, kinds)
     if mode not in ("discrete", "keys"):

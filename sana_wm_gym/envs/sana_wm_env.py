@@ -1,10 +1,9 @@
-"""A world model as a Gymnasium environment: one step is one latent chunk of 24 frames."""
+"""A world model as a Gymnasium environment: one step is one chunk of frames."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -14,19 +13,14 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.utils import seeding
 
 from sana_wm_gym.camera.controls import Controls
-from sana_wm_gym.camera.keys import SANA_WM_2026_06
 from sana_wm_gym.envs.actions import Command
+from sana_wm_gym.envs.config import METADATA, EnvConfig
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import Observation
 from sana_wm_gym.envs.simulation import Info, simulation_of
-from sana_wm_gym.envs.snapshot import Episode, Snapshot, generator, identity
-from sana_wm_gym.envs.start import Lens, Picture
+from sana_wm_gym.envs.snapshot import Snapshot, generator, identity
 from sana_wm_gym.envs.tasks.task import Relabels, Task
-from sana_wm_gym.world.world_model import WorldModel, WorldSpec
-
-METADATA: Mapping[str, Any] = MappingProxyType(
-    {"render_modes": ["rgb_array", "rgb_array_list"], "render_fps": 16.0}
-)
-"""Gymnasium's, of environments of either kind."""
+from sana_wm_gym.world.world_model import WorldModel
 
 Transition = tuple[Observation, float, bool, bool, Info]
 
@@ -34,85 +28,35 @@ Transition = tuple[Observation, float, bool, bool, Info]
 class SanaWMEnv(gym.Env[Any, Any]):
     """Move a camera through a world and see what it answers.
 
-    `info` holds "c2w", the camera-to-world poses that the world was moved along in the chunk,
-    relative to the first frame, float64 [24, 4, 4] ([1, 4, 4] after reset): the commanded ones,
-    unless the task disturbs them; "intrinsics", (fx, fy, cx, cy) in pixels of the world's frames,
-    float64 [4]; "chunk_index", the number of chunks so far; "anchor_confidence", the
+    `info` holds "c2w", the camera-to-world poses that the world was moved along in a chunk of n
+    frames, relative to the first frame, float64 [n, 4, 4] ([1, 4, 4] after reset): the commanded
+    ones, unless the task disturbs them; "intrinsics", (fx, fy, cx, cy) in pixels of the world's
+    frames, float64 [4]; "chunk_index", the number of chunks so far; "anchor_confidence", the
     probability in [0, 1], a float, that the first frame shows a place the world knows (1.0 for
-    worlds that do not localise); after a step, the task's numbers.
+    worlds that do not localise); after a step, the task's numbers. A world without camera has no
+    poses and intrinsics.
 
     Everything that changes is in one `Episode` value, replaced at the end of a successful step,
     so a step that fails changes nothing. The world itself is shared by all environments of a
     process. Reward and termination are the task's.
 
     Args:
-        world: Name ("tiny", its ground truth "twin", "procedural" or "sana-wm-streaming") or a
-            world of your own.
-        task: Name of `envs.tasks.TASKS` or a task of your own. Its parts join the observation,
-            which is then a flat `Dict`; its numbers join `info`.
-        image: Where rollouts begin unless reset options say otherwise: a picture file or uint8
-            [H, W, 3], resized and cropped about its centre to the world's frame. The released
-            worlds need one.
-        intrinsics: (fx, fy, cx, cy) in pixels of `image`, or what estimates them from it, such as
-            `world.intrinsics.load_pi3x(path)`; None assumes `world.spec.intrinsics` for the
-            cropped frame. Either way `info` tells what is used and where it comes from.
-        prompt: Scene text, unless reset options say otherwise. None takes the prompt of each
-            episode's own start; "" is empty. Where surfaces of the world vary, it names variants,
-            such as "red gate, blue door", and a drawn start shows what it names.
-        action_mode: "continuous": `Box(-1, 1, (5,))`, the body twist (yaw, pitch, right, down,
-            forward) as a fraction of the world's limits. "planar": `Box(-1, 1, (3,))`, only (yaw,
-            right, forward) of it. "discrete": `Discrete(13)` over `camera.DISCRETE_ACTIONS`.
-            "keys": `MultiBinary(8)` in the order of `camera.CONTROL_NAMES`.
-        actions_per_chunk: 1 holds an action over the chunk; 3 takes one per latent frame, and the
-            action space gets a leading axis of 3.
-        key_map: Profile of `camera.KEY_MAPS` that keys and action strings follow.
-        observation: What is observed: one or more of "frame" (last frame of the chunk), "frames"
-            (all 24), "latent" (last latent frame, flattened) and "pose" (first three rows of the
-            last c2w, flattened). One name gives that `Box`, several a flat `Dict`.
-        observation_size: (height, width) that "frame" is resized to by area averaging.
-        horizon: Chunks after which an episode is truncated; None takes the task's.
-        render_mode: None, "rgb_array" (last frame) or "rgb_array_list" (every frame of the chunk).
+        world: As the other arguments, which are keywords, those of `EnvConfig`.
 
     Raises:
         ValueError: A name is unknown or a number out of range.
         FileNotFoundError: `image`, or the world of this name, is not on this machine.
+        TypeError: There is no such argument.
     """
 
     metadata: dict[str, Any] = dict(METADATA)  # noqa: RUF012 (Gymnasium's own type)
 
-    def __init__(
-        self,
-        world: str | WorldModel[Any] = "tiny",
-        *,
-        task: str | Task = "free_roam",
-        image: Picture | None = None,
-        intrinsics: Lens | None = None,
-        prompt: str | None = None,
-        action_mode: str = "continuous",
-        actions_per_chunk: int = 1,
-        key_map: str = SANA_WM_2026_06.name,
-        observation: Sequence[str] = ("frame",),
-        observation_size: tuple[int, int] | None = None,
-        horizon: int | None = None,
-        render_mode: str | None = None,
-    ) -> None:
-        check_render_mode(render_mode)
-        self.simulation = simulation_of(
-            world,
-            task,
-            image=image,
-            intrinsics=intrinsics,
-            prompt=prompt,
-            action_mode=action_mode,
-            actions_per_chunk=actions_per_chunk,
-            key_map=key_map,
-            observation=observation,
-            observation_size=observation_size,
-            horizon=horizon,
-        )
-        fps = render_fps(self.simulation.world.spec, render_mode)
+    def __init__(self, world: str | WorldModel[Any] = EnvConfig.world, **settings: Any) -> None:
+        config = EnvConfig(world, **settings)
+        self.simulation = simulation_of(config)
+        fps = config.render_fps(self.simulation.spec)
         self.metadata = {**type(self).metadata, "render_fps": fps}
-        self.render_mode = render_mode
+        self.render_mode = config.render_mode
         self.action_space = self.simulation.actions.space
         self.observation_space = self.simulation.observation_space
         self._episode: Episode | None = None
@@ -179,7 +123,7 @@ class SanaWMEnv(gym.Env[Any, Any]):
         return self._play(episode, self.simulation.decode(episode, action))
 
     def step_string(self, text: str) -> Transition:
-        """`step` with an action string of 24 frames, such as "w-12,dw-12", in any action mode.
+        """`step` with an action string as long as a chunk, such as "w-12,dw-12", in any mode.
 
         Raises:
             ValueError: The string has an error (it says where) or another number of frames.
@@ -189,7 +133,7 @@ class SanaWMEnv(gym.Env[Any, Any]):
         return self._play(episode, self.simulation.actions.text(text, episode.keys))
 
     def step_controls(self, controls: Controls) -> Transition:
-        """`step` with the motion of each of the 24 frames, in any action mode.
+        """`step` with the motion of each of the chunk's frames, in any action mode.
 
         Raises:
             ValueError: Another number of frames.
@@ -305,20 +249,3 @@ def ending_of(episode: Episode, horizon: int) -> str:
     if episode.over:
         return f"was ended by its task at chunk {episode.chunk}"
     return f"was truncated at its horizon of {horizon} chunks" if episode.chunk >= horizon else ""
-
-
-def check_render_mode(render_mode: str | None) -> None:
-    """Raise if there is no such render mode.
-
-    Raises:
-        ValueError: There is none.
-    """
-    known = (None, *METADATA["render_modes"])
-    if render_mode not in known:
-        raise ValueError(f"render_mode is {render_mode!r}, expected one of {known}")
-
-
-def render_fps(spec: WorldSpec, render_mode: str | None) -> float:
-    """Frames per second at which what `render` returns shows a chunk in its own time."""
-    # Recorders that keep one frame per step see one frame per chunk in "rgb_array" mode.
-    return spec.fps / spec.frames_per_chunk if render_mode == "rgb_array" else spec.fps

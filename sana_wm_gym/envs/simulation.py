@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,17 @@ from gymnasium import spaces
 
 from sana_wm_gym.camera.keys import KeyState
 from sana_wm_gym.camera.trajectory import CameraState, CameraTrajectory, integrate
+from sana_wm_gym.checks import require_integer
 from sana_wm_gym.envs.actions import ActionView, Command, action_view
+from sana_wm_gym.envs.config import EnvConfig
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.frame_cache import FrameCache
 from sana_wm_gym.envs.observations import Observation, ObservationView, observation_view
-from sana_wm_gym.envs.snapshot import Episode
-from sana_wm_gym.envs.start import Lens, Picture, default_options, start_choice, with_defaults
+from sana_wm_gym.envs.start import default_options, start_choice, with_defaults
 from sana_wm_gym.envs.tasks import load_task
 from sana_wm_gym.envs.tasks.task import RenamesView, Task, Verdict
 from sana_wm_gym.world.catalogue import load_world
-from sana_wm_gym.world.world_model import ChunkInput, WorldModel, as_arrays
+from sana_wm_gym.world.world_model import ChunkInput, WorldModel, WorldSpec, as_arrays
 
 Info = dict[str, Any]
 Frames = npt.NDArray[np.uint8]
@@ -59,6 +62,11 @@ class Simulation:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cache", FrameCache.of(self.world))
+
+    @property
+    def spec(self) -> WorldSpec:
+        """Of the world."""
+        return self.world.spec
 
     def begin(
         self, options: Sequence[Options | None], rngs: Sequence[np.random.Generator]
@@ -239,39 +247,30 @@ class Simulation:
         }
 
 
-def simulation_of(
-    world: str | WorldModel[Any],
-    task: str | Task,
-    *,
-    image: Picture | None,
-    intrinsics: Lens | None,
-    prompt: str | None,
-    action_mode: str,
-    actions_per_chunk: int,
-    key_map: str,
-    observation: Sequence[str],
-    observation_size: tuple[int, int] | None,
-    horizon: int | None,
-) -> Simulation:
-    """The simulation for an environment's constructor arguments; see `SanaWMEnv`.
+def simulation_of(config: EnvConfig) -> Simulation:
+    """The simulation of an environment.
 
     Raises:
         ValueError: A name is unknown, a number out of range, or the task cannot be set here.
-        FileNotFoundError: `image`, or the world of this name, is not on this machine.
+        FileNotFoundError: The image, or the world of this name, is not on this machine.
     """
-    world = load_world(world) if isinstance(world, str) else world
+    world, task = config.world, config.task
+    if isinstance(world, (str, PathLike)):
+        world = load_world(world, config.world_kwargs)
+    elif config.world_kwargs:
+        raise ValueError("world_kwargs are for a world that is named, given a world itself")
     task = load_task(task) if isinstance(task, str) else task
-    horizon = checked_horizon(task.horizon if horizon is None else horizon)
+    horizon = checked_horizon(task.horizon if config.horizon is None else config.horizon)
     spec = world.spec
-    view = observation_view(observation, observation_size, spec)
+    view = observation_view(config.observation, config.observation_size, spec)
     view = task.renamed(view) if isinstance(task, RenamesView) else view
     simulation = Simulation(
         world=world,
         task=task,
-        actions=action_view(action_mode, actions_per_chunk, key_map, spec),
+        actions=action_view(config.action_mode, config.actions_per_chunk, config.key_map, spec),
         view=view,
         horizon=horizon,
-        defaults=default_options(image, intrinsics, prompt, spec),
+        defaults=default_options(config.image, config.intrinsics, config.prompt, spec),
         observation_space=view.space,
     )
     added = task.spaces(simulation)
@@ -287,12 +286,9 @@ def simulation_of(
 
 
 def checked_horizon(horizon: Any) -> int:
-    """The number itself.
+    """The number itself, if it is a whole number of at least 1.
 
     Raises:
-        ValueError: It is not a whole number of at least 1.
+        ValueError: It is not.
     """
-    whole = isinstance(horizon, (int, np.integer)) and not isinstance(horizon, bool)
-    if not whole or horizon < 1:
-        raise ValueError(f"horizon is {horizon!r}, expected an integer >= 1")
-    return int(horizon)
+    return require_integer("horizon", horizon, 1)

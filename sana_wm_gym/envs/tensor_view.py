@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.envs.snapshot import Episode
 from sana_wm_gym.world.tensors import stacked, to_tensors
 from sana_wm_gym.world.world_model import WorldModel
 

@@ -17,13 +17,14 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
-from sana_wm_gym.camera.keys import SANA_WM_2026_06
+from sana_wm_gym.checks import require_integer
 from sana_wm_gym.envs.actions import Command
+from sana_wm_gym.envs.config import METADATA, EnvConfig
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import Observation
-from sana_wm_gym.envs.sana_wm_env import METADATA, check_render_mode, ending_of, render_fps
+from sana_wm_gym.envs.sana_wm_env import ending_of
 from sana_wm_gym.envs.simulation import Info, Simulation, checked_horizon, simulation_of
-from sana_wm_gym.envs.snapshot import Episode, Snapshot, generator, identity
-from sana_wm_gym.envs.start import Lens, Picture
+from sana_wm_gym.envs.snapshot import Snapshot, generator, identity
 from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.world.world_model import WorldModel
 
@@ -40,11 +41,11 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
     action or otherwise, changes nothing in any row.
 
     `infos` are Gymnasium's: arrays by name, with a mask under "_name". In `step`, "c2w" is always
-    [N, 24, 4, 4]; where a row was reset in that step its one pose is repeated.
+    [N, frames, 4, 4]; where a row was reset in that step its one pose is repeated.
 
     Args:
         num_envs: Number of rows, N >= 1.
-        world: As the other arguments that are not listed here: those of `SanaWMEnv`.
+        world: As the other arguments that are not listed here, those of `EnvConfig`.
         horizon: Chunks after which an episode is truncated: one number, one per row, or None for
             the task's.
         autoreset_mode: What becomes of a row whose episode has ended. "NextStep": its next step
@@ -68,48 +69,25 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
     def __init__(
         self,
         num_envs: int,
-        world: str | WorldModel[Any] = "tiny",
+        world: str | WorldModel[Any] = EnvConfig.world,
         *,
-        task: str | Task = "free_roam",
-        image: Picture | None = None,
-        intrinsics: Lens | None = None,
-        prompt: str | None = None,
-        action_mode: str = "continuous",
-        actions_per_chunk: int = 1,
-        key_map: str = SANA_WM_2026_06.name,
-        observation: Sequence[str] = ("frame",),
-        observation_size: tuple[int, int] | None = None,
         horizon: int | Sequence[int] | None = None,
-        render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         as_torch: bool = False,
         max_episode_steps: int | None = None,
+        **settings: Any,
     ) -> None:
-        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
-            raise ValueError(f"num_envs is {num_envs!r}, expected an integer >= 1")
-        check_render_mode(render_mode)
+        horizon = horizon if max_episode_steps is None else max_episode_steps
+        config = EnvConfig(world, horizon=_longest(horizon), **settings)
+        require_integer("num_envs", num_envs, 1)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        if max_episode_steps is not None:
-            horizon = max_episode_steps
-        self.simulation = simulation_of(
-            world,
-            task,
-            image=image,
-            intrinsics=intrinsics,
-            prompt=prompt,
-            action_mode=action_mode,
-            actions_per_chunk=actions_per_chunk,
-            key_map=key_map,
-            observation=observation,
-            observation_size=observation_size,
-            horizon=_longest(horizon),
-        )
+        self.simulation = simulation_of(config)
         self.num_envs = num_envs
         self.horizons = _per_row(horizon, num_envs, self.simulation.horizon)
-        self.render_mode = render_mode
+        self.render_mode = config.render_mode
         self.metadata = {
             **type(self).metadata,
-            "render_fps": render_fps(self.world.spec, render_mode),
+            "render_fps": config.render_fps(self.world.spec),
             "autoreset_mode": self.autoreset_mode,
         }
         self.single_action_space = self.simulation.actions.space

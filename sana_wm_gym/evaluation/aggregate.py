@@ -222,9 +222,11 @@ def _row(name: str, clip: RolloutScore | FailedClip | Row) -> Row:
 
 def _common(what: str, values: Mapping[str, str]) -> str | None:
     """The value that all clips share, or None without clips."""
-    first = {value: name for name, value in reversed(values.items())}
+    first: dict[str, str] = {}
+    for name, value in values.items():
+        first.setdefault(value, name)
     if len(first) > 1:
-        (one, clip), (other, other_clip), *_ = reversed(first.items())
+        (one, clip), (other, other_clip), *_ = first.items()
         raise MixedScoresError(
             f"expected clips of one {what}, given '{one}' (clip {clip}) "
             f"and '{other}' (clip {other_clip})"

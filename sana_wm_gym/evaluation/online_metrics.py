@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.utils import RecordConstructorArgs
 
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.sana_wm_env import SanaWMEnv
-from sana_wm_gym.envs.snapshot import Episode
 from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
 from sana_wm_gym.metrics.pose import PoseScore
 from sana_wm_gym.poses.protocol import OracleEstimator, PoseEstimator
@@ -91,7 +91,7 @@ class OnlineCameraMetrics(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
     Observations, rewards and everything else pass unchanged. All frames since reset are kept, and
     the estimator sees all of them each time, so a measurement after n chunks costs what scoring a
     clip of 24 n + 1 frames costs: choose `every` accordingly. `score` holds the same measurement
-    in full, with the motionless camera beside it.
+    in full, with the motionless camera next to it.
 
     A rollout that was replaced behind this wrapper's back (`env.unwrapped.restore`) has frames it
     never saw: until the next reset its `code` is `rollout_replaced`.
@@ -115,6 +115,7 @@ class OnlineCameraMetrics(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
         if not isinstance(env.unwrapped, SanaWMEnv):
             raise ValueError(f"given {type(env.unwrapped).__name__}, expected a SanaWMEnv")
         world = env.unwrapped.world
+        world.spec.require_camera("OnlineCameraMetrics")
         if estimator == KnownCamera() and not isinstance(world, ProceduralWorld):
             raise ValueError(
                 f"world {world.spec.name!r} does not know its camera, expected the procedural "

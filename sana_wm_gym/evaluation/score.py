@@ -15,7 +15,7 @@ import numpy.typing as npt
 from rich.console import Console
 
 from sana_wm_gym.metrics.conventions import RELEASE, SCALE_ONLY, Convention
-from sana_wm_gym.metrics.matching import match_frames
+from sana_wm_gym.metrics.matching import FrameMatch, match_frames
 from sana_wm_gym.metrics.pose import PoseScore, null_scores, score_or_code
 from sana_wm_gym.metrics.pose_checks import InvalidPosesError, check_poses
 from sana_wm_gym.poses.floors import Floor, floor_of
@@ -146,8 +146,7 @@ def score_rollout(
     fps: float,
     estimator: PoseEstimator,
     *,
-    reference_fps: float | None = None,
-    truncate: bool = False,
+    match: FrameMatch | None = None,
     truth_frames: Frames | None = None,
     min_coverage: float = 0.5,
 ) -> RolloutScore:
@@ -160,9 +159,8 @@ def score_rollout(
             across.
         fps: Rate of the video, Hz.
         estimator: Turns frames into poses.
-        reference_fps: Rate of `commanded`, Hz; that of the video by default. Instants are
-            matched by time.
-        truncate: Score the common part where the video is too short.
+        match: Which frame shows which commanded pose; see `match_frames`. By default poses have
+            the rate of the video, which must show them all.
         truth_frames: True frames of the commanded path, like `frames`; gives the floor.
         min_coverage: Smallest accepted fraction of placed frames.
 
@@ -176,15 +174,16 @@ def score_rollout(
     if len(reference) < 2:
         raise InvalidPosesError(f"expected at least 2 commanded poses, given {len(reference)}")
     frames = np.asarray(frames)
-    match = match_frames(len(reference), reference_fps or fps, len(frames), fps, truncate=truncate)
-    wanted = reference[match.reference]
+    if match is None:
+        match = match_frames(len(reference), fps, len(frames), fps)
+    wanted, shown = reference[match.reference], match.video
     if truth_frames is not None and np.shape(truth_frames) != frames.shape:
         raise ValueError(
             f"expected truth_frames of shape {frames.shape}, given {np.shape(truth_frames)}"
         )
 
     def scores(estimate: PoseEstimate) -> Scores:
-        poses, valid = estimate.poses[match.video], estimate.valid[match.video]
+        poses, valid = estimate.poses[shown], estimate.valid[shown]
         return {
             convention.name: score_or_code(poses, wanted, convention, valid, min_coverage)
             for convention in REPORTED
@@ -201,7 +200,7 @@ def score_rollout(
         stored_floor=floor_of(estimate.info, frames.shape[2]),
         info=estimate.info,
         frames_asked=len(wanted),
-        frames_scored=int(estimate.valid[match.video].sum()),
+        frames_scored=int(estimate.valid[shown].sum()),
     )
 
 

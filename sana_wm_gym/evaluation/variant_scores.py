@@ -15,15 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.training.validation import HeldOutClip
+from sana_wm_gym.evaluation.held_out import Frames, HeldOutClip
 from sana_wm_gym.world.procedural.appearance import Surface
 from sana_wm_gym.world.procedural.renderer import render, render_surfaces
 from sana_wm_gym.world.procedural.scenes import generate_scene, with_appearance
 
 LEAST_COVERAGE = 0.03
 """Fraction of a frame's pixels."""
-
-Frames = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,8 @@
 """Arrays in, numbers out: pose error, image error, drift and revisits."""
 
-from sana_wm_gym.metrics.ate import TrajectoryError, trajectory_error
+from sana_wm_gym.metrics.ate import trajectory_error
 from sana_wm_gym.metrics.conventions import (
-    CAMERACTRL_SUM,
-    CAMI2V_ABS,
-    CAMI2V_REL,
     CONVENTIONS,
-    MAXNORM_MEAN,
-    PAPER_SE3,
     PAPER_SIM3,
     RELEASE,
     SCALE_ONLY,
@@ -23,8 +18,8 @@ from sana_wm_gym.metrics.drift import (
     summarise_drift,
 )
 from sana_wm_gym.metrics.image import mean_squared_error, psnr, psnr_from_mse, ssim
-from sana_wm_gym.metrics.matching import FrameMatch, match_frames
-from sana_wm_gym.metrics.perceptual import ImageDistance, Unavailable, load_lpips
+from sana_wm_gym.metrics.matching import match_frames
+from sana_wm_gym.metrics.perceptual import Unavailable, load_lpips
 from sana_wm_gym.metrics.pose import PoseScore, null_scores, score_or_code, score_poses
 from sana_wm_gym.metrics.pose_checks import DegenerateTrajectoryError, InvalidPosesError
 from sana_wm_gym.metrics.revisit import (
@@ -36,12 +31,7 @@ from sana_wm_gym.metrics.revisit import (
 from sana_wm_gym.metrics.vbench import overall_percent
 
 __all__ = [
-    "CAMERACTRL_SUM",
-    "CAMI2V_ABS",
-    "CAMI2V_REL",
     "CONVENTIONS",
-    "MAXNORM_MEAN",
-    "PAPER_SE3",
     "PAPER_SIM3",
     "PROXIES",
     "RELEASE",
@@ -51,14 +41,11 @@ __all__ = [
     "DegenerateTrajectoryError",
     "DriftScore",
     "DriftSummary",
-    "FrameMatch",
-    "ImageDistance",
     "InvalidPosesError",
     "PoseScore",
     "Proxy",
     "RevisitScore",
     "RevisitSummary",
-    "TrajectoryError",
     "Unavailable",
     "load_lpips",
     "match_frames",

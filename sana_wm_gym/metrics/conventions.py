@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 
 from sana_wm_gym.camera.se3 import nearest_rotation
-from sana_wm_gym.metrics.pose_checks import PathPair, Poses, Vectors
+from sana_wm_gym.metrics.pose_checks import PathPair, Vectors
 
 ERRORS = ("rot_err", "trans_err", "cam_mc")
 _NORM_EPS = 1e-9  # the guard in CamI2V's division by path extent
@@ -66,8 +67,9 @@ def align_release(pair: PathPair) -> Alignment:
     )
 
 
-def _umeyama(pair: PathPair, with_scale: bool) -> Alignment:
-    """Similarity (or rigid) least squares on centres, applied to whole poses.
+def align_centres(pair: PathPair, *, with_scale: bool) -> Alignment:
+    """Similarity (or rigid transform) fitted to centres, applied to whole poses: ATE with scale
+    (or without).
 
     Source: S. Umeyama, IEEE TPAMI 13(4), 1991, eqs. 40-42.
     """
@@ -91,16 +93,6 @@ def _umeyama(pair: PathPair, with_scale: bool) -> Alignment:
     )
 
 
-def align_sim3(pair: PathPair) -> Alignment:
-    """Similarity fitted to centres: ATE with scale."""
-    return _umeyama(pair, with_scale=True)
-
-
-def align_se3(pair: PathPair) -> Alignment:
-    """Rigid transform fitted to centres: ATE without scale."""
-    return _umeyama(pair, with_scale=False)
-
-
 def align_scale(pair: PathPair) -> Alignment:
     """One least-squares factor about the shared frame 0."""
     _, centre_g, rot_e, centre_e = _split(pair)
@@ -118,21 +110,12 @@ def align_none(pair: PathPair) -> Alignment:
     return Alignment(rot_e, centre_e, centre_g)
 
 
-def align_own_extent(pair: PathPair) -> Alignment:
-    """Each path divided by its own largest distance from frame 0."""
-    return _normalised(pair, pair.estimate)
-
-
-def align_reference_extent(pair: PathPair) -> Alignment:
-    """Both paths divided by the reference's largest distance from frame 0."""
-    return _normalised(pair, pair.reference)
-
-
-def _normalised(pair: PathPair, estimate_unit: Poses) -> Alignment:
+def align_extent(pair: PathPair, *, own: bool) -> Alignment:
+    """Both paths divided by the reference's largest distance from frame 0, or each by its own."""
     _, centre_g, rot_e, centre_e = _split(pair)
     reference_extent, estimate_extent = (
         float(np.max(np.linalg.norm(path[:, :3, 3], axis=1)))
-        for path in (pair.reference, estimate_unit)
+        for path in (pair.reference, pair.estimate if own else pair.reference)
     )
     # Dividing by the guard alone would blow the estimate's noise up by nine orders of magnitude.
     blown_up = pair.reference_spread.static and not pair.estimate_spread.static
@@ -170,9 +153,15 @@ RELEASE = Convention(
     "release", align_release, "released SANA-WM evaluator: RotErr, TransErr_rel, CamMC_rel"
 )
 PAPER_SIM3 = Convention(
-    "paper_sim3", align_sim3, "text of the SANA-WM paper, App. D.3; ATE with scale"
+    "paper_sim3",
+    partial(align_centres, with_scale=True),
+    "text of the SANA-WM paper, App. D.3; ATE with scale",
 )
-PAPER_SE3 = Convention("paper_se3", align_se3, "ATE without scale, for metric estimators")
+PAPER_SE3 = Convention(
+    "paper_se3",
+    partial(align_centres, with_scale=False),
+    "ATE without scale, for metric estimators",
+)
 SCALE_ONLY = Convention(
     "scale_only",
     align_scale,
@@ -180,11 +169,16 @@ SCALE_ONLY = Convention(
 )
 UNALIGNED = Convention("unaligned", align_none, "oracle poses and metric estimators")
 CAMI2V_REL = Convention(
-    "cami2v_rel", align_own_extent, "CamI2V code, relative outputs", "sum", "rad", "extent"
+    "cami2v_rel",
+    partial(align_extent, own=True),
+    "CamI2V code, relative outputs",
+    "sum",
+    "rad",
+    "extent",
 )
 CAMI2V_ABS = Convention(
     "cami2v_abs",
-    align_reference_extent,
+    partial(align_extent, own=False),
     "CamI2V and RealCam-I2V code, _abs outputs",
     "sum",
     "rad",
@@ -192,7 +186,7 @@ CAMI2V_ABS = Convention(
 )
 MAXNORM_MEAN = Convention(
     "maxnorm_mean",
-    align_own_extent,
+    partial(align_extent, own=True),
     "furthest-frame normalisation per video, used by several later papers",
     translation_unit="extent",
 )

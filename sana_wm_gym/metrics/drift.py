@@ -1,9 +1,9 @@
 """Does a video decay as it goes on? No-reference numbers per 10-second window.
 
 The published benchmark rates windows with VBench's imaging quality, which needs downloaded
-weights. The proxies here are this project's own: plain image statistics, cheap and reproducible,
-and no substitute under that name. They follow the content too (walking up to a smooth wall lowers
-sharpness), so read a drop beside that of a true video of the same path, where there is one.
+weights. The proxies here are this project's own image statistics, and no substitute under that
+name. They follow the content too (walking up to a smooth wall lowers sharpness), so read a drop
+next to that of a true video of the same path, where there is one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from sana_wm_gym.checks import require_integer, require_number
 
 WINDOW_S = 10.0
 MIN_WINDOW_FRAMES = 16
@@ -43,10 +45,9 @@ def windows(frames: int, fps: float, window_s: float = WINDOW_S) -> tuple[tuple[
     Source: `temporal_degradation` of the SANA-WM evaluator, with the video's own frame rate where
     that code always takes 16.
     """
-    if frames < 0 or not (0 < fps < math.inf and 0 < window_s < math.inf):
-        raise ValueError(
-            f"expected frames >= 0, fps > 0 and window_s > 0, given {frames}, {fps}, {window_s}"
-        )
+    require_integer("number of frames", frames, 0)
+    require_number("fps", fps, 0, ends="()")
+    require_number("window_s", window_s, 0, ends="()")
     length = int(window_s * fps)
     if min(length, frames) < MIN_WINDOW_FRAMES:
         return ()
@@ -247,9 +248,8 @@ def score_drift(
         ValueError: Frames are not uint8 [height, width, 3] of at least 2 x 8 pixels a side, or a
             rate or length is not positive.
     """
-    ranges = windows(len(frames), fps, window_s)
     scored = []
-    for start, stop in ranges:
+    for start, stop in windows(len(frames), fps, window_s):
         window = frames[start:stop]
         _check(window[0])
         values = {proxy.name: proxy.measure(window) for proxy in proxies}
@@ -299,15 +299,16 @@ def summarise_drift(scores: Sequence[DriftScore]) -> DriftSummary:
         [score.windows[number] for score in scores if number < len(score.windows)]
         for number in range(max(len(score.windows) for score in scores))
     ]
-    drops = {name: [score.drop(name) for score in scores] for name in units}
-    known = {name: [drop for drop in values if drop is not None] for name, values in drops.items()}
+    drops = {
+        name: [drop for score in scores if (drop := score.drop(name)) is not None] for name in units
+    }
     return DriftSummary(
         windows=tuple(
             {name: fmean(window.values[name] for window in clips) for name in units}
             for clips in reached
         ),
         clips=tuple(len(clips) for clips in reached),
-        drop={name: fmean(values) if values else None for name, values in known.items()},
+        drop={name: fmean(values) if values else None for name, values in drops.items()},
         clips_asked=len(scores),
         clips_scored=sum(bool(score.windows) for score in scores),
         units=dict(units),

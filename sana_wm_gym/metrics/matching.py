@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sana_wm_gym.checks import require_integer, require_number
+
 _SAME_RATE = 0.1  # Hz; rates closer than this are one rate written with different rounding
 _HALF = 0.5 + 1e-9  # of a frame period, with room for rounding
 
@@ -29,12 +31,10 @@ def video_index(
     Raises:
         ValueError: A negative index, a rate that is not positive, or an empty video.
     """
-    if reference_index < 0 or video_frames < 1:
-        raise ValueError(
-            f"expected an index of at least 0 and at least 1 video frame, "
-            f"given {reference_index} and {video_frames}"
-        )
-    return min(round(_position(reference_index, reference_fps, video_fps)), video_frames - 1)
+    require_integer("reference index", reference_index, 0)
+    require_integer("number of video frames", video_frames, 1)
+    position = _positions(reference_index, reference_fps, video_fps)
+    return min(round(float(position)), video_frames - 1)
 
 
 def is_reached(
@@ -45,7 +45,8 @@ def is_reached(
     Raises:
         ValueError: A rate is not positive.
     """
-    return _position(reference_index, reference_fps, video_fps) - (video_frames - 1) <= _HALF
+    position = _positions(reference_index, reference_fps, video_fps)
+    return bool(position - (video_frames - 1) <= _HALF)
 
 
 def match_frames(
@@ -71,13 +72,11 @@ def match_frames(
         ValueError: The video ends more than half a frame period before a reference instant and
             `truncate` is False; or a count or rate is not positive.
     """
-    if min(reference_frames, video_frames, stride) < 1:
-        raise ValueError(
-            f"expected positive counts, given {reference_frames} reference frames, "
-            f"{video_frames} video frames, stride {stride}"
-        )
+    require_integer("number of reference frames", reference_frames, 1)
+    require_integer("number of video frames", video_frames, 1)
+    require_integer("stride", stride, 1)
     reference = np.arange(0, reference_frames, stride, dtype=np.int64)
-    positions = np.array([_position(int(i), reference_fps, video_fps) for i in reference])
+    positions = _positions(reference, reference_fps, video_fps)
     reached = positions - (video_frames - 1) <= _HALF
     if not truncate and not reached.all():
         missed = int(reference[np.argmin(reached)])
@@ -91,10 +90,12 @@ def match_frames(
     return FrameMatch(reference, video)
 
 
-def _position(reference_index: int, reference_fps: float, video_fps: float) -> float:
-    """Fractional video index of a reference index."""
-    if not (0 < reference_fps < np.inf and 0 < video_fps < np.inf):
-        raise ValueError(f"expected positive rates in Hz, given {reference_fps} and {video_fps}")
+def _positions(
+    reference: int | npt.NDArray[np.int64], reference_fps: float, video_fps: float
+) -> npt.NDArray[np.float64]:
+    """Fractional video indices of reference indices."""
+    require_number("reference rate in Hz", reference_fps, 0, ends="()")
+    require_number("video rate in Hz", video_fps, 0, ends="()")
     if abs(reference_fps - video_fps) < _SAME_RATE:
-        return float(reference_index)
-    return reference_index * video_fps / reference_fps
+        return np.asarray(reference, dtype=np.float64)
+    return np.asarray(reference * video_fps / reference_fps)

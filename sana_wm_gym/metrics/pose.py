@@ -47,7 +47,7 @@ class PoseScore:
         cam_mc: Metres mixed with a rotation term that saturates at 2.83; None where undefined.
         scale: Fitted factor on the estimate, None where none is fitted or it is undefined.
         undefined: Reason code of every None among the three errors.
-        flags: Facts worth reading beside the numbers: `reference_static`, `estimate_static`,
+        flags: Facts worth reading next to the numbers: `reference_static`, `estimate_static`,
             `reference_collinear`, `estimate_collinear`, `negative_scale`, `partial`.
         reduction: `mean` or `sum` over frames.
         rotation_unit: `deg` or `rad`.
@@ -128,7 +128,8 @@ def score_poses(
     Source: SANA-WM (arXiv 2605.15178), App. D.3, and the evaluator released with it.
     """
     first = int(skip_first_frame)
-    est, ref, keep = (array[first:] for array in checked_paths(estimate, reference, valid))
+    est, ref, keep = checked_paths(estimate, reference, valid)
+    est, ref, keep = est[first:], ref[first:], keep[first:]
     n_asked, n = len(keep), int(keep.sum())
     if n < n_asked and (n < 3 or n / n_asked < min_coverage):
         code = "too_few_valid" if n < 3 else "low_coverage"

@@ -42,7 +42,7 @@ class DegenerateTrajectoryError(ValueError):
 
 
 @dataclass(frozen=True)
-class Spread:
+class PathSpread:
     """Shape of a path's centres: `rms` about the mean, and whether it is a point or a line."""
 
     rms: float
@@ -50,14 +50,14 @@ class Spread:
     collinear: bool
 
     @staticmethod
-    def of(centres: Vectors) -> Spread:
+    def of(centres: Vectors) -> PathSpread:
         """Classify centres [n, 3]."""
         centred = centres - centres.mean(axis=0)
         rms = float(np.sqrt(np.mean(np.sum(centred**2, axis=1))))
         singular = np.linalg.svd(centred, compute_uv=False)
         second = singular[1] if len(singular) > 1 else 0.0
         static = rms < STATIC_RMS
-        return Spread(rms, static, not static and bool(second < COLLINEAR_RATIO * singular[0]))
+        return PathSpread(rms, static, not static and bool(second < COLLINEAR_RATIO * singular[0]))
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,14 @@ class PathPair:
 
     reference: Poses
     estimate: Poses
-    reference_spread: Spread
-    estimate_spread: Spread
+    reference_spread: PathSpread
+    estimate_spread: PathSpread
 
     @staticmethod
     def of(reference: Poses, estimate: Poses) -> PathPair:
         """Relativise both and classify them."""
-        paths = [relative_to_first(path) for path in (reference, estimate)]
-        return PathPair(*paths, *(Spread.of(path[:, :3, 3]) for path in paths))
+        ref, est = relative_to_first(reference), relative_to_first(estimate)
+        return PathPair(ref, est, PathSpread.of(ref[:, :3, 3]), PathSpread.of(est[:, :3, 3]))
 
 
 def check_poses(poses: npt.NDArray[np.float64], name: str, valid: Mask | None = None) -> None:

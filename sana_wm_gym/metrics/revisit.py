@@ -2,7 +2,7 @@
 
 A trajectory names pairs of frames with almost the same pose. The two pictures a video shows there
 are compared with PSNR and box-window SSIM, and with LPIPS where its weights are at hand. A video
-that never moves is perfect in this: read it beside the pose errors.
+that never moves is perfect in this: read it next to the pose errors.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.camera.revisits import RevisitPair
+from sana_wm_gym.checks import require_integer
 from sana_wm_gym.metrics.image import psnr, ssim
 from sana_wm_gym.metrics.matching import is_reached, video_index
 from sana_wm_gym.metrics.perceptual import ImageDistance, Unavailable
@@ -168,8 +169,7 @@ def best_pairs(pairs: Iterable[RevisitPair], limit: int = MAX_PAIRS) -> tuple[Re
     Raises:
         ValueError: `limit` is below 1.
     """
-    if limit < 1:
-        raise ValueError(f"expected a limit of at least 1 pair, given {limit}")
+    require_integer("limit", limit, 1)
     return tuple(sorted(pairs, key=lambda pair: pair.quality)[:limit])
 
 
@@ -199,8 +199,7 @@ def score_revisits(
 
     Source: revisit memory in SANA-WM (arXiv 2605.15178), table 8, and its released evaluator.
     """
-    if len(frames) < 1:
-        raise ValueError("expected at least 1 video frame, given 0")
+    require_integer("number of video frames", len(frames), 1)
     chosen = best_pairs(pairs, limit)
     distance = None if isinstance(lpips, Unavailable) else lpips
     scores: list[RevisitPairScore] = []

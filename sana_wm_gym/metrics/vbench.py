@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
+
+from sana_wm_gym.checks import require_number
 
 
-@dataclass(frozen=True)
-class Dimension:
+class Dimension(NamedTuple):
     """One VBench quality dimension as it enters the total.
 
     Attributes:
@@ -26,23 +27,19 @@ class Dimension:
     abbreviation: str
     low: float
     high: float
-    weight: float
-
-    def normalised(self, score: float) -> float:
-        """Clamp to [low, high] and map to 0..1."""
-        return (min(max(score, self.low), self.high) - self.low) / (self.high - self.low)
+    weight: float = 1.0
 
 
-QUALITY: tuple[Dimension, ...] = (
-    Dimension("subject_consistency", "SC", 0.1462, 1.0, 1.0),
-    Dimension("background_consistency", "BC", 0.2615, 1.0, 1.0),
-    Dimension("temporal_flickering", "TF", 0.6293, 1.0, 1.0),
-    Dimension("motion_smoothness", "MS", 0.7060, 0.9975, 1.0),
-    Dimension("aesthetic_quality", "AQ", 0.0, 1.0, 1.0),
-    Dimension("imaging_quality", "IQ", 0.0, 1.0, 1.0),
+QUALITY = (
+    Dimension("subject_consistency", "SC", 0.1462, 1.0),
+    Dimension("background_consistency", "BC", 0.2615, 1.0),
+    Dimension("temporal_flickering", "TF", 0.6293, 1.0),
+    Dimension("motion_smoothness", "MS", 0.7060, 0.9975),
+    Dimension("aesthetic_quality", "AQ", 0.0, 1.0),
+    Dimension("imaging_quality", "IQ", 0.0, 1.0),
     Dimension("dynamic_degree", "DD", 0.0, 1.0, 0.5),
 )
-"""The seven dimensions of the total. VBench's overall_consistency (OC) is printed beside them in
+"""The seven dimensions of the total. VBench's overall_consistency (OC) is printed next to them in
 the SANA-WM tables but does not enter."""
 
 
@@ -59,12 +56,10 @@ def overall_percent(scores: Mapping[str, float]) -> float:
     Source: VBench (arXiv 2311.17982), quality score; the constants reproduce tables 2, 5 and 9 of
     SANA-WM (arXiv 2605.15178).
     """
-    missing = [dimension.name for dimension in QUALITY if dimension.name not in scores]
-    if missing:
+    if missing := [d.name for d in QUALITY if d.name not in scores]:
         raise ValueError(f"expected all seven dimensions, missing {', '.join(missing)}")
-    for dimension in QUALITY:
-        score = scores[dimension.name]
-        if not 0 <= score <= 1:
-            raise ValueError(f"{dimension.name} is {score}, expected a fraction from 0 to 1")
-    total = math.fsum(d.weight * d.normalised(scores[d.name]) for d in QUALITY)
-    return 100 * total / math.fsum(d.weight for d in QUALITY)
+    total = 0.0
+    for name, _, low, high, weight in QUALITY:
+        score = require_number(name, scores[name], 0, 1)
+        total += weight * (min(max(score, low), high) - low) / (high - low)
+    return 100 * total / math.fsum(dimension.weight for dimension in QUALITY)

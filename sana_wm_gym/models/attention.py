@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sana_wm_gym.models.delta_rule import delta_rule
+from sana_wm_gym.models.delta_rule import DeltaRule
 from sana_wm_gym.models.kernels import RMSNorm
 from sana_wm_gym.models.layers import (
     ShortConvolution,
@@ -27,9 +27,7 @@ from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.state import DeltaRuleMemory, KeyValueChunk, KeyValueMemory
 
 QK_NORM_EPS = 1e-5
-CROSS_NORM_EPS = 1e-6
 DENOMINATOR_EPS = 1e-8
-MASKED_TEXT_BIAS = -10000.0
 
 
 @dataclass(frozen=True)
@@ -126,6 +124,7 @@ class DeltaRuleAttention(DualBranchAttention):
         self.dt_bias = nn.Parameter(torch.full((heads,), -5.0))
         self.conv_k = ShortConvolution(width, conv_kernel)
         self.conv_k_cam = ShortConvolution(width, conv_kernel)
+        self.rule = DeltaRule()
 
     def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Write gates [b, heads, f, s] and decays [b, heads, f], float32, both in (0, 1)."""
@@ -163,7 +162,7 @@ class DeltaRuleAttention(DualBranchAttention):
         key = self.conv_k(raw_key, whole, reverse_spans, tail)
         query, key = self.features(query, key, self.q_norm, self.k_norm)
         main_beta = bounded(beta, key) if self.numerics.bounded_writes else beta
-        numerator, numerator_memory = delta_rule(
+        numerator, numerator_memory = self.rule(
             by_head(rotate(query, rope)),
             by_head(rotate(key, rope)),
             by_head(self.per_head(value)),
@@ -172,7 +171,7 @@ class DeltaRuleAttention(DualBranchAttention):
             spans,
             None if memory is None else memory.numerator,
         )
-        denominator, denominator_memory = delta_rule(
+        denominator, denominator_memory = self.rule(
             by_head(query),
             by_head(key),
             torch.ones_like(beta)[..., None],
@@ -229,7 +228,7 @@ class DeltaRuleAttention(DualBranchAttention):
         beta = beta / key_inflation(ray_key, key).mean(2).clamp(min=1.0).permute(0, 2, 1)[..., None]
         if self.numerics.bounded_writes:
             beta = bounded(beta, ray_key)
-        out, after = delta_rule(
+        out, after = self.rule(
             by_head(ray_query), by_head(ray_key), by_head(ray_value), beta, decay, spans, memory
         )
         out = out.permute(0, 2, 3, 1, 4)
@@ -362,33 +361,6 @@ def softmax_by_products(
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
     return scores.softmax(-1) @ value
-
-
-class CrossAttention(nn.Module):
-    """Attention of tokens to the caption."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q_linear = nn.Linear(width, width)
-        self.kv_linear = nn.Linear(width, 2 * width)
-        self.q_norm = RMSNorm(width, eps=CROSS_NORM_EPS)
-        self.k_norm = RMSNorm(width, eps=CROSS_NORM_EPS)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x: Tensor, text: Tensor, text_mask: Tensor | None) -> Tensor:
-        """x [b, f, s, d], text [b, l, d], text_mask [b, l] (1 keeps)."""
-
-        def split(tokens: Tensor) -> Tensor:
-            return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-        key, value = self.kv_linear(text).chunk(2, dim=-1)
-        query = split(self.q_norm(self.q_linear(x)).flatten(1, 2))
-        bias = None
-        if text_mask is not None:
-            bias = ((1 - text_mask.to(x.dtype)) * MASKED_TEXT_BIAS)[:, None, None]
-        out = F.scaled_dot_product_attention(query, split(self.k_norm(key)), split(value), bias)
-        return self.proj(out.transpose(1, 2).flatten(2).view(x.shape))
 
 
 def key_inflation(moved: Tensor, before: Tensor) -> Tensor:

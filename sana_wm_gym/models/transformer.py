@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from sana_wm_gym.models.attention import (
     CameraFrame,
-    CrossAttention,
     DeltaRuleAttention,
     SoftmaxAttention,
 )
+from sana_wm_gym.models.cross_attention import CrossAttention
 from sana_wm_gym.models.kernels import RMSNorm
 from sana_wm_gym.models.layers import (
     CellEmbed,

@@ -4,14 +4,13 @@ Gauss-Newton with Levenberg damping and Huber weights. Points are eliminated wit
 complement, which leaves a dense system of six unknowns per camera. With known cameras the same
 derivatives refine points alone, with known points a camera alone.
 
-World-to-camera poses here: x_camera = R x + t.
-
 Source: Triggs et al., "Bundle Adjustment - A Modern Synthesis", 1999.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,30 +28,66 @@ _BATCH = 256  # points eliminated per matrix product
 
 
 @dataclass(frozen=True)
+class Cameras:
+    """World-to-camera poses: x_camera = R x + t, with R [..., 3, 3] and t [..., 3]."""
+
+    rotations: Array
+    translations: Array
+
+    def __getitem__(self, index: Any) -> Cameras:
+        return Cameras(self.rotations[index], self.translations[index])
+
+    def __setitem__(self, index: Any, cameras: Cameras) -> None:
+        self.rotations[index], self.translations[index] = cameras.rotations, cameras.translations
+
+    def __len__(self) -> int:
+        return len(self.rotations)
+
+    def moved(self, twist: Array) -> Cameras:
+        """Turned from the left by rotation vectors and shifted, [..., 6]."""
+        return Cameras(turn(self.rotations, twist[..., :3]), self.translations + twist[..., 3:])
+
+
+@dataclass(frozen=True)
 class Observations:
-    """Image points: camera index [m], point index [m], pixels [m, 2], sorted by point."""
+    """Image points: camera index [m], point index [m], pixels [m, 2], sorted by point, and the
+    (fx, fy, cx, cy) in pixels of all cameras."""
 
     camera: Index
     point: Index
     xy: Array
+    intrinsics: Intrinsics
 
     @staticmethod
-    def of(xy: Array) -> Observations:
+    def of(xy: Array, intrinsics: Intrinsics) -> Observations:
         """From tracks [cameras, points, 2] with NaN where unseen."""
         point, camera = np.nonzero(np.isfinite(xy[..., 0]).T)
-        return Observations(camera, point, xy[camera, point])
+        return Observations(camera, point, xy[camera, point], intrinsics)
+
+    def residuals(self, cameras: Cameras, points: Array) -> tuple[Array, Array]:
+        """Reprojection errors in pixels [m, 2] and camera-frame points [m, 3]."""
+        pixels, local = project(cameras[self.camera], points[self.point], self.intrinsics)
+        return pixels - self.xy, local
+
+    @property
+    def starts(self) -> Index:
+        """Where the observations of each point begin; every point has one."""
+        return np.searchsorted(self.point, np.arange(self.point[-1] + 1))
 
 
-def project(
-    rotation: Array, translation: Array, points: Array, intrinsics: Intrinsics
-) -> tuple[Array, Array]:
+def project(cameras: Cameras, points: Array, intrinsics: Intrinsics) -> tuple[Array, Array]:
     """Pixels [..., 2] and camera-frame points [..., 3] of world points [..., 3]."""
-    local = np.einsum("...ij,...j->...i", rotation, points) + translation
+    local = np.einsum("...ij,...j->...i", cameras.rotations, points) + cameras.translations
     fx, fy, cx, cy = intrinsics
     depth = np.where(np.abs(local[..., 2]) < _MIN_DEPTH, _MIN_DEPTH, local[..., 2])
     u = fx * local[..., 0] / depth + cx
     v = fy * local[..., 1] / depth + cy
     return np.stack([u, v], axis=-1), local
+
+
+def turn(rotation: Array, twist: Array) -> Array:
+    """Apply left rotation vectors [..., 3] to rotations [..., 3, 3]."""
+    return np.asarray(Rotation.from_rotvec(twist).as_matrix() @ rotation)
 
 
 def _image_jacobian(local: Array, intrinsics: Intrinsics) -> Array:
@@ -78,70 +113,51 @@ def _pose_jacobian(image: Array, rotated: Array) -> Array:
     return np.concatenate([image @ cross, image], axis=-1)
 
 
-def _huber(residual: Array, delta: float) -> tuple[Array, float]:
+def _huber(residual: Array) -> tuple[Array, float]:
     """Square-root weights [m] and total Huber cost of residuals [m, 2]."""
     length = np.linalg.norm(residual, axis=-1)
-    weight = np.minimum(1.0, delta / np.maximum(length, 1e-12))
-    cost = np.where(length <= delta, 0.5 * length**2, delta * (length - 0.5 * delta))
+    weight = np.minimum(1.0, HUBER_PX / np.maximum(length, 1e-12))
+    cost = np.where(length <= HUBER_PX, 0.5 * length**2, HUBER_PX * (length - 0.5 * HUBER_PX))
     return np.sqrt(weight), float(np.sum(cost))
 
 
-def turn(rotation: Array, twist: Array) -> Array:
-    """Apply left rotation vectors [..., 3] to rotations [..., 3, 3]."""
-    return np.asarray(Rotation.from_rotvec(twist).as_matrix() @ rotation)
-
-
 def adjust_pose(
-    rotation: Array,
-    translation: Array,
-    points: Array,
-    xy: Array,
-    intrinsics: Intrinsics,
-    iterations: int = 15,
-) -> tuple[Array, Array]:
+    camera: Cameras, points: Array, xy: Array, intrinsics: Intrinsics, iterations: int = 15
+) -> Cameras:
     """Pose of one camera that sees known points [m, 3] at pixels [m, 2], from a nearby pose."""
     damping = 1e-4
-    pixels, local = project(rotation, translation, points, intrinsics)
-    weight, cost = _huber(pixels - xy, HUBER_PX)
+    pixels, local = project(camera, points, intrinsics)
+    weight, cost = _huber(pixels - xy)
     for _ in range(iterations):
-        jacobian = _pose_jacobian(_image_jacobian(local, intrinsics), local - translation)
+        jacobian = _pose_jacobian(_image_jacobian(local, intrinsics), local - camera.translations)
         jacobian = (jacobian * weight[:, None, None]).reshape(-1, 6)
         residual = ((pixels - xy) * weight[:, None]).ravel()
         hessian = jacobian.T @ jacobian
         hessian[np.diag_indices(6)] *= 1 + damping
         step = -np.linalg.solve(hessian + 1e-12 * np.eye(6), jacobian.T @ residual)
-        new_rotation, new_translation = turn(rotation, np.asarray(step[:3])), translation + step[3:]
-        pixels_new, local_new = project(new_rotation, new_translation, points, intrinsics)
-        weight_new, cost_new = _huber(pixels_new - xy, HUBER_PX)
+        candidate = camera.moved(np.asarray(step))
+        pixels_new, local_new = project(candidate, points, intrinsics)
+        weight_new, cost_new = _huber(pixels_new - xy)
         if cost_new > cost:
             damping *= 10
             continue
         converged = cost - cost_new < 1e-6 * cost
-        rotation, translation, damping = new_rotation, new_translation, damping / 5
+        camera, damping = candidate, damping / 5
         pixels, local, weight, cost = pixels_new, local_new, weight_new, cost_new
         if converged:
             break
-    return rotation, translation
+    return camera
 
 
 def adjust_points(
-    rotations: Array,
-    translations: Array,
-    points: Array,
-    observed: Observations,
-    intrinsics: Intrinsics,
-    iterations: int = 4,
+    cameras: Cameras, points: Array, observed: Observations, iterations: int = 4
 ) -> Array:
     """Points [p, 3] refined under known cameras."""
-    starts = _starts(observed.point)
+    starts, rotation = observed.starts, cameras.rotations[observed.camera]
     for _ in range(iterations):
-        rotation = rotations[observed.camera]
-        pixels, local = project(
-            rotation, translations[observed.camera], points[observed.point], intrinsics
-        )
-        residual = pixels - observed.xy
-        weight, _ = _huber(residual, HUBER_PX)
-        jacobian = _image_jacobian(local, intrinsics) @ rotation * weight[:, None, None]
+        residual, local = observed.residuals(cameras, points)
+        weight, _ = _huber(residual)
+        jacobian = _image_jacobian(local, observed.intrinsics) @ rotation * weight[:, None, None]
         block = np.add.reduceat(np.einsum("mki,mkj->mij", jacobian, jacobian), starts)
         gradient = np.add.reduceat(
             np.einsum("mki,mk->mi", jacobian, residual * weight[:, None]), starts
@@ -151,95 +167,71 @@ def adjust_points(
     return points
 
 
-def _starts(sorted_index: Index) -> Index:
-    """First position of every value 0..max in a sorted index that misses none."""
-    return np.searchsorted(sorted_index, np.arange(sorted_index[-1] + 1))
-
-
 def bundle_adjust(
-    rotations: Array,
-    translations: Array,
+    cameras: Cameras,
     points: Array,
     observed: Observations,
-    intrinsics: Intrinsics,
     fixed_camera: int,
     iterations: int,
     tolerance: float = 1e-4,
-) -> tuple[Array, Array, Array]:
+) -> tuple[Cameras, Array]:
     """Move all cameras but one, and all points, to the least Huber cost.
 
     Args:
-        rotations: World-to-camera [c, 3, 3].
-        translations: [c, 3].
+        cameras: c of them.
         points: World points [p, 3]; each needs at least two observations.
         observed: Image points.
-        intrinsics: (fx, fy, cx, cy) in pixels.
         fixed_camera: Index of the camera that stays put. Scale is held by the damping alone.
         iterations: Most accepted or refused steps.
-        tolerance: Stop when a step lowers the cost by a smaller share.
-
-    Returns:
-        Rotations, translations and points.
+        tolerance: Stop when a step lowers the cost by a smaller fraction.
     """
-    damping, free = 1e-3, np.delete(np.arange(len(rotations)), fixed_camera)
+    damping, free = 1e-3, np.delete(np.arange(len(cameras)), fixed_camera)
     system: tuple[Array, ...] | None = None
-    cost = _cost(rotations, translations, points, observed, intrinsics)
+    cost = _cost(cameras, points, observed)
     for _ in range(iterations):
         if system is None:
-            system = _normal_equations(rotations, translations, points, observed, intrinsics)
+            system = _normal_equations(cameras, points, observed)
         try:
             pose_step, point_step = _damped_step(system, observed, damping, free)
         except np.linalg.LinAlgError:  # not positive definite to rounding: damp more
             new_cost = np.inf
         else:
-            candidate = (
-                turn(rotations, pose_step[:, :3]),
-                translations + pose_step[:, 3:],
-                points + point_step,
-            )
-            new_cost = _cost(*candidate, observed, intrinsics)
+            candidate = cameras.moved(pose_step), points + point_step
+            new_cost = _cost(*candidate, observed)
         if not new_cost < cost:
             damping *= 8
             if damping > 1e6:
                 break
             continue
         gained, cost = cost - new_cost, new_cost
-        rotations, translations, points = candidate
+        cameras, points = candidate
         damping, system = damping / 8, None
         if gained < tolerance * cost:
             break
-    return rotations, translations, points
+    return cameras, points
 
 
-def _cost(
-    rotations: Array, translations: Array, points: Array, observed: Observations, k: Intrinsics
-) -> float:
-    camera = observed.camera
-    pixels, local = project(rotations[camera], translations[camera], points[observed.point], k)
+def _cost(cameras: Cameras, points: Array, observed: Observations) -> float:
+    residual, local = observed.residuals(cameras, points)
     if (local[:, 2] <= 0).any():
         return np.inf  # a point has passed behind a camera that sees it
-    return _huber(pixels - observed.xy, HUBER_PX)[1]
+    return _huber(residual)[1]
 
 
-def _normal_equations(
-    rotations: Array, translations: Array, points: Array, observed: Observations, k: Intrinsics
-) -> tuple[Array, ...]:
+def _normal_equations(cameras: Cameras, points: Array, observed: Observations) -> tuple[Array, ...]:
     """Camera blocks [c, 6, 6], point blocks [p, 3, 3], cross blocks [m, 6, 3], and the two
     gradients [c, 6] and [p, 3]."""
-    camera, starts = observed.camera, _starts(observed.point)
-    rotation = rotations[camera]
-    pixels, local = project(rotation, translations[camera], points[observed.point], k)
-    residual = pixels - observed.xy
-    weight, _ = _huber(residual, HUBER_PX)
-    image = _image_jacobian(local, k) * weight[:, None, None]
-    by_pose = _pose_jacobian(image, local - translations[camera])
-    by_point = image @ rotation
+    camera, starts = observed.camera, observed.starts
+    residual, local = observed.residuals(cameras, points)
+    weight, _ = _huber(residual)
+    image = _image_jacobian(local, observed.intrinsics) * weight[:, None, None]
+    by_pose = _pose_jacobian(image, local - cameras.translations[camera])
+    by_point = image @ cameras.rotations[camera]
     residual = residual * weight[:, None]
 
     order = np.argsort(camera, kind="stable")
-    bounds = np.searchsorted(camera[order], np.arange(len(rotations) + 1))
-    pose_block = np.zeros((len(rotations), 6, 6))
-    pose_gradient = np.zeros((len(rotations), 6))
+    bounds = np.searchsorted(camera[order], np.arange(len(cameras) + 1))
+    pose_block, pose_gradient = np.zeros((len(cameras), 6, 6)), np.zeros((len(cameras), 6))
     for index, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
         rows = order[low:high]
         jacobian = by_pose[rows].reshape(-1, 6)
@@ -270,7 +262,7 @@ def _damped_step(
 
     reduced = np.zeros((n_cameras, 6, n_cameras, 6))
     right = -pose_gradient.copy()
-    starts = np.append(_starts(observed.point), len(observed.point))
+    starts = np.append(observed.starts, len(observed.point))
     for low in range(0, n_points, _BATCH):
         high = min(low + _BATCH, n_points)
         rows = slice(starts[low], starts[high])

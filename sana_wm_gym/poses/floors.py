@@ -1,6 +1,6 @@
 """What each estimator makes of true frames, measured once and stored: no score means less.
 
-`python -m benchmarks.estimator_floor --store` measures; the file beside this module holds the
+`python -m benchmarks.estimator_floor --store` measures; the file next to this module holds the
 result, and every score prints the entry that fits it.
 """
 
@@ -31,11 +31,11 @@ class Floor:
         rot_err_worst: Largest.
         trans_err: Median TransErr, metres.
         trans_err_worst: Largest.
-        cpu_seconds: Mean processor time per clip.
+        cpu_seconds: Mean CPU time per clip.
         frames: Frames per clip.
         date: Of the measurement, ISO.
         commit: Of the code.
-        device: Processor.
+        device: CPU.
         command: That measured it.
     """
 
@@ -72,20 +72,16 @@ def read_floors(path: Path = FLOORS) -> tuple[Floor, ...]:
     Raises:
         ValueError: A row lacks a field; names it.
     """
-    if not path.is_file():
-        return ()
-    names = [field.name for field in fields(Floor)]
-    floors = []
-    for index, row in enumerate(json.loads(path.read_text())["floors"]):
-        missing = [name for name in names if name not in row]
-        if missing:
-            raise ValueError(f"{path}: row {index} lacks {', '.join(missing)}")
-        floors.append(Floor(**{name: row[name] for name in names}))
-    return tuple(floors)
+    rows = json.loads(path.read_text())["floors"] if path.is_file() else []
+    names = {field.name for field in fields(Floor)}
+    for index, row in enumerate(rows):
+        if missing := names - row.keys():
+            raise ValueError(f"{path}: row {index} lacks {', '.join(sorted(missing))}")
+    return tuple(Floor(**{name: row[name] for name in names}) for row in rows)
 
 
 def floor_of(info: EstimatorInfo, width: int, path: Path = FLOORS) -> Floor | None:
-    """The floor to print beside a score.
+    """The floor to print next to a score.
 
     Frames that the estimator took for soft are compared with soft true frames, and of the
     resolutions measured the largest not above `width` counts: more pixels never make a floor
@@ -96,13 +92,12 @@ def floor_of(info: EstimatorInfo, width: int, path: Path = FLOORS) -> Floor | No
         width: Of its frames, pixels.
         path: Where floors are stored.
     """
-    if info.source == "oracle":
-        return None
+    soft = info.look not in ("", "sharp")
     fitting = [
         floor
         for floor in read_floors(path)
-        if (floor.estimator, floor.version) == (info.name, info.version)
-        and floor.soft == (info.look not in ("", "sharp"))
+        if (floor.estimator, floor.version, floor.soft) == (info.name, info.version, soft)
         and floor.width <= width
+        and info.source != "oracle"
     ]
     return max(fitting, key=lambda floor: floor.width, default=None)

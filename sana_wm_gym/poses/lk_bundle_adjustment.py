@@ -27,7 +27,13 @@ from sana_wm_gym.poses.protocol import (
     PoseEstimate,
     check_input,
 )
-from sana_wm_gym.poses.reconstruction import Scene, grow, polish, start_scene, widen
+from sana_wm_gym.poses.reconstruction import (
+    Reconstruction,
+    grow,
+    polish,
+    start_reconstruction,
+    widen,
+)
 from sana_wm_gym.poses.rotation_only import orientations
 from sana_wm_gym.poses.tracks import Tracks, choose_settings, grey_frames, track_points
 from sana_wm_gym.poses.two_view import Parallax, parallaxes, relative_poses
@@ -39,7 +45,7 @@ _STILL_PX = 0.1  # median image motion of a clip in which nothing moves
 _STARTS = 2  # start pairs tried, each with up to three motions
 _RACE = 32  # key frames that every start must explain before one is chosen
 _SAME_DEG = 0.3  # RotErr under which two reconstructions are one
-_MIN_SHARE = 0.8  # of the best one's observations that another must explain to compete
+_MIN_FRACTION = 0.8  # of the best one's observations that another must explain to compete
 _FINISHED = 2  # reconstructions adjusted to the end
 _KEYS_PER_TRACK = 5  # key frames in a track of median length
 _MAX_STRIDE = 4  # frames between key frames
@@ -89,7 +95,7 @@ class LKBundleAdjustment:
         return result(c2w, valid, "rotation_only", error)
 
 
-def _reconstruct(tracks: Tracks, intrinsics: Intrinsics, frames: Frames) -> Scene | None:
+def _reconstruct(tracks: Tracks, intrinsics: Intrinsics, frames: Frames) -> Reconstruction | None:
     """The best of several starts, carried to all frames; None if it places under half."""
     n = len(frames)
     keys = _key_frames(tracks)
@@ -99,7 +105,7 @@ def _reconstruct(tracks: Tracks, intrinsics: Intrinsics, frames: Frames) -> Scen
     if not finished:
         return None
     # The wrong one of a plane's two motions fits almost as many tracks, but less closely.
-    best = min(finished, key=Scene.rms_error)
+    best = min(finished, key=Reconstruction.rms_error)
     grow(best)
     if n <= _ALL:
         best = widen(best, tracks.xy, keys)
@@ -123,7 +129,7 @@ def _key_frames(tracks: Tracks) -> npt.NDArray[np.intp]:
 
 def _race(
     tracks: Tracks, intrinsics: Intrinsics, grey: npt.NDArray[np.uint8], radius: int
-) -> list[Scene]:
+) -> list[Reconstruction]:
     """Reconstructions of part of a clip that differ and explain it about equally well."""
     enough = min(_RACE, len(tracks.xy))
     grown = []
@@ -131,17 +137,17 @@ def _race(
         common = tracks.seen[pair.first] & tracks.seen[pair.second]
         ends = tracks.xy[pair.first, common], tracks.xy[pair.second, common]
         for motion in relative_poses(*ends, intrinsics, 0.3 + 0.5 * intrinsics[2] / 128):
-            scene = start_scene(tracks.xy, intrinsics, pair.first, pair.second, motion)
+            scene = start_reconstruction(tracks.xy, intrinsics, pair.first, pair.second, motion)
             if scene is None:
                 continue
             grow(scene, enough)
             if scene.placed.sum() >= 0.5 * enough:
                 grown.append(scene)
     # Starts that ended in one place need to be finished only once.
-    grown.sort(key=Scene.explained, reverse=True)
-    distinct: list[Scene] = []
+    grown.sort(key=Reconstruction.explained, reverse=True)
+    distinct: list[Reconstruction] = []
     for scene in grown:
-        if scene.explained() > _MIN_SHARE * grown[0].explained() and all(
+        if scene.explained() > _MIN_FRACTION * grown[0].explained() and all(
             _gap_deg(scene, other) > _SAME_DEG for other in distinct
         ):
             distinct.append(scene)
@@ -150,7 +156,7 @@ def _race(
     return distinct[:_FINISHED]
 
 
-def _gap_deg(a: Scene, b: Scene) -> float:
+def _gap_deg(a: Reconstruction, b: Reconstruction) -> float:
     """Mean angle between the orientations of two reconstructions, in frames that both place, after
     their mean offset is taken out: RotErr under `release`."""
     both = a.placed & b.placed

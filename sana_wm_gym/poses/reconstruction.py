@@ -7,13 +7,14 @@ Nothing here decides which start is right; see `lk_bundle_adjustment`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.camera.se3 import from_rotation_translation, invert
 from sana_wm_gym.poses.bundle import (
+    Cameras,
     Observations,
     adjust_points,
     adjust_pose,
@@ -26,6 +27,7 @@ from sana_wm_gym.poses.two_view import bearings, triangulate
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Index = npt.NDArray[np.intp]
 
 _MIN_ANGLE = np.deg2rad(0.7)  # between rays that may fix a point
 _MAX_ERROR_PX = 2.0  # mean reprojection error of a kept point
@@ -39,16 +41,14 @@ _POINTS_PER_FRAME = 25  # so that no stretch of a long clip is left without
 
 
 @dataclass
-class Scene:
-    """What is known so far: world-to-camera poses of placed frames, and points of known tracks.
+class Reconstruction:
+    """What is known so far: poses of placed frames, and points of known tracks.
 
     Attributes:
         xy: [n, p, 2] pixels, NaN where unseen or refused as an outlier.
         intrinsics: (fx, fy, cx, cy) in pixels.
         anchor: Frame that never moves.
-        rays: [n, p, 3] unit, camera axes.
-        rotations: [n, 3, 3].
-        translations: [n, 3].
+        cameras: World-to-camera poses of n frames.
         placed: [n].
         points: [p, 3].
         known: [p].
@@ -57,12 +57,21 @@ class Scene:
     xy: Array
     intrinsics: Intrinsics
     anchor: int
-    rays: Array
-    rotations: Array
-    translations: Array
+    cameras: Cameras
     placed: Mask
     points: Array
     known: Mask
+
+    @staticmethod
+    def empty(xy: Array, intrinsics: Intrinsics, anchor: int) -> Reconstruction:
+        """A scene of tracks [n, p, 2] without any placed frame or known point."""
+        n, p = xy.shape[:2]
+        cameras = Cameras(np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3)))
+        placed, known = np.zeros(n, dtype=bool), np.zeros(p, dtype=bool)
+        return Reconstruction(xy, intrinsics, anchor, cameras, placed, np.zeros((p, 3)), known)
+
+    def __post_init__(self) -> None:
+        self.rays = bearings(self.xy, self.intrinsics)  # unit, camera axes
 
     @property
     def seen(self) -> Mask:
@@ -72,44 +81,40 @@ class Scene:
     @property
     def c2w(self) -> Array:
         """Camera-to-world [n, 4, 4]; meaningless where not placed."""
-        return invert(from_rotation_translation(self.rotations, self.translations))
+        return invert(from_rotation_translation(self.cameras.rotations, self.cameras.translations))
 
     def explained(self) -> int:
         """Observations that known points meet within the width of a good track."""
         if not self.known.any():
             return 0
-        error, depth = self._errors()
+        error, depth = self.errors()
         return int(((error < _GOOD_PX) & (depth > 0)).sum())
 
     def rms_error(self) -> float:
         """Root mean square reprojection error of known points, pixels; inf without any."""
         if not self.known.any():
             return np.inf
-        error, _ = self._errors()
-        return float(np.sqrt(np.mean(error**2)))
+        return float(np.sqrt(np.mean(self.errors()[0] ** 2)))
 
-    def _errors(self) -> tuple[Array, Array]:
-        frames, known = np.flatnonzero(self.placed), np.flatnonzero(self.known)
-        return _residuals(self, frames, known, Observations.of(self.xy[np.ix_(frames, known)]))
+    def observed(self, points: Index | None = None) -> tuple[Index, Index, Observations]:
+        """Placed frames, known points (or others), and where the one sees the other."""
+        frames = np.flatnonzero(self.placed)
+        points = np.flatnonzero(self.known) if points is None else points
+        return frames, points, Observations.of(self.xy[np.ix_(frames, points)], self.intrinsics)
+
+    def errors(self) -> tuple[Array, Array]:
+        """Reprojection error in pixels and depth of every observation of a known point."""
+        frames, points, observed = self.observed()
+        residual, local = observed.residuals(self.cameras[frames], self.points[points])
+        return np.linalg.norm(residual, axis=1), local[:, 2]
 
 
-def start_scene(
+def start_reconstruction(
     xy: Array, intrinsics: Intrinsics, first: int, second: int, motion: tuple[Array, Array]
-) -> Scene | None:
+) -> Reconstruction | None:
     """A scene of two placed frames, the first at the origin; None if too few points follow."""
-    n, p = xy.shape[:2]
-    scene = Scene(
-        xy.copy(),
-        intrinsics,
-        first,
-        bearings(xy, intrinsics),
-        np.tile(np.eye(3), (n, 1, 1)),
-        np.zeros((n, 3)),
-        np.zeros(n, dtype=bool),
-        np.zeros((p, 3)),
-        np.zeros(p, dtype=bool),
-    )
-    scene.rotations[second], scene.translations[second] = motion
+    scene = Reconstruction.empty(xy.copy(), intrinsics, first)
+    scene.cameras[second] = Cameras(*motion)
     scene.placed[[first, second]] = True
     _triangulate(scene)
     if scene.known.sum() < MIN_POINTS:
@@ -118,7 +123,7 @@ def start_scene(
     return scene if scene.known.sum() >= MIN_POINTS else None
 
 
-def grow(scene: Scene, most: int | None = None, adjusted: bool = True) -> None:
+def grow(scene: Reconstruction, most: int | None = None, adjusted: bool = True) -> None:
     """Place frames until none can be placed, or `most` are.
 
     Points already known stay as they are unless `adjusted`.
@@ -143,17 +148,22 @@ def grow(scene: Scene, most: int | None = None, adjusted: bool = True) -> None:
             since_adjusted = 0
 
 
-def polish(scene: Scene, grey: npt.NDArray[np.uint8], radius: int, rounds: int) -> None:
+def polish(scene: Reconstruction, grey: npt.NDArray[np.uint8], radius: int, rounds: int) -> None:
     """Adjust everything, refining tracks and refusing outliers in between."""
     for _ in range(rounds):
         _adjust(scene, limit=_ADJUST_POINTS[1], iterations=8)
-        _refine(scene, grey, radius)
+        frames, known, _ = scene.observed()
+        where = np.ix_(frames, known)
+        cameras, points = scene.cameras[frames], scene.points[known]
+        scene.xy[where] = refine_tracks(
+            grey[frames], scene.xy[where], cameras, points, scene.intrinsics, radius
+        )
         _refuse_outliers(scene)
         _triangulate(scene)
     _adjust(scene, limit=_ADJUST_POINTS[1], iterations=12)
 
 
-def widen(scene: Scene, xy: Array, frames: npt.NDArray[np.intp]) -> Scene:
+def widen(scene: Reconstruction, xy: Array, frames: Index) -> Reconstruction:
     """The same scene among all frames of a clip; the new ones are still to be placed.
 
     Args:
@@ -161,138 +171,82 @@ def widen(scene: Scene, xy: Array, frames: npt.NDArray[np.intp]) -> Scene:
         xy: Tracks of all frames [n, p, 2].
         frames: Which of them the scene knows.
     """
-    wide = xy.copy()
-    wide[frames] = scene.xy
-    n = len(xy)
-    rotations, translations = np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3))
-    placed = np.zeros(n, dtype=bool)
-    rotations[frames], translations[frames] = scene.rotations, scene.translations
-    placed[frames] = scene.placed
-    return replace(
-        scene,
-        xy=wide,
-        anchor=int(frames[scene.anchor]),
-        rays=bearings(wide, scene.intrinsics),
-        rotations=rotations,
-        translations=translations,
-        placed=placed,
-        points=scene.points.copy(),
-        known=scene.known.copy(),
-    )
+    tracks = xy.copy()
+    tracks[frames] = scene.xy
+    wide = Reconstruction.empty(tracks, scene.intrinsics, int(frames[scene.anchor]))
+    wide.cameras[frames], wide.placed[frames] = scene.cameras, scene.placed
+    wide.points, wide.known = scene.points.copy(), scene.known.copy()
+    return wide
 
 
-def _refine(scene: Scene, grey: npt.NDArray[np.uint8], radius: int) -> None:
-    """Look known points up again in all placed frames."""
-    frames, known = np.flatnonzero(scene.placed), np.flatnonzero(scene.known)
-    scene.xy[np.ix_(frames, known)] = refine_tracks(
-        grey[frames],
-        scene.xy[np.ix_(frames, known)],
-        scene.rotations[frames],
-        scene.translations[frames],
-        scene.points[known],
-        scene.intrinsics,
-        radius,
-    )
-
-
-def _refuse_outliers(scene: Scene) -> None:
+def _refuse_outliers(scene: Reconstruction) -> None:
     """Unsee observations far outside the spread of the others."""
-    frames, known = np.flatnonzero(scene.placed), np.flatnonzero(scene.known)
-    observed = Observations.of(scene.xy[np.ix_(frames, known)])
-    error, _ = _residuals(scene, frames, known, observed)
+    frames, known, observed = scene.observed()
+    error, _ = scene.errors()
     bad = error > max(_OUTLIER * np.median(error), 0.1)
     scene.xy[frames[observed.camera[bad]], known[observed.point[bad]]] = np.nan
 
 
-def _place(scene: Scene, frame: int) -> bool:
+def _place(scene: Reconstruction, frame: int) -> bool:
     """PnP from the nearest placed frame."""
     placed = np.flatnonzero(scene.placed)
     nearest = int(placed[np.argmin(np.abs(placed - frame))])
     visible = scene.known & np.isfinite(scene.xy[frame, :, 0])
     points, xy = scene.points[visible], scene.xy[frame, visible]
-    rotation, translation = adjust_pose(
-        scene.rotations[nearest], scene.translations[nearest], points, xy, scene.intrinsics
-    )
-    pixels, local = project(rotation, translation, points, scene.intrinsics)
+    camera = adjust_pose(scene.cameras[nearest], points, xy, scene.intrinsics)
+    pixels, local = project(camera, points, scene.intrinsics)
     good = (np.linalg.norm(pixels - xy, axis=1) < _MAX_ERROR_PX) & (local[:, 2] > 0)
     if good.sum() < MIN_POINTS or good.mean() < 0.5:
         return False
-    scene.rotations[frame], scene.translations[frame] = rotation, translation
-    scene.placed[frame] = True
+    scene.cameras[frame], scene.placed[frame] = camera, True
     return True
 
 
-def _triangulate(scene: Scene) -> None:
+def _triangulate(scene: Reconstruction) -> None:
     """Recompute unknown points from all placed frames, then drop those that fit badly."""
     frames = np.flatnonzero(scene.placed)
     seen = scene.seen[frames]
     wanted = np.flatnonzero(~scene.known & (seen.sum(axis=0) >= 2))
     if len(wanted):
-        rotations = scene.rotations[frames]
-        centres = -np.einsum("cji,cj->ci", rotations, scene.translations[frames])
-        rays = np.einsum("cji,cpj->cpi", rotations, scene.rays[np.ix_(frames, wanted)])
+        cameras = scene.cameras[frames]
+        centres = -np.einsum("cji,cj->ci", cameras.rotations, cameras.translations)
+        rays = np.einsum("cji,cpj->cpi", cameras.rotations, scene.rays[np.ix_(frames, wanted)])
         points, angle = triangulate(centres, rays, seen[:, wanted])
         wanted, points = wanted[angle > _MIN_ANGLE], points[angle > _MIN_ANGLE]
         if len(wanted):
-            observed = Observations.of(scene.xy[np.ix_(frames, wanted)])
-            scene.points[wanted] = adjust_points(
-                rotations, scene.translations[frames], points, observed, scene.intrinsics
-            )
+            _, _, observed = scene.observed(wanted)
+            scene.points[wanted] = adjust_points(cameras, points, observed)
             scene.known[wanted] = True
     _drop_bad_points(scene)
 
 
-def _drop_bad_points(scene: Scene) -> None:
+def _drop_bad_points(scene: Reconstruction) -> None:
     """Forget points behind a camera, or over 2 px mean error."""
-    frames, known = np.flatnonzero(scene.placed), np.flatnonzero(scene.known)
-    if len(known) == 0:
+    if not scene.known.any():
         return
-    observed = Observations.of(scene.xy[np.ix_(frames, known)])
-    error, depth = _residuals(scene, frames, known, observed)
+    _, known, observed = scene.observed()
+    error, depth = scene.errors()
     count = np.bincount(observed.point, minlength=len(known))
     mean = np.bincount(observed.point, error, len(known)) / np.maximum(count, 1)
     behind = np.bincount(observed.point, depth <= 0, len(known)) > 0
     scene.known[known[(mean > _MAX_ERROR_PX) | behind | (count < 2)]] = False
 
 
-def _residuals(
-    scene: Scene, frames: npt.NDArray[np.intp], points: npt.NDArray[np.intp], at: Observations
-) -> tuple[Array, Array]:
-    """Reprojection error in pixels and depth of every observation."""
-    camera = frames[at.camera]
-    pixels, local = project(
-        scene.rotations[camera],
-        scene.translations[camera],
-        scene.points[points[at.point]],
-        scene.intrinsics,
-    )
-    return np.linalg.norm(pixels - at.xy, axis=1), local[:, 2]
-
-
-def _adjust(scene: Scene, limit: int, iterations: int) -> None:
+def _adjust(scene: Reconstruction, limit: int, iterations: int) -> None:
     """Bundle adjustment over placed frames and the `limit` longest tracks; the other points
     follow the cameras."""
     frames, known = np.flatnonzero(scene.placed), np.flatnonzero(scene.known)
     length = scene.seen[np.ix_(frames, known)].sum(axis=0)
     limit = max(limit, _POINTS_PER_FRAME * len(frames))
     chosen = np.sort(known[np.argsort(-length, kind="stable")[:limit]])
-    observed = Observations.of(scene.xy[np.ix_(frames, chosen)])
+    _, _, observed = scene.observed(chosen)
     anchor = int(np.searchsorted(frames, scene.anchor))
-    rotations, translations, points = bundle_adjust(
-        scene.rotations[frames],
-        scene.translations[frames],
-        scene.points[chosen],
-        observed,
-        scene.intrinsics,
-        anchor,
-        iterations,
+    cameras, scene.points[chosen] = bundle_adjust(
+        scene.cameras[frames], scene.points[chosen], observed, anchor, iterations
     )
-    scene.rotations[frames], scene.translations[frames] = rotations, translations
-    scene.points[chosen] = points
+    scene.cameras[frames] = cameras
     rest = np.setdiff1d(known, chosen)
     if len(rest):
-        others = Observations.of(scene.xy[np.ix_(frames, rest)])
-        scene.points[rest] = adjust_points(
-            rotations, translations, scene.points[rest], others, scene.intrinsics
-        )
+        _, _, others = scene.observed(rest)
+        scene.points[rest] = adjust_points(cameras, scene.points[rest], others)
     _drop_bad_points(scene)

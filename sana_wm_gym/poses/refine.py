@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.poses.bundle import project
+from sana_wm_gym.poses.bundle import Cameras, project
 from sana_wm_gym.poses.protocol import Intrinsics
 
 Array = npt.NDArray[np.float64]
@@ -29,8 +29,7 @@ _LEAST_CORRELATION = 0.8
 def refine_tracks(
     frames: npt.NDArray[np.uint8],
     xy: Array,
-    rotations: Array,
-    translations: Array,
+    cameras: Cameras,
     points: Array,
     intrinsics: Intrinsics,
     radius: int = 3,
@@ -40,8 +39,7 @@ def refine_tracks(
     Args:
         frames: Grey uint8 [n, height, width].
         xy: Tracks [n, p, 2] in pixels, NaN where unseen; every track is seen at least once.
-        rotations: World-to-camera [n, 3, 3].
-        translations: [n, 3].
+        cameras: n of them.
         points: World points [p, 3] of the tracks.
         intrinsics: (fx, fy, cx, cy) in pixels.
         radius: Of a patch, pixels; it is (2 radius + 1) squared.
@@ -53,9 +51,7 @@ def refine_tracks(
     middle = _middle(seen)
     index = np.arange(len(points))
     home = xy[middle, index]
-    world = _patches(
-        home, rotations[middle], translations[middle], points, intrinsics, _offsets(radius)
-    )
+    world = _patches(home, cameras[middle], points, intrinsics, _offsets(radius))
 
     template = np.empty(world.shape[:2])
     for frame in np.unique(middle):
@@ -68,9 +64,7 @@ def refine_tracks(
         mine = np.flatnonzero(seen[frame])
         if len(mine) == 0:
             continue
-        drawn, _ = project(
-            rotations[frame], translations[frame], world[mine].reshape(-1, 3), intrinsics
-        )
+        drawn, _ = project(cameras[frame], world[mine].reshape(-1, 3), intrinsics)
         drawn = drawn.reshape(len(mine), -1, 2)
         shape = drawn - drawn[:, drawn.shape[1] // 2, None]
         place, correlation = _shift(image, shape, xy[frame, mine], template[mine])
@@ -103,16 +97,12 @@ def _weights(size: int) -> Array:
 
 
 def _patches(
-    home: Array,
-    rotation: Array,
-    translation: Array,
-    points: Array,
-    intrinsics: Intrinsics,
-    offsets: Array,
+    home: Array, cameras: Cameras, points: Array, intrinsics: Intrinsics, offsets: Array
 ) -> Array:
     """World points [p, patch, 3] under the pixels of each patch, taken to face the camera."""
     fx, fy, cx, cy = intrinsics
-    depth = (np.einsum("pij,pj->pi", rotation, points) + translation)[:, 2, None]
+    _, centres = project(cameras, points, intrinsics)
+    depth = centres[:, 2, None]
     pixels = home[:, None] + offsets
     local = np.stack(
         [
@@ -122,7 +112,7 @@ def _patches(
         ],
         axis=-1,
     )
-    return np.einsum("pji,pkj->pki", rotation, local - translation[:, None])
+    return np.einsum("pji,pkj->pki", cameras.rotations, local - cameras.translations[:, None])
 
 
 def _sample(image: npt.NDArray[np.integer | np.floating], xy: Array) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.models.codec import CodecConfig
 from sana_wm_gym.models.transformer import SanaWMConfig
 from sana_wm_gym.training.fit_codec import CodecFit
@@ -38,8 +39,8 @@ class TrainConfig:
         init: World file or folder of another run to start from, or None. A file brings weights,
             codec and localiser; a folder also brings its optimizers and its count of steps, so
             that a decay to zero can branch off a run at a constant rate.
-        scenes: Maps to learn.
-        start_radius: How far from a map's most open spot clips begin, in metres; None for
+        scenes: Scenes to learn.
+        start_radius: How far from a scene's most open spot clips begin, in metres; None for
             anywhere. From there they go anywhere.
         size: Frame height and width in pixels.
         frequencies: Of the sines and cosines of Pluecker coordinates, radians per unit.
@@ -114,14 +115,12 @@ class TrainConfig:
                 f"given {len(self.lengths)} lengths, {len(self.walks)} numbers of walks and "
                 f"{len(self.length_weights)} weights; expected one of each per length"
             )
-        if min(self.walks) < 1:
-            raise ValueError(f"given walks={list(self.walks)}; expected at least 1 of each length")
         for name in ("batch", "streams", "unroll", "steps", "save_every", "validate_every"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"given {name}={getattr(self, name)}; expected more than 0")
+            require_integer(name, getattr(self, name), 1)
+        for count in self.walks:
+            require_integer("walks", count, 1)
         for name in ("estimated_anchors", "word_dropout", "prompt_dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"given {name}={getattr(self, name)}; expected 0 to 1")
+            require_number(name, getattr(self, name), 0, 1)
 
     def generator(self, surfaces: tuple[Surface, ...]) -> SanaWMConfig:
         """Size of the generator for maps with these surfaces."""

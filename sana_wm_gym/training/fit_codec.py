@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor
 
 from sana_wm_gym.models.codec import GROUP, CodecConfig, DecoderState, PatchCodec
-from sana_wm_gym.training.dataset import render_walk
+from sana_wm_gym.world.procedural.walks import render_walk
 
 LATENT_RMS = 2.0
 

@@ -1,15 +1,14 @@
 """Fit a localiser: pose regression on frames with known poses, and recognition of other pictures.
 
-`fit_localiser` takes any frames whose poses share a frame. `localiser_frames` and
-`foreign_frames` make them for procedural scenes. Pictures that are not of the map come from two
-sources: other scenes, where given, and changes to the map's own frames that leave no true pose
-(mirrored, recoloured, shuffled, blended), next to noise and gradients.
+`fit_localiser` takes any frames whose poses share a frame; `localiser_frames` makes them for
+procedural scenes. Pictures that are not of the map come from two sources: other scenes, where
+given, and changes to the map's own frames that leave no true pose (mirrored, recoloured, shuffled,
+blended), next to noise and gradients.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,21 +16,17 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sana_wm_gym.camera.se3 import geodesic_angle
-from sana_wm_gym.models.localiser import Localisation, Localiser, LocaliserConfig
-from sana_wm_gym.world.procedural.appearance import draw_appearance
-from sana_wm_gym.world.procedural.renderer import render
-from sana_wm_gym.world.procedural.scenes import Scene, generate_scene, sample_pose, with_appearance
+from sana_wm_gym.evaluation.foreign_pictures import gradients, noise, recolour
+from sana_wm_gym.evaluation.held_out import Array, Frames
+from sana_wm_gym.evaluation.localiser_scores import PoseErrors, localise, render_varied
+from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
+from sana_wm_gym.training.optimizer import Optimizer, OptimizerConfig
+from sana_wm_gym.world.procedural.scenes import Scene, sample_pose
 from sana_wm_gym.world.procedural.walks import sample_walk
 
-Frames = npt.NDArray[np.uint8]
-Poses = npt.NDArray[np.float64]
-
-FOREIGN_SCENES = range(1000, 2000)
-"""Scenes whose pictures training may use as foreign ones; seeds below 100 are for tests."""
 METRES_PER_RADIAN = 4.0
 """What a rotation error weighs in the loss: 1 degree as much as 7 cm."""
 
@@ -88,35 +83,26 @@ class LocaliserProgress:
     Attributes:
         step: Steps done.
         loss: Training loss, averaged over about the last 100 steps.
-        metres: Median position error of the averaged weights on held-out frames.
-        degrees: Median rotation error.
-        metres_p95: 95th percentile of the position error.
-        degrees_p95: 95th percentile of the rotation error.
+        errors: Of the averaged weights on held-out frames.
     """
 
     step: int
     loss: float
-    metres: float
-    degrees: float
-    metres_p95: float
-    degrees_p95: float
+    errors: PoseErrors
 
-
-def pose_errors(predicted: Poses, true: Poses) -> tuple[Poses, Poses]:
-    """Position errors in metres [n] and rotation errors in degrees [n] of poses [n, 4, 4]."""
-    metres = np.linalg.norm(predicted[:, :3, 3] - true[:, :3, 3], axis=1)
-    angle = geodesic_angle(predicted[:, :3, :3], true[:, :3, :3])
-    return metres, np.degrees(angle)
-
-
-def localise(localiser: Localiser, frames: Frames) -> Localisation:
-    """Localise frames uint8 [n, H, W, 3], channels last as everywhere outside `models`."""
-    return localiser(torch.from_numpy(frames).movedim(-1, 1))
+    def __str__(self) -> str:
+        metres, degrees = self.errors.metres, self.errors.degrees
+        assert metres is not None and self.errors.metres_p95 is not None
+        return (
+            f"localiser step {self.step}: median {100 * metres:.1f} cm, {degrees:.2f} degrees; "
+            f"95th percentile {100 * self.errors.metres_p95:.1f} cm, "
+            f"{self.errors.degrees_p95:.2f} degrees"
+        )
 
 
 def fit_localiser(
     frames: Frames,
-    poses: Poses,
+    poses: Array,
     config: LocaliserFit | None = None,
     *,
     network: LocaliserConfig | None = None,
@@ -164,7 +150,18 @@ def fit_localiser(
     averaged = AveragedModel(localiser, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
     fitted = averaged.module
     assert isinstance(fitted, Localiser)
-    optimizers = _optimizers(localiser, config)
+    optimizer = Optimizer(
+        localiser,
+        OptimizerConfig(
+            config.matrix_rate,
+            config.other_rate,
+            warmup=config.warmup,
+            decay=round(config.steps * (1 - config.decay_from)),
+            clip=10.0,
+        ),
+        is_matrix=_is_matrix,
+        weight_decay=config.weight_decay,
+    )
     index = torch.from_numpy(training)
     labels = torch.cat([torch.ones(config.batch), torch.zeros(config.negatives)])
     recent = 0.0
@@ -178,29 +175,21 @@ def fit_localiser(
         loss = _pose_loss(localiser.to_pose(values[: config.batch]), targets[pick])
         recognition = F.binary_cross_entropy_with_logits(logits, labels)
         (loss + config.recognition_weight * recognition).backward()
-        _step(localiser, optimizers, _rate(step, config))
+        optimizer.step(step, config.steps)
         averaged.update_parameters(localiser)
         recent = 0.99 * recent + 0.01 * float(loss.detach())
         last = step + 1 == config.steps
         if report is not None and (last or (step + 1) % config.report_every == 0):
-            metres, degrees = pose_errors(
-                localise(fitted, frames[held_out]).c2w.numpy(), poses[held_out]
-            )
-            report(
-                LocaliserProgress(
-                    step + 1,
-                    recent / (1 - 0.99 ** (step + 1)),
-                    *(float(np.median(error)) for error in (metres, degrees)),
-                    *(float(np.percentile(error, 95)) for error in (metres, degrees)),
-                )
-            )
+            found = localise(fitted, frames[held_out]).c2w.numpy()
+            errors = PoseErrors.of("held-out frames", found, poses[held_out])
+            report(LocaliserProgress(step + 1, recent / (1 - 0.99 ** (step + 1)), errors))
     _calibrate(fitted, pixels[torch.from_numpy(held_out)], config)
     return fitted.eval()
 
 
 def localiser_frames(
     scene: Scene, count: int, rng: np.random.Generator, size: int
-) -> tuple[Frames, Poses]:
+) -> tuple[Frames, Array]:
     """Frames of a scene to fit a localiser to: half as rollouts begin, half from along walks.
 
     Starts are upright; walks add pitch and height. Where the scene's surfaces vary, every frame has
@@ -215,85 +204,16 @@ def localiser_frames(
     Returns:
         Frames uint8 [count, size, size, 3] and their poses in scene axes, float64 [count, 4, 4].
     """
-    starts = [sample_pose(scene, rng)[None] for _ in range(count - count // 2)]
-    walks = np.concatenate(
-        [
-            np.empty((0, 4, 4)),
-            *(
-                sample_walk(scene, rng, _WALK_FRAMES)[::_WALK_STRIDE]
-                for _ in range(0, count // 2, _WALK_FRAMES // _WALK_STRIDE + 1)
-            ),
-        ]
-    )[: count // 2]
-    poses = np.concatenate([*starts, walks])
-    shown = random_appearances(scene, count, rng)
-    frames = [
-        render(one, pose[None], size=(size, size)) for one, pose in zip(shown, poses, strict=True)
+    walked, per_walk = count // 2, _WALK_FRAMES // _WALK_STRIDE + 1
+    starts = [sample_pose(scene, rng)[None] for _ in range(count - walked)]
+    walks = [
+        sample_walk(scene, rng, _WALK_FRAMES)[::_WALK_STRIDE] for _ in range(0, walked, per_walk)
     ]
-    return np.concatenate(frames), poses
+    poses = np.concatenate([*starts, *walks])[:count]
+    return render_varied(scene, poses, rng, None, size), poses
 
 
-def random_appearances(scene: Scene, count: int, rng: np.random.Generator) -> Iterator[Scene]:
-    """The scene `count` times, each time with an appearance drawn from `rng`; as it is where
-    nothing varies."""
-    for _ in range(count):
-        yield with_appearance(scene, draw_appearance(scene.surfaces, rng))
-
-
-def foreign_frames(
-    seeds: Sequence[int], per_scene: int, rng: np.random.Generator, size: int
-) -> Frames:
-    """Frames of other scenes as rollouts begin there, uint8 [seeds x per_scene, size, size, 3]."""
-    parts = []
-    for seed in seeds:
-        scene = generate_scene(seed)
-        poses = np.stack([sample_pose(scene, rng) for _ in range(per_scene)])
-        parts.append(render(scene, poses, size=(size, size)))
-    return np.concatenate(parts)
-
-
-def recolour(frames: Tensor, generator: torch.Generator) -> Tensor:
-    """Frames float [n, 3, H, W] in [0, 255] with their hues turned by 60 to 300 degrees, or their
-    channels exchanged, or inverted, chosen per frame."""
-    angle = (60 + 240 * torch.rand(len(frames), generator=generator)) * (math.pi / 180)
-    # Rotation about the grey axis, as a mixture of the three cyclic shifts of the channels.
-    shifts = torch.stack([torch.roll(torch.eye(3), k, dims=0) for k in range(3)])
-    phase = torch.arange(3) * (2 * math.pi / 3)
-    weights = (1 + 2 * torch.cos(angle[:, None] - phase)) / 3
-    mix = torch.einsum("nk,kij->nij", weights, shifts)
-    exchanges = torch.eye(3)[torch.tensor([[1, 0, 2], [0, 2, 1], [2, 1, 0]])]
-    kind = torch.randint(4, (len(frames),), generator=generator)
-    pick = exchanges[torch.randint(3, (len(frames),), generator=generator)]
-    mix = torch.where((kind == 2)[:, None, None], pick, mix)
-    changed = torch.einsum("nij,njhw->nihw", mix, frames).clamp(0, 255)
-    return torch.where((kind == 3)[:, None, None, None], 255 - frames, changed)
-
-
-def gradients(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Pictures that go linearly from one random colour to another, float [count, 3, size, size]
-    in [0, 255]."""
-    ends = 255 * torch.rand(2, count, 3, 1, 1, generator=generator)
-    angle = 2 * math.pi * torch.rand(count, 1, 1, generator=generator)
-    axis = torch.linspace(-1, 1, size)
-    along = torch.cos(angle) * axis + torch.sin(angle) * axis[:, None]
-    place = (0.5 + along / (2 * (angle.cos().abs() + angle.sin().abs())))[:, None]
-    return ends[0] + (ends[1] - ends[0]) * place
-
-
-def noise(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Random pictures, float [count, 3, size, size] in [0, 255], with grains of 1 to 16 pixels."""
-    parts = []
-    for _ in range(count):
-        grain = 2 ** int(torch.randint(5, (), generator=generator))
-        cells = -(-size // grain)
-        coarse = 255 * torch.rand(1, 3, cells, cells, generator=generator)
-        smooth = bool(torch.rand((), generator=generator) < 0.5)
-        mode = "bilinear" if smooth and cells > 1 else "nearest"
-        parts.append(F.interpolate(coarse, (size, size), mode=mode))
-    return torch.cat(parts)
-
-
-def _check(frames: Frames, poses: Poses, foreign: Frames | None) -> None:
+def _check(frames: Frames, poses: Array, foreign: Frames | None) -> None:
     for name, value in (("frames", frames), ("foreign", foreign)):
         if value is None:
             continue
@@ -327,53 +247,10 @@ def _split(
     return held_out, np.setdiff1d(np.arange(frames), held_out)
 
 
-def _optimizers(localiser: Localiser, config: LocaliserFit) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon for convolutions (kernels flattened to matrices) and the hidden layer, AdamW for the
-    rest; with each group its peak rate."""
-    matrices: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, parameter in localiser.named_parameters():
-        dense = parameter.ndim >= 2 and parameter.shape[0] >= 16
-        (matrices if dense and not name.startswith(("pose", "genuine")) else rest).append(parameter)
-    views = []
-    for parameter in matrices:
-        # A view of the same storage: Muon steps on matrices only.
-        view = nn.Parameter(parameter.detach().flatten(1))
-        view.owner = parameter  # type: ignore[attr-defined]
-        views.append(view)
-    return (
-        torch.optim.Muon(
-            views,
-            lr=config.matrix_rate,
-            weight_decay=config.weight_decay,
-            adjust_lr_fn="match_rms_adamw",
-        ),
-        torch.optim.AdamW(
-            rest, lr=config.other_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
-        ),
-    )
-
-
-def _rate(step: int, config: LocaliserFit) -> float:
-    """Fraction of the peak rates at a step."""
-    rise = min(1.0, (step + 1) / config.warmup)
-    fall = min(1.0, (1 - step / config.steps) / (1 - config.decay_from))
-    return rise * fall
-
-
-def _step(
-    localiser: Localiser, optimizers: tuple[torch.optim.Optimizer, ...], fraction: float
-) -> None:
-    nn.utils.clip_grad_norm_(localiser.parameters(), 10.0)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group.setdefault("peak", group["lr"]) * fraction
-            for parameter in group["params"]:
-                owner = getattr(parameter, "owner", None)
-                if owner is not None:
-                    parameter.grad = owner.grad.flatten(1)
-        optimizer.step()
-    localiser.zero_grad(set_to_none=True)
+def _is_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether Muon takes a parameter: convolutions and the hidden layer, not the outputs."""
+    dense = parameter.ndim >= 2 and parameter.shape[0] >= 16
+    return dense and not name.startswith(("pose", "genuine"))
 
 
 def _pose_loss(predicted: Tensor, true: Tensor) -> Tensor:

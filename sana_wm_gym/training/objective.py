@@ -21,10 +21,10 @@ from torch import Tensor
 from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.state import GeneratorState, map_tensors
 from sana_wm_gym.models.transformer import SanaWM
-from sana_wm_gym.training.dataset import Episode
 from sana_wm_gym.world.learned.captions import SurfaceCaptions
 from sana_wm_gym.world.learned.conditioning import chunk_conditioning
 from sana_wm_gym.world.learned.schedule import TRAIN_STEPS
+from sana_wm_gym.world.world_model import CHUNK_FRAMES, LATENTS_PER_CHUNK
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,34 @@ class ObjectiveConfig:
     sigmas: Sequence[float] = (1.0,)
     weights: Sequence[float] = (1.0,)
     channel_power: float = 1.0
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A batch of clips that is walked through chunk by chunk.
+
+    Attributes:
+        latents: [b, 1 + g, c, h, w].
+        c2w: Poses in the map, float64 [b, 8 g + 1, 4, 4].
+        appearance: Variant of each surface, or -1 where the prompt leaves it out, [b, surfaces].
+        chunks: Length.
+    """
+
+    latents: Tensor
+    c2w: np.ndarray
+    appearance: np.ndarray
+    chunks: int
+
+    def chunk(self, index: int) -> tuple[Tensor, np.ndarray]:
+        """Latents [b, c, f, h, w] and poses [b, 25, 4, 4] of one chunk; the first has the still
+        latent in front."""
+        begin = 0 if index == 0 else 1 + index * LATENTS_PER_CHUNK
+        end = 1 + (index + 1) * LATENTS_PER_CHUNK
+        first = index * CHUNK_FRAMES
+        return (
+            self.latents[:, begin:end].movedim(1, 2),
+            self.c2w[:, first : first + CHUNK_FRAMES + 1],
+        )
 
 
 @dataclass(frozen=True)

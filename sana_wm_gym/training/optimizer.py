@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -33,10 +34,11 @@ class OptimizerConfig:
     ema: float = 0.999
 
 
-def is_matrix(name: str, parameter: Tensor) -> bool:
+def is_dense(name: str, parameter: Tensor) -> bool:
     """Whether Muon takes a parameter: dense matrices inside blocks, 1x1 convolutions included."""
     dense = parameter.ndim >= 2 and parameter.shape[1] > 1 and parameter.shape[0] >= 16
-    return name.startswith("blocks.") and dense and "scale_shift" not in name
+    other = "scale_shift" in name or is_gate(name)
+    return name.startswith("blocks.") and dense and not other
 
 
 def is_gate(name: str) -> bool:
@@ -45,29 +47,43 @@ def is_gate(name: str) -> bool:
 
 
 class Optimizer:
-    """Both optimizers behind one `step`."""
+    """Both optimizers behind one `step`.
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
+    Args:
+        model: What to train.
+        config: Learning rates and schedule.
+        is_matrix: Whether Muon takes a parameter of this name.
+        weight_decay: Of both.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: OptimizerConfig,
+        is_matrix: Callable[[str, Tensor], bool] = is_dense,
+        weight_decay: float = 0.0,
+    ) -> None:
         self.config = config
         named = list(model.named_parameters())
         self.parameters = [p for _, p in named]
         self.matrices = [p for name, p in named if is_matrix(name, p)]
-        # Muon works on matrices: views of the same storage, 1x1 kernels flattened.
+        # Muon works on matrices: views of the same storage, kernels flattened.
         self.views = [nn.Parameter(p.detach().flatten(1)) for p in self.matrices]
         self.muon = torch.optim.Muon(
             self.views,
             lr=config.matrix_rate,
-            weight_decay=0.0,
+            weight_decay=weight_decay,
             adjust_lr_fn="match_rms_adamw",
         )
+        others = [(name, p) for name, p in named if not is_matrix(name, p)]
         self.adamw = torch.optim.AdamW(
             [
-                {"params": [p for n, p in named if not is_matrix(n, p) and not is_gate(n)]},
-                {"params": [p for n, p in named if is_gate(n)]},
+                {"params": [p for name, p in others if not is_gate(name)]},
+                {"params": [p for name, p in others if is_gate(name)]},
             ],
             lr=config.other_rate,
             betas=(0.9, 0.98),
-            weight_decay=0.0,
+            weight_decay=weight_decay,
         )
 
     def rate(self, step: int, total: int) -> float:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from sana_wm_gym.evaluation.foreign_pictures import TRAINING_SCENES, foreign_frames
 from sana_wm_gym.files import atomic_path, remove_leftovers, write_json, write_text
 from sana_wm_gym.models.codec import PatchCodec
 from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
@@ -23,15 +23,8 @@ from sana_wm_gym.models.numerics import EXACT
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.models.transformer import SanaWM
 from sana_wm_gym.training.config import TrainConfig
-from sana_wm_gym.training.dataset import WalkEncoder
 from sana_wm_gym.training.fit_codec import fit_codec
-from sana_wm_gym.training.fit_localiser import (
-    FOREIGN_SCENES,
-    LocaliserProgress,
-    fit_localiser,
-    foreign_frames,
-    localiser_frames,
-)
+from sana_wm_gym.training.fit_localiser import fit_localiser, localiser_frames
 from sana_wm_gym.training.initialise import initialise
 from sana_wm_gym.training.optimizer import Optimizer
 from sana_wm_gym.weights.world_file import WorldFile, read_world_file, write_world_file
@@ -137,13 +130,13 @@ class Run:
             report("rendering frames for the localiser")
             scene, rng = generate_scene(config.scenes[0]), np.random.default_rng([config.seed, 3])
             frames, poses = localiser_frames(scene, config.localiser_frames, rng, config.size)
-            others = FOREIGN_SCENES[: config.foreign_scenes]
+            others = TRAINING_SCENES[: config.foreign_scenes]
             localiser = fit_localiser(
                 frames,
                 poses,
                 config.localiser_fit,
                 foreign=foreign_frames(others, 5, rng, config.size) if others else None,
-                report=lambda progress: report(line_of(progress)),
+                report=lambda progress: report(str(progress)),
             )
             save(localiser.state_dict(), path)
         localiser = Localiser(LocaliserConfig(size=config.size))
@@ -176,19 +169,6 @@ class Run:
         header, *rows = path.read_text().splitlines()
         kept = [row for row in rows if int(row.split(",")[0]) <= step]
         write_text(path, "\n".join([header, *kept]) + "\n")
-
-    def encoder(self) -> WalkEncoder:
-        """What encodes the run's walks."""
-        config = self.config
-        return WalkEncoder(
-            self.folder / "walks",
-            self.codec,
-            self.localiser,
-            config.scenes,
-            config.size,
-            config.start_radius,
-            lambda shards: track(shards, "rendering walks", disable=not shards),
-        )
 
     def save(self) -> None:
         """Write the checkpoint and the averaged weights as a world file, each in one move."""
@@ -267,15 +247,6 @@ def load(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
         module.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"{path} is of another network: {error}") from error
-
-
-def line_of(progress: LocaliserProgress) -> str:
-    """A line about how far the localiser is."""
-    return (
-        f"localiser step {progress.step}: median {100 * progress.metres:.1f} cm, "
-        f"{progress.degrees:.2f} degrees; 95th percentile {100 * progress.metres_p95:.1f} cm, "
-        f"{progress.degrees_p95:.2f} degrees"
-    )
 
 
 def save(tensors: dict[str, Tensor], path: Path) -> None:

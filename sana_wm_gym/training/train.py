@@ -10,23 +10,33 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import hydra
 import numpy as np
 import torch
 import torch.distributed as dist
 from omegaconf import DictConfig
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.progress import Progress, TaskID
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from sana_wm_gym.evaluation.held_out import (
+    chunk_errors,
+    held_out_clips,
+    mean_psnr,
+    repeat_first,
+    roll,
+    truth_of,
+)
 from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.state import GeneratorState, detach
+from sana_wm_gym.tables import progress
 from sana_wm_gym.training.config import TrainConfig
-from sana_wm_gym.training.dataset import Episode, EpisodeConfig, episodes
-from sana_wm_gym.training.objective import Objective, View
+from sana_wm_gym.training.dataset import WalkEncoder, episodes
+from sana_wm_gym.training.objective import Episode, Objective, View
 from sana_wm_gym.training.run import WINDOW, Run
-from sana_wm_gym.training.validation import held_out_clips, rollout_psnr
 
 LOG_EVERY = 25
 VALIDATION_CHUNKS = 4
@@ -52,7 +62,9 @@ class Stream:
 class Trainer:
     """One process's part of a run: its clips, its noise, its steps."""
 
-    def __init__(self, run: Run, rank: int) -> None:
+    def __init__(
+        self, run: Run, rank: int, track: Callable[[list[range]], Iterable[range]] = iter
+    ) -> None:
         config = run.config
         self.run = run
         spec = run.world().spec
@@ -68,23 +80,16 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(
             int(np.random.SeedSequence([config.seed, run.done, rank]).generate_state(1)[0])
         )
-        encoder = run.encoder()
+        encoder = WalkEncoder(config, run.codec, run.localiser, track)
         data = [
             encoder(chunks, count)
             for chunks, count in zip(config.lengths, config.walks, strict=True)
         ]
-        drawn = EpisodeConfig(
-            config.batch,
-            config.length_weights,
-            config.estimated_anchors,
-            config.word_dropout,
-            config.prompt_dropout,
-        )
         # Walks are encoded on the CPU; held-out rollouts are made where the generator is.
         for part in (run.codec, run.localiser):
             if part is not None:
                 part.to(config.device)
-        self.streams = [Stream(episodes(data, drawn, self.rng)) for _ in range(config.streams)]
+        self.streams = [Stream(episodes(data, config, self.rng)) for _ in range(config.streams)]
         weights = run.codec.scale.pow(config.objective.channel_power)
         self.objective = Objective(
             config.objective,
@@ -139,15 +144,11 @@ def train(config: TrainConfig) -> None:
         dist.init_process_group("gloo")
     rank = dist.get_rank() if processes > 1 else 0
     torch.set_num_threads(config.threads)
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), disable=rank > 0
-    ) as bar:
-        run = Run(config, bar.print if rank == 0 else lambda _: None)
+    with progress(Console(quiet=rank > 0)) as bar:
+        run = Run(config, bar.print)
         if rank == 0:
             run.write_config()
-            bar.stop()
-        trainer = Trainer(run, rank)
-        bar.start()
+        trainer = Trainer(run, rank, lambda shards: bar.track(shards, description="walks"))
         task = bar.add_task("training", total=config.steps, completed=run.done)
         _loop(run, trainer, processes, rank, bar, task)
 
@@ -155,15 +156,10 @@ def train(config: TrainConfig) -> None:
 def _loop(
     run: Run, trainer: Trainer, processes: int, rank: int, bar: Progress, task: TaskID
 ) -> None:
-    config, spec = run.config, run.world().spec
-    clips = held_out_clips(
-        config.scenes,
-        config.validation_clips,
-        VALIDATION_CHUNKS,
-        spec.intrinsics,
-        (spec.height, spec.width),
-        config.start_radius,
-    )
+    config = run.config
+    spec = run.world().spec
+    clips = held_out_clips(spec, config.validation_clips, VALIDATION_CHUNKS)
+    truth, chunk = truth_of(clips), spec.frames_per_chunk
     clock = time.process_time()
     recent: list[tuple[float, float]] = []
     while run.done < config.steps:
@@ -171,11 +167,7 @@ def _loop(
         if processes > 1:
             average_gradients(run.model)
         norm = run.optimizer.step(run.done, config.steps)
-        decay = min(config.optimizer.ema, (run.done + 1) / (run.done + 10))
-        with torch.no_grad():
-            torch._foreach_lerp_(
-                list(run.average.parameters()), list(run.model.parameters()), 1 - decay
-            )
+        average_weights(run)
         run.done += 1
         now = time.process_time()
         run.cpu_hours += processes * (now - clock) / 3600
@@ -183,11 +175,11 @@ def _loop(
         if rank > 0:
             continue
         over = run.done >= config.steps
+        begun = {"step": run.done, "cpu_hours": round(run.cpu_hours, 4)}
         if run.done % LOG_EVERY == 0 or over:
             loss, plain = np.mean(recent, axis=0) if recent else (np.nan, np.nan)
             row = {
-                "step": run.done,
-                "cpu_hours": round(run.cpu_hours, 4),
+                **begun,
                 "loss": round(float(loss), 5),
                 "latent_mse": round(float(plain), 5),
                 "gradient": round(norm, 3),
@@ -199,13 +191,22 @@ def _loop(
         if run.done % config.save_every == 0 or over:
             run.save()
         if run.done % config.validate_every == 0 or over:
-            score = rollout_psnr(run.world(), clips, seed=0)
-            row = {"step": run.done, "cpu_hours": round(run.cpu_hours, 4)}
-            for name in ("own", "repeat"):
-                for chunk, value in enumerate(getattr(score, name), start=1):
-                    row[f"{name}_{chunk}"] = round(float(value), 2)
+            videos = {"own": roll(run.world(), clips, seed=0), "repeat": repeat_first(truth)}
+            row = begun | {
+                f"{name}_{index}": round(float(value), 2)
+                for name, frames in videos.items()
+                for index, value in enumerate(mean_psnr(chunk_errors(frames, truth, chunk)), 1)
+            }
             run.append("validation.csv", row)
             bar.print(str(row))
+
+
+@torch.no_grad()
+def average_weights(run: Run) -> None:
+    """Move the averaged weights towards those in training; faster in a run's first steps."""
+    decay = min(run.config.optimizer.ema, (run.done + 1) / (run.done + 10))
+    average, current = list(run.average.parameters()), list(run.model.parameters())
+    get_ema_multi_avg_fn(decay)(average, current, run.done)
 
 
 @hydra.main(config_path="../../conf", config_name="train", version_base="1.3")

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
+from sana_wm_gym.tables import Table
 from sana_wm_gym.weights.fetch import default_cache, fetch, known_revisions, revisions_of
 from sana_wm_gym.weights.generator import check_generator, check_values
 from sana_wm_gym.weights.names import Variant
@@ -119,8 +119,8 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
 def show_plan(chosen: Release, cache: Path, machine: Machine, console: Console) -> None:
     """Print the tables of `plan`."""
     table = rows(chosen, cache)
-    console.print(_parts(chosen, table))
-    console.print(_sources(chosen, cache))
+    _parts(chosen, table).print(console)
+    _sources(chosen, cache).print(console)
     known = [row.disk for row in table if row.disk is not None]
     open_ = [row.component.name for row in table if row.disk is None]
     unknown = f" for the known parts; unknown: {', '.join(open_)}" if open_ else ""
@@ -129,7 +129,7 @@ def show_plan(chosen: Release, cache: Path, machine: Machine, console: Console) 
     console.print(
         f"Free now: disk {gigabytes(machine.disk)}, RAM {gigabytes(machine.ram)}, VRAM {gpu}."
     )
-    console.print(_options(options(chosen, table, machine)))
+    _options(options(chosen, table, machine)).print(console)
     if chosen.variant is Variant.STREAMING:
         console.print(
             f"Between chunks the generator remembers {gigabytes(memory_bytes())} at 704x1280 "
@@ -138,41 +138,54 @@ def show_plan(chosen: Release, cache: Path, machine: Machine, console: Console) 
 
 
 def _parts(chosen: Release, table: Sequence[Row]) -> Table:
-    shown = Table(title=f"{chosen.name}: parts", title_justify="left")
-    for name in ("part", "for", "on disk", *(f"memory {p}" for p in Precision)):
-        shown.add_column(name, overflow="fold")
-    for row in table:
-        part = row.component
-        shown.add_row(
-            part.name + (" (optional)" if part.optional else ""),
-            part.purpose,
-            "unknown" if row.disk is None else f"{gigabytes(row.disk)} ({row.disk_source})",
-            *(gigabytes(row.memory[p]) for p in Precision),
-        )
-    return shown
+    return Table.of(
+        f"{chosen.name}: parts",
+        [
+            {
+                "part": row.component.name + (" (optional)" if row.component.optional else ""),
+                "for": row.component.purpose,
+                "on disk": "unknown"
+                if row.disk is None
+                else f"{gigabytes(row.disk)} ({row.disk_source})",
+                **{f"memory {p}": gigabytes(row.memory[p]) for p in Precision},
+            }
+            for row in table
+        ],
+    )
 
 
 def _sources(chosen: Release, cache: Path) -> Table:
-    shown = Table(title="repositories of the hub", title_justify="left")
-    for name in ("hub id", "parts", "commit", "licence"):
-        shown.add_column(name, overflow="fold")
     commits = known_revisions(chosen.components, cache)
-    for repository in dict.fromkeys(part.repository for part in chosen.components):
-        parts = [part.name for part in chosen.components if part.repository == repository]
-        commit = commits.get(repository.hub_id, "give --revision")
-        shown.add_row(repository.hub_id, ", ".join(parts), commit, repository.licence)
-    return shown
+    return Table.of(
+        "repositories of the hub",
+        [
+            {
+                "hub id": repository.hub_id,
+                "parts": ", ".join(
+                    part.name for part in chosen.components if part.repository == repository
+                ),
+                "commit": commits.get(repository.hub_id, "give --revision"),
+                "licence": repository.licence,
+            }
+            for repository in dict.fromkeys(part.repository for part in chosen.components)
+        ],
+    )
 
 
 def _options(found: Sequence[Option]) -> Table:
-    shown = Table(title="GPU memory at 704x1280, by setting", title_justify="left")
-    for name in ("setting", "VRAM", "number is", "fits"):
-        shown.add_column(name, overflow="fold")
-    for option in found:
-        verdict = "unknown" if option.fits is None else "yes" if option.fits else "no"
-        reason = f" ({option.reason})" if option.reason else ""
-        shown.add_row(option.name, gigabytes(option.vram), option.source, verdict + reason)
-    return shown
+    fits = {None: "unknown", True: "yes", False: "no"}
+    return Table.of(
+        "GPU memory at 704x1280, by setting",
+        [
+            {
+                "setting": option.name,
+                "VRAM": gigabytes(option.vram),
+                "number is": option.source,
+                "fits": fits[option.fits] + (f" ({option.reason})" if option.reason else ""),
+            }
+            for option in found
+        ],
+    )
 
 
 def show_fetch(args: argparse.Namespace, console: Console) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sana_wm_gym.models.refiner import Refiner, RefinerPlan, video_only
 from sana_wm_gym.models.text import GeneratorTextEncoder, RefinerTextEncoder
@@ -84,22 +84,10 @@ def load_refiner(
         )
     known = {name: tuple(tensor.shape) for name, tensor in full.state_dict().items()}
     refiner = Refiner(video_only(full), plan)
-    wanted = refiner.transformer.state_dict().keys()
+    wanted = {name: known[name] for name in refiner.transformer.state_dict()}
     container = open_container(folder)
-    given = container.stored
-    missing, unknown = sorted(wanted - given.keys()), sorted(given.keys() - known.keys())
-    if missing or unknown:
-        raise ValueError(f"{folder} lacks {missing[:5]}, has unknown {unknown[:5]}")
-    for name in wanted:
-        if given[name].shape != known[name]:
-            raise ValueError(
-                f"{folder}: {name} has shape {given[name].shape}; expected {known[name]}"
-            )
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in container.read(wanted):
-        tensors[name] = tensor.to(device, dtype, copy=True)
-        if not torch.isfinite(tensors[name]).all():
-            raise ValueError(f"{folder}: {name} holds values that are not finite in {dtype}")
+    container.check(wanted, known)
+    tensors = container.load({name: name for name in wanted}, dtype, device)
     refiner.transformer.load_state_dict(tensors, assign=True)
     return refiner.eval().requires_grad_(False)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from math import prod
@@ -82,6 +82,72 @@ class Container:
             limit = max(SMALLEST_SPAN, file.stat().st_size // SPANS)
             for span in _spans(list(group), self.stored, limit):
                 yield from _read_span(file, span)
+
+    def check(
+        self,
+        wanted: Mapping[str, tuple[int, ...]],
+        known: Collection[str] | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> None:
+        """Compare names and shapes with those of a network.
+
+        Args:
+            wanted: Shapes of the weights that must be there.
+            known: Names that may be there; None for the wanted ones.
+            names: The network's name -> name in the files; None where they are the same.
+
+        Raises:
+            ValueError: A weight is missing, unknown or of another shape; all are counted.
+        """
+        placed = {name: name for name in self.stored} if names is None else names
+        given = {name: self.stored[theirs] for name, theirs in placed.items()}
+        problems = {
+            "lacks": sorted(wanted.keys() - given.keys()),
+            "has unknown": sorted(given.keys() - set(wanted if known is None else known)),
+            "has wrong shapes": [
+                f"{name} {given[name].shape} instead of {shape}"
+                for name, shape in wanted.items()
+                if name in given and given[name].shape != shape
+            ],
+        }
+        found = [
+            f"{what} {len(some)}: {', '.join(some[:5])}{', ...' if len(some) > 5 else ''}"
+            for what, some in problems.items()
+            if some
+        ]
+        if found:
+            raise ValueError(f"{self.files[0]} does not fit the network; it {'; '.join(found)}")
+
+    def load(
+        self, names: Mapping[str, str], dtype: torch.dtype, device: torch.device | str
+    ) -> dict[str, Tensor]:
+        """Values under other names, one by one in their final type and place.
+
+        Args:
+            names: Name in the files -> name in the result.
+            dtype: Of all values.
+            device: Where they go.
+
+        Raises:
+            ValueError: A file is damaged, or a value is not finite in `dtype`.
+        """
+        tensors = {}
+        for theirs, tensor in self.read(names):
+            kept = tensor.to(device, dtype, copy=True, memory_format=torch.contiguous_format)
+            require_finite(kept, self.stored[theirs].file, names[theirs])
+            tensors[names[theirs]] = kept
+        return tensors
+
+
+def require_finite(tensor: Tensor, file: Path, name: str) -> None:
+    """Raise if a value is NaN or infinite.
+
+    Raises:
+        ValueError: One is.
+    """
+    low, high = tensor.aminmax()  # NaN comes through; no temporary of the tensor's size
+    if not (torch.isfinite(low) and torch.isfinite(high)):
+        raise ValueError(f"{file}: {name} holds values that are not finite in {tensor.dtype}")
 
 
 def open_container(path: Path) -> Container:

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from sana_wm_gym.files import atomic_path
 from sana_wm_gym.models.numerics import Numerics
 from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
-from sana_wm_gym.weights.containers import Container, open_container
+from sana_wm_gym.weights.containers import Container, open_container, require_finite
 from sana_wm_gym.weights.names import (
     AS_RELEASED,
     DIFFUSERS_ABSENT,
@@ -74,24 +73,7 @@ def check_generator(
     names = released_names(container.stored)
     wanted = expected_shapes(replace(config, position_entries=0))
     absent = tuple(name for name in DIFFUSERS_ABSENT if name in wanted and name not in names)
-    missing = sorted(wanted.keys() - names.keys() - set(absent))
-    unknown = sorted(names.keys() - wanted.keys())
-    wrong = [
-        f"{name} {container.stored[theirs].shape} instead of {wanted[name]}"
-        for name, theirs in names.items()
-        if name in wanted and container.stored[theirs].shape != wanted[name]
-    ]
-    problems = [
-        f"{what} {len(found)}: {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}"
-        for what, found in (
-            ("lacks", missing),
-            ("has unknown", unknown),
-            ("has wrong shapes", wrong),
-        )
-        if found
-    ]
-    if problems:
-        raise ValueError(f"{path} is not this generator; it {'; '.join(problems)}")
+    container.check({n: shape for n, shape in wanted.items() if n not in absent}, wanted, names)
     return Checked(container, names, absent, stated)
 
 
@@ -101,9 +83,8 @@ def check_values(checked: Checked) -> None:
     Raises:
         ValueError: A tensor holds values that are not finite.
     """
-    released = {theirs: name for name, theirs in checked.names.items()}
-    for theirs, tensor in checked.container.read(released):
-        _require_finite(released[theirs], tensor, checked)
+    for theirs, tensor in checked.container.read(checked.names.values()):
+        require_finite(tensor, checked.container.stored[theirs].file, theirs)
 
 
 def load_generator(
@@ -143,14 +124,11 @@ def load_generator(
     with torch.device("meta"):
         model = SanaWM(config, AS_RELEASED[variant] if numerics is None else numerics)
     shapes = expected_shapes(config)
-    weights: dict[str, Tensor] = {
+    weights = {
         name: torch.zeros(shapes[name], dtype=dtype, device=device) for name in checked.absent
     }
     released = {theirs: name for name, theirs in checked.names.items()}
-    for theirs, tensor in checked.container.read(released):
-        name = released[theirs]
-        weights[name] = tensor.to(device, dtype, copy=True, memory_format=torch.contiguous_format)
-        _require_finite(name, weights[name], checked)
+    weights |= checked.container.load(released, dtype, device)
     model.load_state_dict(weights, assign=True)
     return model.requires_grad_(False).eval()
 
@@ -180,10 +158,3 @@ def _need(config: SanaWMConfig, dtype: torch.dtype, device: torch.device) -> Nee
     if device.type == "cuda":
         return Need(ram=int((OVERHEAD - 1) * size), vram=size)
     return Need(ram=int(OVERHEAD * size))
-
-
-def _require_finite(name: str, tensor: Tensor, checked: Checked) -> None:
-    low, high = tensor.aminmax()  # NaN comes through; no temporary of the tensor's size
-    if not (torch.isfinite(low) and torch.isfinite(high)):
-        file = checked.container.stored[checked.names[name]].file
-        raise ValueError(f"{file}: {name} holds values that are not finite in {tensor.dtype}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from sana_wm_gym import memory
 
 GB = 10**9
 
@@ -102,20 +103,13 @@ def gigabytes(size: int | None) -> str:
     return f"{size / GB:.1f} GB" if size >= GB // 10 else f"{size / 10**6:.1f} MB"
 
 
-def _free_ram() -> int | None:
+def _free_ram() -> int:
     """Memory that is available, within the limit of a container where there is one."""
-    free = []
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                free.append(int(line.split()[1]) * 1024)
-    except (OSError, ValueError):
-        if "SC_AVPHYS_PAGES" in os.sysconf_names:
-            free.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    free = [memory.available()]
     try:
         group = Path("/sys/fs/cgroup")
         limit = int((group / "memory.max").read_text(encoding="ascii"))
         free.append(limit - int((group / "memory.current").read_text(encoding="ascii")))
     except (OSError, ValueError):  # no container, or "max": no limit
         pass
-    return min(free, default=None)
+    return min(free)

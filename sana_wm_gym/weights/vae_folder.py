@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sana_wm_gym.models.causal_vae import CausalVae
 from sana_wm_gym.models.vae import RELEASED_TILING, Tiling, VideoVae
-from sana_wm_gym.weights.containers import INDEX, Container, open_container
+from sana_wm_gym.weights.containers import INDEX, open_container
 
 
 def read_video_vae(
@@ -57,13 +56,8 @@ def read_causal_vae(
 def _read(folder: Path, dtype: torch.dtype, device: torch.device | str) -> Any:
     autoencoder = _empty(folder)
     container = open_container(_weights(folder))
-    _check(folder, container, autoencoder)
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in container.read(container.stored):
-        kept = tensor.to(device, dtype, copy=True, memory_format=torch.contiguous_format)
-        if not torch.isfinite(kept).all():
-            raise ValueError(f"{folder}: {name} holds values that are not finite in {dtype}")
-        tensors[name] = kept
+    container.check({n: tuple(tensor.shape) for n, tensor in autoencoder.state_dict().items()})
+    tensors = container.load({name: name for name in container.stored}, dtype, device)
     if not (tensors["latents_std"] > 0).all():
         raise ValueError(f"{folder}: latents_std is not positive everywhere")
     autoencoder.load_state_dict(tensors, assign=True)
@@ -125,18 +119,3 @@ def _weights(folder: Path) -> Path:
     raise FileNotFoundError(
         f"no weights in {folder}; expected a .safetensors file (other formats are not read)"
     )
-
-
-def _check(folder: Path, container: Container, autoencoder: Any) -> None:
-    """Compare names and shapes in the files' headers with the module's."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in autoencoder.state_dict().items()}
-    given = {name: stored.shape for name, stored in container.stored.items()}
-    missing, unknown = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-    if missing or unknown:
-        raise ValueError(
-            f"{folder} lacks {len(missing)} weights {missing[:3]}, "
-            f"has {len(unknown)} unknown {unknown[:3]}"
-        )
-    for name, shape in given.items():
-        if shape != wanted[name]:
-            raise ValueError(f"{folder}: {name} has shape {shape}; expected {wanted[name]}")

@@ -1,9 +1,21 @@
-"""Worlds by name: a table of loaders, and one shared copy of each world per process."""
+"""Worlds by name, and one shared copy of each world per process.
+
+A name is one of the catalogue, a world file (`.safetensors`), `package.module:object`, or an entry
+point of the group `sana_wm_gym.worlds`. An object or entry point is a world, or a function that
+makes one from keyword arguments.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cache, partial
+import importlib
+import inspect
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -12,63 +24,88 @@ from sana_wm_gym.world.world_model import WorldModel
 if TYPE_CHECKING:
     from sana_wm_gym.world.released.offline import OfflineGenerator
 
+GROUP = "sana_wm_gym.worlds"
+"""Entry points under which other packages offer worlds."""
 
-# Imported inside, so that a process pays for torch and weights only where it uses them.
-def _tiny() -> WorldModel[Any]:
-    from sana_wm_gym.world.learned.world_files import load_tiny
-
-    return load_tiny()
-
-
-def _tiny_bf16() -> WorldModel[Any]:
-    from sana_wm_gym.world.learned.world_files import load_tiny_bf16
-
-    return load_tiny_bf16()
+Loader = Callable[..., Any]
+JsonDict = Mapping[str, Any]
 
 
-def _procedural() -> WorldModel[Any]:
-    from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
+# Imported when called, so that a process pays for torch and weights only where it uses them.
+def _call(target: str, *args: Any, **kwargs: Any) -> Any:
+    """Call "module:object", as long as it takes such arguments.
 
-    return ProceduralWorld()
-
-
-def _twin() -> WorldModel[Any]:
-    from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
-
-    return ProceduralWorld.twin(load_world("tiny").spec)
-
-
-def _streaming() -> WorldModel[Any]:
-    from sana_wm_gym.world.released.streaming import load_streaming, streaming_files_here
-
-    return load_streaming(streaming_files_here())
+    Raises:
+        ValueError: It does not.
+    """
+    function = _imported(target)
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError as error:
+        raise ValueError(f"{target} does not take {kwargs}: {error}") from error
+    return function(*args, **kwargs)
 
 
-def _refined() -> WorldModel[Any]:
-    from sana_wm_gym.world.released.streaming import load_streaming, streaming_files_here
+def _imported(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    found = importlib.import_module(module)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    return found
 
-    return load_streaming(streaming_files_here(refined=True), refined=True)
+
+_FILES = "sana_wm_gym.world.learned.world_files"
+_PROCEDURAL = "sana_wm_gym.world.procedural.procedural_world:ProceduralWorld"
+_RELEASED = "sana_wm_gym.world.released"
 
 
-def _offline(variant: str, refined: bool) -> OfflineGenerator:
+def _twin(of: str = "tiny") -> WorldModel[Any]:
+    twin: WorldModel[Any] = _call(f"{_PROCEDURAL}.twin", load_world(of).spec)
+    return twin
+
+
+def _world_file(path: str, **kwargs: Any) -> Any:
+    file = _call("sana_wm_gym.weights.world_file:read_world_file", Path(path))
+    return _call(f"{_FILES}:world_of", file, **kwargs)
+
+
+def _streaming(refined: bool = False, size: Sequence[int] | None = None, **kwargs: Any) -> Any:
+    files = _call(f"{_RELEASED}.streaming:streaming_files_here", refined)
+    loading = _call(f"{_RELEASED}.loading:Loading", refined=refined, **kwargs)
+    sized = {} if size is None else {"size": tuple(size)}
+    return _call(f"{_RELEASED}.streaming:load_streaming", files, loading, **sized)
+
+
+def _offline(variant: str, refined: bool, steps: int | None = None, **kwargs: Any) -> Any:
     from sana_wm_gym.weights.names import Variant
-    from sana_wm_gym.world.released.offline import LAYOUTS, load_offline
+    from sana_wm_gym.world.released.offline import LAYOUTS
 
     kind = Variant(variant)
-    return load_offline(LAYOUTS[kind].here(refined), kind, refined=refined)
+    files = LAYOUTS[kind].here(refined)
+    loading = _call(f"{_RELEASED}.loading:Loading", refined=refined, **kwargs)
+    stepped = {} if steps is None else {"steps": steps}
+    return _call(f"{_RELEASED}.offline:load_offline", files, kind, loading, **stepped)
 
 
-WORLDS: Mapping[str, Callable[[], WorldModel[Any]]] = MappingProxyType(
-    {"tiny": _tiny, "tiny-bf16": _tiny_bf16, "procedural": _procedural, "twin": _twin}
+WORLDS: Mapping[str, Loader] = MappingProxyType(
+    {
+        "tiny": partial(_call, f"{_FILES}:load_tiny"),
+        "tiny-bf16": partial(_call, f"{_FILES}:load_tiny_bf16"),
+        "procedural": partial(_call, _PROCEDURAL),
+        "twin": _twin,
+    }
 )
 """Name -> loader of the worlds that ship. Each call loads anew; `load_world` shares."""
 
-RELEASED_WORLDS: Mapping[str, Callable[[], WorldModel[Any]]] = MappingProxyType(
-    {"sana-wm-streaming": _streaming, "sana-wm-streaming-refined": _refined}
+RELEASED_WORLDS: Mapping[str, Loader] = MappingProxyType(
+    {
+        "sana-wm-streaming": _streaming,
+        "sana-wm-streaming-refined": partial(_streaming, refined=True),
+    }
 )
 """The same for worlds whose weights have to be fetched first."""
 
-CLIP_GENERATORS: Mapping[str, Callable[[], OfflineGenerator]] = MappingProxyType(
+CLIP_GENERATORS: Mapping[str, Loader] = MappingProxyType(
     {
         f"sana-wm-{name}{suffix}": partial(_offline, variant, refined)
         for name, variant in (("bidirectional", "bidirectional"), ("chunk-causal", "chunk_causal"))
@@ -79,42 +116,90 @@ CLIP_GENERATORS: Mapping[str, Callable[[], OfflineGenerator]] = MappingProxyType
 have a plan: `load_clip_generator(name).replay(plan)` is one."""
 
 
-def load_world(name: str) -> WorldModel[Any]:
+def load_world(
+    name: str | os.PathLike[str], kwargs: JsonDict | None = None, *, code: bool = True
+) -> WorldModel[Any]:
     """The process's one copy of a named world. Worlds hold no rollout state, so sharing is safe.
 
+    Args:
+        name: Of the catalogue, a `.safetensors` world file, "package.module:object", or an entry
+            point of the group `sana_wm_gym.worlds`.
+        kwargs: JSON values for what loads it; other values, another copy.
+        code: False refuses "package.module:object", for names that a data file holds.
+
     Raises:
-        ValueError: No world has this name, or its weights are damaged.
-        FileNotFoundError: A released world is not on this machine; says how to get it.
+        ValueError: No world has this name, its weights are damaged, or it takes no such arguments.
+        FileNotFoundError: There is no such file, or a released world is not on this machine; says
+            how to get it.
     """
-    if name in CLIP_GENERATORS:
+    text = os.fspath(name)
+    if text in CLIP_GENERATORS:
         raise ValueError(
-            f"{name!r} makes whole clips along a path that is known before the first step; "
-            f"`catalogue.load_clip_generator({name!r}).replay(plan)` makes a world of it"
+            f"{text!r} makes whole clips along a path that is known before the first step; "
+            f"`catalogue.load_clip_generator({text!r}).replay(plan)` makes a world of it"
         )
-    known = [*sorted(WORLDS), *sorted(RELEASED_WORLDS)]
-    if name not in known:
-        raise ValueError(f"unknown world {name!r}, expected one of {', '.join(known)}")
-    return _load(name)
+    loader, version = _find(text, code)
+    return _shared(text, loader, kwargs or {}, version)
 
 
-def load_clip_generator(name: str) -> OfflineGenerator:
-    """The process's one copy of a generator of whole clips.
+def load_clip_generator(name: str, kwargs: JsonDict | None = None) -> OfflineGenerator:
+    """The process's one copy of a generator of whole clips; arguments as for `load_world`.
 
     Raises:
-        ValueError: None has this name, or its weights are damaged.
+        ValueError: None has this name, its weights are damaged, or it takes no such arguments.
         FileNotFoundError: It is not on this machine; says how to get it.
     """
     if name not in CLIP_GENERATORS:
         expected = ", ".join(sorted(CLIP_GENERATORS))
         raise ValueError(f"unknown generator {name!r}, expected one of {expected}")
-    return _load_clip_generator(name)
+    generator: OfflineGenerator = _shared(name, CLIP_GENERATORS[name], kwargs or {})
+    return generator
 
 
-@cache
-def _load(name: str) -> WorldModel[Any]:
-    return {**WORLDS, **RELEASED_WORLDS}[name]()
+def _find(name: str, code: bool) -> tuple[Loader, object]:
+    """What loads a world, and what tells versions of it apart."""
+    known = {**WORLDS, **RELEASED_WORLDS}
+    if name in known:
+        return known[name], None
+    if name.endswith(".safetensors"):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"no world file at {name}")
+        about = os.stat(name)
+        return partial(_world_file, name), (os.path.abspath(name), about.st_mtime_ns, about.st_size)
+    for point in entry_points(group=GROUP, name=name):
+        return _called(point.load()), None
+    if ":" not in name:
+        expected = ", ".join([*sorted(WORLDS), *sorted(RELEASED_WORLDS)])
+        raise ValueError(
+            f"unknown world {name!r}, expected one of {expected}, a .safetensors world file, "
+            f"'package.module:object' or an entry point of {GROUP}"
+        )
+    if not code:
+        raise ValueError(f"world {name!r} is code, expected a name that runs none")
+    try:
+        found = _imported(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"no world {name!r}: {error}") from error
+    return _called(found), None
 
 
-@cache
-def _load_clip_generator(name: str) -> OfflineGenerator:
-    return CLIP_GENERATORS[name]()
+def _called(found: Any) -> Loader:
+    """A world's maker as it is; a world itself as what takes no arguments."""
+    return found if callable(found) else lambda: found
+
+
+_LOCKS: dict[object, Lock] = {}
+_LOADED: dict[object, Any] = {}
+
+
+def _shared(name: str, loader: Loader, kwargs: JsonDict, version: object = None) -> Any:
+    try:
+        key = (name, version, json.dumps(dict(kwargs), sort_keys=True, allow_nan=False))
+        inspect.signature(loader).bind(**kwargs)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"world {name!r} does not take {dict(kwargs)}: {error}") from error
+    # Other worlds load meanwhile.
+    with _LOCKS.setdefault(key, Lock()):
+        if key not in _LOADED:
+            _LOADED[key] = loader(**kwargs)
+        return _LOADED[key]

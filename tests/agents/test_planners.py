@@ -46,8 +46,8 @@ from sana_wm_gym.camera import (
 from sana_wm_gym.camera.se3 import rotation_x, rotation_y
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.actions import Command
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.envs.snapshot import Episode
 from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, Verdict
 from sana_wm_gym.envs.tasks.follow import Follow
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS, ProceduralWorld

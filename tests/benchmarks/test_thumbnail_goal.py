@@ -17,7 +17,7 @@ def test_pairs_are_measured_and_grow_apart_with_noise() -> None:
 def test_rates_are_counted_against_the_camera() -> None:
     there, away = (0.1, 0.1), (2.0, 0.0)
     rows = np.array([(*there, 0.01), (*there, 0.5), (*away, 0.01), (*away, 0.5), (*away, 0.5)])
-    lines = table(rows)
-    assert lines[0] == "5 pairs, 40% of them at the goal by the camera"
-    assert len(lines) == 4 + len(THRESHOLDS)
-    assert lines[4] == "| 0.03 | 33.3% | 50.0% | 50.0% | 2.00 |"
+    found = table(rows)
+    assert found.title == "5 pairs, 40% at the goal by the camera"
+    assert len(found.rows) == len(THRESHOLDS)
+    assert found.rows[0] == ("0.03", "33.3%", "50.0%", "50.0%", "2.00")

@@ -1,40 +1,39 @@
-"""The batching command: that it counts what it says, and that its tables reach the page."""
+"""The batching command: that it counts what it says, and what it writes."""
 
 from __future__ import annotations
 
+import csv
 import json
-import sys
 
 import pytest
 import torch
 
 from benchmarks import vector_step
-from benchmarks.pages import replace_between
-from benchmarks.vector_step import DECODED, SEEN, Batch, Kind, OneByOne, kinds_of, rate, threads
-from benchmarks.vector_tables import BEGIN, END
+from benchmarks.vector_step import KINDS, Stepper, kinds_of, rate
 
 
 def test_both_ways_of_stepping_move_every_world_once_per_call():
-    batch, singles = Batch("procedural", DECODED, 3), OneByOne("procedural", DECODED, 3)
+    batch, singles = (Stepper("procedural", "all frames", 3, batch) for batch in (True, False))
     for _ in range(2):
         batch.step()
         singles.step()
-    assert [batch.envs.snapshot(row).episode.chunk for row in range(3)] == [2, 2, 2]
+    assert [batch.envs[0].snapshot(index).episode.chunk for index in range(3)] == [2, 2, 2]
     assert [env.snapshot().episode.chunk for env in singles.envs] == [2, 2, 2]
 
 
-def test_frames_are_decoded_every_so_many_chunks():
-    batch = Batch("procedural", Kind("sometimes", "pose", 2), 2)
+def test_frames_are_decoded_every_so_many_chunks(monkeypatch):
+    monkeypatch.setitem(KINDS, "sometimes", ("pose", 2))
+    batch = Stepper("procedural", "sometimes", 2, batch=True)
+    [envs] = batch.envs
     seen = []
     for _ in range(4):
         batch.step()
-        episode = batch.envs.snapshot(1).episode
-        seen.append(batch.envs.simulation.cache.knows(episode.world))
+        seen.append(envs.simulation.cache.knows(envs.snapshot(1).episode.world))
     assert seen == [False, True, False, True]
 
 
 def test_a_world_without_latents_is_only_decoded():
-    assert kinds_of("procedural") == (SEEN, DECODED)
+    assert kinds_of("procedural") == ["last frames", "all frames"]
     assert len(kinds_of("tiny")) == 4
 
 
@@ -44,39 +43,21 @@ def test_rate_counts_whole_calls(monkeypatch):
     assert rate(lambda: None, made=6, seconds=2.5) == pytest.approx(3 * 6 / 3.0)
 
 
-def test_threads_are_given_back():
-    before = torch.get_num_threads()
-    with threads(before + 1):
-        assert torch.get_num_threads() == before + 1
-    assert torch.get_num_threads() == before
-
-
-def test_command_writes_json_and_page(tmp_path, monkeypatch, capsys):
-    page, out = tmp_path / "page.md", tmp_path / "out.json"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+def test_command_writes_json_and_csv(tmp_path, capsys):
+    before, out = torch.get_num_threads(), tmp_path / "out.json"
     arguments = ["--worlds", "procedural", "--sizes", "1", "2", "--seconds", "0", "--rounds", "2"]
-    arguments += ["--threads", "1", "--out", str(out), "--page", str(page)]
-    monkeypatch.setattr(sys, "argv", ["vector_step", *arguments])
-    assert vector_step.main(arguments) == 0
+    assert vector_step.main([*arguments, "--threads", "1", "--out", str(out)]) == 0
     result = json.loads(out.read_text())
     assert [row["batch"] for row in result["batches"]] == [1, 2, 1, 2]
     assert all(row["ratio"] > 0 for row in result["batches"])
     assert result["state_bytes"]["procedural"] > 0
-    text = page.read_text()
-    assert text.startswith("before\n") and text.endswith(f"{END}\nafter\n")
-    assert "old" not in text and "| procedural | last frames | 2 |" in text
+    with (tmp_path / "out_batches.csv").open(newline="") as stream:
+        assert [row["batch"] for row in csv.DictReader(stream)] == ["1", "2", "1", "2"]
     assert "ratio" in capsys.readouterr().out
+    assert torch.get_num_threads() == before
 
 
-def test_page_without_marks_stays_as_it_is(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text("nothing here")
-    with pytest.raises(ValueError, match="has no"):
-        replace_between(page, BEGIN, END, "text")
-    assert page.read_text() == "nothing here"
-
-
-@pytest.mark.parametrize("bad", [["--sizes", "0"], ["--rounds", "0"], ["--page", "no/such.md"]])
+@pytest.mark.parametrize("bad", [["--sizes", "0"], ["--rounds", "0"], ["--worlds", "nowhere"]])
 def test_bad_arguments_end_before_any_work(bad):
     with pytest.raises(SystemExit) as ended:
         vector_step.main(bad)

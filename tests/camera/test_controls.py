@@ -48,14 +48,6 @@ def test_controls_are_values() -> None:
         controls.forward[0] = 7.0
 
 
-def test_controls_play_one_after_the_other() -> None:
-    action = [0.5, 0.0, 0.0, 0.0, 1.0]
-    whole = twist_to_controls(action, LIMITS, frames=8)
-    halves = Controls.concatenate([twist_to_controls(action, LIMITS, frames=4)] * 2)
-    assert (whole.yaw == halves.yaw).all() and (whole.forward == halves.forward).all()
-    assert not Controls.still(8).forward.any()
-
-
 def test_bad_controls_are_refused() -> None:
     zero = np.zeros(2)
     with pytest.raises(ValueError, match="yaw is nan at frame 1"):

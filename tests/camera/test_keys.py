@@ -74,14 +74,6 @@ def test_the_same_letters_mean_different_motion() -> None:
     assert set(KEY_MAPS) == {"sana-wm-2026-05", "sana-wm-2026-06"}
 
 
-def test_first_release_yaws_while_it_strafes() -> None:
-    controls, _ = keys_to_controls([frozenset({"strafe_left"})], SANA_WM_2026_05, KeyState())
-    assert controls.right[0] == -0.04
-    assert controls.yaw[0] == pytest.approx(-0.4 * math.radians(1.2))
-    controls, _ = keys_to_controls([frozenset({"strafe_left"})], SANA_WM_2026_06, KeyState())
-    assert controls.yaw[0] == 0.0
-
-
 @settings(deadline=None)
 @given(st.lists(held_keys, min_size=1, max_size=72), key_maps, st.integers(1, 24))
 def test_chunks_equal_one_long_string(
@@ -142,13 +134,6 @@ def test_a_kept_key_is_approached_with_the_attack_constant() -> None:
     alpha = 1 - math.exp(-1 / (16 * 0.45))
     assert alpha == pytest.approx(0.12968, abs=5e-6)
     assert np.allclose(controls.forward, [0.0, alpha * 0.025, alpha * 0.025 * (2 - alpha)])
-
-
-def test_slower_smoothing_never_overshoots() -> None:
-    slow = replace(SANA_WM_2026_06, smoothing=Smoothing(attack=5.0, release=9.0))
-    held = [frozenset({"forward", "back"})] + [frozenset({"forward"})] * 200
-    controls, _ = keys_to_controls(held, slow, KeyState())
-    assert (np.diff(controls.forward) >= 0).all() and controls.forward[-1] < 0.025
 
 
 def test_discrete_actions_are_distinct_and_start_with_nothing() -> None:

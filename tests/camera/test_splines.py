@@ -77,11 +77,6 @@ def test_catmull_rom_scales_with_its_waypoints(points, scale):
     )
 
 
-def test_two_points_make_a_straight_line():
-    line = catmull_rom(np.array([[0.0, 0, 0], [2, 4, 6]]), np.linspace(0, 1, 5))
-    np.testing.assert_allclose(line, np.linspace(0, 1, 5)[:, None] * [2, 4, 6], atol=1e-12)
-
-
 def test_coincident_neighbours_are_named():
     points = np.array([[0.0, 0, 0], [1, 0, 0], [1, 0, 0], [2, 0, 0]])
     with pytest.raises(ValueError, match="points 1 and 2 coincide"):
@@ -103,19 +98,6 @@ def test_squad_does_not_depend_on_the_hemisphere_of_a_quaternion(rotations):
     at = np.linspace(0, len(rotations) - 1, 17)
     flipped = squad(Rotation.from_quat(quaternions), at)
     assert (flipped.inv() * squad(rotations, at)).magnitude().max() < 1e-7
-
-
-def test_squad_turns_evenly_about_one_axis():
-    rotations = Rotation.from_euler("Y", [[0], [30], [60], [90]], degrees=True)
-    yaw = squad(rotations, np.linspace(0, 3, 13)).as_euler("YXZ", degrees=True)[:, 0]
-    # The inner segment is a plain turn; the ends, whose controls are the ends, are nearly so.
-    np.testing.assert_allclose(yaw[4:9], np.linspace(30, 60, 5), atol=1e-9)
-    assert (np.diff(yaw) > 0).all()
-
-
-def test_squad_needs_two_rotations():
-    with pytest.raises(ValueError, match="at least 2"):
-        squad(Rotation.from_euler("Y", [[0.0]]), np.zeros(1))
 
 
 @given(angles, st.floats(0.001, 0.5))
@@ -148,15 +130,6 @@ def test_resampling_makes_equal_steps_and_again_changes_nothing(points):
     on_curve = length[-1] / 500
     assert np.linalg.norm(np.diff(even, axis=0), axis=1).max() <= on_curve * (1 + 1e-9)
     np.testing.assert_array_equal(even[[0, -1]], dense[[0, -1]])
-
-
-def test_resampling_a_circle_is_even():
-    turn = np.linspace(0, 2 * np.pi, 4001) ** 2 / (2 * np.pi)  # ever faster
-    circle = np.stack([np.cos(turn), 0 * turn, np.sin(turn)], axis=-1)
-    length = arc_length(circle)
-    even = resample(circle, length, np.linspace(0, length[-1], 97))
-    steps = np.linalg.norm(np.diff(even, axis=0), axis=1)
-    assert np.ptp(steps) < 1e-3 * steps.mean()
 
 
 def test_smoothing_keeps_the_ends_and_straight_lines():

@@ -95,14 +95,6 @@ def test_a_straight_dolly_moves_evenly():
     assert made.path_length == pytest.approx(2.0)
 
 
-def test_speed_is_even_whatever_the_times_say():
-    late = template(
-        Waypoint((0.0, 0.0, 0.2), 0.0, 0.0, 9.0), Waypoint((0.0, 0.0, 2.0), 0.0, 0.0, 10.0)
-    )
-    speed = np.linalg.norm(np.diff(synthesise(late, 161).c2w[:, :3, 3], axis=0), axis=1) * 16
-    np.testing.assert_allclose(speed, 0.2, rtol=1e-3)
-
-
 def test_even_pace_again_changes_nothing():
     """Waypoints read off a synthesised path give that path."""
     bend = template(
@@ -162,17 +154,6 @@ def test_a_last_turn_that_cannot_be_finished_is_an_error():
         synthesise(late, 161)
 
 
-def test_a_pure_turn_has_no_travel():
-    made = synthesise(
-        template(Waypoint((0.0, 0.0, 0.0), 40.0, 0.0, 10.0, turn_on_spot=True)),
-        161,
-        median_depth=2.0,
-    )
-    assert made.extent == 0
-    assert made.scale == 1
-    assert made.residual_lag_deg < 1e-6
-
-
 @pytest.mark.parametrize(
     ("length", "depth", "extent"),
     [(2.0, None, 2.0), (8.0, None, 4.0), (2.0, 2.0, 1.2), (2.0, 50.0, 2.0), (8.0, 5.0, 3.0)],
@@ -213,12 +194,6 @@ def test_a_retry_lowers_the_speed_even_where_depth_binds():
     )
     assert again.retries == 1
     assert again.smoothness.max_speed == pytest.approx(0.7 * free.smoothness.max_speed)
-
-
-def test_points_collide_within_the_margin():
-    collides = near_points([[0.0, 0.0, 1.0]])
-    centres = np.array([[0.0, 0.0, 0.71], [0.0, 0.0, 0.69], [0.29, 0.0, 1.0], [0.0, 0.31, 1.0]])
-    assert collides(centres).tolist() == [True, False, True, False]
 
 
 @pytest.mark.parametrize("cloud", [np.zeros((0, 3)), np.zeros((4, 2)), [[0.0, 0.0, np.nan]]])

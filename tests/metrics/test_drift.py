@@ -110,14 +110,6 @@ def test_exact_values_of_simple_pictures() -> None:
     assert noise(clip(np.repeat(noisy, 3, axis=2), n=1)) == pytest.approx(6, rel=0.05)
 
 
-def test_a_frozen_half_shows_in_frame_change_alone() -> None:
-    moving = np.stack([np.roll(PICTURE, shift, axis=1) for shift in range(16)])
-    frozen = clip(PICTURE, n=16)
-    score = score_drift(np.concatenate([moving, frozen]), fps=16, window_s=1)
-    assert score.drop("frame_change") > 1
-    assert abs(score.drop("brightness") or 0.0) < 1e-9
-
-
 def test_a_steady_video_drops_nothing_and_a_blurring_one_does() -> None:
     steady = score_drift(clip(PICTURE, n=32), fps=16, window_s=1)
     assert len(steady.windows) == 2
@@ -174,9 +166,9 @@ def test_results_are_plain_and_say_what_they_are() -> None:
 
 
 def test_bad_input_is_refused() -> None:
-    with pytest.raises(ValueError, match="fps > 0"):
+    with pytest.raises(ValueError, match="fps is 0"):
         windows(100, 0)
-    with pytest.raises(ValueError, match="window_s > 0"):
+    with pytest.raises(ValueError, match="window_s is nan"):
         windows(100, 16, float("nan"))
     with pytest.raises(ValueError, match="16 pixels a side"):
         score_drift(np.zeros((20, 8, 32, 3), np.uint8), 16)

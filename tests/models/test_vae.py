@@ -6,90 +6,22 @@ The library's own one-shot causal decode is the truth the stream is judged by.
 from __future__ import annotations
 
 import copy
-import json
-import sys
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load, save, save_file
+from safetensors.torch import load, save
+from tiny_vae import MIXED, build, draw, picture
 
 from sana_wm_gym.models import state as memory
 from sana_wm_gym.models.causal_vae import CausalDecoderState, CausalVae
 from sana_wm_gym.models.vae import RELEASED_TILING, Tiling, VideoVae, to_uint8
 
-diffusers = pytest.importorskip("diffusers", reason="needs the hub extra")
-if not hasattr(diffusers, "AutoencoderKLLTX2Video"):
-    pytest.skip("needs a diffusers with LTX-2", allow_module_level=True)
-
-from sana_wm_gym.weights.vae_folder import read_causal_vae, read_video_vae  # noqa: E402
-
-# Depth, strides and kernels as released; widths and layer counts small.
-TINY = {
-    "latent_channels": 8,
-    "block_out_channels": [8, 16, 16, 16],
-    "layers_per_block": [1, 1, 1, 1, 1],
-    "decoder_block_out_channels": [8, 16, 32],
-    "decoder_layers_per_block": [1, 1, 1, 1],
-    "decoder_causal": True,
-}
-# Stages that change width, and every kind of upsampler.
-MIXED = {
-    "decoder_block_out_channels": [16, 32, 32, 32],
-    "decoder_layers_per_block": [1, 1, 1, 1, 1],
-    "decoder_spatio_temporal_scaling": [True, True, True, True],
-    "decoder_inject_noise": [False, False, False, False, False],
-    "upsample_residual": [True, True, True, True],
-    "upsample_factor": [2, 2, 1, 2],
-    "upsample_type": ["spatiotemporal", "spatiotemporal", "temporal", "spatial"],
-}
-INDEX = "diffusion_pytorch_model.safetensors.index.json"
-SHARD = "diffusion_pytorch_model-0000{}-of-00002.safetensors"
-
-
-def build(seed=0, **changes):
-    """A random autoencoder; statistics, noise-free biases and scale as in no default."""
-    random = torch.Generator().manual_seed(seed)
-    autoencoder = diffusers.AutoencoderKLLTX2Video(**{**TINY, "scaling_factor": 0.8} | changes)
-    with torch.no_grad():
-        for parameter in autoencoder.parameters():
-            spread = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
-            parameter.normal_(0, spread, generator=random)
-        autoencoder.latents_mean.normal_(0, 1, generator=random)
-        autoencoder.latents_std.uniform_(0.5, 2, generator=random)
-    return autoencoder.double().eval().requires_grad_(False)
-
-
-def draw(frames, rows=2, columns=3, batch=1, seed=1):
-    random = torch.Generator().manual_seed(seed)
-    shape = (batch, 8, frames, rows, columns)
-    return torch.randn(shape, generator=random, dtype=torch.float64)
-
-
-def picture(height=64, width=96, batch=1):
-    random = torch.Generator().manual_seed(2)
-    return torch.rand(batch, height, width, 3, generator=random, dtype=torch.float64)
-
-
-def write(folder, autoencoder, weights=None, **changes):
-    """A folder as the streaming release ships it."""
-    folder.mkdir(exist_ok=True)
-    config = {name: value for name, value in autoencoder.config.items() if name != "upsample_type"}
-    config = {**config, "_class_name": "AutoencoderKLCausalLTX2Video", **changes}
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    save_file(weights or autoencoder.state_dict(), folder / "diffusion_pytorch_model.safetensors")
-    return folder
-
 
 @pytest.fixture(scope="module")
 def vae():
     return CausalVae(build())
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write(tmp_path / "ltx2_causal_vae", build())
 
 
 # The first frame.
@@ -110,14 +42,6 @@ def test_denormalising_undoes_normalising(vae):
     latents = draw(2)
     torch.testing.assert_close(vae.denormalise(vae.normalise(latents)), latents)
     assert not torch.allclose(vae.normalise(latents), latents)
-
-
-def test_bfloat16_stays_near(folder):
-    image = picture()
-    exact = read_causal_vae(folder, torch.float64).encode_image(image)
-    rough = read_causal_vae(folder).encode_image(image)
-    assert rough.dtype == torch.bfloat16
-    assert (rough.double() - exact).norm() < 0.05 * exact.norm()
 
 
 def test_large_images_are_encoded_in_tiles():
@@ -313,132 +237,3 @@ def test_latents_of_another_shape_are_refused(vae, shape):
 def test_other_decoders_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         CausalVae(build(**changes))
-
-
-# Folders.
-
-
-@pytest.mark.parametrize("read", [read_causal_vae, read_video_vae])
-def test_a_folder_gives_back_what_was_written(folder, read):
-    loaded, latents = read(folder, torch.float64), draw(3)
-    assert torch.equal(loaded.encode_image(picture()), CausalVae(build()).encode_image(picture()))
-    assert torch.equal(loaded.decode_clip(latents), type(loaded)(build()).decode_clip(latents))
-    assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
-
-
-def test_shards_are_read_through_their_index(folder):
-    whole = folder / "diffusion_pytorch_model.safetensors"
-    tensors = load(whole.read_bytes())
-    whole.unlink()
-    names = sorted(tensors)
-    index = {}
-    for shard, part in enumerate((names[::2], names[1::2]), start=1):
-        save_file({name: tensors[name] for name in part}, folder / SHARD.format(shard))
-        index |= dict.fromkeys(part, SHARD.format(shard))
-    with pytest.raises(ValueError, match="holds 2 safetensors files"):
-        read_causal_vae(folder)
-    (folder / INDEX).write_text(json.dumps({"weight_map": index}), encoding="utf-8")
-    loaded = read_causal_vae(folder, torch.float64)
-    assert torch.equal(loaded.decode_clip(draw(2)), CausalVae(build()).decode_clip(draw(2)))
-    (folder / SHARD.format(2)).unlink()
-    with pytest.raises(FileNotFoundError, match="00002-of-00002"):
-        read_causal_vae(folder)
-
-
-def test_the_causal_classes_own_settings_are_understood(tmp_path):
-    """Its upsampler kinds count from the output, the library's from the latents."""
-    built, kinds = build(**MIXED), MIXED["upsample_type"][::-1]
-    folder = write(
-        tmp_path / "vae", built, decoder_upsample_type=kinds, gradient_checkpointing=False
-    )
-    loaded = read_causal_vae(folder, torch.float64)
-    assert torch.equal(loaded.decode_clip(draw(2)), CausalVae(built).decode_clip(draw(2)))
-
-
-def test_without_the_library_one_line_says_what_to_install(folder, monkeypatch):
-    monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(ImportError, match=r"install \"sana_wm_gym\[hub\]\""):
-        read_causal_vae(folder)
-
-
-def remove_file(name):
-    def remove(folder):
-        (folder / name).unlink()
-
-    return remove
-
-
-def change_weights(change):
-    def apply(folder):
-        file = folder / "diffusion_pytorch_model.safetensors"
-        tensors = load(file.read_bytes())
-        change(tensors)
-        save_file(tensors, file)
-
-    return apply
-
-
-def change_config(**changes):
-    def apply(folder):
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        (folder / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
-
-    return apply
-
-
-def cut(folder):
-    file = folder / "diffusion_pytorch_model.safetensors"
-    file.write_bytes(file.read_bytes()[:-100])
-
-
-def pickle_instead(folder):
-    file = folder / "diffusion_pytorch_model.safetensors"
-    file.rename(file.with_suffix(".bin"))
-
-
-@pytest.mark.parametrize(
-    ("damage", "kind", "message"),
-    [
-        (remove_file("config.json"), FileNotFoundError, "expected a VAE folder"),
-        (pickle_instead, FileNotFoundError, "expected a .safetensors file"),
-        (lambda f: (f / "config.json").write_text("{"), ValueError, "not a JSON object"),
-        (lambda f: (f / INDEX).write_text("{}"), ValueError, "not an index of shards"),
-        (cut, ValueError, "truncated"),
-        (change_config(latent_channel=8), ValueError, r"unknown settings \['latent_channel'\]"),
-        (change_config(decoder_causal=False), ValueError, "looks ahead"),
-        (change_config(decoder_layers_per_block=[1, 1, 1, 2]), ValueError, "lacks 4 weights"),
-        (change_weights(lambda t: t.pop("latents_std")), ValueError, r"lacks 1 .*latents_std"),
-        (
-            change_weights(lambda t: t.update(extra=torch.zeros(1))),
-            ValueError,
-            r"1 unknown \['extra'\]",
-        ),
-        (
-            change_weights(lambda t: t.update(latents_mean=torch.zeros(7))),
-            ValueError,
-            r"latents_mean has shape \(7,\); expected \(8,\)",
-        ),
-        (
-            change_weights(lambda t: t["decoder.conv_out.conv.bias"].fill_(torch.nan)),
-            ValueError,
-            r"decoder.conv_out.conv.bias holds values that are not finite",
-        ),
-        (
-            change_weights(lambda t: t["latents_std"].zero_()),
-            ValueError,
-            "latents_std is not positive",
-        ),
-    ],
-)
-def test_damaged_folders_are_refused(folder, damage, kind, message):
-    damage(folder)
-    with pytest.raises(kind, match=message):
-        read_causal_vae(folder)
-
-
-def test_a_config_without_channels_uses_the_librarys_defaults(tmp_path):
-    """The released widths: checked by name and shape alone, so that nothing large is built."""
-    folder = write(tmp_path / "vae", build())
-    (folder / "config.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"lacks \d+ weights"):
-        read_causal_vae(folder)

@@ -101,7 +101,7 @@ def _spoil(tensors: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_cut, r"has shape \(5, 24\); expected \(24, 24\)"),
+        (_cut, r"\(5, 24\) instead of \(24, 24\)"),
         (_spoil, "not finite"),
     ],
 )
@@ -114,11 +114,11 @@ def test_spoilt_weights_are_told_by_name(folder: Path, change: Any, message: str
 def test_missing_and_unknown_weights_are_told_by_name(transformer: Any, tmp_path: Path) -> None:
     transformer.save_pretrained(tmp_path)
     rewrite(tmp_path / WEIGHTS, lambda tensors: tensors.pop(NAME))
-    with pytest.raises(ValueError, match=f"lacks \\['{NAME}'\\]"):
+    with pytest.raises(ValueError, match=f"lacks 1: {NAME}"):
         load_refiner(tmp_path, CHUNK_CAUSAL)
     transformer.save_pretrained(tmp_path)
     rewrite(tmp_path / WEIGHTS, lambda tensors: tensors.update(lora=torch.zeros(2)))
-    with pytest.raises(ValueError, match=r"has unknown \['lora'\]"):
+    with pytest.raises(ValueError, match="has unknown 1: lora"):
         load_refiner(tmp_path, CHUNK_CAUSAL)
 
 

@@ -28,6 +28,7 @@ from transformers import (
 from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
 from sana_wm_gym.weights.generator import save_generator
 from sana_wm_gym.weights.names import Variant
+from sana_wm_gym.world.released.loading import Loading
 from sana_wm_gym.world.released.offline import LAYOUTS, OfflineGenerator, load_offline
 from sana_wm_gym.world.released.streaming import StreamingWorld, load_streaming, streaming_files
 
@@ -150,8 +151,10 @@ class Stack:
     prompts: Path
 
     def load(self, **changes: Any) -> StreamingWorld:
-        arguments = {"config": CONFIG, "size": SIZE, "device": "cpu", "prompts": self.prompts}
-        return load_streaming(streaming_files(self.folder), **{**arguments, **changes})
+        own = {name: changes.pop(name) for name in ("schedule", "window") if name in changes}
+        size = changes.pop("size", SIZE)
+        loading = Loading(**{"config": CONFIG, "device": "cpu", "prompts": self.prompts} | changes)
+        return load_streaming(streaming_files(self.folder), loading, size=size, **own)
 
 
 def write_release(folder: Path) -> None:
@@ -173,9 +176,10 @@ class OfflineStack:
     variant: Variant
 
     def load(self, **changes: Any) -> OfflineGenerator:
-        arguments = {"config": CONFIG, "steps": 3, "device": "cpu", "prompts": self.prompts}
+        steps = changes.pop("steps", 3)
+        loading = Loading(**{"config": CONFIG, "device": "cpu", "prompts": self.prompts} | changes)
         files = LAYOUTS[self.variant].within(self.folder)
-        return load_offline(files, self.variant, **{**arguments, **changes})
+        return load_offline(files, self.variant, loading, steps=steps)
 
 
 def write_offline_release(folder: Path, variant: Variant, streaming: Path) -> None:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from sana_wm_gym.camera.controls import Controls
-from sana_wm_gym.envs.tasks.checks import require_arrays, require_number, require_whole
+from sana_wm_gym.checks import require_integer, require_number
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.tasks.pose_distance import PoseDistance
-from sana_wm_gym.envs.tasks.task import Arrays, Verdict
+from sana_wm_gym.envs.tasks.task import Setting, Task, Verdict
 from sana_wm_gym.metrics.image import ssim
-
-if TYPE_CHECKING:
-    from sana_wm_gym.envs.simulation import Simulation
-    from sana_wm_gym.envs.snapshot import Episode
 
 _NEVER = -1
 _THUMBNAIL = 32
@@ -47,12 +43,12 @@ class ExploreState:
 
 
 @dataclass(frozen=True)
-class Explore:
+class Explore(Task):
     """Cover view cells: positions on a grid, times headings.
 
     A cell is a square of `cell` metres on the floor plan and a heading sector; the first frame is
     in the middle of one. Cells count up to `rings` squares from the start in each direction, since
-    a world model has no walls that would keep an agent from walking off for ever. All 24 poses of
+    a world model has no walls that would keep an agent from walking off for ever. All poses of
     a chunk are looked at. The reward is the number of cells seen for the first time / `scale`.
 
     With a `bonus`, coming back is worth something too. A revisit is a chunk that ends in a cell
@@ -77,6 +73,8 @@ class Explore:
         ValueError: A setting is out of its range.
     """
 
+    name: ClassVar[str] = "explore"
+    State: ClassVar[type[Any]] = ExploreState
     horizon: int = 40
     cell: float = 0.5
     sectors: int = 8
@@ -86,18 +84,27 @@ class Explore:
     away: int = 4
 
     def __post_init__(self) -> None:
-        require_whole("Explore.horizon", self.horizon, 1)
-        require_number("Explore.cell", self.cell, above=True)
-        require_whole("Explore.sectors", self.sectors, 1)
-        require_whole("Explore.rings", self.rings, 0)
-        require_number("Explore.scale", self.scale, above=True)
-        require_number("Explore.bonus", self.bonus)
-        require_whole("Explore.away", self.away, 1)
+        require_integer("Explore.horizon", self.horizon, 1)
+        require_number("Explore.cell", self.cell, 0.0, ends="(]")
+        require_integer("Explore.sectors", self.sectors, 1)
+        require_integer("Explore.rings", self.rings, 0)
+        require_number("Explore.scale", self.scale, 0.0, ends="(]")
+        require_number("Explore.bonus", self.bonus, 0.0)
+        require_integer("Explore.away", self.away, 1)
 
-    @property
-    def name(self) -> str:
-        """ "explore"."""
-        return "explore"
+    def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+        """Of cells, poses and pictures."""
+        pictures = (None, _THUMBNAIL, _THUMBNAIL, 3)
+        return {"seen": self.grid, "poses": (None, 4, 4), "pictures": pictures}
+
+    def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
+        """Nothing is added.
+
+        Raises:
+            ValueError: The world has no camera.
+        """
+        setting.spec.require_camera(f"task {self.name!r}")
+        return {}
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -105,13 +112,9 @@ class Explore:
         side = 2 * self.rings + 1
         return side, side, self.sectors
 
-    def spaces(self, simulation: Simulation) -> dict[str, spaces.Space[Any]]:
-        """Nothing is added."""
-        return {}
-
     def begin(
         self,
-        simulation: Simulation,
+        setting: Setting,
         episodes: Sequence[Episode],
         rngs: Sequence[np.random.Generator],
     ) -> list[ExploreState]:
@@ -121,18 +124,14 @@ class Explore:
             poses=np.zeros((0, 4, 4)),
             pictures=np.zeros((0, _THUMBNAIL, _THUMBNAIL, 3), np.uint8),
         )
-        return [self._seen(blank, simulation, episode) for episode in episodes]
-
-    def disturb(self, state: ExploreState, chunk: int, controls: Controls) -> Controls:
-        """As commanded."""
-        return controls
+        return [self._seen(blank, setting, episode) for episode in episodes]
 
     def judge(
-        self, simulation: Simulation, before: Episode, after: Episode
+        self, setting: Setting, before: Episode, after: Episode
     ) -> tuple[ExploreState, Verdict]:
         """New cells, and whether an old one still looks as it did."""
         old: ExploreState = before.task
-        new = self._seen(old, simulation, after)
+        new = self._seen(old, setting, after)
         cells = int((new.seen != _NEVER).sum())
         fresh = cells - int((old.seen != _NEVER).sum())
         reward = fresh / self.scale + self.bonus * (new.similarity - old.similarity)
@@ -143,37 +142,6 @@ class Explore:
             "revisit_similarity": new.similarity / max(new.revisits, 1),
         }
         return new, Verdict(reward, info=info)
-
-    def observe(self, state: ExploreState) -> Arrays:
-        """Nothing is added."""
-        return {}
-
-    def pack(self, state: ExploreState) -> Arrays:
-        """Cells, pictures and revisits."""
-        return {
-            "seen": state.seen,
-            "poses": state.poses,
-            "pictures": state.pictures,
-            "revisits": np.array([state.similarity, state.revisits], np.float64),
-        }
-
-    def unpack(self, arrays: Arrays) -> ExploreState:
-        """Inverse of `pack`.
-
-        Raises:
-            ValueError: An array is missing, unknown or of the wrong shape.
-        """
-        thumbnails = (None, _THUMBNAIL, _THUMBNAIL, 3)
-        shapes = {"poses": (None, 4, 4), "pictures": thumbnails, "revisits": (2,)}
-        require_arrays(arrays, {"seen": self.grid, **shapes})
-        similarity, revisits = arrays["revisits"].tolist()
-        return ExploreState(
-            np.asarray(arrays["seen"], np.int64),
-            np.asarray(arrays["poses"], np.float64),
-            np.asarray(arrays["pictures"], np.uint8),
-            similarity,
-            int(revisits),
-        )
 
     def cells(self, c2w: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """Cells that poses are in, relative to the first frame's: those that count, each once.
@@ -193,13 +161,13 @@ class Explore:
         index = np.ravel_multi_index((across, ahead, heading[counts].astype(np.int64)), self.grid)
         return np.unique(index)
 
-    def _seen(self, old: ExploreState, simulation: Simulation, episode: Episode) -> ExploreState:
+    def _seen(self, old: ExploreState, setting: Setting, episode: Episode) -> ExploreState:
         """The state after the last chunk of `episode`."""
         seen = old.seen.copy()
         seen.flat[self.cells(episode.c2w)] = episode.chunk
         if self.bonus == 0.0:
             return ExploreState(seen, old.poses, old.pictures)
-        pose, picture = episode.c2w[-1], _thumbnail(simulation.frames([episode], last=True)[0])
+        pose, picture = episode.c2w[-1], _thumbnail(setting.frames([episode], last=True)[0])
         likeness = self._likeness(old, pose, picture, episode.chunk)
         return ExploreState(
             seen,

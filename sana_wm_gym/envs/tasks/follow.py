@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +14,11 @@ from gymnasium import spaces
 from sana_wm_gym.camera.controls import TWIST_NAMES, Controls, twist_to_controls
 from sana_wm_gym.camera.se3 import geodesic_angle
 from sana_wm_gym.camera.trajectory import rollout
+from sana_wm_gym.checks import require_integer, require_number
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import POSE_BOUND
-from sana_wm_gym.envs.tasks.checks import require_arrays, require_number, require_whole
-from sana_wm_gym.envs.tasks.task import Arrays, Verdict
+from sana_wm_gym.envs.tasks.task import Arrays, Setting, Task, Verdict
 from sana_wm_gym.world.world_model import WorldSpec
-
-if TYPE_CHECKING:
-    from sana_wm_gym.envs.simulation import Simulation
-    from sana_wm_gym.envs.snapshot import Episode
 
 Array = npt.NDArray[np.float64]
 
@@ -46,14 +43,14 @@ class FollowState:
 
 
 @dataclass(frozen=True)
-class Follow:
+class Follow(Task):
     """Keep to a commanded camera path under noise and drift: observation part "path".
 
     The path is a smooth random walk of twists about a steady bend, one twist per chunk, so that an
     agent whose motion did not slip could follow it exactly. What the agent commands is disturbed
     by white noise and by a bias that drifts slowly, both drawn when the episode begins.
 
-    Compared are the 24 poses of each chunk with the path's at the same instants, under the
+    Compared are the poses of each chunk with the path's at the same instants, under the
     convention "scale_only" of `metrics` with scale 1: frame 0 is shared and nothing is fitted. The
     reward is exp(-(translation error / `scale` + rotation error / `turn_scale`)), in (0, 1], with
     both errors means over the chunk. An episode ends once the translation error exceeds `lost`.
@@ -82,6 +79,8 @@ class Follow:
         ValueError: A setting is out of its range.
     """
 
+    name: ClassVar[str] = "follow"
+    State: ClassVar[type[Any]] = FollowState
     horizon: int = 16
     lookahead: int = 2
     forward: float = 0.25
@@ -97,32 +96,36 @@ class Follow:
     lost: float = 1.0
 
     def __post_init__(self) -> None:
-        require_whole("Follow.horizon", self.horizon, 1)
-        require_whole("Follow.lookahead", self.lookahead, 1)
+        require_integer("Follow.horizon", self.horizon, 1)
+        require_integer("Follow.lookahead", self.lookahead, 1)
         require_number("Follow.forward", self.forward, -1.0, 1.0)
         for name in ("yaw", "wander", "noise", "drift", "persistence"):
             require_number(f"Follow.{name}", getattr(self, name), 0.0, 1.0)
         for name in ("scale", "turn_scale", "near", "turn", "lost"):
-            require_number(f"Follow.{name}", getattr(self, name), above=True)
+            require_number(f"Follow.{name}", getattr(self, name), 0.0, ends="(]")
 
-    @property
-    def name(self) -> str:
-        """ "follow"."""
-        return "follow"
+    def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+        """Of path and slips."""
+        return {"path": (None, 4, 4), "slips": (None, len(TWIST_NAMES))}
 
-    def spaces(self, simulation: Simulation) -> dict[str, spaces.Space[Any]]:
-        """ "path": first three rows of the next poses relative to the first frame, flattened."""
+    def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
+        """ "path": first three rows of the next poses relative to the first frame, flattened.
+
+        Raises:
+            ValueError: The world has no camera.
+        """
+        setting.spec.require_camera(f"task {self.name!r}")
         return {"path": spaces.Box(-self._bound, self._bound, dtype=np.float32)}
 
     def begin(
         self,
-        simulation: Simulation,
+        setting: Setting,
         episodes: Sequence[Episode],
         rngs: Sequence[np.random.Generator],
     ) -> list[FollowState]:
         """Draw paths and slips for the simulation's horizon."""
-        spec = simulation.world.spec
-        return [self._draw(rng, spec, simulation.horizon) for rng in rngs]
+        spec = setting.spec
+        return [self._draw(rng, spec, setting.horizon) for rng in rngs]
 
     def disturb(self, state: FollowState, chunk: int, controls: Controls) -> Controls:
         """The command plus the chunk's slip; past the horizon nothing slips."""
@@ -134,7 +137,7 @@ class Follow:
         )
 
     def judge(
-        self, simulation: Simulation, before: Episode, after: Episode
+        self, setting: Setting, before: Episode, after: Episode
     ) -> tuple[FollowState, Verdict]:
         """How near the path the chunk was."""
         state: FollowState = before.task
@@ -148,7 +151,7 @@ class Follow:
         info = {
             "rot_err_deg": math.degrees(angle),
             "trans_err_m": metres,
-            "is_success": near and after.chunk >= simulation.horizon,
+            "is_success": near and after.chunk >= setting.horizon,
         }
         reward = math.exp(-(metres / self.scale + angle / self.turn_scale))
         return replace(state, chunk=after.chunk), Verdict(reward, lost, info)
@@ -162,23 +165,6 @@ class Follow:
     def target(self, state: FollowState, chunk: int) -> Array:
         """Where the path wants the camera after `chunk` chunks, float64 [4, 4]."""
         return state.path[min(state.frames * chunk, len(state.path) - 1)]
-
-    def pack(self, state: FollowState) -> Arrays:
-        """Path, slips and numbers."""
-        numbers = np.array([state.frames, state.chunk], np.int64)
-        return {"path": state.path, "slips": state.slips, "numbers": numbers}
-
-    def unpack(self, arrays: Arrays) -> FollowState:
-        """Inverse of `pack`.
-
-        Raises:
-            ValueError: An array is missing, unknown or of the wrong shape.
-        """
-        shapes = {"path": (None, 4, 4), "slips": (None, len(TWIST_NAMES)), "numbers": (2,)}
-        require_arrays(arrays, shapes)
-        path, slips = (np.asarray(arrays[name], np.float64) for name in ("path", "slips"))
-        frames, chunk = arrays["numbers"].tolist()
-        return FollowState(path, slips, frames, chunk)
 
     @property
     def _bound(self) -> npt.NDArray[np.float32]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,21 +13,13 @@ from gymnasium import spaces
 
 from sana_wm_gym.camera.controls import Controls, twist_to_controls
 from sana_wm_gym.camera.trajectory import rollout
+from sana_wm_gym.checks import require_integer, require_number, require_range
 from sana_wm_gym.envs.actions import Command
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import ObservationView, observation_view
-from sana_wm_gym.envs.tasks.checks import (
-    require_arrays,
-    require_number,
-    require_range,
-    require_whole,
-)
 from sana_wm_gym.envs.tasks.pose_distance import Pose, PoseDistance, gap
-from sana_wm_gym.envs.tasks.task import Arrays, Verdict
+from sana_wm_gym.envs.tasks.task import Arrays, Setting, Task, Verdict
 from sana_wm_gym.world.world_model import WorldSpec
-
-if TYPE_CHECKING:
-    from sana_wm_gym.envs.simulation import Simulation
-    from sana_wm_gym.envs.snapshot import Episode
 
 _TRIES = 200
 
@@ -61,8 +53,8 @@ class Shaped:
     step_cost: float = 0.05
 
     def __post_init__(self) -> None:
-        require_number("Shaped.bonus", self.bonus)
-        require_number("Shaped.step_cost", self.step_cost)
+        require_number("Shaped.bonus", self.bonus, 0.0)
+        require_number("Shaped.step_cost", self.step_cost, 0.0)
 
     def __call__(self, before_m: float, after_m: float, reached: bool) -> float:
         """`before_m - after_m - step_cost`, and `bonus` if reached."""
@@ -96,7 +88,7 @@ class GoalState:
 
 
 @dataclass(frozen=True)
-class ImageGoal:
+class ImageGoal(Task):
     """Reach the view in a goal image: observation part "goal".
 
     When an episode begins, the world is rolled from its start along a hidden walk, and the last
@@ -127,6 +119,8 @@ class ImageGoal:
     (arXiv 1807.06757), eq. 1.
     """
 
+    name: ClassVar[str] = "image_goal"
+    State: ClassVar[type[Any]] = GoalState
     horizon: int = 8
     chunks: tuple[int, ...] = (1, 2)
     forward: tuple[float, float] = (0.5, 1.0)
@@ -138,42 +132,41 @@ class ImageGoal:
     reward: GoalReward = field(default=Shaped())
 
     def __post_init__(self) -> None:
-        require_whole("ImageGoal.horizon", self.horizon, 1)
+        require_integer("ImageGoal.horizon", self.horizon, 1)
         if not self.chunks:
             raise ValueError("ImageGoal.chunks is empty, expected lengths of hidden walks")
         for chunks in self.chunks:
-            require_whole("ImageGoal.chunks", chunks, 1)
+            require_integer("ImageGoal.chunks", chunks, 1)
         require_range("ImageGoal.forward", self.forward, -1.0, 1.0)
         require_number("ImageGoal.right", self.right, 0.0, 1.0)
         require_number("ImageGoal.yaw", self.yaw, 0.0, 1.0)
-        require_number("ImageGoal.near", self.near, above=True)
-        require_number("ImageGoal.turn", self.turn, 0.0, math.pi, above=True)
+        require_number("ImageGoal.near", self.near, 0.0, ends="(]")
+        require_number("ImageGoal.turn", self.turn, 0.0, math.pi, ends="(]")
 
-    @property
-    def name(self) -> str:
-        """ "image_goal"."""
-        return "image_goal"
+    def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+        """Of the goal's pose."""
+        return {"c2w": (4, 4)}
 
-    def spaces(self, simulation: Simulation) -> dict[str, spaces.Space[Any]]:
+    def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
         """ "goal": an image of the observed size, or a latent where no frame is observed.
 
         Raises:
             ValueError: Nothing visual is observed, or no walk leads away from the start.
         """
-        view = goal_view(simulation)
+        view = goal_view(setting)
         # Settings under which no walk ever leaves the start would be found out only at reset.
-        self.walk(np.random.default_rng(0), simulation.world.spec)
+        self.walk(np.random.default_rng(0), setting.spec)
         return {"goal": view.space}
 
     def begin(
         self,
-        simulation: Simulation,
+        setting: Setting,
         episodes: Sequence[Episode],
         rngs: Sequence[np.random.Generator],
     ) -> list[GoalState]:
         """Roll every world along its hidden walk, all in one batch, and take a picture there."""
-        goals = self.imagine(simulation, episodes, rngs)
-        view = goal_view(simulation)
+        goals = self.imagine(setting, episodes, rngs)
+        view = goal_view(setting)
         [name] = view.names
         return [
             GoalState(
@@ -181,35 +174,27 @@ class ImageGoal:
                 c2w=goal.c2w[-1],
                 shortest=self.distance.between(episode.c2w[-1], goal.c2w[-1]),
             )
-            for seen, episode, goal in zip(
-                simulation.look(goals, view), episodes, goals, strict=True
-            )
+            for seen, episode, goal in zip(setting.look(goals, view), episodes, goals, strict=True)
         ]
 
     def imagine(
         self,
-        simulation: Simulation,
+        setting: Setting,
         episodes: Sequence[Episode],
         rngs: Sequence[np.random.Generator],
     ) -> list[Episode]:
         """The ends of hidden walks that start in `episodes`, one drawn from each generator."""
-        walks = [self.walk(rng, simulation.world.spec) for rng in rngs]
+        walks = [self.walk(rng, setting.spec) for rng in rngs]
         ends = list(episodes)
         for chunk in range(max(map(len, walks), default=0)):
             rows = [i for i, walk in enumerate(walks) if len(walk) > chunk]
             moves = [Command(walks[i][chunk]) for i in rows]
-            moved = simulation.move([ends[i] for i in rows], moves)
+            moved = setting.move([ends[i] for i in rows], moves)
             for i, end in zip(rows, moved, strict=True):
                 ends[i] = end
         return ends
 
-    def disturb(self, state: GoalState, chunk: int, controls: Controls) -> Controls:
-        """As commanded."""
-        return controls
-
-    def judge(
-        self, simulation: Simulation, before: Episode, after: Episode
-    ) -> tuple[GoalState, Verdict]:
+    def judge(self, setting: Setting, before: Episode, after: Episode) -> tuple[GoalState, Verdict]:
         """Reward of the step, and whether the goal is reached."""
         state: GoalState = before.task
         last, pose = before.c2w[-1], after.c2w[-1]
@@ -238,24 +223,6 @@ class ImageGoal:
         """The goal's picture."""
         return {"goal": state.picture}
 
-    def pack(self, state: GoalState) -> Arrays:
-        """Picture, pose and lengths."""
-        return {
-            "picture": state.picture,
-            "c2w": state.c2w,
-            "lengths": np.array([state.shortest, state.taken]),
-        }
-
-    def unpack(self, arrays: Arrays) -> GoalState:
-        """Inverse of `pack`.
-
-        Raises:
-            ValueError: An array is missing, unknown or of the wrong shape.
-        """
-        require_arrays(arrays, {"picture": None, "c2w": (4, 4), "lengths": (2,)})
-        shortest, taken = np.asarray(arrays["lengths"], np.float64).tolist()
-        return GoalState(arrays["picture"], np.asarray(arrays["c2w"], np.float64), shortest, taken)
-
     def walk(self, rng: np.random.Generator, spec: WorldSpec) -> list[Controls]:
         """A hidden walk, chunk by chunk, that does not end where it began.
 
@@ -279,18 +246,18 @@ class ImageGoal:
         )
 
 
-def goal_view(simulation: Simulation) -> ObservationView:
+def goal_view(setting: Setting) -> ObservationView:
     """How a goal is seen: as the first visual part of the observation, one frame of it.
 
     Raises:
         ValueError: Nothing visual is observed.
     """
-    kinds = [kind for kind in simulation.view.kinds.values() if kind != "pose"]
+    kinds = [kind for kind in setting.view.kinds.values() if kind != "pose"]
     if not kinds:
         raise ValueError(
-            f"observation is {simulation.view.names}, expected 'frame', 'frames' or 'latent' in "
+            f"observation is {setting.view.names}, expected 'frame', 'frames' or 'latent' in "
             "it: a goal image is of no use to an agent that sees nothing"
         )
     # Of "frames" one is enough: the goal is a place, not a film.
     name = "latent" if kinds[0] == "latent" else "frame"
-    return observation_view((name,), simulation.view.size, simulation.world.spec)
+    return observation_view((name,), setting.view.size, setting.spec)

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from sana_wm_gym.camera.controls import Controls
+from sana_wm_gym.checks import require_integer, require_number, require_range
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import POSE_BOUND
-from sana_wm_gym.envs.tasks.checks import (
-    require_arrays,
-    require_number,
-    require_range,
-    require_whole,
-)
-from sana_wm_gym.envs.tasks.task import Arrays, Verdict
-
-if TYPE_CHECKING:
-    from sana_wm_gym.envs.simulation import Simulation
-    from sana_wm_gym.envs.snapshot import Episode
+from sana_wm_gym.envs.tasks.task import Arrays, Setting, Task, Verdict
 
 Array = npt.NDArray[np.float64]
 
@@ -44,7 +35,7 @@ class InspectState:
 
 
 @dataclass(frozen=True)
-class Inspect:
+class Inspect(Task):
     """Orbit a point at a set distance while keeping it in view: observation part "target".
 
     The point is drawn straight ahead of the first frame, and the distance to keep is the distance
@@ -54,7 +45,7 @@ class Inspect:
         turned on, point in view, distance error < slack:  + angle * (1 - distance error / slack)
         turned back, whatever is in view:                  - angle
 
-    so that no way to and fro earns anything. The reward is the sum over a chunk's 24 frames. The
+    so that no way to and fro earns anything. The reward is the sum over a chunk's frames. The
     distance is measured on the floor plan. Being in view means that the point is in front of the
     camera and projects into the frame; nothing is said about what may hide it.
 
@@ -72,30 +63,36 @@ class Inspect:
         ValueError: A setting is out of its range.
     """
 
+    name: ClassVar[str] = "inspect"
+    State: ClassVar[type[Any]] = InspectState
     horizon: int = 24
     distance: tuple[float, float] = (0.8, 1.4)
     slack: float = 0.5
     arc: float = math.pi
 
     def __post_init__(self) -> None:
-        require_whole("Inspect.horizon", self.horizon, 1)
-        require_number("Inspect.slack", self.slack, above=True)
+        require_integer("Inspect.horizon", self.horizon, 1)
+        require_number("Inspect.slack", self.slack, 0.0, ends="(]")
         # Where the camera may come to the axis itself, an angle about it means nothing.
         require_range("Inspect.distance", self.distance, self.slack, POSE_BOUND)
-        require_number("Inspect.arc", self.arc, above=True)
+        require_number("Inspect.arc", self.arc, 0.0, ends="(]")
 
-    @property
-    def name(self) -> str:
-        """ "inspect"."""
-        return "inspect"
+    def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+        """Of the two points."""
+        return {"point": (3,), "target": (3,)}
 
-    def spaces(self, simulation: Simulation) -> dict[str, spaces.Space[Any]]:
-        """ "target": the point in camera axes, metres."""
+    def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
+        """ "target": the point in camera axes, metres.
+
+        Raises:
+            ValueError: The world has no camera.
+        """
+        setting.spec.require_camera(f"task {self.name!r}")
         return {"target": spaces.Box(-POSE_BOUND, POSE_BOUND, (3,), np.float32)}
 
     def begin(
         self,
-        simulation: Simulation,
+        setting: Setting,
         episodes: Sequence[Episode],
         rngs: Sequence[np.random.Generator],
     ) -> list[InspectState]:
@@ -103,12 +100,8 @@ class Inspect:
         points = [np.array([0.0, 0.0, rng.uniform(*self.distance)]) for rng in rngs]
         return [InspectState(point, point) for point in points]
 
-    def disturb(self, state: InspectState, chunk: int, controls: Controls) -> Controls:
-        """As commanded."""
-        return controls
-
     def judge(
-        self, simulation: Simulation, before: Episode, after: Episode
+        self, setting: Setting, before: Episode, after: Episode
     ) -> tuple[InspectState, Verdict]:
         """How far round, how well in view and how near the set distance."""
         state: InspectState = before.task
@@ -118,7 +111,7 @@ class Inspect:
         azimuth = np.unwrap(np.arctan2(across, back))
         distance = np.hypot(across, back)[1:]
         targets = in_camera(state.point, after.c2w)
-        spec = simulation.world.spec
+        spec = setting.spec
         in_view = projects(targets, after.intrinsics, spec.width, spec.height)
         close = 1.0 - np.abs(distance - state.point[2]) / self.slack
         on, back_again = np.diff(azimuth).clip(min=0.0), np.diff(azimuth).clip(max=0.0)
@@ -137,21 +130,6 @@ class Inspect:
     def observe(self, state: InspectState) -> Arrays:
         """The point in camera axes."""
         return {"target": np.clip(state.target, -POSE_BOUND, POSE_BOUND).astype(np.float32)}
-
-    def pack(self, state: InspectState) -> Arrays:
-        """Point and progress."""
-        progress = np.array(state.progress)
-        return {"point": state.point, "target": state.target, "progress": progress}
-
-    def unpack(self, arrays: Arrays) -> InspectState:
-        """Inverse of `pack`.
-
-        Raises:
-            ValueError: An array is missing, unknown or of the wrong shape.
-        """
-        require_arrays(arrays, {"point": (3,), "target": (3,), "progress": ()})
-        point, target = (np.asarray(arrays[name], np.float64) for name in ("point", "target"))
-        return InspectState(point, target, float(arrays["progress"]))
 
 
 def in_camera(point: Array, c2w: Array) -> Array:

@@ -8,18 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.camera.se3 import geodesic_angle
-from sana_wm_gym.envs.tasks.checks import require_number
+from sana_wm_gym.checks import require_number
 
 Pose = npt.NDArray[np.float64]
 
 
 def gap(a: Pose, b: Pose) -> tuple[float, float]:
-    """Distance of two cameras' centres in metres, and the angle between them in radians.
-
-    Args:
-        a: Camera to world, float64 [4, 4].
-        b: Same frame of reference.
-    """
+    """Distance in metres and angle in radians of two camera-to-world poses, float64 [4, 4]."""
     metres = float(np.linalg.norm(a[:3, 3] - b[:3, 3]))
     return metres, float(geodesic_angle(a[:3, :3], b[:3, :3]))
 
@@ -35,7 +30,7 @@ class PoseDistance:
     metres_per_radian: float = 1.0
 
     def __post_init__(self) -> None:
-        require_number("metres_per_radian", self.metres_per_radian, above=True)
+        require_number("metres_per_radian", self.metres_per_radian, 0.0, ends="(]")
 
     def between(self, a: Pose, b: Pose) -> float:
         """Distance of two camera-to-world poses [4, 4], in metres."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from sana_wm_gym import values
 from sana_wm_gym.camera.controls import Controls
-
-if TYPE_CHECKING:
-    from sana_wm_gym.envs.observations import ObservationView
-    from sana_wm_gym.envs.simulation import Simulation
-    from sana_wm_gym.envs.snapshot import Episode
+from sana_wm_gym.envs.actions import Command
+from sana_wm_gym.envs.episode import Episode
+from sana_wm_gym.envs.observations import ObservationView
+from sana_wm_gym.world.world_model import WorldSpec
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -36,34 +36,71 @@ class Verdict:
     info: Mapping[str, float | bool] = field(default_factory=dict)
 
 
-class Task(Protocol):
-    """A goal, a reward and an end. Holds settings alone; what changes is in `episode.task`.
-
-    A task's state is a frozen value of its own type. Everything random in it comes from the
-    generator handed to `begin`, so that an episode is a function of its seed.
-    """
+class Setting(Protocol):
+    """What a task sees of where it is set; a `Simulation` is one."""
 
     @property
-    def name(self) -> str:
-        """Short name, as in `gym.make(..., task=name)`."""
+    def spec(self) -> WorldSpec:
+        """Of the world."""
+        ...
+
+    @property
+    def view(self) -> ObservationView:
+        """Parts of the world that are observed."""
         ...
 
     @property
     def horizon(self) -> int:
-        """Chunks after which an episode is truncated, unless the environment says otherwise."""
+        """Chunks after which an episode is truncated."""
         ...
 
-    def spaces(self, simulation: Simulation) -> dict[str, spaces.Space[Any]]:
+    def move(self, episodes: Sequence[Episode], commands: Sequence[Command]) -> list[Episode]:
+        """Episodes one chunk on, all in one batch, past the task."""
+        ...
+
+    def frames(
+        self, episodes: Sequence[Episode], last: bool = False
+    ) -> list[npt.NDArray[np.uint8]]:
+        """Frames of each episode's last chunk, uint8 [n, H, W, 3]; with `last` only the last."""
+        ...
+
+    def look(self, episodes: Sequence[Episode], view: ObservationView) -> list[dict[str, Any]]:
+        """The world's parts of a view of each episode. Read only."""
+        ...
+
+
+class Task:
+    """A goal, a reward and an end. Holds settings alone; what changes is in `episode.task`.
+
+    A task's state is a frozen dataclass of arrays and numbers. Everything random in it comes from
+    the generator handed to `begin`, so that an episode is a function of its seed. What a task does
+    not say is as here: no state, nothing added, nothing disturbed, reward 0, no end.
+
+    Attributes:
+        name: Short name, as in `gym.make(..., task=name)`.
+        horizon: Chunks after which an episode is truncated, unless the environment says otherwise.
+        State: Type of its state; None for none.
+    """
+
+    name: ClassVar[str]
+    horizon: int
+    State: ClassVar[type[Any] | None] = None
+
+    def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+        """Shapes of the state's arrays, where they are known; None stands for any length."""
+        return {}
+
+    def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
         """Parts that this task adds to the observation, by name; may be empty.
 
         Raises:
             ValueError: The task cannot be set in this world or with this observation.
         """
-        ...
+        return {}
 
     def begin(
         self,
-        simulation: Simulation,
+        setting: Setting,
         episodes: Sequence[Episode],
         rngs: Sequence[np.random.Generator],
     ) -> list[Any]:
@@ -72,18 +109,18 @@ class Task(Protocol):
         Called for all environments that are reset together, so that goals that must be imagined
         can be imagined in one batch. State i depends on episode i and generator i alone.
         """
-        ...
+        return [None] * len(episodes)
 
     def disturb(self, state: Any, chunk: int, controls: Controls) -> Controls:
         """The motion that really happens when the agent commands `controls` for chunk `chunk`."""
-        ...
+        return controls
 
-    def judge(self, simulation: Simulation, before: Episode, after: Episode) -> tuple[Any, Verdict]:
+    def judge(self, setting: Setting, before: Episode, after: Episode) -> tuple[Any, Verdict]:
         """The task's next state, and what it says of the step from `before` to `after`.
 
         `before.task` is the state so far; `after.task` is still the same.
         """
-        ...
+        return before.task, Verdict(0.0)
 
     def observe(self, state: Any) -> Arrays:
         """Arrays for the parts that `spaces` names.
@@ -91,11 +128,11 @@ class Task(Protocol):
         Nobody writes in them. The same array again says that nothing has changed, so that it need
         not be sent to a device again.
         """
-        ...
+        return {}
 
     def pack(self, state: Any) -> Arrays:
         """The state as named arrays, enough for `unpack` to give it back."""
-        ...
+        return values.pack(state)
 
     def unpack(self, arrays: Arrays) -> Any:
         """Inverse of `pack`.
@@ -103,7 +140,11 @@ class Task(Protocol):
         Raises:
             ValueError: An array is missing, unknown or of the wrong shape.
         """
-        ...
+        if self.State is not None:
+            return values.unpack(self.State, arrays, shapes=self.shapes())
+        if arrays:
+            raise ValueError(f"given task arrays {sorted(arrays)}, expected none")
+        return None
 
 
 @runtime_checkable
@@ -131,56 +172,8 @@ class Relabels(Protocol):
 
 
 @dataclass(frozen=True)
-class FreeRoam:
-    """No task: every reward is 0 and nothing ends but time.
+class FreeRoam(Task):
+    """No task: every reward is 0 and nothing ends but time."""
 
-    Attributes:
-        horizon: Chunks after which an episode is truncated.
-    """
-
+    name: ClassVar[str] = "free_roam"
     horizon: int = 40
-
-    @property
-    def name(self) -> str:
-        """ "free_roam"."""
-        return "free_roam"
-
-    def spaces(self, simulation: Simulation) -> dict[str, spaces.Space[Any]]:
-        """Nothing is added."""
-        return {}
-
-    def begin(
-        self,
-        simulation: Simulation,
-        episodes: Sequence[Episode],
-        rngs: Sequence[np.random.Generator],
-    ) -> list[None]:
-        """There is no state; nothing is drawn."""
-        return [None] * len(episodes)
-
-    def disturb(self, state: None, chunk: int, controls: Controls) -> Controls:
-        """As commanded."""
-        return controls
-
-    def judge(
-        self, simulation: Simulation, before: Episode, after: Episode
-    ) -> tuple[None, Verdict]:
-        """Reward 0."""
-        return None, Verdict(0.0)
-
-    def observe(self, state: None) -> Arrays:
-        """Nothing is added."""
-        return {}
-
-    def pack(self, state: None) -> Arrays:
-        """Nothing."""
-        return {}
-
-    def unpack(self, arrays: Arrays) -> None:
-        """Nothing.
-
-        Raises:
-            ValueError: There are arrays.
-        """
-        if arrays:
-            raise ValueError(f"given task arrays {sorted(arrays)}, expected none")

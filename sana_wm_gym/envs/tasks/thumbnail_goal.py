@@ -6,24 +6,20 @@ compares nothing but pixels, and any view an agent happens to reach can stand in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from sana_wm_gym.camera.controls import Controls
-from sana_wm_gym.envs.tasks.checks import require_arrays, require_number
+from sana_wm_gym.checks import require_number
+from sana_wm_gym.envs.episode import Episode
+from sana_wm_gym.envs.observations import ObservationView
 from sana_wm_gym.envs.tasks.image_goal import ImageGoal
-from sana_wm_gym.envs.tasks.task import Arrays, Verdict
-
-if TYPE_CHECKING:
-    from sana_wm_gym.envs.observations import ObservationView
-    from sana_wm_gym.envs.simulation import Simulation
-    from sana_wm_gym.envs.snapshot import Episode
+from sana_wm_gym.envs.tasks.task import Arrays, Setting, Task, Verdict
 
 SIDE = 8
 """Rows and columns of a thumbnail."""
@@ -46,7 +42,7 @@ class ThumbnailState:
 
 
 @dataclass(frozen=True)
-class ThumbnailGoal:
+class ThumbnailGoal(Task):
     """Make the view look like the goal, in the form that goal-conditioned learners expect:
     observations are a flat `Dict` of "observation", which is the one part of the world that is
     observed, "achieved_goal" and "desired_goal", thumbnails `Box(0, 1, (192,), float32)`.
@@ -67,21 +63,22 @@ class ThumbnailGoal:
         ValueError: The threshold is not in (0, 1].
     """
 
+    name: ClassVar[str] = "image_goal_her"
+    State: ClassVar[type[Any]] = ThumbnailState
     threshold: float = 0.06
     walk: ImageGoal = field(default=ImageGoal())
 
     def __post_init__(self) -> None:
-        require_number("ThumbnailGoal.threshold", self.threshold, 0.0, 1.0, above=True)
+        require_number("ThumbnailGoal.threshold", self.threshold, 0.0, 1.0, ends="(]")
 
     @property
-    def name(self) -> str:
-        """ "image_goal_her"."""
-        return "image_goal_her"
-
-    @property
-    def horizon(self) -> int:
+    def horizon(self) -> int:  # type: ignore[override]
         """Chunks after which an episode is truncated: the walk's."""
         return self.walk.horizon
+
+    def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+        """Of the two thumbnails."""
+        return {"desired": (3 * SIDE * SIDE,), "achieved": (3 * SIDE * SIDE,)}
 
     def difference(self, achieved: npt.ArrayLike, desired: npt.ArrayLike) -> npt.NDArray[Any]:
         """Root mean square difference of thumbnails [..., 192], shape [...]."""
@@ -116,39 +113,35 @@ class ThumbnailGoal:
         """
         return view.renamed("observation")
 
-    def spaces(self, simulation: Simulation) -> dict[str, spaces.Space[Any]]:
+    def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
         """The two thumbnails.
 
         Raises:
             ValueError: No walk leads away from the start.
         """
-        self.walk.walk(np.random.default_rng(0), simulation.world.spec)
+        self.walk.walk(np.random.default_rng(0), setting.spec)
         box = spaces.Box(0.0, 1.0, (3 * SIDE * SIDE,), np.float32)
         return {"achieved_goal": box, "desired_goal": box}
 
     def begin(
         self,
-        simulation: Simulation,
+        setting: Setting,
         episodes: Sequence[Episode],
         rngs: Sequence[np.random.Generator],
     ) -> list[ThumbnailState]:
         """Imagine the goals, all in one batch."""
-        goals = simulation.frames(self.walk.imagine(simulation, episodes, rngs), last=True)
-        starts = simulation.frames(episodes, last=True)
+        goals = setting.frames(self.walk.imagine(setting, episodes, rngs), last=True)
+        starts = setting.frames(episodes, last=True)
         return [
             ThumbnailState(thumbnail(goal), thumbnail(start))
             for goal, start in zip(goals, starts, strict=True)
         ]
 
-    def disturb(self, state: ThumbnailState, chunk: int, controls: Controls) -> Controls:
-        """As commanded."""
-        return controls
-
     def judge(
-        self, simulation: Simulation, before: Episode, after: Episode
+        self, setting: Setting, before: Episode, after: Episode
     ) -> tuple[ThumbnailState, Verdict]:
         """Whether the last frame looks like the goal."""
-        achieved = thumbnail(simulation.frames([after], last=True)[0])
+        achieved = thumbnail(setting.frames([after], last=True)[0])
         desired = before.task.desired
         reward = float(self.reward(achieved, desired))
         info = {
@@ -160,19 +153,3 @@ class ThumbnailGoal:
     def observe(self, state: ThumbnailState) -> Arrays:
         """The two thumbnails."""
         return {"achieved_goal": state.achieved, "desired_goal": state.desired}
-
-    def pack(self, state: ThumbnailState) -> Arrays:
-        """The two thumbnails."""
-        return {"desired": state.desired, "achieved": state.achieved}
-
-    def unpack(self, arrays: Arrays) -> ThumbnailState:
-        """Inverse of `pack`.
-
-        Raises:
-            ValueError: An array is missing, unknown or of the wrong shape.
-        """
-        shape = (3 * SIDE * SIDE,)
-        require_arrays(arrays, {"desired": shape, "achieved": shape})
-        return ThumbnailState(
-            *(np.asarray(arrays[name], np.float32) for name in ("desired", "achieved"))
-        )

@@ -20,7 +20,7 @@ class ControlConfig:
     """One run.
 
     Attributes:
-        world: A world of the catalogue, or a world file.
+        world: As `load_world` names it: of the catalogue, a world file, "package.module:object".
         split: Splits to run, under either of their names.
         bench: Folder or hub id; None builds a small one for the world in the run's folder.
         revision: Commit of a hub bench.
@@ -86,7 +86,7 @@ class ControlConfig:
     @property
     def name(self) -> str:
         """Of the world, fit for a folder."""
-        return Path(self.world).stem
+        return Path(self.world.rpartition(":")[2]).stem
 
     @property
     def root(self) -> Path:

@@ -8,7 +8,6 @@ import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +24,7 @@ from sana_wm_gym.video import VideoError, VideoWriter
 from sana_wm_gym.world.catalogue import (
     CLIP_GENERATORS,
     RELEASED_WORLDS,
+    WORLDS,
     load_clip_generator,
     load_world,
 )
@@ -42,12 +42,12 @@ class OpenedWorld:
 
     Attributes:
         world: The world.
-        kind: `renderer` for exact frames, `learned` for a network.
-        weights: File or folder of a network's weights; None for a renderer.
+        kind: `renderer` for exact frames, `learned` for a network, `code` for a user's own world.
+        weights: File or folder of a network's weights; None for other kinds.
     """
 
     world: WorldModel[Any]
-    kind: Literal["renderer", "learned"]
+    kind: Literal["renderer", "learned", "code"]
     weights: Path | None
 
     def for_scene(self, scene: BenchScene) -> WorldModel[Any]:
@@ -61,32 +61,30 @@ class OpenedWorld:
         return self.world
 
 
-@cache
 def open_world(name: str) -> OpenedWorld:
-    """A world or generator of the catalogue, or the world in a `.safetensors` world file.
+    """A world as `load_world` names it, or a generator of whole clips of the catalogue.
 
-    A network without a file of weights is refused: what random weights make is no result.
+    A network of the catalogue without a file of weights is refused: what random weights make is no
+    result. A user's own code is taken at its word.
 
     Raises:
         ValueError: There is no world of this name, it has no camera, its weights are damaged, or
             nobody knows where its weights come from.
         FileNotFoundError: There is no such file, or a released world is not on this machine.
     """
-    if name.endswith(".safetensors"):
-        from sana_wm_gym.weights.world_file import read_world_file
-        from sana_wm_gym.world.learned.world_files import world_of
-
-        return OpenedWorld(world_of(read_world_file(Path(name))), "learned", Path(name))
     if name in CLIP_GENERATORS:
         anywhere = np.repeat(np.eye(4)[None], CHUNK_FRAMES + 1, axis=0)
-        world = load_clip_generator(name).replay(anywhere)
-        return OpenedWorld(world, "learned", released_weights(name))
+        replay = load_clip_generator(name).replay(anywhere)
+        return OpenedWorld(replay, "learned", released_weights(name))
     world = load_world(name)
     world.spec.require_camera("the camera-control benchmark")
     if isinstance(world, ProceduralWorld):
         return OpenedWorld(world, "renderer", None)
-    weights = released_weights(name) if name in RELEASED_WORLDS else _embedded(name)
-    return OpenedWorld(world, "learned", weights)
+    if name.endswith(".safetensors"):
+        return OpenedWorld(world, "learned", Path(name))
+    if name in RELEASED_WORLDS:
+        return OpenedWorld(world, "learned", released_weights(name))
+    return OpenedWorld(world, *(("learned", _embedded(name)) if name in WORLDS else ("code", None)))
 
 
 def released_weights(name: str) -> Path:

@@ -22,7 +22,15 @@ from sana_wm_gym.camera.image import centre_crop, crop_intrinsics
 from sana_wm_gym.camera.se3 import from_rotation_translation
 from sana_wm_gym.evaluation.bench.layout import BenchScene
 from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
-from sana_wm_gym.metrics import RELEASE, PoseScore, load_lpips, psnr, score_drift, score_revisits
+from sana_wm_gym.metrics import (
+    RELEASE,
+    PoseScore,
+    load_lpips,
+    match_frames,
+    psnr,
+    score_drift,
+    score_revisits,
+)
 from sana_wm_gym.metrics.drift import windows
 from sana_wm_gym.metrics.pose_checks import PathPair
 from sana_wm_gym.poses.protocol import PoseEstimate, PoseEstimator
@@ -175,14 +183,21 @@ def score_video(scene: BenchScene, clip: VideoClip, scoring: Scoring) -> ScoredV
     height, width = clip.frames.shape[1:3]
     estimator = _Recorder(scoring.estimator)
     # Thinning the command, not the video: tracks hold on better from frame to frame.
+    thinned = commanded[:: scoring.interval]
+    match = match_frames(
+        len(thinned),
+        scene.fps / scoring.interval,
+        len(clip.frames),
+        clip.fps,
+        truncate=True,  # by `cut`, no more than the rounding of the last instant
+    )
     pose = score_rollout(
         clip.frames,
-        commanded[:: scoring.interval],
+        thinned,
         fitted_intrinsics(scene, (height, width))[0],
         clip.fps,
         estimator,
-        reference_fps=scene.fps / scoring.interval,
-        truncate=True,  # by `cut`, no more than the rounding of the last instant
+        match=match,
         truth_frames=truth if scoring.floor else None,
         min_coverage=scoring.min_coverage,
     )

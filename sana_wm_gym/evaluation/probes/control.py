@@ -8,13 +8,36 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sana_wm_gym.evaluation.probes.rollouts import Array, Frames
-from sana_wm_gym.evaluation.score import RolloutScore, Scores, score_rollout
-from sana_wm_gym.metrics import RELEASE, SCALE_ONLY, PoseScore
+from sana_wm_gym.evaluation.held_out import Array, Frames, HeldOutClip
+from sana_wm_gym.evaluation.score import REPORTED, RolloutScore, Scores, score_rollout
+from sana_wm_gym.metrics import RELEASE, PoseScore
 from sana_wm_gym.poses.protocol import PoseEstimator
+from sana_wm_gym.tables import cell
 
-CONVENTIONS = (RELEASE, SCALE_ONLY)
-"""The headline and the strict triple."""
+
+@dataclass(frozen=True)
+class Spread:
+    """One number over several starts.
+
+    Attributes:
+        mean: Average.
+        std: Standard deviation over starts, 0 for a single one.
+        low: Smallest.
+        high: Largest.
+    """
+
+    mean: float
+    std: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(values: Array | Sequence[float]) -> Spread:
+        """Summarise one value per start."""
+        return Spread(*(float(f(values)) for f in (np.mean, np.std, np.min, np.max)))
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} ± {self.std:.2f}"
 
 
 @dataclass(frozen=True)
@@ -22,7 +45,7 @@ class PoseMeans:
     """Errors averaged over the clips that could be scored; None where none could.
 
     Attributes:
-        asked: Clips asked for.
+        requested: Clips to score.
         scored: Clips with a score.
         failures: Clips without one, by reason code.
         rot_err: Degrees.
@@ -30,7 +53,7 @@ class PoseMeans:
         cam_mc: Metres mixed with a unitless rotation term; likewise.
     """
 
-    asked: int
+    requested: int
     scored: int
     failures: dict[str, int]
     rot_err: float | None
@@ -41,7 +64,7 @@ class PoseMeans:
     def of(scores: Sequence[PoseScore | str]) -> PoseMeans:
         """Summarise clips; a string is the reason why a clip has no score."""
         found = [score for score in scores if isinstance(score, PoseScore)]
-        # On a command without translation only the rotation was asked for.
+        # On a command without translation only the rotation was commanded.
         moving = [score for score in found if "reference_static" not in score.flags]
 
         def mean(errors: list[float | None]) -> float | None:
@@ -49,7 +72,7 @@ class PoseMeans:
             return float(np.mean(values)) if values else None
 
         return PoseMeans(
-            asked=len(scores),
+            requested=len(scores),
             scored=len(found),
             failures=dict(Counter(score for score in scores if isinstance(score, str))),
             rot_err=mean([score.rot_err for score in found]),
@@ -61,13 +84,9 @@ class PoseMeans:
         """RotErr / TransErr / CamMC and coverage, or the reason codes."""
         codes = ", ".join(f"{code} {count}" for code, count in sorted(self.failures.items()))
         if not self.scored:
-            return codes or "not asked"
-
-        def show(value: float | None, digits: int) -> str:
-            return "-" if value is None else f"{value:.{digits}f}"
-
-        errors = f"{show(self.rot_err, 2)} / {show(self.trans_err, 3)} / {show(self.cam_mc, 3)}"
-        return f"{errors} ({self.scored}/{self.asked}{': ' + codes if codes else ''})"
+            return codes or "not requested"
+        errors = f"{cell(self.rot_err)} / {cell(self.trans_err, 3)} / {cell(self.cam_mc, 3)}"
+        return f"{errors} ({self.scored}/{self.requested}{': ' + codes if codes else ''})"
 
 
 @dataclass(frozen=True)
@@ -87,21 +106,25 @@ class Control:
     floor: PoseMeans
 
 
-def score(
+def score_clips(
     estimator: PoseEstimator,
-    frames: Frames,
-    c2w: Array,
-    intrinsics: tuple[float, float, float, float],
+    videos: Frames,
+    clips: Sequence[HeldOutClip],
     fps: float,
-) -> RolloutScore:
-    """Pose score of one clip [n, H, W, 3] against its command [n, 4, 4]."""
-    return score_rollout(frames, c2w, intrinsics, fps, estimator)
+    part: slice = slice(None),
+) -> list[RolloutScore]:
+    """Pose scores of videos [b, n + 1, H, W, 3] against the clips' commands; or of a part."""
+    return [
+        score_rollout(video[part], clip.c2w[part], clip.start.intrinsics, fps, estimator)
+        for video, clip in zip(videos, clips, strict=True)
+    ]
 
 
 def controls(
     generated: Sequence[RolloutScore], floors: Sequence[RolloutScore]
 ) -> tuple[Control, ...]:
-    """Summaries under every convention; `floors` are scores of true frames."""
+    """Summaries under the headline and the strict convention; `floors` are scores of true
+    frames."""
 
     def means(scores: Sequence[Scores], name: str) -> PoseMeans:
         return PoseMeans.of([mapping[name] for mapping in scores])
@@ -113,5 +136,15 @@ def controls(
             motionless=means([one.motionless for one in generated], convention.name),
             floor=means([one.scores for one in floors], convention.name),
         )
-        for convention in CONVENTIONS
+        for convention in REPORTED
     )
+
+
+def headline(found: Sequence[Control]) -> dict[str, str]:
+    """Cells of a table: the errors under the headline convention."""
+    control = next(one for one in found if one.convention == RELEASE.name)
+    return {
+        "poses": str(control.generated),
+        "motionless": str(control.motionless),
+        "floor": str(control.floor),
+    }

@@ -10,45 +10,49 @@ network through a long walk and keeps, for every delta-rule block, head and stre
   transition    spectral norm of T
   state         Frobenius norm of M after each chunk
 
-taken in the clean pass, the only one whose memory is kept. The same is repeated without the key
-scale (head_dim * tokens)^-1/2 and without the bound on writes. Nothing is retrained: these runs
-tell what the mechanism does for these weights, not what training without it would give.
+taken in the pass whose memory is kept. The same is repeated without the key scale
+(head_dim * tokens)^-1/2 and without the bound on writes. Nothing is retrained: these runs show what
+the mechanism does for these weights, not what training without it would give.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import expit
 
-from benchmarks.report import resident_mb
-from sana_wm_gym.evaluation.probes.rollouts import Array, Tick, step
-from sana_wm_gym.evaluation.probes.running import Peaks, Quantiles, Running
+from sana_wm_gym import memory
+from sana_wm_gym.evaluation.held_out import Array, Tick
 from sana_wm_gym.evaluation.probes.watch import (
     STREAMS,
-    Gates,
-    Seen,
-    Transition,
-    Variant,
+    BlockPass,
+    Safeguards,
     ablations,
     altered,
-    delta_rule_blocks,
-    own_variant,
-    watched,
+    observed,
+    own_safeguards,
 )
-from sana_wm_gym.models.attention import DeltaRuleAttention
 from sana_wm_gym.models.state import named_tensors
+from sana_wm_gym.tables import Table
 from sana_wm_gym.world.learned.sana_state import SanaState
 from sana_wm_gym.world.learned.sana_world import SanaWorld
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start
+from sana_wm_gym.world.rollout import camera_path, rollout_from
+from sana_wm_gym.world.world_model import Start
 
-TRACE_SLOTS = 100
 _WARM_CHUNKS = 10
+
+# Gates crowd towards 0 and 1, norms may reach anything: fine bins at both ends of (0, 1), then
+# bins that widen by about 1 % each.
+_EDGES = np.concatenate(
+    [[0.0], expit(np.linspace(-18, 18, 1801)), [1.0], 1 + np.logspace(-8, 18, 2601), [np.inf]]
+)
 
 
 class NoNetworkError(ValueError):
-    """A world that makes its frames without a network has no gates to watch."""
+    """A world that makes its frames without a network has no gates to observe."""
 
     def __init__(self, world: str) -> None:
         super().__init__(
@@ -58,39 +62,67 @@ class NoNetworkError(ValueError):
 
 
 @dataclass(frozen=True)
-class StreamStatistics:
-    """One head's memory of one stream."""
+class Quantiles:
+    """Where the values lie; the ends are exact, the rest to about 2 %."""
 
-    stream: str
-    write_energy: Quantiles
-    transition_norm: Quantiles
-    state_norm: Quantiles
+    lowest: float
+    q05: float
+    median: float
+    q95: float
+    highest: float
+
+    def __str__(self) -> str:
+        return f"{self.q05:.4g} / {self.median:.4g} / {self.q95:.4g}"
+
+
+class Histogram:
+    """Quantiles of non-negative numbers in memory that does not grow, with exact extremes."""
+
+    def __init__(self) -> None:
+        self._bins = np.zeros(len(_EDGES) - 1, np.int64)
+        self._low, self._high = np.inf, -np.inf
+
+    def add(self, values: Array) -> None:
+        """Count finite non-negative values of any shape."""
+        bins = np.searchsorted(_EDGES, values.ravel(), side="right") - 1
+        self._bins += np.bincount(bins, minlength=len(self._bins))
+        self._low = min(self._low, float(values.min()))
+        self._high = max(self._high, float(values.max()))
+
+    def quantiles(self) -> Quantiles:
+        """Summary.
+
+        Raises:
+            ValueError: Nothing has been counted.
+        """
+        if not self._bins.any():
+            raise ValueError("given no values to summarise")
+        counts = np.cumsum(self._bins)
+        rank = np.searchsorted(counts, np.array([0.05, 0.5, 0.95]) * counts[-1])
+        middle = np.clip(0.5 * (_EDGES[rank] + _EDGES[rank + 1]), self._low, self._high)
+        q05, median, q95 = middle.tolist()
+        return Quantiles(self._low, q05, median, q95, self._high)
 
 
 @dataclass(frozen=True)
 class HeadStatistics:
-    """One head of one block over a whole rollout."""
+    """One head of one block over a whole rollout.
+
+    Attributes:
+        block: Index of the block.
+        head: Index of the head.
+        quantiles: Of "decay" and "write", and of "NAME transition", "NAME energy" and "NAME state"
+            for each stream NAME that the block has.
+    """
 
     block: int
     head: int
-    decay: Quantiles
-    write_gate: Quantiles
-    streams: tuple[StreamStatistics, ...]
+    quantiles: dict[str, Quantiles]
 
-
-@dataclass(frozen=True)
-class Trace:
-    """Largest values along the rollout, over heads, streams and the chunks of a slot.
-
-    Attributes:
-        seconds: End of each slot.
-        transition_norm: One row per delta-rule block.
-        state_norm: Likewise.
-    """
-
-    seconds: tuple[float, ...]
-    transition_norm: tuple[tuple[float, ...], ...]
-    state_norm: tuple[tuple[float, ...], ...]
+    def highest(self, of: str) -> Quantiles:
+        """The stream with the largest value of "transition", "energy" or "state"."""
+        found = [q for name, q in self.quantiles.items() if name.endswith(f" {of}")]
+        return max(found, key=lambda q: q.highest)
 
 
 @dataclass(frozen=True)
@@ -99,30 +131,23 @@ class GateRun:
 
     Attributes:
         name: The variant, in words.
-        variant: The variant.
-        asked_chunks: Length of the walk.
+        safeguards: The variant.
+        requested_chunks: Length of the walk.
         sound_chunks: Chunks before the first with a value that is not finite.
-        largest_transition_norm: Over all blocks, heads, streams and frames.
-        largest_state_norm: Likewise, over chunks.
+        transition_norm: Largest finite value of every chunk, over blocks, heads, streams, frames.
+        state_norm: Likewise, after every chunk.
         heads: Statistics by block and head.
-        trace: The same largest values along the rollout.
         resident_mb: Memory of the process after ten chunks and at the end.
     """
 
     name: str
-    variant: Variant
-    asked_chunks: int
+    safeguards: Safeguards
+    requested_chunks: int
     sound_chunks: int
-    largest_transition_norm: float
-    largest_state_norm: float
+    transition_norm: tuple[float, ...]
+    state_norm: tuple[float, ...]
     heads: tuple[HeadStatistics, ...]
-    trace: Trace
     resident_mb: tuple[float, float]
-
-    @property
-    def broken(self) -> bool:
-        """Whether the rollout ended in values that are not finite."""
-        return self.sound_chunks < self.asked_chunks
 
 
 @dataclass(frozen=True)
@@ -132,121 +157,114 @@ class GateStability:
     world: str
     runs: tuple[GateRun, ...]
 
+    def tables(self) -> dict[str, Table]:
+        """Largest values of every run, and the first run by block and head."""
+        runs = [
+            {
+                "network": run.name,
+                "sound chunks": f"{run.sound_chunks} of {run.requested_chunks}",
+                "largest ‖T‖": f"{max(run.transition_norm):.6g}",
+                "largest ‖M‖": f"{max(run.state_norm):.3g}",
+                "resident MB": f"{run.resident_mb[0]:g} → {run.resident_mb[1]:g}",
+            }
+            for run in self.runs
+        ]
+        heads = [
+            {
+                "block.head": f"{one.block}.{one.head}",
+                "decay": str(one.quantiles["decay"]),
+                "write gate": str(one.quantiles["write"]),
+                "largest write energy": f"{one.highest('energy').highest:.4f}",
+                "‖T‖": str(one.highest("transition")),
+                "largest ‖T‖": f"{one.highest('transition').highest:.6g}",
+                "largest ‖M‖": f"{one.highest('state').highest:.3g}",
+            }
+            for one in self.runs[0].heads
+        ]
+        notes = "largest values are of finite ones; sound chunks come before the first that is not"
+        title = f"{self.runs[0].name}, by block and head; 5 % / median / 95 %"
+        return {
+            "": Table.of(f"Gate stability of {self.world} on one walk", runs, notes=notes),
+            "_heads": Table.of(title, heads),
+        }
 
-class _Ledger:
-    """Running statistics of one rollout; its size does not depend on the rollout's length."""
 
-    def __init__(self, blocks: list[tuple[int, DeltaRuleAttention]], chunks: int) -> None:
-        heads, streams = blocks[0][1].heads, len(STREAMS)
-        self.blocks = [index for index, _ in blocks]
-        rows = range(len(blocks))
-        self.decay = [Running(heads) for _ in rows]
-        self.write = [Running(heads) for _ in rows]
-        self.energy = [[Running(heads) for _ in range(streams)] for _ in rows]
-        self.norm = [[Running(heads) for _ in range(streams)] for _ in rows]
-        self.state = [[Running(heads) for _ in range(streams)] for _ in rows]
-        self.norm_peaks = Peaks(len(blocks), chunks, TRACE_SLOTS)
-        self.state_peaks = Peaks(len(blocks), chunks, TRACE_SLOTS)
-        self.chunk, self.sound = 0, True
+class _Statistics:
+    """Statistics of one rollout; their size hardly depends on its length."""
 
-    def see(self, seen: Seen) -> None:
-        values = (
-            (seen.decay, seen.write)
-            if isinstance(seen, Gates)
-            else (seen.norm, seen.energy)
-            if isinstance(seen, Transition)
-            else (seen.norm,)
-        )
-        if not all(np.isfinite(value).all() for value in values):
-            self.sound = False
-            return
-        if isinstance(seen, Gates):
-            self.decay[seen.row].add(seen.decay)
-            self.write[seen.row].add(seen.write)
-        elif isinstance(seen, Transition):
-            self.norm[seen.row][seen.stream].add(seen.norm)
-            self.energy[seen.row][seen.stream].add(seen.energy)
-            self.norm_peaks.add(seen.row, self.chunk, float(seen.norm.max()))
-        else:
-            for stream, norms in enumerate(seen.norm.T):
-                self.state[seen.row][stream].add(norms[:, None])
-            self.state_peaks.add(seen.row, self.chunk, float(seen.norm.max()))
+    def __init__(self) -> None:
+        self.transition: list[float] = []
+        self.state: list[float] = []
+        self._histograms: dict[tuple[int, int, str], Histogram] = defaultdict(Histogram)
+
+    def add(self, passes: list[BlockPass]) -> bool:
+        """Count a chunk's kept pass; returns whether all of its values are finite."""
+        sound, peaks = True, {"transition": 0.0, "state": 0.0}
+        for seen in passes:
+            parts = {"decay": seen.decay, "write": seen.write}
+            for stream, (norm, energy) in enumerate(seen.transitions()):
+                name = STREAMS[stream]
+                parts[f"{name} transition"], parts[f"{name} energy"] = norm, energy
+                parts[f"{name} state"] = seen.memory[:, stream, None]
+                for kind, values in (("transition", norm), ("state", seen.memory[:, stream])):
+                    peaks[kind] = values[np.isfinite(values)].max(initial=peaks[kind])
+            if not all(np.isfinite(values).all() for values in parts.values()):
+                sound = False
+                continue
+            for name, values in parts.items():
+                for head, of_head in enumerate(values):
+                    self._histograms[seen.block, head, name].add(of_head)
+        self.transition.append(float(peaks["transition"]))
+        self.state.append(float(peaks["state"]))
+        return sound
 
     def heads(self) -> tuple[HeadStatistics, ...]:
-        found = []
-        for row, block in enumerate(self.blocks):
-            for head in range(self.decay[row].rows):
-                streams = tuple(
-                    StreamStatistics(
-                        stream=name,
-                        write_energy=self.energy[row][i].quantiles(head),
-                        transition_norm=self.norm[row][i].quantiles(head),
-                        state_norm=self.state[row][i].quantiles(head),
-                    )
-                    for i, name in enumerate(STREAMS)
-                    if self.norm[row][i].count and self.state[row][i].count
-                )
-                decay, write = self.decay[row], self.write[row]
-                if decay.count:
-                    found.append(
-                        HeadStatistics(
-                            block, head, decay.quantiles(head), write.quantiles(head), streams
-                        )
-                    )
-        return tuple(found)
-
-    def trace(self, fps: float) -> Trace:
-        norm, state = self.norm_peaks, self.state_peaks
-        # The chunk that breaks may have transitions and no memory.
-        slots = max(norm.used, state.used)
-        seconds = tuple(end * CHUNK_FRAMES / fps for end in norm.ends(slots))
-        return Trace(seconds, norm.rows(slots), state.rows(slots))
+        """Quantiles by block and head."""
+        found: dict[tuple[int, int], dict[str, Quantiles]] = defaultdict(dict)
+        for (block, head, name), histogram in self._histograms.items():
+            found[block, head][name] = histogram.quantiles()
+        return tuple(HeadStatistics(*place, found[place]) for place in sorted(found))
 
 
 def run(
-    world: SanaWorld, start: Start, c2w: Array, variant: Variant, seed: int, tick: Tick
+    world: SanaWorld, start: Start, c2w: Array, safeguards: Safeguards, seed: int, tick: Tick
 ) -> GateRun:
-    """Take one variant of a world through a walk and watch its memory.
+    """Take one variant of a world through a walk and observe its memory.
 
     Args:
         world: A learned world.
         start: Where the walk begins.
-        c2w: Poses relative to the first frame, [24 n + 1, 4, 4], n >= 1.
-        variant: Which safeguards the network keeps.
+        c2w: Poses relative to the first frame, [n k + 1, 4, 4], k >= 1 chunks of n frames.
+        safeguards: Which safeguards the network keeps.
         seed: Source of noise.
-        tick: Told the number of chunks just made.
+        tick: Called with the number of chunks just made.
 
     Raises:
         ValueError: The walk is not made of whole chunks, or the network has no delta-rule block.
     """
-    chunks, rest = divmod(len(c2w) - 1, CHUNK_FRAMES)
-    if rest or chunks < 1:
-        raise ValueError(f"given a walk of {len(c2w)} poses; expected 24 n + 1 with n >= 1")
-    changed = altered(world, variant)
-    ledger = _Ledger(delta_rule_blocks(changed.model), chunks)
-    state = changed.begin(start, seed)
-    warm = resident_mb()
-    with watched(changed.model, ledger.see):
-        for chunk in range(chunks):
-            poses = c2w[chunk * CHUNK_FRAMES : (chunk + 1) * CHUNK_FRAMES + 1]
-            state = step(changed, [state], [start], [poses])[0]
-            if not (ledger.sound and _finite(state)):
+    changed, path = altered(world, safeguards), camera_path(start, c2w)
+    chunks = (len(c2w) - 1) // world.spec.frames_per_chunk
+    statistics, sound = _Statistics(), 0
+    with observed(changed.model) as passes:
+        states = rollout_from(changed, [changed.begin(start, seed)], [path])
+        warm = memory.resident()
+        for chunk, [state] in enumerate(states):
+            if not (statistics.add(passes) and _finite(state)):
                 tick(chunks - chunk)
                 break
-            ledger.chunk += 1
-            if ledger.chunk == _WARM_CHUNKS:
-                warm = resident_mb()
+            sound += 1
+            if sound == _WARM_CHUNKS:
+                warm = memory.resident()
             tick(1)
     return GateRun(
-        name=str(variant),
-        variant=variant,
-        asked_chunks=chunks,
-        sound_chunks=ledger.chunk,
-        largest_transition_norm=ledger.norm_peaks.highest,
-        largest_state_norm=ledger.state_peaks.highest,
-        heads=ledger.heads(),
-        trace=ledger.trace(world.spec.fps),
-        resident_mb=(round(warm, 1), round(resident_mb(), 1)),
+        name=str(safeguards),
+        safeguards=safeguards,
+        requested_chunks=chunks,
+        sound_chunks=sound,
+        transition_norm=tuple(statistics.transition),
+        state_norm=tuple(statistics.state),
+        heads=statistics.heads(),
+        resident_mb=(round(warm / 1e6, 1), round(memory.resident() / 1e6, 1)),
     )
 
 
@@ -260,8 +278,8 @@ def _finite(state: SanaState) -> bool:
 def measure(
     world: SanaWorld, start: Start, c2w: Array, ablation_chunks: int, seed: int, tick: Tick
 ) -> GateStability:
-    """The whole walk [24 n + 1, 4, 4] as the world is, and its beginning without safeguards."""
-    short = c2w[: ablation_chunks * CHUNK_FRAMES + 1]
-    runs = [run(world, start, c2w, own_variant(world), seed, tick)]
+    """The whole walk [n k + 1, 4, 4] as the world is, and its beginning without safeguards."""
+    short = c2w[: ablation_chunks * world.spec.frames_per_chunk + 1]
+    runs = [run(world, start, c2w, own_safeguards(world), seed, tick)]
     runs += [run(world, start, short, variant, seed, tick) for variant in ablations(world)]
     return GateStability(world.spec.name, tuple(runs))

@@ -3,7 +3,7 @@
 One-minute held-out walks are cut into 10-second windows. Every window is scored by itself: pose
 errors relative to its own first frame, and PSNR to the ground-truth twin, which still says
 something where frames are too soft for poses to be read. The same walks are made with the world's
-own sampler, with a many-step one, and with the memory window's sink turned over.
+own sampler, with a many-step one, and with the memory window's sink toggled.
 """
 
 from __future__ import annotations
@@ -12,19 +12,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from sana_wm_gym.evaluation.probes.control import Control, controls, score
-from sana_wm_gym.evaluation.probes.rollouts import Array, Frames, Tick, film, frame_errors
+from sana_wm_gym.evaluation.held_out import (
+    Array,
+    Frames,
+    HeldOutClip,
+    Tick,
+    frame_errors,
+    repeat_first,
+    roll,
+    truth_of,
+)
+from sana_wm_gym.evaluation.probes.control import Control, controls, headline, score_clips
 from sana_wm_gym.evaluation.score import RolloutScore
-from sana_wm_gym.evaluation.world_scores import psnr, repeat_first
+from sana_wm_gym.metrics import psnr_from_mse
 from sana_wm_gym.metrics.drift import MIN_WINDOW_FRAMES, windows
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.poses.protocol import PoseEstimator
-from sana_wm_gym.training.validation import HeldOutClip
+from sana_wm_gym.tables import Table
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import SELF_FORCING_4, NoiseSchedule, flow_euler_ltx
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel
+from sana_wm_gym.world.world_model import WorldModel
 
 MANY_STEPS = 20
 
@@ -76,8 +83,29 @@ class Horizon:
     pose_clips: int
     runs: tuple[HorizonRun, ...]
 
+    def tables(self) -> dict[str, Table]:
+        """PSNR and pose errors, one row per run and window."""
+        rows = [
+            {
+                "run": run.name,
+                "window": f"{window.begin_s:g}-{window.end_s:g} s",
+                "PSNR dB (clips)": f"{window.psnr_db:.2f} "
+                f"({window.psnr_low_db:.1f} .. {window.psnr_high_db:.1f})",
+                "repeat dB": window.repeat_db,
+                **headline(window.control),
+            }
+            for run in self.runs
+            for window in run.windows
+        ]
+        title = f"Control over horizon of {self.world}: {self.clips} walks"
+        notes = (
+            f"poses of {self.pose_clips} walks as RotErr deg / TransErr m / CamMC (clips scored "
+            "of those requested), or the reason why there are none"
+        )
+        return {"": Table.of(title, rows, notes=notes)}
 
-def cuts_of(frames: int, fps: float) -> tuple[slice, ...]:
+
+def windows_of(frames: int, fps: float) -> tuple[slice, ...]:
     """The benchmark's drift windows of a clip.
 
     Raises:
@@ -103,21 +131,19 @@ def variants(world: WorldModel[Any]) -> dict[str, WorldModel[Any]]:
     """A world by what is changed about it; worlds without a sampler have no variants."""
     if not isinstance(world, SanaWorld):
         return {"as it is": world}
-    window, finer = world.window, many_steps(world.schedule)
+    toggled = MemoryWindow(world.window.chunks, not world.window.sink)
+    worlds = (
+        world,
+        replace(world, schedule=many_steps(world.schedule)),
+        replace(world, window=toggled),
+    )
 
-    def name(schedule: NoiseSchedule, memory: MemoryWindow) -> str:
-        plural = "" if schedule.steps == 1 else "s"
-        return f"{schedule.steps} step{plural}, sink {'on' if memory.sink else 'off'}"
+    def name(varied: SanaWorld) -> str:
+        steps = varied.schedule.steps
+        sink = "on" if varied.window.sink else "off"
+        return f"{steps} step{'' if steps == 1 else 's'}, sink {sink}"
 
-    def build(schedule: NoiseSchedule, memory: MemoryWindow) -> SanaWorld:
-        return replace(world, schedule=schedule, window=memory)
-
-    pairs = [
-        (world.schedule, window),
-        (finer, window),
-        (world.schedule, MemoryWindow(window.chunks, not window.sink)),
-    ]
-    return {name(*pair): build(*pair) for pair in pairs}
+    return {name(varied): varied for varied in worlds}
 
 
 def measure(
@@ -128,7 +154,7 @@ def measure(
     seed: int,
     tick: Tick,
 ) -> Horizon:
-    """Film every clip with every variant and score its windows.
+    """Roll every variant along every clip and score the windows.
 
     Args:
         worlds: By what is changed; the world as it is first.
@@ -136,7 +162,7 @@ def measure(
         pose_clips: Number of clips, from the first, whose poses are estimated.
         estimator: Turns frames into poses.
         seed: Source of noise; clip i uses seed + i.
-        tick: Told the number of chunks made and windows estimated.
+        tick: Called with the number of chunks made and windows estimated.
 
     Raises:
         ValueError: No world, no clip, or clips too short for a window.
@@ -144,51 +170,38 @@ def measure(
     if not worlds or not clips:
         raise ValueError(f"given {len(worlds)} worlds and {len(clips)} clips; expected some")
     spec = next(iter(worlds.values())).spec
-    truth = np.stack([clip.truth for clip in clips])
-    cuts = cuts_of(truth.shape[1], spec.fps)
-    read = clips[:pose_clips]
+    truth, posed = truth_of(clips), clips[:pose_clips]
+    parts = windows_of(truth.shape[1], spec.fps)
 
-    def scores(frames: Frames, cut: slice) -> list[RolloutScore]:
-        found = []
-        for video, clip in zip(frames, read, strict=False):
-            intrinsics = clip.start.intrinsics
-            found.append(score(estimator, video[cut], clip.c2w[cut], intrinsics, spec.fps))
-            tick(1)
+    def scores(frames: Frames, part: slice) -> list[RolloutScore]:
+        found = score_clips(estimator, frames[: len(posed)], posed, spec.fps, part)
+        tick(len(found))
         return found
 
-    floors = [scores(truth, cut) for cut in cuts]
+    floors = [scores(truth, part) for part in parts]
     repeat = frame_errors(repeat_first(truth), truth)
-
     runs = []
     for name, world in worlds.items():
-        frames = film(world, clips, seed, tick)
+        frames = roll(world, clips, seed, after=lambda states: tick(len(states)))
         errors = frame_errors(frames, truth)
         found = []
-        for cut, floor in zip(cuts, floors, strict=True):
-            made = scores(frames, cut)
-            each = [_psnr(errors[i : i + 1], cut) for i in range(len(clips))]
+        for part, floor in zip(parts, floors, strict=True):
+            each = [_psnr(row[None], part) for row in errors]
             found.append(
                 Window(
-                    begin_s=cut.start / spec.fps,
-                    end_s=cut.stop / spec.fps,
-                    psnr_db=_psnr(errors, cut),
+                    begin_s=part.start / spec.fps,
+                    end_s=part.stop / spec.fps,
+                    psnr_db=_psnr(errors, part),
                     psnr_low_db=min(each),
                     psnr_high_db=max(each),
-                    repeat_db=_psnr(repeat, cut),
-                    control=controls(made, floor),
+                    repeat_db=_psnr(repeat, part),
+                    control=controls(scores(frames, part), floor),
                 )
             )
         runs.append(HorizonRun(name, tuple(found)))
-    return Horizon(spec.name, len(clips), len(read), tuple(runs))
+    return Horizon(spec.name, len(clips), len(posed), tuple(runs))
 
 
-def work(clips: int, chunks: int, pose_clips: int, worlds: int, fps: float) -> int:
-    """Ticks that `measure` will give."""
-    cuts = len(cuts_of(chunks * CHUNK_FRAMES + 1, fps))
-    return worlds * clips * chunks + (worlds + 1) * min(clips, pose_clips) * cuts
-
-
-def _psnr(errors: Array, cut: slice) -> float:
+def _psnr(errors: Array, part: slice) -> float:
     """PSNR in dB of frame errors [b, n] inside a window; the given first frame does not count."""
-    inside = errors[:, max(cut.start, 1) : cut.stop]
-    return float(psnr(inside.mean(axis=1, keepdims=True))[0])
+    return float(psnr_from_mse(errors[:, max(part.start, 1) : part.stop].mean()))

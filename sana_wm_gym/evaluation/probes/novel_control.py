@@ -11,33 +11,34 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
 from sana_wm_gym.camera.controls import Controls, MotionLimits
 from sana_wm_gym.camera.trajectory import rollout
-from sana_wm_gym.evaluation.outside_training import Flag, outside_training
-from sana_wm_gym.evaluation.probes.control import Control, controls, score
-from sana_wm_gym.evaluation.probes.rollouts import (
+from sana_wm_gym.evaluation.held_out import (
     Array,
-    Spread,
+    Frames,
+    HeldOutClip,
     Tick,
-    film,
     frame_errors,
+    repeat_first,
+    roll,
+    truth_of,
     with_truth,
 )
-from sana_wm_gym.evaluation.score import RolloutScore
-from sana_wm_gym.evaluation.world_scores import psnr, repeat_first
+from sana_wm_gym.evaluation.outside_training import Flag, outside_training
+from sana_wm_gym.evaluation.probes.control import Control, Spread, controls, headline, score_clips
+from sana_wm_gym.metrics import psnr_from_mse
 from sana_wm_gym.poses.protocol import PoseEstimator
-from sana_wm_gym.training.validation import HeldOutClip
+from sana_wm_gym.tables import Table
 from sana_wm_gym.world.procedural.procedural_world import scene_of
 from sana_wm_gym.world.procedural.scenes import free_space
 from sana_wm_gym.world.procedural.walks import MARGIN
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldModel
+from sana_wm_gym.world.world_model import Start, WorldModel
 
 _STEEPEST = math.radians(80.0)
-StateT = TypeVar("StateT")
 
 
 @dataclass(frozen=True)
@@ -63,39 +64,30 @@ def _swing(frames: int) -> Array:
     return np.where(np.arange(frames) < frames // 2, 1.0, -1.0)
 
 
-def _only(name: str, values: Array) -> Controls:
-    still = {part: np.zeros(len(values)) for part in vars(Controls.still(1))}
-    return Controls(**{**still, name: values})
+def _only(axis: str, name: str, steps: Callable[[MotionLimits, int], Array]) -> Manoeuvre:
+    """Motion along one axis of the controls."""
+
+    def motion(limits: MotionLimits, frames: int) -> Controls:
+        still = {part: np.zeros(frames) for part in vars(Controls.still(1))}
+        return Controls(**{**still, axis: steps(limits, frames)})
+
+    return Manoeuvre(name, motion)
 
 
 def _pan(times: float) -> Manoeuvre:
-    return Manoeuvre(
-        f"pan {times:g}x", lambda limits, n: _only("yaw", times * limits.yaw * _swing(n))
-    )
+    return _only("yaw", f"pan {times:g}x", lambda limits, n: times * limits.yaw * _swing(n))
 
 
 def _rise(metres: float) -> Manoeuvre:
-    return Manoeuvre(
-        f"rise {100 * metres:g} cm", lambda limits, n: _only("down", -metres * _hump(n))
-    )
+    return _only("down", f"rise {100 * metres:g} cm", lambda limits, n: -metres * _hump(n))
 
 
 def _pitch(times: float) -> Manoeuvre:
-    def steps(limits: MotionLimits, frames: int) -> Controls:
-        return _only("pitch", min(times * limits.pitch_limit, _STEEPEST) * _hump(frames))
-
-    return Manoeuvre(f"pitch {times:g}x", steps)
-
-
-def _roll(degrees: float) -> Manoeuvre:
-    return Manoeuvre(
-        f"roll {degrees:g} deg", lambda limits, n: _only("roll", math.radians(degrees) * _wave(n))
+    return _only(
+        "pitch",
+        f"pitch {times:g}x",
+        lambda limits, n: min(times * limits.pitch_limit, _STEEPEST) * _hump(n),
     )
-
-
-def _backwards(limits: MotionLimits, frames: int) -> Controls:
-    """At full speed for the whole clip, through whatever stands there."""
-    return _only("forward", np.full(frames, -limits.forward))
 
 
 MANOEUVRES = (
@@ -106,8 +98,9 @@ MANOEUVRES = (
     _pitch(2.0),
     _rise(0.04),
     _rise(0.5),
-    _roll(20.0),
-    Manoeuvre("backwards", _backwards),
+    _only("roll", "roll 20 deg", lambda limits, n: math.radians(20.0) * _wave(n)),
+    # At full speed for the whole clip, through whatever stands there.
+    _only("forward", "backwards", lambda limits, n: np.full(n, -limits.forward)),
 )
 
 
@@ -146,6 +139,26 @@ class NovelControl:
     seconds: float
     outcomes: tuple[Outcome, ...]
 
+    def tables(self) -> dict[str, Table]:
+        """PSNR and pose errors, one row per motion."""
+        rows = [
+            {
+                "motion": one.name,
+                "outside of training": "; ".join(map(str, one.flags)) or "inside",
+                "PSNR": str(one.psnr_db),
+                "repeat": str(one.repeat_db),
+                "margin": str(one.margin_db),
+                **headline(one.control),
+            }
+            for one in self.outcomes
+        ]
+        title = f"Novel control of {self.world}: {self.seconds:g} s from {self.starts} starts"
+        notes = (
+            "PSNR dB to the twin, mean ± standard deviation over clips; poses as RotErr deg / "
+            "TransErr m / CamMC"
+        )
+        return {"": Table.of(title, rows, notes=notes)}
+
 
 def outside(start: Start, c2w: Array, limits: MotionLimits) -> tuple[Flag, ...]:
     """What a command does that training walks never do.
@@ -174,13 +187,13 @@ def worst(flags: Sequence[tuple[Flag, ...]]) -> tuple[Flag, ...]:
     return tuple(found.values())
 
 
-def poses_of(manoeuvre: Manoeuvre, limits: MotionLimits, chunks: int) -> Array:
-    """A manoeuvre's poses relative to the first frame, [24 chunks + 1, 4, 4]."""
-    return rollout(manoeuvre.controls(limits, chunks * CHUNK_FRAMES), pitch_limit=_STEEPEST)
+def poses_of(manoeuvre: Manoeuvre, limits: MotionLimits, frames: int) -> Array:
+    """A manoeuvre's poses relative to the first frame, [frames + 1, 4, 4]."""
+    return rollout(manoeuvre.controls(limits, frames), pitch_limit=_STEEPEST)
 
 
 def measure(
-    world: WorldModel[StateT],
+    world: WorldModel[Any],
     walks: Sequence[HeldOutClip],
     starts: Sequence[Start],
     pose_starts: int,
@@ -189,16 +202,16 @@ def measure(
     tick: Tick,
     manoeuvres: Sequence[Manoeuvre] = MANOEUVRES,
 ) -> NovelControl:
-    """Film and score held-out walks and every manoeuvre.
+    """Roll and score held-out walks and every manoeuvre.
 
     Args:
-        world: Any world.
+        world: Any world that follows a camera.
         walks: Clips inside the training distribution, all of one length.
         starts: Where manoeuvres begin; they last as long as the walks.
         pose_starts: Number of clips of each kind, from the first, whose poses are estimated.
         estimator: Turns frames into poses.
         seed: Source of noise; clip i uses seed + i.
-        tick: Told the number of chunks made and clips estimated.
+        tick: Called with the number of chunks made and clips estimated.
         manoeuvres: What to try.
 
     Raises:
@@ -206,24 +219,21 @@ def measure(
     """
     if not walks or not starts:
         raise ValueError(f"given {len(walks)} walks and {len(starts)} starts; expected some")
-    spec, chunks = world.spec, (len(walks[0].c2w) - 1) // CHUNK_FRAMES
-    rows = [("held-out walk", list(walks))]
+    spec, steps = world.spec, len(walks[0].c2w) - 1
+    motions = {"held-out walk": list(walks)}
     for manoeuvre in manoeuvres:
-        c2w = poses_of(manoeuvre, spec.limits, chunks)
-        rows.append((manoeuvre.name, [with_truth(start, c2w) for start in starts]))
+        c2w = poses_of(manoeuvre, spec.limits, steps)
+        motions[manoeuvre.name] = [with_truth(start, c2w) for start in starts]
     outcomes = []
-    for name, clips in rows:
-        truth = np.stack([clip.truth for clip in clips])
-        frames = film(world, clips, seed, tick)
-        made: list[RolloutScore] = []
-        floors: list[RolloutScore] = []
-        for video, clip in list(zip(frames, clips, strict=True))[:pose_starts]:
-            for shown, scores in ((video, made), (clip.truth, floors)):
-                intrinsics = clip.start.intrinsics
-                scores.append(score(estimator, shown, clip.c2w, intrinsics, spec.fps))
-                tick(1)
-        own = _clip_psnr(frame_errors(frames, truth))
-        repeat = _clip_psnr(frame_errors(repeat_first(truth), truth))
+    for name, clips in motions.items():
+        truth, posed = truth_of(clips), clips[:pose_starts]
+        frames = roll(world, clips, seed, after=lambda states: tick(len(states)))
+        made, floors = (
+            score_clips(estimator, videos[: len(posed)], posed, spec.fps)
+            for videos in (frames, truth)
+        )
+        tick(2 * len(posed))
+        own, repeat = _clip_psnr(frames, truth), _clip_psnr(repeat_first(truth), truth)
         outcomes.append(
             Outcome(
                 name=name,
@@ -234,16 +244,9 @@ def measure(
                 control=controls(made, floors),
             )
         )
-    seconds = chunks * CHUNK_FRAMES / spec.fps
-    return NovelControl(spec.name, len(starts), seconds, tuple(outcomes))
+    return NovelControl(spec.name, len(starts), steps / spec.fps, tuple(outcomes))
 
 
-def work(walks: int, starts: int, chunks: int, pose_starts: int) -> int:
-    """Ticks that `measure` will give for all manoeuvres."""
-    rows = [walks] + [starts] * len(MANOEUVRES)
-    return sum(clips * chunks + 2 * min(clips, pose_starts) for clips in rows)
-
-
-def _clip_psnr(errors: Array) -> Array:
-    """PSNR in dB of every clip from frame errors [b, n], the given first frame left out."""
-    return np.array([psnr(row[None, 1:].mean(axis=1, keepdims=True))[0] for row in errors])
+def _clip_psnr(frames: Frames, truth: Frames) -> Array:
+    """PSNR in dB of every clip [b], the given first frame left out."""
+    return psnr_from_mse(frame_errors(frames, truth)[:, 1:].mean(axis=1))

@@ -2,15 +2,15 @@
 
 The camera turns on the spot past its field of view, looks around out there for 1, 2, 4 or 8
 chunks, and turns back by the same way. The first view and the return view show the same place, so
-they should be equal. Four yardsticks stand beside that number:
+they should be equal. Four baselines are given next to that number:
 
   twin         the exact renderer on the same command: nothing is forgotten (upper)
   stayed       the same world after the same time, the camera never moved: blur and drift alone
   stuck        the last view before turning back, repeated: a world that forgot to return (lower)
   mean colour  the first view's mean colour: what can be had without any detail (lower)
 
-A frozen video returns perfectly, because it never left. The away view shows it up: its likeness to
-the twin's away view is given beside what the first frame, repeated, scores there.
+A frozen video returns perfectly, because it never left. The away view reveals it: its PSNR to the
+twin's away view is given next to what the first frame, repeated, scores there.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ import numpy as np
 
 from sana_wm_gym.camera.controls import Controls
 from sana_wm_gym.camera.trajectory import rollout
-from sana_wm_gym.evaluation.probes.rollouts import Array, Frames, Spread, Tick, step, twin
-from sana_wm_gym.metrics.image import psnr, ssim
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldModel, WorldSpec, as_arrays
+from sana_wm_gym.evaluation.held_out import Array, Frames, Tick, true_frames
+from sana_wm_gym.evaluation.probes.control import Spread
+from sana_wm_gym.metrics import psnr, ssim
+from sana_wm_gym.tables import NONE, Table
+from sana_wm_gym.world.rollout import camera_path, rollout_from
+from sana_wm_gym.world.world_model import Start, WorldModel, WorldSpec, as_arrays
 
 HOLDS = (1, 2, 4, 8)
 """Chunks spent looking elsewhere."""
@@ -36,19 +39,22 @@ StateT = TypeVar("StateT")
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """How alike two views are, over starts: PSNR in dB and box-window SSIM."""
+class ViewSimilarity:
+    """How similar two views are, over starts: PSNR in dB and box-window SSIM."""
 
     psnr_db: Spread
     ssim: Spread
 
     @staticmethod
-    def of(views: Sequence[Frames], references: Sequence[Frames]) -> Likeness:
+    def of(views: Sequence[Frames], references: Sequence[Frames]) -> ViewSimilarity:
         """Compare frames uint8 [H, W, 3] pairwise."""
         pairs = list(zip(views, references, strict=True))
-        return Likeness(
+        return ViewSimilarity(
             Spread.of([psnr(a, b) for a, b in pairs]), Spread.of([ssim(a, b) for a, b in pairs])
         )
+
+    def __str__(self) -> str:
+        return f"{self.psnr_db} / {self.ssim}"
 
 
 @dataclass(frozen=True)
@@ -71,13 +77,13 @@ class Return:
     hold_chunks: int
     elapsed_s: float
     unseen_s: float
-    world: Likeness
-    twin: Likeness | None
-    stayed: Likeness
-    stuck: Likeness
-    mean_colour: Likeness
-    away: Likeness | None
-    away_repeat: Likeness | None
+    world: ViewSimilarity
+    twin: ViewSimilarity | None
+    stayed: ViewSimilarity
+    stuck: ViewSimilarity
+    mean_colour: ViewSimilarity
+    away: ViewSimilarity | None
+    away_repeat: ViewSimilarity | None
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,26 @@ class Persistence:
     turn_deg: float
     returns: tuple[Return, ...]
 
+    def tables(self) -> dict[str, Table]:
+        """PSNR and SSIM over starts, one row per length."""
+        names = ("world", "twin", "stayed", "stuck", "mean_colour", "away", "away_repeat")
+        rows = []
+        for one in self.returns:
+            row: dict[str, object] = {"away for": f"{one.hold_chunks} chunks"}
+            row["elapsed"], row["unseen"] = f"{one.elapsed_s:g} s", f"{one.unseen_s:.1f} s"
+            for name in names:
+                value = getattr(one, name)
+                row[name.replace("_", " ")] = NONE if value is None else str(value)
+            rows.append(row)
+        title = (
+            f"Persistence of {self.world}: {self.starts} starts, turn of {self.turn_deg:.0f} deg"
+        )
+        notes = (
+            "PSNR dB / SSIM against the first view, mean ± standard deviation over starts; the "
+            "last two columns against the true away view"
+        )
+        return {"": Table.of(title, rows, notes=notes)}
+
 
 def field_of_view(spec: WorldSpec) -> float:
     """Horizontal field of view in radians."""
@@ -96,24 +122,26 @@ def field_of_view(spec: WorldSpec) -> float:
     return math.atan2(cx, fx) + math.atan2(spec.width - cx, fx)
 
 
-def leg_chunks(spec: WorldSpec) -> int:
+def turn_chunks(spec: WorldSpec) -> int:
     """Chunks that turning away takes at the world's own speed.
 
     Raises:
-        ValueError: The world cannot turn.
+        ValueError: The world has no camera, or cannot turn.
     """
+    spec.require_camera("the persistence probe")
     if spec.limits.yaw == 0:
         raise ValueError(f"given world {spec.name!r} with a yaw limit of 0; it cannot look away")
-    return math.ceil(_TURN * field_of_view(spec) / (spec.limits.yaw * CHUNK_FRAMES))
+    return math.ceil(_TURN * field_of_view(spec) / (spec.limits.yaw * spec.frames_per_chunk))
 
 
 def look_away(spec: WorldSpec, hold: int) -> Array:
-    """Away, `hold` chunks of swaying out there, and back: poses [24 n + 1, 4, 4]."""
-    leg = leg_chunks(spec) * CHUNK_FRAMES
-    rate = _TURN * field_of_view(spec) / leg
+    """Away, `hold` chunks of swaying out there, and back: poses [n + 1, 4, 4]."""
+    turn, chunk = turn_chunks(spec) * spec.frames_per_chunk, spec.frames_per_chunk
+    rate = _TURN * field_of_view(spec) / turn
     # The sway keeps new content coming and never brings the first view back.
-    sway = np.repeat([0.5 * rate, -0.5 * rate], CHUNK_FRAMES // 2)
-    yaw = np.concatenate([np.full(leg, rate), np.tile(sway, hold), np.full(leg, -rate)])
+    half = chunk // 2
+    sway = rate * np.concatenate([np.full(half, 0.5), np.full(half, -0.5), np.zeros(chunk % 2)])
+    yaw = np.concatenate([np.full(turn, rate), np.tile(sway, hold), np.full(turn, -rate)])
     still = np.zeros(len(yaw))
     return rollout(Controls(still, still, still, yaw, still, still))
 
@@ -122,12 +150,6 @@ def unseen_frames(spec: WorldSpec, c2w: Array) -> int:
     """Frames of a turn on the spot [n, 4, 4] in which nothing of the first view is in sight."""
     yaw = np.unwrap(np.arctan2(c2w[:, 0, 2], c2w[:, 2, 2]))
     return int((np.abs(yaw) >= field_of_view(spec)).sum())
-
-
-def chunks_of_work(spec: WorldSpec, starts: int, holds: Sequence[int] = HOLDS) -> int:
-    """Chunks that `measure` will make."""
-    leg = leg_chunks(spec)
-    return starts * (leg + max(holds) + leg * len(holds) + 2 * leg + max(holds))
 
 
 def measure(
@@ -143,10 +165,10 @@ def measure(
     nothing because a state is a value.
 
     Args:
-        world: Any world.
+        world: Any world that follows a camera.
         starts: Where to look from; those in a procedural scene give the twin.
         seed: Source of noise; start i uses seed + i.
-        tick: Told the number of chunks just made.
+        tick: Called with the number of chunks just made.
         holds: Chunks to look elsewhere, each at least 1.
 
     Raises:
@@ -157,13 +179,15 @@ def measure(
             f"given {len(starts)} starts and holds {tuple(holds)}; expected at least one start "
             "and lengths of at least 1 chunk"
         )
-    spec, leg = world.spec, leg_chunks(world.spec)
+    spec, turn = world.spec, turn_chunks(world.spec)
+    chunk = spec.frames_per_chunk
     first = [start.image for start in starts]
 
     def play(states: list[StateT], path: Array, begin: int, end: int) -> list[StateT]:
-        for chunk in range(begin, end):
-            poses = path[chunk * CHUNK_FRAMES : (chunk + 1) * CHUNK_FRAMES + 1]
-            states = step(world, states, starts, [poses] * len(starts))
+        part = path[begin * chunk : end * chunk + 1]
+        paths = [camera_path(start, part) for start in starts]
+        for moved in rollout_from(world, states, paths):
+            states = moved
             tick(len(starts))
         return states
 
@@ -172,39 +196,40 @@ def measure(
 
     begun = [world.begin(start, seed + i) for i, start in enumerate(starts)]
     standing, stood, stayed = begun, 0, {}
-    still = rollout(Controls.still((2 * leg + max(holds)) * CHUNK_FRAMES))
+    still = rollout(Controls.still((2 * turn + max(holds)) * chunk))
     for hold in sorted(set(holds)):
-        standing, stood = play(standing, still, stood, 2 * leg + hold), 2 * leg + hold
+        standing, stood = play(standing, still, stood, 2 * turn + hold), 2 * turn + hold
         stayed[hold] = last_views(standing)
 
     returns = []
     away, done = begun, 0
     for hold in sorted(set(holds)):
         path = look_away(spec, hold)
-        away, done = play(away, path, done, leg + hold), leg + hold
-        back = last_views(play(away, path, done, done + leg))
-        stuck, turned = last_views(away), path[done * CHUNK_FRAMES]
-        true_away = [twin(start, turned[None]) for start in starts]
-        true_back = [twin(start, path[-1:]) for start in starts]
-        known_away = [frames[0] for frames in true_away if frames is not None]
-        known_back = [frames[0] for frames in true_back if frames is not None]
-        known = len(known_away) == len(starts)
+        away, done = play(away, path, done, turn + hold), turn + hold
+        back = last_views(play(away, path, done, done + turn))
+        stuck, turned = last_views(away), path[done * chunk]
+        known = [true_frames(start, np.stack([turned, path[-1]])) for start in starts]
+        # The true away view and the true return view, from starts in a scene.
+        true = [views for views in known if views is not None]
+        twins = len(true) == len(starts)
+        true_away, true_back = [views[0] for views in true], [views[1] for views in true]
         returns.append(
             Return(
                 hold_chunks=hold,
                 elapsed_s=(len(path) - 1) / spec.fps,
                 unseen_s=unseen_frames(spec, path) / spec.fps,
-                world=Likeness.of(back, first),
-                twin=Likeness.of(known_back, first) if known else None,
-                stayed=Likeness.of(stayed[hold], first),
-                stuck=Likeness.of(stuck, first),
-                mean_colour=Likeness.of([_mean_colour(view) for view in first], first),
-                away=Likeness.of(stuck, known_away) if known else None,
-                away_repeat=Likeness.of(first, known_away) if known else None,
+                world=ViewSimilarity.of(back, first),
+                twin=ViewSimilarity.of(true_back, first) if twins else None,
+                stayed=ViewSimilarity.of(stayed[hold], first),
+                stuck=ViewSimilarity.of(stuck, first),
+                mean_colour=ViewSimilarity.of([_mean_colour(view) for view in first], first),
+                away=ViewSimilarity.of(stuck, true_away) if twins else None,
+                away_repeat=ViewSimilarity.of(first, true_away) if twins else None,
             )
         )
-    turn = math.degrees(_TURN * field_of_view(spec))
-    return Persistence(spec.name, len(starts), turn, tuple(returns))
+    return Persistence(
+        spec.name, len(starts), math.degrees(_TURN * field_of_view(spec)), tuple(returns)
+    )
 
 
 def _mean_colour(view: Frames) -> Frames:

@@ -1,27 +1,24 @@
-"""Watching a network's delta-rule memory from outside, and taking its safeguards away.
+"""Observing a network's delta-rule memory from outside, and taking its safeguards away.
 
-The model itself has no flags for either: hooks and a wrapped delta rule see what it does, and an
-ablation is a copy of the network with other blocks.
+The model itself has no flags for either: torch hooks read what it does, and an ablation is a copy
+of the network with other blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, replace
-from unittest.mock import patch
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sana_wm_gym.evaluation.probes.rollouts import Array
-from sana_wm_gym.models import attention
+from sana_wm_gym.evaluation.held_out import Array
 from sana_wm_gym.models.attention import DeltaRuleAttention
-from sana_wm_gym.models.delta_rule import delta_rule
 from sana_wm_gym.models.kernels import RMSNorm
-from sana_wm_gym.models.state import DeltaRuleMemory
 from sana_wm_gym.models.transformer import SanaWM
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 
@@ -30,8 +27,8 @@ STREAMS = ("numerator", "denominator", "camera")
 
 
 @dataclass(frozen=True)
-class Variant:
-    """A network with one or both of its safeguards removed.
+class Safeguards:
+    """Which safeguards a network has.
 
     Attributes:
         key_scaling: Keys are scaled by (head_dim * tokens)^-1/2.
@@ -58,26 +55,26 @@ class UnscaledKeys(DeltaRuleAttention):
         return query, key * (self.head_dim * tokens) ** 0.5
 
 
-def own_variant(world: SanaWorld) -> Variant:
+def own_safeguards(world: SanaWorld) -> Safeguards:
     """The network as it is."""
     _, first = delta_rule_blocks(world.model)[0]
-    return Variant(key_scaling=True, bounded_writes=first.numerics.bounded_writes)
+    return Safeguards(key_scaling=True, bounded_writes=first.numerics.bounded_writes)
 
 
-def ablations(world: SanaWorld) -> tuple[Variant, ...]:
+def ablations(world: SanaWorld) -> tuple[Safeguards, ...]:
     """Every other combination of the two safeguards."""
-    both = [Variant(scale, bound) for scale in (True, False) for bound in (True, False)]
-    return tuple(variant for variant in both if variant != own_variant(world))
+    both = [Safeguards(scale, bound) for scale in (True, False) for bound in (True, False)]
+    return tuple(one for one in both if one != own_safeguards(world))
 
 
-def altered(world: SanaWorld, variant: Variant) -> SanaWorld:
-    """A copy of the world whose network is built as `variant` says."""
-    world = deepcopy(world)
-    for _, block in delta_rule_blocks(world.model):
-        block.numerics = replace(block.numerics, bounded_writes=variant.bounded_writes)
-        if not variant.key_scaling:
+def altered(world: SanaWorld, safeguards: Safeguards) -> SanaWorld:
+    """The world with a copy of its network that has these safeguards."""
+    model = deepcopy(world.model)
+    for _, block in delta_rule_blocks(model):
+        block.numerics = replace(block.numerics, bounded_writes=safeguards.bounded_writes)
+        if not safeguards.key_scaling:
             block.__class__ = UnscaledKeys
-    return world
+    return replace(world, model=model)
 
 
 def delta_rule_blocks(model: SanaWM) -> list[tuple[int, DeltaRuleAttention]]:
@@ -86,110 +83,81 @@ def delta_rule_blocks(model: SanaWM) -> list[tuple[int, DeltaRuleAttention]]:
     Raises:
         ValueError: There are none.
     """
-    found = []
-    for index, block in enumerate(model.blocks):
-        if isinstance(block.attn, DeltaRuleAttention):
-            found.append((index, block.attn))
+    found = [
+        (index, block.attn)
+        for index, block in enumerate(model.blocks)
+        if isinstance(block.attn, DeltaRuleAttention)
+    ]
     if not found:
-        raise ValueError("given a network without delta-rule blocks; it has no gates to watch")
+        raise ValueError("given a network without delta-rule blocks; it has no gates to observe")
     return found
 
 
-@dataclass(frozen=True)
-class Transition:
-    """What one stream of one block did to its memory in one chunk.
+@dataclass
+class BlockPass:
+    """What one delta-rule block did in one call of the network, for the first of its batch.
 
     Attributes:
-        row: Which delta-rule block, counted from 0.
-        stream: Which of `STREAMS`, counted from 0.
-        norm: Spectral norm of T, [heads, f].
-        energy: Trace of K^T diag(beta) K, [heads, f].
+        block: Its index.
+        decay: [heads, f].
+        write: Write gates as the network asks for them, [heads, f * s].
+        memory: Frobenius norms of the memory afterwards, [heads, streams].
+        rules: Keys [heads, f, s, key], write gates as used [heads, f, s] and decays [heads, f] of
+            each stream that the block has, in the order of `STREAMS`.
     """
 
-    row: int
-    stream: int
-    norm: Array
-    energy: Array
+    block: int
+    decay: Array = field(init=False)
+    write: Array = field(init=False)
+    memory: Array = field(init=False)
+    rules: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
 
-
-@dataclass(frozen=True)
-class Gates:
-    """Gates of one block in one chunk: decay [heads, f] and write gates [heads, f * s]."""
-
-    row: int
-    decay: Array
-    write: Array
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Frobenius norms [heads, streams] of one block's memory after one chunk."""
-
-    row: int
-    norm: Array
-
-
-Seen = Transition | Gates | Memory
+    def transitions(self) -> list[tuple[Array, Array]]:
+        """`transition_norms` of each stream."""
+        return [transition_norms(*rule) for rule in self.rules]
 
 
 @contextmanager
-def watched(model: SanaWM, see: Callable[[Seen], None]) -> Iterator[None]:
-    """Tell `see` of every gate, transition and memory of clean passes on one rollout.
+def observed(model: SanaWM) -> Iterator[list[BlockPass]]:
+    """The network's last call, one `BlockPass` per delta-rule block; every call refills the list.
 
-    Hooks say which block runs; the delta rule itself is wrapped, so that what is seen is what was
-    used, whatever the block did to its keys and gates before.
+    The last call of a chunk is the one whose memory is kept: the clean pass, or the last denoising
+    step of a world without one.
     """
-    clean, row, stream, asked = False, 0, 0, np.zeros((0, 0))
+    blocks = delta_rule_blocks(model)
+    passes: list[BlockPass] = []
 
-    def enter_model(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        nonlocal clean
-        clean = not bool(arguments[1].any())
+    def begin(*_: object) -> None:
+        passes[:] = [BlockPass(index) for index, _ in blocks]
 
-    def entering(number: int) -> Callable[[nn.Module, object], None]:
-        def enter(_: nn.Module, arguments: object) -> None:
-            nonlocal row, stream
-            row, stream = number, 0
+    def hooks(row: int, block: DeltaRuleAttention) -> list[Any]:
+        def write(_: object, arguments: object, logits: Tensor) -> None:
+            passes[row].write = logits[0].double().sigmoid().flatten(0, 1).T.numpy()
 
-        return enter
+        def rule(_: object, arguments: tuple[Any, ...]) -> None:
+            _, key, _, beta, decay, *_ = arguments
+            passes[row].decay = decay[0].double().numpy()
+            passes[row].rules.append((key[0], beta[0], decay[0]))
 
-    def ask(_: nn.Module, arguments: object, logits: Tensor) -> None:
-        nonlocal asked
-        asked = logits[0].double().sigmoid().flatten(0, 1).T.numpy()
-
-    def leave(_: nn.Module, arguments: object, result: tuple[Tensor, DeltaRuleMemory]) -> None:
-        if clean:
-            memory = result[1]
-            parts = (memory.numerator, memory.denominator, memory.camera)
+        def memory(_: object, arguments: object, result: tuple[Tensor, Any]) -> None:
+            parts = [getattr(result[1], stream) for stream in STREAMS]
             norms = [part[0].double().flatten(1).norm(dim=1) for part in parts if part is not None]
-            see(Memory(row, torch.stack(norms, 1).numpy()))
+            passes[row].memory = torch.stack(norms, 1).numpy()
 
-    def record(
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        beta: Tensor,
-        decay: Tensor,
-        spans: tuple[tuple[int, int], ...],
-        memory: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        nonlocal stream
-        if clean:
-            if stream == 0:
-                see(Gates(row, decay[0].double().numpy(), asked))
-            see(Transition(row, stream, *transition_norms(key[0], beta[0], decay[0])))
-        stream += 1
-        return delta_rule(query, key, value, beta, decay, spans, memory)
+        return [
+            block.beta_proj.register_forward_hook(write),
+            block.rule.register_forward_pre_hook(rule),
+            block.register_forward_hook(memory),
+        ]
 
-    with ExitStack() as stack:
-        handles = [model.register_forward_pre_hook(enter_model)]
-        for number, (_, block) in enumerate(delta_rule_blocks(model)):
-            handles.append(block.register_forward_pre_hook(entering(number)))
-            handles.append(block.beta_proj.register_forward_hook(ask))
-            handles.append(block.register_forward_hook(leave))
+    handles = [model.register_forward_pre_hook(begin)]
+    for row, (_, block) in enumerate(blocks):
+        handles += hooks(row, block)
+    try:
+        yield passes
+    finally:
         for handle in handles:
-            stack.callback(handle.remove)
-        stack.enter_context(patch.object(attention, "delta_rule", record))
-        yield
+            handle.remove()
 
 
 def transition_norms(key: Tensor, beta: Tensor, decay: Tensor) -> tuple[Array, Array]:

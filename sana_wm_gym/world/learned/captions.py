@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -109,27 +108,6 @@ class SurfaceCaptions:
         return PromptEmbedding(torch.cat([always, features], dim=1), mask)
 
 
-def generator_captions(
-    cache: PromptCache,
-    encoder: str,
-    folder: Path | None,
-    preamble: Callable[[], str],
-    channels: int,
-    device: str,
-) -> Captions:
-    """What a generator reads.
-
-    Args:
-        cache: Prompts that are encoded already.
-        encoder: Text encoder and revision.
-        folder: Folder of the text encoder, or None where all prompts are encoded.
-        preamble: Gives the chi prompt; `str` for negative prompts, which have none.
-        channels: Width of the features that the generator reads.
-        device: Where the text encoder runs while it is loaded.
-    """
-    return Captions(cache, encoder, preamble, partial(_generator_text, folder, device), channels)
-
-
 def chi_prompt(settings: Path | None) -> str:
     """The chi prompt of a config.yaml, or of diffusers for None.
 
@@ -145,7 +123,12 @@ def chi_prompt(settings: Path | None) -> str:
     return chi_prompt_of(parsed if isinstance(parsed, dict) else {})
 
 
-def _generator_text(folder: Path | None, device: str) -> TextEncoder:
+def generator_text(folder: Path | None, device: str) -> TextEncoder:
+    """The generator's text encoder on a device.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
     if folder is None:
         raise FileNotFoundError(
             f"no text encoder for a prompt that is not encoded yet; put {TEXT}/ beside the "

@@ -8,27 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
-import torch
 from torch import Tensor
 
 from sana_wm_gym.models.refiner import (
     Refiner,
-    RefinerPlan,
     RefinerState,
     from_named_tensors,
     named_tensors,
 )
 from sana_wm_gym.models.text import PromptEmbedding
-from sana_wm_gym.weights.components import load_refiner, load_refiner_text
-from sana_wm_gym.weights.plan import Precision
-from sana_wm_gym.weights.prompt_cache import PromptCache
-from sana_wm_gym.world.learned.captions import Captions
-from sana_wm_gym.world.learned.precision import quantise_refiner
 from sana_wm_gym.world.learned.sampler import chunk_noise
-from sana_wm_gym.world.released.files import ReleaseFiles
-from sana_wm_gym.world.released.offload import Offload, offloaded
 
 _TEXT = ("text.features", "text.mask")
 
@@ -88,57 +78,6 @@ class SecondStage:
     def _text(self, prompt: str, like: Tensor) -> PromptEmbedding:
         text = self.caption(prompt)
         return PromptEmbedding(text.features.to(like), text.mask.to(like.device))
-
-
-def load_second_stage(
-    files: ReleaseFiles,
-    plan: RefinerPlan,
-    cache: PromptCache,
-    *,
-    dtype: torch.dtype,
-    device: torch.device,
-    offload: Offload,
-    precision: Precision,
-) -> SecondStage:
-    """The second stage of a release.
-
-    Args:
-        files: Where its parts are.
-        plan: How a clip is cut and what a block sees.
-        cache: Prompts that are encoded already.
-        dtype: Type of weights that are not quantised.
-        device: Where the refiner works.
-        offload: Where it rests, and where its text encoder runs.
-        precision: Of its weights.
-
-    Raises:
-        FileNotFoundError: A part is missing.
-        ImportError: A library is missing; says which.
-        ValueError: A file is damaged, or a quantised refiner is to be offloaded.
-    """
-    if files.refiner is None or files.refiner_text is None:
-        raise FileNotFoundError(
-            "no second stage; expected the refiner and its text encoder beside the generator "
-            "(refiner_diffusers/ and gemma3_12b/ of the streaming release, refiner/ and "
-            "refiner/text_encoder/ of the others)"
-        )
-    small = precision is not Precision.BF16
-    if small and offload.refiner is not None:
-        raise ValueError(
-            f"given a refiner in {precision} that rests on {offload.refiner}; a "
-            "quantised one stays where it works"
-        )
-    home = str(device) if offload.refiner is None else offload.refiner
-    refiner = load_refiner(files.refiner / "transformer", plan, dtype, "cpu" if small else home)
-    quantise_refiner(refiner, precision, device)
-    if offload.refiner is not None:
-        offloaded(refiner, device, "begin", "denoise", "remember", "forward", "refine")
-    text_device = str(device) if offload.text is None else offload.text
-    load = partial(
-        load_refiner_text, files.refiner_text, files.refiner / "connectors", device=text_device
-    )
-    channels = refiner.transformer.config.caption_channels
-    return SecondStage(refiner, Captions(cache, files.refiner_encoder, str, load, channels))
 
 
 def named_refinement(refinement: Refinement) -> dict[str, Tensor]:

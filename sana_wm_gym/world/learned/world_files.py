@@ -18,9 +18,29 @@ from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
 
 
 def world_of(
-    file: WorldFile, *, name: str | None = None, autocast_dtype: torch.dtype | None = None
+    file: WorldFile,
+    *,
+    name: str | None = None,
+    autocast_dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
 ) -> SanaWorld:
-    """The world that a world file describes; `name` and `autocast_dtype` replace its own."""
+    """The world that a world file describes.
+
+    Args:
+        file: Networks and metadata.
+        name: Instead of its own.
+        autocast_dtype: Type that matrix products are rounded to, such as "bfloat16".
+        device: Where the networks go; None leaves them where they are.
+
+    Raises:
+        ValueError: There is no such type.
+    """
+    dtype = getattr(torch, autocast_dtype, 0) if isinstance(autocast_dtype, str) else autocast_dtype
+    if not isinstance(dtype, torch.dtype | None):
+        raise ValueError(f"autocast_dtype is {autocast_dtype!r}, expected one such as 'bfloat16'")
+    if device is not None:
+        for network in file.parts.values():
+            network.to(device)
     facts = file.metadata
     size, patch = (facts["height"], facts["width"]), file.codec.config.patch
     fx, fy, cx, cy = facts["intrinsics"]
@@ -48,7 +68,7 @@ def world_of(
         frequencies=tuple(facts["frequencies"]),
         localiser=file.localiser,
         caption=SurfaceCaptions(spec.surfaces) if spec.surfaces else None,
-        autocast_dtype=autocast_dtype,
+        autocast_dtype=dtype,
     )
 
 
@@ -72,17 +92,17 @@ def metadata_of(world: SanaWorld) -> dict[str, Any]:
     }
 
 
-def load_tiny() -> SanaWorld:
-    """The learned world that ships in the package.
+def load_tiny(**settings: Any) -> SanaWorld:
+    """The learned world that ships in the package; settings as of `world_of`.
 
     Raises:
         FileNotFoundError: The package was built without its weights.
         ValueError: The weights are damaged.
     """
-    return world_of(read_world_file(EMBEDDED / "tiny.safetensors"))
+    return world_of(read_world_file(EMBEDDED / "tiny.safetensors"), **settings)
 
 
-def load_tiny_bf16() -> SanaWorld:
+def load_tiny_bf16(device: torch.device | str | None = None) -> SanaWorld:
     """The same world with matrix products in bfloat16, as it was trained: batches are 1.6 times as
     fast on processors that have such products (AVX512-BF16, AMX), slower on others.
 
@@ -90,5 +110,4 @@ def load_tiny_bf16() -> SanaWorld:
         FileNotFoundError: The package was built without its weights.
         ValueError: The weights are damaged.
     """
-    file = read_world_file(EMBEDDED / "tiny.safetensors")
-    return world_of(file, name="tiny-bf16", autocast_dtype=torch.bfloat16)
+    return load_tiny(name="tiny-bf16", autocast_dtype=torch.bfloat16, device=device)

@@ -7,8 +7,9 @@ world in tests and benchmarks.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -192,6 +193,8 @@ class ProceduralWorld:
         # Settings read from a file come as lists.
         object.__setattr__(self, "size", tuple(self.size))
         object.__setattr__(self, "scenes", tuple(self.scenes))
+        if isinstance(self.limits, Mapping):
+            object.__setattr__(self, "limits", MotionLimits(**self.limits))
         if min(self.size) < 1 or not self.scenes or min(self.scenes) < 0:
             raise ValueError(
                 "expected a positive size and at least one non-negative scene seed, "
@@ -200,7 +203,7 @@ class ProceduralWorld:
         if self.start_radius is not None and not self.start_radius > 0:
             raise ValueError(f"given start_radius = {self.start_radius}, expected > 0 or None")
 
-    @property
+    @cached_property
     def spec(self) -> WorldSpec:
         """Frame size, rate, motion limits and scenes."""
         height, width = self.size

@@ -14,8 +14,17 @@ import numpy.typing as npt
 
 from sana_wm_gym.camera.controls import Controls, MotionLimits
 from sana_wm_gym.camera.trajectory import CameraState, integrate
+from sana_wm_gym.world.procedural.appearance import draw_appearance
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS
-from sana_wm_gym.world.procedural.scenes import Scene, cast, free_space, sample_pose
+from sana_wm_gym.world.procedural.renderer import render
+from sana_wm_gym.world.procedural.scenes import (
+    Scene,
+    cast,
+    free_space,
+    generate_scene,
+    sample_pose,
+    with_appearance,
+)
 
 Array = npt.NDArray[np.float64]
 
@@ -28,6 +37,35 @@ HEIGHT_RANGE = 0.15
 """Largest distance of the camera from y = 0 in metres."""
 
 _ATTEMPTS = 12
+_TRAIN_STREAM, _HELD_OUT_STREAM = 1, 2
+
+
+def draw_walk(
+    scene: int,
+    index: int,
+    frames: int,
+    start_radius: float | None = None,
+    limits: MotionLimits = WALK_LIMITS,
+    held_out: bool = False,
+) -> tuple[Scene, Array]:
+    """A numbered walk: the scene in the walk's own appearance, and the walk's poses.
+
+    A walk is a function of its arguments, and held-out walks are never training walks. `frames`,
+    `start_radius` and `limits` as in `sample_walk`.
+    """
+    stream = _HELD_OUT_STREAM if held_out else _TRAIN_STREAM
+    rng, place = np.random.default_rng([stream, scene, index]), generate_scene(scene)
+    place = with_appearance(place, draw_appearance(place.surfaces, rng))
+    return place, sample_walk(place, rng, frames, limits, start_radius)
+
+
+def render_walk(
+    scene: int, index: int, frames: int, size: int, start_radius: float | None = None
+) -> tuple[Array, npt.NDArray[np.uint8]]:
+    """Poses of a training walk in the scene, float64 [frames + 1, 4, 4], and its frames, uint8
+    [frames + 1, size, size, 3]."""
+    place, poses = draw_walk(scene, index, frames, start_radius)
+    return poses, render(place, poses, size=(size, size))
 
 
 def sample_walk(

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -22,24 +20,19 @@ from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.refiner import BIDIRECTIONAL as WHOLE_CLIP
 from sana_wm_gym.models.state import map_tensors
 from sana_wm_gym.models.text import PromptEmbedding
-from sana_wm_gym.models.transformer import Conditioning, SanaWM, SanaWMConfig
+from sana_wm_gym.models.transformer import Conditioning, SanaWM
 from sana_wm_gym.models.vae import VideoVae, to_uint8
-from sana_wm_gym.weights.names import RELEASED, Variant
-from sana_wm_gym.weights.plan import Precision
-from sana_wm_gym.weights.prompt_cache import PromptCache
+from sana_wm_gym.weights.names import Variant
 from sana_wm_gym.weights.vae_folder import read_video_vae
 from sana_wm_gym.world.learned import sampler, schedule
-from sana_wm_gym.world.learned.captions import chi_prompt, default_prompts, generator_captions
 from sana_wm_gym.world.learned.conditioning import chunk_conditioning
-from sana_wm_gym.world.learned.precision import require_gpu
-from sana_wm_gym.world.learned.second_stage import SecondStage, load_second_stage
+from sana_wm_gym.world.learned.second_stage import SecondStage
 from sana_wm_gym.world.released.files import BIDIRECTIONAL, CHUNK_CAUSAL, Layout, ReleaseFiles
-from sana_wm_gym.world.released.offload import RESIDENT, Offload, offloaded
+from sana_wm_gym.world.released.loading import Loading
+from sana_wm_gym.world.released.offload import offloaded
 from sana_wm_gym.world.released.replay import Array, Clip, ReplayWorld
 from sana_wm_gym.world.released.streaming import (
     SIZE,
-    default_device,
-    load_stage_one,
     released_spec,
 )
 from sana_wm_gym.world.world_model import CHUNK_FRAMES, FRAMES_PER_LATENT, LATENTS_PER_CHUNK
@@ -198,83 +191,38 @@ LAYOUTS: Mapping[Variant, Layout] = {
 def load_offline(
     files: ReleaseFiles,
     variant: Variant,
+    loading: Loading = Loading(),  # noqa: B008 - a frozen value
     *,
-    config: SanaWMConfig = RELEASED,
     steps: int = STEPS,
-    dtype: torch.dtype = torch.bfloat16,
-    device: torch.device | str | None = None,
-    prompts: Path | None = None,
-    refined: bool = False,
-    offload: Offload = RESIDENT,
-    precision: Precision = Precision.BF16,
-    compile_step: bool = False,
 ) -> OfflineGenerator:
     """Load a generator of whole clips.
 
     Args:
         files: Where its parts are: `LAYOUTS[variant].within(folder)`, or `.here()`.
         variant: Bidirectional or chunk-causal.
-        config: Size of the generator.
+        loading: Type, device, precision, offloading, second stage; see `Loading`.
         steps: Denoising steps.
-        dtype: Type of generator, VAE and latents.
-        device: Where everything computes; None is the GPU if there is one.
-        prompts: Folder of encoded prompts; None is `default_prompts()`.
-        refined: With the second stage, which refines the whole clip before it is decoded.
-        offload: What rests elsewhere between its calls.
-        precision: Of the larger weights of generator and refiner.
-        compile_step: Compile the generator's step.
 
     Raises:
         FileNotFoundError: A part is missing.
-        ImportError: diffusers, transformers or Transformer Engine is not installed.
-        ValueError: The streaming variant, a damaged file, one of another variant, too little
-            memory, or a precision that the device lacks.
+        ImportError: diffusers or transformers is not installed.
+        ValueError: The streaming variant, a damaged file, one of another variant, or too little
+            memory.
     """
-    if variant not in LAYOUTS or config.text_channels is None:
+    caption, negative = (loading.captions(files, negative) for negative in (False, True))
+    if variant not in LAYOUTS or caption is None or negative is None:
         raise ValueError(f"given the {variant} variant; whole clips are made by the other two")
-    device = default_device() if device is None else torch.device(device)
-    require_gpu(precision, dtype, device)
-    cache = PromptCache(default_prompts() if prompts is None else prompts)
-    captions = partial(
-        generator_captions,
-        cache,
-        files.encoder,
-        files.text,
-        channels=config.text_channels,
-        device=str(device) if offload.text is None else offload.text,
-    )
-    vae = read_video_vae(files.vae, dtype, device if offload.vae is None else offload.vae)
-    if offload.vae is not None:
-        offloaded(vae, device, "encode_image", "decode_clip")
-    model = load_stage_one(
-        files.generator,
-        variant,
-        config=config,
-        numerics=None,
-        dtype=dtype,
-        device=device,
-        precision=precision,
-        compile_step=compile_step,
-    )
-    second_stage = None
-    if refined:
-        second_stage = load_second_stage(
-            files,
-            WHOLE_CLIP,
-            cache,
-            dtype=dtype,
-            device=device,
-            offload=offload,
-            precision=precision,
-        )
+    vae = read_video_vae(files.vae, loading.dtype, loading.vae_place)
+    if loading.offload.vae is not None:
+        offloaded(vae, loading.place, "encode_image", "decode_clip")
     causal = variant is Variant.CHUNK_CAUSAL
     return OfflineGenerator(
-        name=LAYOUTS[variant].release + ("-refined" if refined else ""),
-        model=model,
+        name=LAYOUTS[variant].release + ("-refined" if loading.refined else ""),
+        model=loading.generator(files.generator, variant),
         vae=vae,
-        caption=captions(partial(chi_prompt, files.settings)),
-        negative=captions(str),
+        caption=caption,
+        negative=negative,
         sample=chunk_causal(steps) if causal else bidirectional(steps),
         group=CHUNK_FRAMES if causal else FRAMES_PER_LATENT,
-        second_stage=second_stage,
+        second_stage=loading.second_stage(files, WHOLE_CLIP),
     )

@@ -55,10 +55,11 @@ def test_weights_nobody_can_name_are_no_result(monkeypatch):
     class Unknown:
         spec = replace(WORLD.spec, name="unknown")
 
+    monkeypatch.setattr(generate_module, "WORLDS", {"unknown": Unknown})
     monkeypatch.setattr(generate_module, "load_world", lambda name: Unknown())
     with pytest.raises(ValueError, match="random weights"):
         generate_module.open_world("unknown")
-    generate_module.open_world.cache_clear()
+    assert generate_module.open_world("some.where:Unknown").kind == "code"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,6 @@ def test_a_generator_of_whole_clips_is_told_each_path(scene, tmp_path, monkeypat
     weights.mkdir()
     monkeypatch.setattr(generate_module, "load_clip_generator", lambda name: generator)
     monkeypatch.setattr(generate_module, "released_weights", lambda name: weights)
-    generate_module.open_world.cache_clear()
     opened = generate_module.open_world("sana-wm-bidirectional")
     assert opened.kind == "learned" and opened.weights == weights
     made, true = tmp_path / "made.mp4", tmp_path / "true.mp4"
@@ -97,7 +97,6 @@ def test_a_generator_of_whole_clips_is_told_each_path(scene, tmp_path, monkeypat
     generate(WORLD, scene, 5, true)
     assert generator.asked == [(len(whole_chunks(scene.c2w, 24)), 5)]
     assert made.read_bytes() == true.read_bytes()
-    generate_module.open_world.cache_clear()
 
 
 def test_released_weights_are_those_on_this_machine(tmp_path, monkeypatch):

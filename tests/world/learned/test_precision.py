@@ -235,7 +235,7 @@ def test_a_world_in_fp8(
     pytest.importorskip("transformers")
     pytest.importorskip("diffusers", minversion="0.42")
     stack: Any = request.getfixturevalue("stack")
-    monkeypatch.setattr("sana_wm_gym.world.released.streaming.require_gpu", lambda *given: None)
+    monkeypatch.setattr("sana_wm_gym.world.released.loading.require_gpu", lambda *given: None)
     world = stack.load(precision=Precision.FP8, dtype=torch.float32)
     assert sum(isinstance(m, QuantisedLinear) for m in world.model.modules()) == 4 * 8
     plain = stack.load(dtype=torch.float32)

@@ -22,6 +22,7 @@ from sana_wm_gym.models.vae import to_uint8
 from sana_wm_gym.weights.names import Variant
 from sana_wm_gym.world import catalogue
 from sana_wm_gym.world.learned.sampler import chunk_noise
+from sana_wm_gym.world.released.loading import Loading
 from sana_wm_gym.world.released.offline import LAYOUTS, load_offline
 from sana_wm_gym.world.released.streaming import assumed_intrinsics
 
@@ -167,15 +168,13 @@ def test_generators_by_name(
     with pytest.raises(ValueError, match="expected one of sana-wm-bidirectional, sana-wm-bidir"):
         catalogue.load_clip_generator("tiny")
 
-    def small(files: object, variant: Variant, *, refined: bool) -> object:
-        return (files, variant, refined)
+    def small(files: object, variant: Variant, loading: Loading) -> object:
+        return (files, variant, loading.refined)
 
     monkeypatch.setattr("sana_wm_gym.world.released.offline.load_offline", small)
-    try:
-        for name in catalogue.CLIP_GENERATORS:
-            found: object = catalogue.load_clip_generator(name)
-            assert found == catalogue.load_clip_generator(name)
-            variant = Variant.CHUNK_CAUSAL if "chunk-causal" in name else Variant.BIDIRECTIONAL
-            assert found == (LAYOUTS[variant].here(), variant, name.endswith("-refined"))
-    finally:
-        catalogue._load_clip_generator.cache_clear()  # no other test is to find these
+    monkeypatch.setattr(catalogue, "_LOADED", {})
+    for name in catalogue.CLIP_GENERATORS:
+        found: object = catalogue.load_clip_generator(name)
+        assert found == catalogue.load_clip_generator(name)
+        variant = Variant.CHUNK_CAUSAL if "chunk-causal" in name else Variant.BIDIRECTIONAL
+        assert found == (LAYOUTS[variant].here(), variant, name.endswith("-refined"))

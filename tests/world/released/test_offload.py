@@ -144,7 +144,7 @@ def test_text_encoders_run_where_they_are_told(
         raise InterruptedError
 
     monkeypatch.setattr("sana_wm_gym.world.learned.captions.load_generator_text", load)
-    monkeypatch.setattr("sana_wm_gym.world.learned.second_stage.load_refiner_text", load)
+    monkeypatch.setattr("sana_wm_gym.world.released.loading.load_refiner_text", load)
     for place, expected in ((None, "cpu"), ("meta", "meta")):
         world = stack.load(refined=True, offload=Offload(text=place), prompts=tmp_path)
         assert world.caption is not None and world.second_stage is not None

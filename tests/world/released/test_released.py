@@ -6,7 +6,7 @@ Text to first frame to six chunks to pixels to mp4, by the files and the environ
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,6 @@ from sana_wm_gym.world.released.streaming import (
     FOLDER_VARIABLE,
     StreamingWorld,
     assumed_intrinsics,
-    load_streaming,
     streaming_files,
     streaming_files_here,
 )
@@ -295,20 +294,24 @@ def test_a_world_that_is_not_here(
 
 
 def test_a_world_by_its_name(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a user would, but for the size of the networks."""
+    """As a user would, but for the size of the networks; loaders take JSON values."""
     Image.fromarray(picture()).save(tmp_path / "room.png")
     monkeypatch.setenv(FOLDER_VARIABLE, str(stack.folder))
-    small = partial(load_streaming, config=CONFIG, size=SIZE, device="cpu", prompts=stack.prompts)
-    monkeypatch.setattr("sana_wm_gym.world.released.streaming.load_streaming", small)
-    try:
-        for name in catalogue.RELEASED_WORLDS:
-            env = gym.make(
-                "SanaWM/World-v0", world=name, image=str(tmp_path / "room.png"), prompt="a room"
-            )
-            env.reset(seed=0)
-            observation, reward, terminated, truncated, info = env.step(np.zeros(5, np.float32))
-            assert observation.shape == (*SIZE, 3) and info["chunk_index"] == 1
-            assert env.unwrapped.world.spec.name == name
-            assert (reward, terminated, truncated) == (0, False, False)
-    finally:
-        catalogue._load.cache_clear()  # no other test is to find the small worlds
+    small = {"config": asdict(CONFIG), "size": SIZE, "device": "cpu"}
+    small |= {"prompts": str(stack.prompts), "offload": {"vae": "cpu"}, "dtype": "bfloat16"}
+    for name, wrong in (("dtype", "int7"), ("offload", {"wings": "cpu"}), ("precision", "fp7")):
+        with pytest.raises(ValueError, match=name if name != "precision" else "fp7"):
+            catalogue.load_world("sana-wm-streaming", {**small, name: wrong})
+    for name in catalogue.RELEASED_WORLDS:
+        env = gym.make(
+            "SanaWM/World-v0",
+            world=name,
+            world_kwargs=small,
+            image=str(tmp_path / "room.png"),
+            prompt="a room",
+        )
+        env.reset(seed=0)
+        observation, reward, terminated, truncated, info = env.step(np.zeros(5, np.float32))
+        assert observation.shape == (*SIZE, 3) and info["chunk_index"] == 1
+        assert env.unwrapped.world.spec.name == name
+        assert (reward, terminated, truncated) == (0, False, False)

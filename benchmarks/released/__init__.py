@@ -1,1 +1,0 @@
-"""Parts of `benchmarks.released_step`: weights, work, measurements and tables at released size."""

@@ -1,0 +1,190 @@
+"""How well a localiser knows its map, and whether it recognises pictures of something else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sana_wm_gym.camera.se3 import geodesic_angle
+from sana_wm_gym.evaluation.foreign_pictures import foreign_pictures
+from sana_wm_gym.evaluation.held_out import Array, Frames
+from sana_wm_gym.models.localiser import Localisation, Localiser
+from sana_wm_gym.world.procedural.appearance import draw_appearance
+from sana_wm_gym.world.procedural.renderer import default_intrinsics, render
+from sana_wm_gym.world.procedural.scenes import Scene, cast, sample_pose, with_appearance
+
+FALSE_ALARMS = 0.05
+"""Fraction of the map's own frames taken for foreign at which recognition is measured."""
+BOUNDS = {"metres": 0.05, "degrees": 0.7, "metres_p95": 0.3, "degrees_p95": 4.0}
+LEAST_RECOGNISED = 0.9
+DISTANCES = (1.6, 2.0, 2.5, 3.0, 4.0, 5.0, np.inf)
+"""Edges of the groups by distance, in metres."""
+OCTANTS = ("+z", "+z+x", "+x", "-z+x", "-z", "-z-x", "-x", "+z-x")
+"""Headings of 45 degrees each, the first around +z, then turning right."""
+
+_STREAM = 71
+
+
+@dataclass(frozen=True)
+class PoseErrors:
+    """Errors of a group of frames.
+
+    Attributes:
+        group: Which frames.
+        count: How many.
+        metres: Median position error; None for an empty group, as the other three.
+        degrees: Median rotation error.
+        metres_p95: 95th percentile of the position error.
+        degrees_p95: 95th percentile of the rotation error.
+    """
+
+    group: str
+    count: int
+    metres: float | None
+    degrees: float | None
+    metres_p95: float | None
+    degrees_p95: float | None
+
+    @staticmethod
+    def of(group: str, predicted: Array, true: Array) -> PoseErrors:
+        """Summarise predicted poses [n, 4, 4]."""
+        if not len(true):
+            return PoseErrors(group, 0, None, None, None, None)
+        errors = pose_errors(predicted, true)
+        medians = (float(np.median(error)) for error in errors)
+        tails = (float(np.percentile(error, 95)) for error in errors)
+        return PoseErrors(group, len(true), *medians, *tails)
+
+
+def pose_errors(predicted: Array, true: Array) -> tuple[Array, Array]:
+    """Position errors in metres [n] and rotation errors in degrees [n] of poses [n, 4, 4]."""
+    metres = np.linalg.norm(predicted[:, :3, 3] - true[:, :3, 3], axis=1)
+    return metres, np.degrees(geodesic_angle(predicted[:, :3, :3], true[:, :3, :3]))
+
+
+def localise(localiser: Localiser, frames: Frames) -> Localisation:
+    """Localise frames uint8 [n, H, W, 3], channels last as everywhere outside `models`."""
+    return localiser(torch.from_numpy(frames).movedim(-1, 1))
+
+
+def render_varied(
+    scene: Scene,
+    poses: Array,
+    rng: np.random.Generator,
+    intrinsics: Sequence[float] | None,
+    size: int,
+) -> Frames:
+    """Frames at poses [n, 4, 4], uint8 [n, size, size, 3], each in an appearance of its own where
+    the scene's surfaces vary; the renderer's default lens for None."""
+    lens = np.array(default_intrinsics(size, size) if intrinsics is None else intrinsics)
+    return np.concatenate(
+        [
+            render(
+                with_appearance(scene, draw_appearance(scene.surfaces, rng)),
+                pose[None],
+                lens,
+                (size, size),
+            )
+            for pose in poses
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """How many foreign pictures of a kind are recognised.
+
+    Attributes:
+        kind: What they show.
+        count: How many there are.
+        at_false_alarms: Fraction recognised when 5 % of the map's own frames are taken for
+            foreign.
+        below_half: Fraction whose confidence lies below 0.5, as a world with this localiser warns.
+    """
+
+    kind: str
+    count: int
+    at_false_alarms: float
+    below_half: float
+
+
+@dataclass(frozen=True)
+class LocaliserReport:
+    """Everything measured; see `localiser_report`.
+
+    Attributes:
+        overall: Errors over all held-out starts.
+        by_distance: By distance to the surface straight ahead.
+        by_heading: By octant of the heading.
+        recognition: By kind of foreign picture, and over all in the last row.
+        false_alarms: Fraction of held-out starts whose confidence lies below 0.5.
+        missing: Names of the packages that photographs come with and that are not installed.
+    """
+
+    overall: PoseErrors
+    by_distance: tuple[PoseErrors, ...]
+    by_heading: tuple[PoseErrors, ...]
+    recognition: tuple[Recognition, ...]
+    false_alarms: float
+    missing: tuple[str, ...]
+
+    def bounds(self) -> dict[str, bool]:
+        """Which bounds are kept, by name."""
+        kept = {name: getattr(self.overall, name) <= bound for name, bound in BOUNDS.items()}
+        return kept | {"recognised": self.recognition[-1].at_false_alarms >= LEAST_RECOGNISED}
+
+
+def localiser_report(
+    localiser: Localiser,
+    scene: Scene,
+    intrinsics: Sequence[float] | None = None,
+    starts: int = 1024,
+    seed: int = 0,
+) -> LocaliserReport:
+    """Measure a localiser on held-out starts of its map and on foreign pictures.
+
+    Args:
+        localiser: What to measure; its poses are in the scene's axes.
+        scene: Its map.
+        intrinsics: (fx, fy, cx, cy) in pixels; None for the renderer's default.
+        starts: Number of held-out starts, >= 512 for steady tails.
+        seed: Source of the starts and of the foreign pictures.
+    """
+    size = localiser.config.size
+    rng = np.random.default_rng([_STREAM, scene.seed, seed])
+    poses = np.stack([sample_pose(scene, rng) for _ in range(starts)])
+    frames = render_varied(scene, poses, rng, intrinsics, size)
+    found = localise(localiser, frames)
+    predicted, genuine = found.c2w.numpy(), found.confidence.numpy()
+
+    def errors(group: str, chosen: npt.NDArray[np.bool_]) -> PoseErrors:
+        return PoseErrors.of(group, predicted[chosen], poses[chosen])
+
+    ahead = cast(scene, poses[:, :3, 3], poses[:, :3, 2])
+    octant = np.round(np.arctan2(poses[:, 0, 2], poses[:, 2, 2]) / (np.pi / 4)).astype(int) % 8
+    # The lowest confidence that is still taken for the map, at 5 % false alarms.
+    threshold = float(np.quantile(genuine, FALSE_ALARMS))
+    pictures, missing = foreign_pictures(scene, frames, size, seed)
+    scores = {kind: localise(localiser, p).confidence.numpy() for kind, p in pictures.items()}
+    scores["all"] = np.concatenate(list(scores.values()))
+    return LocaliserReport(
+        overall=PoseErrors.of("all starts", predicted, poses),
+        by_distance=tuple(
+            errors(
+                f"{low:g} m or more" if np.isinf(high) else f"{low:g} to {high:g} m",
+                (ahead >= low) & (ahead < high),
+            )
+            for low, high in zip(DISTANCES, DISTANCES[1:], strict=False)
+        ),
+        by_heading=tuple(errors(name, octant == index) for index, name in enumerate(OCTANTS)),
+        recognition=tuple(
+            Recognition(kind, len(c), float((c < threshold).mean()), float((c < 0.5).mean()))
+            for kind, c in scores.items()
+        ),
+        false_alarms=float((genuine < 0.5).mean()),
+        missing=missing,
+    )
