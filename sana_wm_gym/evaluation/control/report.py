@@ -13,12 +13,12 @@ from rich.console import Console
 from sana_wm_gym.evaluation.bench.results import MethodFolder, ScenePoseErrors, write_pose_errors
 from sana_wm_gym.evaluation.control.run_folder import BenchRun
 from sana_wm_gym.evaluation.control.scene_job import Result, SceneJob, run_scenes
-from sana_wm_gym.evaluation.control.summary import SplitSummary, summarise
-from sana_wm_gym.evaluation.control.tables import failure_table, scene_table, split_tables
+from sana_wm_gym.evaluation.control.summary import Summary, summarise
+from sana_wm_gym.evaluation.control.tables import report_tables, scene_table
 from sana_wm_gym.files import write_json, write_text
 from sana_wm_gym.jobs import Launcher
 from sana_wm_gym.metrics import RELEASE
-from sana_wm_gym.tables import Table, progress
+from sana_wm_gym.tables import progress
 
 
 def run(
@@ -67,7 +67,7 @@ def run(
         summaries.append(summarise(split, found))
         _write_evaluations(method, summaries[-1], found)
     written = _write_report(folder, name, provenance, summaries, list(results.values()))
-    for table in _tables(name, summaries):
+    for table in report_tables(name, summaries):
         table.print(console)
     failed = sum(result["status"] != "scored" for result in results.values())
     console.print(f"wrote {', '.join(map(str, written))}", soft_wrap=True)
@@ -88,28 +88,22 @@ def _line(result: Result) -> str:
     return f"{head} RotErr {score['RotErr']:.2f} deg, TransErr {score['TransErr']:.3f} m"
 
 
-def _tables(name: str, summaries: Sequence[SplitSummary]) -> list[Table]:
-    failures = failure_table(summaries)
-    found = [table for summary in summaries for table in split_tables(name, summary)]
-    return found if failures is None else [*found, failures]
-
-
 def _write_report(
     folder: Path,
     name: str,
     provenance: Mapping[str, Any],
-    summaries: Sequence[SplitSummary],
+    summaries: Sequence[Summary],
     results: Sequence[Result],
 ) -> list[Path]:
     """Write summary.json, scenes.csv and report.md."""
     summary, lines, report = (folder / f for f in ("summary.json", "scenes.csv", "report.md"))
-    splits = {one.split: one.to_dict() for one in summaries}
+    splits = {one["split"]: one for one in summaries}
     write_json(summary, {"method": name, **provenance, "splits": splits})
     scenes = scene_table(results)
     write_text(lines, scenes.csv())
     facts = "\n".join(f"- {key}: {_words(value)}" for key, value in provenance.items())
     parts = [f"# Camera control: {name}", facts]
-    for table in [*_tables(name, summaries), scenes]:
+    for table in [*report_tables(name, summaries), scenes]:
         parts += [f"## {table.title}", table.markdown().rstrip(), *table.notes]
     parts += ["## Scene by scene", *(_pictures(folder, result) for result in results)]
     write_text(report, "\n\n".join(parts) + "\n")
@@ -135,9 +129,7 @@ def _words(value: Any) -> str:
     return str(value)
 
 
-def _write_evaluations(
-    method: MethodFolder, summary: SplitSummary, results: Sequence[Result]
-) -> None:
+def _write_evaluations(method: MethodFolder, summary: Summary, results: Sequence[Result]) -> None:
     """Write eval_poses.json, revisit_consistency.json, temporal_degradation.json and
     summary.json of a split. Scenes without a number are absent, as their readers expect."""
     scored = {result["scene"]: result for result in results if result["status"] == "scored"}
@@ -154,11 +146,10 @@ def _write_evaluations(
                 n_frames=score["n"],
                 extra={"source": pose["source"], "flags": score["flags"]},
             )
-    write_pose_errors(method.poses_file(summary.split), errors)
-    document = summary.to_dict()
+    write_pose_errors(method.poses_file(summary["split"]), errors)
     files = {"revisit_consistency": "revisit", "temporal_degradation": "drift"}
     for name, key in files.items():
         scenes = {scene: result[key] for scene, result in scored.items()}
-        content = {"summary": document[key], "scenes": scenes}
-        write_json(method.eval_file(summary.split, name), content)
-    write_json(method.eval_file(summary.split, "summary"), document)
+        content = {"summary": summary[key], "scenes": scenes}
+        write_json(method.eval_file(summary["split"], name), content)
+    write_json(method.eval_file(summary["split"], "summary"), summary)
