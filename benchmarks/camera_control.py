@@ -19,12 +19,12 @@ from sana_wm_gym.evaluation.control.config import ControlConfig
 from sana_wm_gym.evaluation.control.generate import OpenedWorld, open_world, weights_digest
 from sana_wm_gym.evaluation.control.report import run
 from sana_wm_gym.evaluation.control.run_folder import (
-    BenchRun,
+    claim,
     read_json,
     refuse_mix,
     scoring_identity,
 )
-from sana_wm_gym.evaluation.control.scene_job import Generated, SceneJob
+from sana_wm_gym.evaluation.control.scene_job import SceneJob
 from sana_wm_gym.files import write_json
 from sana_wm_gym.jobs import shard_of, single_threaded
 from sana_wm_gym.provenance import provenance
@@ -45,16 +45,24 @@ def benchmark(config: ControlConfig, console: Console) -> int:
     """
     single_threaded()
     opened = open_world(config.world)
-    folder, method = BenchRun(config.root), MethodFolder(config.root / config.name)
-    who = identity(config, opened)
-    folder.claim(who)
+    method, who = MethodFolder(config.root / config.name), identity(config, opened)
+    claim(config.root, who)
     bench = _bench(config, opened.world.spec, console)
     entries = [
         entry for split in config.splits for entry in list_scenes(bench, split)[: config.scenes]
     ]
     _describe(method, config, opened)
-    source = Generated(config.world, config.seed, method.path)
-    jobs = [SceneJob(entry, config.root, source, config.scoring) for entry in entries]
+    jobs = [
+        SceneJob(
+            entry,
+            config.root,
+            config.scoring,
+            method.video(entry.split, entry.id),
+            config.world,
+            config.seed,
+        )
+        for entry in entries
+    ]
     mine = {job.key for job in shard_of(jobs, config.shard, config.shards)}
     # The last shard to finish reports on all of them.
     ready = [job for job in jobs if job.key in mine or job.file("scenes").is_file()]

@@ -31,8 +31,8 @@ from sana_wm_gym.evaluation.bench.layout import FOLDERS, PUBLIC_NAMES, Split, sp
 from sana_wm_gym.evaluation.bench.reader import list_scenes
 from sana_wm_gym.evaluation.bench.results import MethodFolder, read_method_info
 from sana_wm_gym.evaluation.control.report import run
-from sana_wm_gym.evaluation.control.run_folder import BenchRun, scoring_identity
-from sana_wm_gym.evaluation.control.scene_job import Given, SceneJob
+from sana_wm_gym.evaluation.control.run_folder import claim, scoring_identity
+from sana_wm_gym.evaluation.control.scene_job import SceneJob
 from sana_wm_gym.evaluation.control.score_video import Scoring
 from sana_wm_gym.jobs import LAUNCHERS, Launcher
 from sana_wm_gym.poses import LKBundleAdjustment
@@ -100,17 +100,16 @@ def score(options: argparse.Namespace, console: Console) -> int:
     )
     bench_name = Path(options.bench).name
     who = {"videos": name, "bench": bench_name, "fps": options.fps, **scoring_identity(scoring)}
-    BenchRun(out).claim(who)
+    claim(out, who)
     bench = bench_root(
         options.bench, options.revision, splits=list(folders), offline=options.offline
     )
-    jobs = []
+    jobs: list[SceneJob] = []
     for split, folder in folders.items():
         entries = list_scenes(bench, split)
         videos, unused = match_videos(folder, [entry.id for entry in entries])
-        for entry in entries:
-            given = Given(videos[entry.id], options.fps, info.fps if info else None)
-            jobs.append(SceneJob(entry, out, given, scoring))
+        rates = {"fps": options.fps, "declared_fps": info.fps if info else None}
+        jobs += [SceneJob(entry, out, scoring, videos[entry.id], **rates) for entry in entries]
         if unused:
             names = ", ".join(unused)
             console.print(f"not scored, no {split} scene has this name: {names}", soft_wrap=True)

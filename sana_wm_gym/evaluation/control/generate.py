@@ -6,7 +6,6 @@ import hashlib
 import sys
 import time
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -186,60 +185,33 @@ def generate(world: WorldModel[Any], scene: BenchScene, seed: int, path: Path) -
     )
     c2w, lens = (whole_chunks(values, spec.frames_per_chunk) for values in (scene.c2w, intrinsics))
     camera = CameraTrajectory(c2w, lens, spec.width, spec.height)
-    meter, done = _Meter(), 0
+    torch = sys.modules.get("torch")  # a world has brought it along if it needs it
+    cuda = torch.cuda if torch is not None and torch.cuda.is_available() else None
+    if cuda is not None:
+        cuda.reset_peak_memory_stats()
+    steps, done, seconds, peak = rollout(world, [start], [seed], [camera]), 0, 0.0, 0
     # Poses and PSNR are read from the file again.
     with VideoWriter(path, spec.fps, near_lossless=True) as video:
-        for state, frames in meter.timed(_frames(world, start, seed, camera)):
-            if spec.latent_shape is not None:
-                [latents] = as_arrays(world.latents([state]))
-                if not np.isfinite(latents).all():
-                    message = f"latents are not finite from frame {done} on"
-                    raise VideoError("not_finite", None, message)
-            video.add(frames[: max(scene.expected_video_frames - done, 0)])
-            done += len(frames)
-    return meter.cost(done - 1)
-
-
-def _frames(
-    world: WorldModel[Any], start: Start, seed: int, camera: CameraTrajectory
-) -> Iterator[tuple[Any, npt.NDArray[np.uint8]]]:
-    """States and their frames, chunk by chunk."""
-    for [state] in rollout(world, [start], [seed], [camera]):
-        [frames] = as_arrays(world.decode([state]))
-        yield state, frames
-
-
-class _Meter:
-    """Time to make the items of an iterator, and memory."""
-
-    def __init__(self) -> None:
-        # A world has brought torch along if it needs it.
-        torch = sys.modules.get("torch")
-        self._cuda = torch.cuda if torch is not None and torch.cuda.is_available() else None
-        self._seconds, self._peak = 0.0, 0
-        if self._cuda is not None:
-            self._cuda.reset_peak_memory_stats()
-
-    def timed(self, items: Iterator[Any]) -> Iterator[Any]:
-        end = object()
         while True:
             began = time.perf_counter()
-            item = next(items, end)
-            if self._cuda is not None:
-                self._cuda.synchronize()
-            self._seconds += time.perf_counter() - began
-            self._peak = max(self._peak, memory.resident())
-            if item is end:
-                return
-            yield item
-
-    def cost(self, frames: int) -> Cost:
-        cuda = self._cuda
-        return Cost(
-            frames=frames,
-            seconds=self._seconds,
-            frames_per_s=frames / self._seconds,
-            peak_memory_mb=self._peak / 1e6,
-            peak_gpu_mb=None if cuda is None else cuda.max_memory_allocated() / 1e6,
-            accelerator=None if cuda is None else cuda.get_device_name(),
-        )
+            states = next(steps, [])
+            decoded = as_arrays(world.decode(states)) if states else []
+            if cuda is not None:
+                cuda.synchronize()
+            seconds += time.perf_counter() - began
+            peak = max(peak, memory.resident())
+            if not states:
+                break
+            if spec.latent_shape and not np.isfinite(as_arrays(world.latents(states))[0]).all():
+                message = f"latents are not finite from frame {done} on"
+                raise VideoError("not_finite", None, message)
+            video.add(decoded[0][: max(scene.expected_video_frames - done, 0)])
+            done += len(decoded[0])
+    return Cost(
+        frames=done - 1,
+        seconds=seconds,
+        frames_per_s=(done - 1) / seconds,
+        peak_memory_mb=peak / 1e6,
+        peak_gpu_mb=None if cuda is None else cuda.max_memory_allocated() / 1e6,
+        accelerator=None if cuda is None else cuda.get_device_name(),
+    )

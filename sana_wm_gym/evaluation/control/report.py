@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from sana_wm_gym.evaluation.bench.results import MethodFolder, ScenePoseErrors, write_pose_errors
-from sana_wm_gym.evaluation.control.run_folder import BenchRun
+from sana_wm_gym.evaluation.control.run_folder import scene_file
 from sana_wm_gym.evaluation.control.scene_job import Result, SceneJob, run_scenes
 from sana_wm_gym.evaluation.control.summary import Summary, summarise
 from sana_wm_gym.evaluation.control.tables import report_tables, scene_table
@@ -105,19 +105,19 @@ def _write_report(
     parts = [f"# Camera control: {name}", facts]
     for table in [*report_tables(name, summaries), scenes]:
         parts += [f"## {table.title}", table.markdown().rstrip(), *table.notes]
-    parts += ["## Scene by scene", *(_pictures(folder, result) for result in results)]
+    parts += ["## Scene by scene", *map(_pictures, results)]
     write_text(report, "\n\n".join(parts) + "\n")
     return [summary, lines, report]
 
 
-def _pictures(folder: Path, result: Result) -> str:
+def _pictures(result: Result) -> str:
     """Frames and camera paths of a scene, or why there are none."""
     label = f"{result['split']} / {result['scene']} / {result['trajectory']}"
     if result["status"] != "scored":
         return f"### {label}\n\nNo result. {result['code']}: {result['message']}"
-    run, key = BenchRun(folder), (result["split"], result["scene"])
+    key = result["split"], result["scene"]
     images = [
-        f"![{kind} of {label}]({run.file(kind, *key).relative_to(folder).as_posix()})"
+        f"![{kind} of {label}]({scene_file(Path(), kind, *key).as_posix()})"
         for kind in ("frames", "paths")
     ]
     return "\n\n".join([f"### {label}", *images])

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,34 +27,24 @@ FORMAT = 1
 """Of scene results; another one is never mixed with this."""
 
 
-@dataclass(frozen=True)
-class BenchRun:
-    """Where a run keeps its files.
+def claim(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Make a folder this run's, or check that it is.
 
-    Attributes:
-        path: The folder.
+    Raises:
+        ValueError: It holds another run; says in what they differ.
     """
+    remove_leftovers(folder)
+    old = read_json(folder / "run.json")
+    if old is None:
+        write_json(folder / "run.json", identity)
+    else:
+        refuse_mix("this run", folder, old, identity)
 
-    path: Path
 
-    def claim(self, identity: Mapping[str, Any]) -> None:
-        """Make the folder this run's, or check that it is.
-
-        Raises:
-            ValueError: It holds another run; says in what they differ.
-        """
-        remove_leftovers(self.path)
-        target = self.path / "run.json"
-        old = read_json(target)
-        if old is None:
-            write_json(target, identity)
-        else:
-            refuse_mix("this run", self.path, old, identity)
-
-    def file(self, kind: str, split: str, scene: str) -> Path:
-        """A file of a scene: of kind `scenes`, `frames`, `paths` or `made`."""
-        suffix = "json" if kind in ("scenes", "made") else "png"
-        return self.path / kind / split / f"{scene}.{suffix}"
+def scene_file(folder: Path, kind: str, split: str, scene: str) -> Path:
+    """A scene's file in a run's folder: of kind `scenes`, `frames`, `paths` or `made`."""
+    suffix = "json" if kind in ("scenes", "made") else "png"
+    return folder / kind / split / f"{scene}.{suffix}"
 
 
 def scoring_identity(scoring: Scoring) -> dict[str, Any]:

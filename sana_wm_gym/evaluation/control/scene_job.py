@@ -15,13 +15,12 @@ import numpy as np
 from sana_wm_gym.evaluation.bench.files import BenchDataError
 from sana_wm_gym.evaluation.bench.layout import BenchScene
 from sana_wm_gym.evaluation.bench.reader import SceneEntry, read_scene
-from sana_wm_gym.evaluation.bench.results import MethodFolder
 from sana_wm_gym.evaluation.control.generate import generate, open_world, scene_seed
 from sana_wm_gym.evaluation.control.run_folder import (
-    BenchRun,
     read_json,
     refuse_mix,
     scene_digest,
+    scene_file,
 )
 from sana_wm_gym.evaluation.control.score_video import (
     SAME_RATE,
@@ -45,50 +44,28 @@ _WIDTH = 192  # largest of a frame in a strip, pixels
 
 
 @dataclass(frozen=True)
-class Generated:
-    """The video comes from a world.
-
-    Attributes:
-        world: Name or file, as `open_world` takes it.
-        seed: Source of all noise.
-        method: Folder of the videos.
-    """
-
-    world: str
-    seed: int
-    method: Path
-
-
-@dataclass(frozen=True)
-class Given:
-    """The video is somebody else's.
-
-    Attributes:
-        path: Where it is; need not exist.
-        fps: Its rate, Hz, where the file's own is wrong.
-        declared_fps: The rate in the maker's method_info.json; the file must agree.
-    """
-
-    path: Path
-    fps: float | None = None
-    declared_fps: float | None = None
-
-
-@dataclass(frozen=True)
 class SceneJob:
-    """A scene to score.
+    """A scene to score, by a video that a world makes or by somebody else's.
 
     Attributes:
         entry: The scene.
         folder: Where results go.
-        source: Where the video comes from.
-        scoring: How it is scored.
+        scoring: How the video is scored.
+        video: Its file; need not exist.
+        world: Makes the video, as `open_world` takes it; None for somebody else's.
+        seed: Source of the world's noise.
+        fps: Rate of somebody else's video, Hz, where the file's own is wrong.
+        declared_fps: The rate in its maker's method_info.json; the file must agree.
     """
 
     entry: SceneEntry
     folder: Path
-    source: Generated | Given
     scoring: Scoring
+    video: Path
+    world: str | None = None
+    seed: int = 0
+    fps: float | None = None
+    declared_fps: float | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -97,12 +74,11 @@ class SceneJob:
 
     def digest(self) -> str:
         """Of everything the result depends on besides the run's identity."""
-        videos = [self.source.path] if isinstance(self.source, Given) else []
-        return scene_digest(self.entry, videos)
+        return scene_digest(self.entry, [] if self.world else [self.video])
 
     def file(self, kind: str) -> Path:
-        """Of this scene in the run's folder; see `BenchRun.file`."""
-        return BenchRun(self.folder).file(kind, *self.key)
+        """Of this scene in the run's folder; see `scene_file`."""
+        return scene_file(self.folder, kind, *self.key)
 
 
 def run_scenes(
@@ -179,20 +155,19 @@ def _fail(code: str, job: SceneJob, message: str) -> Result:
 
 def _video(job: SceneJob, scene: BenchScene) -> tuple[VideoClip, Mapping[str, Any] | None]:
     """The video, made if need be, and what making it took."""
-    source = job.source
-    if isinstance(source, Given):
-        clip, declared = read_clip(source.path, source.fps), source.declared_fps
-        if source.fps is None and declared and abs(clip.fps - declared) >= SAME_RATE:
+    path = job.video
+    if job.world is None:
+        clip, declared = read_clip(path, job.fps), job.declared_fps
+        if job.fps is None and declared and abs(clip.fps - declared) >= SAME_RATE:
             message = f"its rate is {clip.fps:g} Hz, method_info.json says {declared:g} Hz"
-            raise VideoError("wrong_fps", source.path, message)
+            raise VideoError("wrong_fps", path, message)
         return clip, None
-    path = MethodFolder(source.method).video(*job.key)
     made, inputs = read_json(job.file("made")), job.digest()
     # A video without its record was never finished, or is not ours.
     whole = made is not None and path.is_file() and made["sha256"] == sha256(path)
     if made is None or not whole or made["inputs"] != inputs:
-        world = open_world(source.world).for_scene(scene)
-        cost = generate(world, scene, scene_seed(source.seed, *job.key), path)
+        world = open_world(job.world).for_scene(scene)
+        cost = generate(world, scene, scene_seed(job.seed, *job.key), path)
         made = {"inputs": inputs, "sha256": sha256(path), "cost": asdict(cost)}
         write_json(job.file("made"), made)
     return read_clip(path), made["cost"]
