@@ -143,8 +143,9 @@ def tiers(worlds: Worlds, steps: int, rounds: int, bar: Progress) -> Rows:
 
     def learner(world: WorldModel[Any]) -> PPO:
         env = gym.make(ENV_ID, world=world, observation=("frame",))
-        update = {"n_steps": count, "batch_size": count, "n_epochs": 4}
-        return PPO("CnnPolicy", env, seed=0, device="cpu", **update)
+        return PPO(
+            "CnnPolicy", env, n_steps=count, batch_size=count, n_epochs=4, seed=0, device="cpu"
+        )
 
     def act(ppo: PPO, policy: bool) -> None:
         env: Any = ppo.get_env()

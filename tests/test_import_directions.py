@@ -24,11 +24,10 @@ DIRECT = {
     "weights": {"models"},
     "world": {"weights", "models", "camera"},
     "poses": {"camera"},
-    "training": {"world", "weights", "models", "camera"},
+    "training": {"evaluation", "world", "weights", "models", "camera", "metrics"},
     "envs": {"world", "metrics", "camera"},
     "evaluation": {
         "benchmarks",
-        "training",
         "envs",
         "world",
         "weights",

@@ -2,13 +2,13 @@
 
 The names RotErr, TransErr and CamMC mean different numbers in different papers: paths are aligned
 differently, summed or averaged, in radians or degrees. Here a convention is a value, and every
-score carries the one it was made with:
+score carries the one it was made with::
 
     score = score_poses(estimate, reference, CONVENTIONS["release"])
     score.rot_err, score.trans_err, score.cam_mc
 
 Poses are camera-to-world matrices, float64, x right, y down, z forward. Both paths are taken
-relative to their own first frame before anything else. Per frame, after alignment:
+relative to their own first frame before anything else. Per frame, after alignment::
 
     rot   = angle between the orientations
     trans = distance between the centres
