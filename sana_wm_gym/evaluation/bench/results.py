@@ -53,29 +53,6 @@ class MethodInfo:
 
 
 @dataclass(frozen=True)
-class ScenePoseErrors:
-    """Camera errors of one scene under the `release` convention.
-
-    Attributes:
-        rot_err_deg: Mean angle between orientations, degrees.
-        trans_err: Mean distance of centres at the command's scale, metres.
-        cam_mc: Mean Frobenius norm of the difference of the 3x4 poses.
-        scene_type: Category.
-        n_frames: Frames compared.
-        skip_first_frame: Whether the first of the sampled frames was left out.
-        extra: Further keys of the scene's object.
-    """
-
-    rot_err_deg: float
-    trans_err: float
-    cam_mc: float
-    scene_type: str
-    n_frames: int
-    skip_first_frame: bool = False
-    extra: Row = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class MethodFolder:
     """Where one method's files are; `split` under either of its names. Methods raise `ValueError`
     for another split, and `video` for a scene id that is no file name.
@@ -146,61 +123,48 @@ def write_method_info(folder: MethodFolder, info: MethodInfo) -> None:
     write_json(folder.info_file(), row | refiner)
 
 
-def read_pose_errors(path: Path) -> dict[str, ScenePoseErrors]:
-    """Read an eval_poses.json, scene id -> errors, in the file's order.
+def read_pose_errors(path: Path) -> dict[str, dict[str, Any]]:
+    """Read an eval_poses.json, scene id -> object, in the file's order.
 
-    Rotation errors come out in degrees. A scene without `RotErr_unit` is refused: evaluators
-    wrote radians before they wrote the unit, and the number alone does not tell which it is.
+    Each has, under the `release` convention, `RotErr` (mean angle between orientations, always
+    given in degrees), `TransErr_rel` (mean distance of centres at the command's scale, metres),
+    `CamMC_rel` (mean Frobenius norm of the difference of the 3x4 poses), the frames compared
+    `n_frames` and `scene_type`. A scene without `RotErr_unit` is refused: evaluators wrote radians
+    before they wrote the unit, and the number alone does not show which it is.
 
     Raises:
         BenchDataError: The file is missing or damaged, or a scene lacks a key, its unit above all.
     """
-    document = Record.read(path).row
-    return {s: _pose_errors(Record.of(row, path, f"scene {s}")) for s, row in document.items()}
+    rows = {}
+    for scene, value in Record.read(path).row.items():
+        record = Record.of(value, path, f"scene {scene}")
+        if "RotErr_unit" not in value:
+            message = (
+                f"{record.where} lacks RotErr_unit; files without it hold radians. Score again, or "
+                'add "RotErr_unit": "rad" if you know that it is so'
+            )
+            raise BenchDataError("missing_key", path, message)
+        record.need(*_POSE_KEYS)
+        unit = record.text("RotErr_unit")
+        if unit not in _TO_DEGREES:
+            raise record.error("bad_value", f"RotErr_unit is {unit!r}, expected 'deg' or 'rad'")
+        degrees = record.number("RotErr") * _TO_DEGREES[unit]
+        for key in ("TransErr_rel", "CamMC_rel"):
+            record.number(key)
+        record.text("scene_type")
+        record.count("n_frames")
+        rows[scene] = {**value, "RotErr": degrees, "RotErr_unit": "deg"}
+    return rows
 
 
-def _pose_errors(record: Record) -> ScenePoseErrors:
-    if "RotErr_unit" not in record.row:
-        message = (
-            f"{record.where} lacks RotErr_unit; files without it hold radians. Score again, or "
-            'add "RotErr_unit": "rad" if you know that it is so'
-        )
-        raise BenchDataError("missing_key", record.path, message)
-    record.need(*_POSE_KEYS)
-    unit = record.text("RotErr_unit")
-    if unit not in _TO_DEGREES:
-        raise record.error("bad_value", f"RotErr_unit is {unit!r}, expected 'deg' or 'rad'")
-    return ScenePoseErrors(
-        rot_err_deg=record.number("RotErr") * _TO_DEGREES[unit],
-        trans_err=record.number("TransErr_rel"),
-        cam_mc=record.number("CamMC_rel"),
-        scene_type=record.text("scene_type"),
-        n_frames=record.count("n_frames"),
-        skip_first_frame=bool(record.row.get("skip_first_frame", False)),
-        extra=_others(record.row, *_POSE_KEYS, "RotErr_unit", "skip_first_frame"),
-    )
-
-
-def write_pose_errors(path: Path, errors: Mapping[str, ScenePoseErrors]) -> None:
-    """Write an eval_poses.json, with its unit.
+def write_pose_errors(path: Path, errors: Mapping[str, Row]) -> None:
+    """Write an eval_poses.json of objects as `read_pose_errors` returns them.
 
     Raises:
         ValueError: A number is not finite: leave that scene out.
     """
-    rows = {
-        scene: {
-            **error.extra,
-            "RotErr": error.rot_err_deg,
-            "RotErr_unit": "deg",
-            "TransErr_rel": error.trans_err,
-            "CamMC_rel": error.cam_mc,
-            "scene_type": error.scene_type,
-            "n_frames": error.n_frames,
-            "skip_first_frame": error.skip_first_frame,
-        }
-        for scene, error in errors.items()
-    }
-    write_json(path, rows)
+    first = {"RotErr_unit": "deg", "skip_first_frame": False}
+    write_json(path, {scene: first | dict(row) for scene, row in errors.items()})
 
 
 def _others(row: Row, *known: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sana_wm_gym.evaluation.bench.results import MethodFolder, ScenePoseErrors, write_pose_errors
+from sana_wm_gym.evaluation.bench.results import MethodFolder, write_pose_errors
 from sana_wm_gym.evaluation.control.run_folder import scene_file
 from sana_wm_gym.evaluation.control.scene_job import Result, SceneJob, run_scenes
 from sana_wm_gym.evaluation.control.summary import Summary, summarise
@@ -138,14 +138,15 @@ def _write_evaluations(method: MethodFolder, summary: Summary, results: Sequence
         pose = result["pose"]
         score = pose["scores"][RELEASE.name]
         if "code" not in score and not score["undefined"]:
-            errors[scene] = ScenePoseErrors(
-                rot_err_deg=score["RotErr"],
-                trans_err=score["TransErr"],
-                cam_mc=score["CamMC"],
-                scene_type=result["scene_type"],
-                n_frames=score["n"],
-                extra={"source": pose["source"], "flags": score["flags"]},
-            )
+            errors[scene] = {
+                "RotErr": score["RotErr"],
+                "TransErr_rel": score["TransErr"],
+                "CamMC_rel": score["CamMC"],
+                "scene_type": result["scene_type"],
+                "n_frames": score["n"],
+                "source": pose["source"],
+                "flags": score["flags"],
+            }
     write_pose_errors(method.poses_file(summary["split"]), errors)
     files = {"revisit_consistency": "revisit", "temporal_degradation": "drift"}
     for name, key in files.items():

@@ -19,8 +19,7 @@ from control_runs import Blind, break_camera, config, results, run
 from PIL import Image
 
 from benchmarks import score
-from sana_wm_gym.evaluation.aggregate import MixedScoresError
-from sana_wm_gym.evaluation.bench.layout import EXPORT, FOLDERS, camera_file
+from sana_wm_gym.evaluation.bench.layout import camera_file
 from sana_wm_gym.evaluation.bench.reader import list_scenes
 from sana_wm_gym.evaluation.bench.results import MethodFolder, read_pose_errors
 from sana_wm_gym.evaluation.control import scene_job
@@ -45,7 +44,7 @@ def test_run_writes_the_public_layout(finished_run):
         errors = read_pose_errors(method.poses_file(split))
         assert set(errors) == set(videos)
         for scene, result in results(folder, split).items():
-            assert errors[scene].rot_err_deg == result["pose"]["scores"]["release"]["RotErr"]
+            assert errors[scene]["RotErr"] == result["pose"]["scores"]["release"]["RotErr"]
         for name in ("revisit_consistency", "temporal_degradation", "summary"):
             assert method.eval_file(split, name).is_file()
     summary = json.loads((folder / "summary.json").read_text())
@@ -195,28 +194,6 @@ def test_a_scored_scene_whose_files_change_is_refused(own_bench, tmp_path):
         run(settings)
 
 
-@pytest.mark.parametrize("fault", ["nan", "skewed", "missing picture", "short"])
-def test_bad_bench_data_has_codes(own_bench, tmp_path, fault):
-    entry = list_scenes(own_bench, "simple")[0]
-    camera = own_bench / FOLDERS["simple"] / EXPORT / f"{entry.id}.npz"
-    arrays = dict(np.load(camera))
-    if fault == "missing picture":
-        (own_bench / "images" / f"{entry.id}.png").unlink()
-    elif fault == "short":
-        arrays["c2w"] = arrays["c2w"][:-4]
-    elif fault == "nan":
-        arrays["c2w"][3, 0, 0] = np.nan
-    else:
-        arrays["c2w"][3, 0, 0] += 0.1
-    np.savez(camera, **arrays)
-    assert run(config(own_bench, tmp_path / "run")) == 1
-    codes = {"nan": "bad_poses", "skewed": "bad_poses", "missing picture": "missing_file",
-             "short": "inconsistent"}  # fmt: skip
-    found = results(tmp_path / "run")
-    assert found.pop(entry.id)["code"] == codes[fault]
-    assert all(result["status"] == "scored" for result in found.values())
-
-
 def test_poses_that_cannot_be_read_are_told_and_the_rest_is_scored(bench, tmp_path):
     assert run(config(bench, tmp_path, estimator=Blind(), scenes=1)) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())["splits"]["simple"]
@@ -257,14 +234,3 @@ def test_a_video_that_could_not_be_written_is_made_again(bench, tmp_path, monkey
     assert {result["code"] for result in results(tmp_path).values()} == {"not_written"}
     assert not list(tmp_path.rglob("*.mp4*"))
     assert run(config(bench, tmp_path)) == 0
-
-
-def test_known_and_estimated_poses_are_never_averaged(bench, tmp_path):
-    settings = config(bench, tmp_path)
-    assert run(settings) == 0
-    path = next((tmp_path / "scenes" / "simple").glob("*.json"))
-    result = json.loads(path.read_text())
-    result["pose"]["source"] = "oracle"
-    path.write_text(json.dumps(result))
-    with pytest.raises(MixedScoresError, match="oracle"):
-        run(settings)
