@@ -14,8 +14,9 @@ from control_runs import VIDEO, Drifting, results, run, silent
 
 from benchmarks import camera_control, score
 from sana_wm_gym.evaluation.bench.reader import read_bench
+from sana_wm_gym.evaluation.bench.results import MethodFolder
 from sana_wm_gym.evaluation.control.config import ControlConfig
-from sana_wm_gym.evaluation.control.score_video import VideoClip, true_video
+from sana_wm_gym.evaluation.control.score_video import VideoClip, read_clip, true_video
 from sana_wm_gym.evaluation.control.tables import published
 from sana_wm_gym.video import write_video
 
@@ -195,6 +196,16 @@ def test_a_bench_is_built_where_none_is_given(tmp_path, monkeypatch):
     assert result["video"]["frames"] == 24 and result["video"]["width"] == 64
     with pytest.raises(ValueError, match="chunks was 1, now 2"):
         run(replace(settings, chunks=2))
+
+
+def test_a_world_may_be_named_by_its_code(tmp_path):
+    settings = ControlConfig(
+        world="control_runs:SHORT", split=("simple",), scenes=1, chunks=4, folder=str(tmp_path),
+        estimator=Drifting(), workers=1,
+    )  # fmt: skip
+    assert run(settings) == 0
+    (video,) = MethodFolder(tmp_path / "SHORT").videos("simple").values()
+    assert len(read_clip(video).frames) == 40
 
 
 def test_published_rows():

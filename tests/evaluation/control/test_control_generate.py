@@ -62,6 +62,18 @@ def test_weights_nobody_can_name_are_no_result(monkeypatch):
     assert generate_module.open_world("some.where:Unknown").kind == "code"
 
 
+def test_a_world_without_a_camera_is_refused_by_name():
+    with pytest.raises(ValueError, match="needs a camera, and world 'toy-12-keys'"):
+        generate_module.open_world("control_runs:KEYS")
+
+
+@pytest.mark.parametrize("chunk", [1, 12, 30])
+def test_chunks_may_have_any_length(scene, tmp_path, chunk):
+    for name, world in (("a", WORLD), ("b", replace(WORLD, frames_per_chunk=chunk))):
+        generate(world, scene, 0, tmp_path / f"{name}.mp4")
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
 @dataclass(frozen=True, eq=False)
 class Renders:
     """A generator of whole clips whose clips are exact."""
