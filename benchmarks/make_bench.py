@@ -66,27 +66,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--out", type=Path, required=True, help="folder to write the bench to")
-    add("--world", choices=("tiny", "procedural"), default="tiny", help="whose scenes (tiny)")
+    add("--world", default="tiny", help="whose scenes, by any name that load_world takes (tiny)")
     add("--size", type=int, help="frame height and width in pixels (64)")
     add("--scenes-per-split", type=int, default=10, help="scenes (10)")
-    add(
-        "--frames",
-        type=int,
-        default=FULL_FRAMES,
-        help=f"poses per path, 24 k + 1 up to {FULL_FRAMES} ({FULL_FRAMES}: a minute)",
-    )
+    add("--frames", type=int, help="poses per path, 1 + whole chunks of the world (a minute)")
     add("--seed", type=int, default=0, help="source of all starts (0)")
     options = parser.parse_args(arguments)
     console = Console()
     try:
         spec = spec_of(options.world, options.size)
+        minute = FULL_FRAMES - (FULL_FRAMES - 1) % spec.frames_per_chunk
         with progress(console) as bar:
             task = bar.add_task("scenes", total=options.scenes_per_split)
             bench = build_bench(
                 options.out,
                 spec,
                 options.scenes_per_split,
-                options.frames,
+                minute if options.frames is None else options.frames,
                 options.seed,
                 on_scene=lambda: bar.advance(task),
             )
