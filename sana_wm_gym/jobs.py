@@ -210,7 +210,9 @@ def _cluster(workers: int, address: str | None) -> Iterator[Any]:
         if address is None:
             # For sockets, the length of whose paths is limited: TMPDIR may be too long.
             parent = "/tmp" if os.path.isdir("/tmp") else None
-            folder = tempfile.TemporaryDirectory("", "ray", parent, ignore_cleanup_errors=True)
+            folder = tempfile.TemporaryDirectory(
+                prefix=f"ray{os.getpid()}-", dir=parent, ignore_cleanup_errors=True
+            )
             where = {
                 "address": "local",
                 "num_cpus": workers,
