@@ -40,10 +40,11 @@ from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.poses.protocol import PoseEstimate, PoseEstimator
 from sana_wm_gym.video import write_video
 from sana_wm_gym.world.catalogue import WORLDS, load_world
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.procedural.procedural_world import scene_of
 from sana_wm_gym.world.procedural.renderer import render
 from sana_wm_gym.world.procedural.scenes import Scene
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel
+from sana_wm_gym.world.world_model import WorldModel
 
 Array = npt.NDArray[np.float64]
 Frames = npt.NDArray[np.uint8]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from sana_wm_gym.world.world_model import CHUNK_FRAMES
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 
 Frames = npt.NDArray[np.uint8]
 Poses = npt.NDArray[np.float64]

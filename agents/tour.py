@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from sana_wm_gym.camera.controls import MotionLimits, twist_to_controls
 from sana_wm_gym.camera.trajectory import CameraState, integrate
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.procedural.scenes import Scene, cast, free_space
-from sana_wm_gym.world.world_model import CHUNK_FRAMES
 
 Array = npt.NDArray[np.float64]
 

@@ -81,6 +81,7 @@ LEAST_SPEED_RATIO = 1.5
 _WATCHED_CLIPS = 24
 _TRAINING_WALKS = 24
 _PICTURED = 4
+_LOCALISER = ("overall", "recognition", "false_alarms_at_half", "missing")
 
 
 def checks_of(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -269,13 +270,7 @@ def measure(options: argparse.Namespace, console: Console) -> list[dict[str, Any
         "rollouts": {"clips": len(clips), **errors.to_dict()},
         "least_coverage": LEAST_COVERAGE,
         "conditions": conditions,
-        "localiser": localiser
-        and {
-            "overall": asdict(localiser.overall),
-            "recognition": [asdict(row) for row in localiser.recognition],
-            "false_alarms_at_half": localiser.false_alarms,
-            "missing": localiser.missing,
-        },
+        "localiser": localiser and {k: localiser[k] for k in _LOCALISER},
         "camera": [camera_errors(scores, convention) for convention in (SCALE_ONLY, RELEASE)],
         "camera_clips": [score.to_dict() for score in scores],
         "minute": {

@@ -246,8 +246,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     write_json(options.out, result)
     for name, table in tables_of(result).items():
-        table.print(console)
-        write_text(options.out.with_name(f"{options.out.stem}_{name}.csv"), table.csv())
+        if table.rows:  # worlds without a network have no phases
+            table.print(console)
+            write_text(options.out.with_name(f"{options.out.stem}_{name}.csv"), table.csv())
     console.print(f"wrote {options.out}")
     return 0
 

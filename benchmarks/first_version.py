@@ -19,11 +19,12 @@ from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.models.transformer import SanaWM
 from sana_wm_gym.training.config import TINY
 from sana_wm_gym.training.initialise import initialise
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import self_forcing
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS
 from sana_wm_gym.world.procedural.renderer import default_intrinsics
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldModel, WorldSpec
+from sana_wm_gym.world.world_model import WorldModel, WorldSpec
 
 _NO_END = 10**9
 

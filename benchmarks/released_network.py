@@ -19,10 +19,10 @@ from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
 from sana_wm_gym.models.state import GeneratorState, map_tensors
 from sana_wm_gym.models.transformer import Conditioning, SanaWM, SanaWMConfig
 from sana_wm_gym.weights.names import RELEASED
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, LATENTS_PER_CHUNK
 from sana_wm_gym.world.learned.conditioning import chunk_conditioning
 from sana_wm_gym.world.learned.sampler import chunk_noise
 from sana_wm_gym.world.released.streaming import assumed_intrinsics
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, LATENTS_PER_CHUNK
 
 CELL = 32
 """Pixels of a latent cell's side."""

@@ -29,6 +29,7 @@ from rich.console import Console
 
 from sana_wm_gym.evaluation.held_out import Tick, held_out_clip, held_out_clips
 from sana_wm_gym.evaluation.probes import gates, horizon, novel_control, persistence
+from sana_wm_gym.evaluation.probes.results import ProbeResult
 from sana_wm_gym.files import write_json, write_text
 from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.provenance import provenance
@@ -64,6 +65,9 @@ class Sizes:
     novel_chunks: int = 4
 
 
+MOST_ROWS = 40
+"""Tables with more rows are only written."""
+
 QUICK = Sizes(1, 1, (1, 2), gate_chunks=4, ablation_chunks=2, horizon_chunks=1, novel_chunks=1)
 
 
@@ -73,32 +77,32 @@ def draw_starts(world: World, count: int, seed: int) -> list[Start]:
     return [world.sample_start(rng, scenes[i % len(scenes)]) for i in range(count)]
 
 
-def _persistence(world: World, sizes: Sizes, seed: int, tick: Tick) -> Any:
+def _persistence(world: World, sizes: Sizes, seed: int, tick: Tick) -> ProbeResult:
     return persistence.measure(
         world, draw_starts(world, sizes.starts, seed), seed, tick, sizes.holds
     )
 
 
-def _gates(world: World, sizes: Sizes, seed: int, tick: Tick) -> Any:
+def _gates(world: World, sizes: Sizes, seed: int, tick: Tick) -> ProbeResult:
     if not isinstance(world, SanaWorld):
         raise gates.NoNetworkError(world.spec.name)
     walk = held_out_clip(world.spec, world.spec.scenes[0], _GATE_WALK, sizes.gate_chunks)
     return gates.measure(world, walk.start, walk.c2w, sizes.ablation_chunks, seed, tick)
 
 
-def _horizon(world: World, sizes: Sizes, seed: int, tick: Tick) -> Any:
+def _horizon(world: World, sizes: Sizes, seed: int, tick: Tick) -> ProbeResult:
     clips = held_out_clips(world.spec, sizes.starts, sizes.horizon_chunks, first=_FIRST_WALK)
     worlds, estimator = horizon.variants(world), LKBundleAdjustment()
     return horizon.measure(worlds, clips, sizes.pose_clips, estimator, seed, tick)
 
 
-def _novel(world: World, sizes: Sizes, seed: int, tick: Tick) -> Any:
+def _novel(world: World, sizes: Sizes, seed: int, tick: Tick) -> ProbeResult:
     walks = held_out_clips(world.spec, sizes.starts, sizes.novel_chunks, first=_FIRST_WALK)
     starts, estimator = draw_starts(world, sizes.starts, seed), LKBundleAdjustment()
     return novel_control.measure(world, walks, starts, sizes.pose_clips, estimator, seed, tick)
 
 
-PROBES: dict[str, Callable[[World, Sizes, int, Tick], Any]] = {
+PROBES: dict[str, Callable[[World, Sizes, int, Tick], ProbeResult]] = {
     "persistence": _persistence,
     "gates": _gates,
     "horizon": _horizon,
@@ -137,8 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             document |= {**provenance("benchmarks.trust_probes"), "result": asdict(result)}
             write_json(options.out / f"{name}.json", document)
             for part, table in result.tables().items():
-                write_text(options.out / f"{name}{part}.csv", table.csv())
-                table.print(console)
+                write_text(options.out / f"{name}{part and '_'}{part}.csv", table.csv())
+                if len(table.rows) <= MOST_ROWS:
+                    table.print(console)
             console.print(f"wrote {name}.json and csv to {options.out}\n")
     except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -242,9 +242,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("processes", "A process per environment (SubprocVecEnv)", result["processes"]),
         ("states", "State of one world in a batch", states),
     ):
-        table = Table.of(title, rows)
-        table.print(console)
-        write_text(options.out.with_name(f"{options.out.stem}_{name}.csv"), table.csv())
+        if rows:
+            table = Table.of(title, rows)
+            table.print(console)
+            write_text(options.out.with_name(f"{options.out.stem}_{name}.csv"), table.csv())
     console.print(f"wrote {options.out}")
     return 0
 

@@ -27,9 +27,9 @@ from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.poses.protocol import PoseEstimator
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import Table, cell, progress
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.procedural.renderer import default_intrinsics, render
 from sana_wm_gym.world.procedural.scenes import Scene, generate_scene
-from sana_wm_gym.world.world_model import CHUNK_FRAMES
 
 Array = npt.NDArray[np.float64]
 Errors = dict[str, Any]

@@ -14,7 +14,7 @@ from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
 from sana_wm_gym.models.numerics import EXACT
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
-from sana_wm_gym.training.fit_codec import fit_linear
+from sana_wm_gym.training.fit_codec import fit_linear, walk_videos
 from sana_wm_gym.weights.world_file import WorldFile, write_world_file
 from sana_wm_gym.world.learned.captions import SurfaceCaptions
 from sana_wm_gym.world.learned.sana_world import SanaWorld
@@ -29,7 +29,7 @@ from sana_wm_gym.world.world_model import WorldSpec
 def _small_world(spec: WorldSpec, network: SanaWMConfig, **settings: Any) -> SanaWorld:
     torch.manual_seed(0)
     [scene] = spec.scenes
-    codec = fit_linear(CodecConfig(channels=24, hidden=16), (scene,), walks=1, frames=48, size=64)
+    codec = fit_linear(CodecConfig(channels=24, hidden=16), walk_videos((scene,), 1, 48, 64))
     schedule = self_forcing((1000, 500, 0))
     return SanaWorld(
         spec, SanaWM(network, EXACT), codec, schedule, MemoryWindow(2, True), **settings

@@ -24,7 +24,7 @@ DIRECT = {
     "weights": {"models"},
     "world": {"weights", "models", "camera"},
     "poses": {"camera"},
-    "training": {"evaluation", "world", "weights", "models", "camera", "metrics"},
+    "training": {"evaluation", "world", "weights", "models", "camera"},
     "envs": {"world", "metrics", "camera"},
     "evaluation": {
         "benchmarks",

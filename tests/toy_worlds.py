@@ -47,7 +47,8 @@ class ToyWorld:
         )
 
     def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:
-        return Start(np.zeros((6, 8, 3), np.uint8), self.spec.intrinsics, scene=0)
+        [image] = self.decode([ToyState(0)], last=True)
+        return Start(image, self.spec.intrinsics, scene=0)
 
     def begin(self, start: Start, seed: int) -> ToyState:
         return ToyState(seed)

@@ -19,7 +19,7 @@ from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.tasks.follow import Follow
 from sana_wm_gym.envs.tasks.image_goal import ImageGoal
-from sana_wm_gym.world.world_model import CHUNK_FRAMES
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 
 Pose = npt.NDArray[np.float64]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from sana_wm_gym.camera.keys import KeyState
 from sana_wm_gym.camera.trajectory import CameraState
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Episode:
     """Where a rollout stands between two steps.
 
@@ -32,13 +32,13 @@ class Episode:
             knows; 1.0 for worlds that do not localise.
     """
 
-    world: Any
+    world: Any = field(default=None, metadata={"packed": False})
     camera: CameraState
     keys: KeyState
     intrinsics: tuple[float, float, float, float]
     c2w: npt.NDArray[np.float64]
     chunk: int
-    task: Any = None
+    task: Any = field(default=None, metadata={"packed": False})
     over: bool = False
     intrinsics_from: str = "given"
     prompt: str = ""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,14 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from sana_wm_gym.camera.keys import KeyState
-from sana_wm_gym.camera.trajectory import CameraState
+from sana_wm_gym import values
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.tasks.task import FreeRoam, Task
 from sana_wm_gym.files import atomic_path
 from sana_wm_gym.world.world_model import WorldModel, WorldSpec
 
 FORMAT = "sana_wm_gym/snapshot/4"
-_WORLD, _TASK = "world.", "task."
+_WORLD, _TASK, _EPISODE = "world.", "task.", "episode."
 _NO_TASK = FreeRoam()
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -51,9 +50,7 @@ class Snapshot:
         Raises:
             ValueError: The world's name, sizes or latent shape differ, or the task's name.
         """
-        expected = identity(spec, task)
-        if dict(self.made_in) != expected:
-            raise ValueError(f"snapshot was made in {dict(self.made_in)}, expected {expected}")
+        _check_fits(self.made_in, spec, task)
 
     def save(
         self, path: str | os.PathLike[str], world: WorldModel[Any], task: Task = _NO_TASK
@@ -71,29 +68,15 @@ class Snapshot:
         self.check_fits(world.spec, task)
         if not world.spec.snapshots:
             raise ValueError(f"states of world {world.spec.name!r} cannot be written to a file")
-        episode = self.episode
-        packed = {_WORLD + name: np.asarray(a) for name, a in world.pack(episode.world).items()}
-        packed |= {_TASK + name: np.asarray(a) for name, a in task.pack(episode.task).items()}
+        packed = {
+            _WORLD + name: np.asarray(a) for name, a in world.pack(self.episode.world).items()
+        }
+        packed |= {_TASK + name: np.asarray(a) for name, a in task.pack(self.episode.task).items()}
+        packed |= {_EPISODE + name: array for name, array in values.pack(self.episode).items()}
         # Safetensors has no text type, so texts travel in the header.
-        texts = {name: str(array) for name, array in packed.items() if array.dtype.kind == "U"}
+        texts = {name: array.tolist() for name, array in packed.items() if array.dtype.kind == "U"}
         arrays = {name: array for name, array in packed.items() if name not in texts}
-        arrays |= {
-            "c2w": episode.c2w,
-            "camera.c2w": episode.camera.c2w,
-            "camera.angles": np.array([episode.camera.pitch, episode.camera.roll]),
-            "intrinsics": np.array(episode.intrinsics),
-            "chunk": np.array(episode.chunk, dtype=np.int64),
-            "over": np.array(episode.over, dtype=np.bool_),
-        }
-        keys = asdict(episode.keys) | {"held": sorted(episode.keys.held)}
-        header = {
-            "intrinsics_from": episode.intrinsics_from,
-            "prompt": episode.prompt,
-            "made_in": self.made_in,
-            "rng": self.rng,
-            "keys": keys,
-            "texts": texts,
-        }
+        header = {"made_in": self.made_in, "rng": self.rng, "texts": texts}
         text = json.dumps(header)
         with atomic_path(path) as partial:
             save_file(
@@ -116,34 +99,15 @@ class Snapshot:
             raise FileNotFoundError(f"no snapshot at {path}")
         text, arrays = _read(Path(path))
         header = json.loads(text)
-        pitch, roll = arrays["camera.angles"].tolist()
-        fx, fy, cx, cy = arrays["intrinsics"].tolist()
-        snapshot = Snapshot(
-            Episode(
-                world=None,
-                camera=CameraState(arrays["camera.c2w"], pitch, roll),
-                keys=KeyState(**(header["keys"] | {"held": frozenset(header["keys"]["held"])})),
-                intrinsics=(fx, fy, cx, cy),
-                intrinsics_from=header["intrinsics_from"],
-                prompt=header["prompt"],
-                c2w=arrays["c2w"],
-                chunk=int(arrays["chunk"]),
-                over=bool(arrays["over"]),
-            ),
-            header["rng"],
-            header["made_in"],
-        )
         # Which world comes before what is in it: another world's state is no use to `unpack`.
-        snapshot.check_fits(world.spec, task)
-        packed = arrays | {name: np.array(value) for name, value in header["texts"].items()}
-        state = world.unpack(_under(_WORLD, packed))
+        _check_fits(header["made_in"], world.spec, task)
+        packed = arrays | {name: np.array(text, np.str_) for name, text in header["texts"].items()}
         episode = replace(
-            snapshot.episode,
-            world=state,
-            anchor_confidence=world.anchor_confidence(state),
+            values.unpack(Episode, _under(_EPISODE, packed)),
+            world=world.unpack(_under(_WORLD, packed)),
             task=task.unpack(_under(_TASK, packed)),
         )
-        return replace(snapshot, episode=episode)
+        return Snapshot(episode, header["rng"], header["made_in"])
 
 
 def identity(spec: WorldSpec, task: Task = _NO_TASK) -> dict[str, Any]:
@@ -155,6 +119,12 @@ def identity(spec: WorldSpec, task: Task = _NO_TASK) -> dict[str, Any]:
         "latent": None if spec.latent_shape is None else list(spec.latent_shape),
         "task": task.name,
     }
+
+
+def _check_fits(made_in: Mapping[str, Any], spec: WorldSpec, task: Task) -> None:
+    expected = identity(spec, task)
+    if dict(made_in) != expected:
+        raise ValueError(f"snapshot was made in {dict(made_in)}, expected {expected}")
 
 
 def _under(prefix: str, arrays: Arrays) -> Arrays:

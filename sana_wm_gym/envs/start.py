@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sana_wm_gym.camera.image import centre_crop, crop_image, crop_intrinsics
 from sana_wm_gym.camera.trajectory import check_intrinsics, check_rigid
+from sana_wm_gym.checks import require_integer
 from sana_wm_gym.world.procedural.appearance import parse_prompt
 from sana_wm_gym.world.procedural.procedural_world import with_prompt
 from sana_wm_gym.world.world_model import Start, WorldModel, WorldSpec
@@ -225,11 +226,8 @@ def _pose(values: Any) -> npt.NDArray[np.float64]:
 
 
 def _scene(value: Any) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise ValueError(f"scene is {value!r}, expected an integer")
-    return int(value)
+    # As many bits as a snapshot keeps.
+    return None if value is None else require_integer("scene", value, -(2**63), 2**63 - 1)
 
 
 def _prompt(value: Any, spec: WorldSpec) -> str | None:
@@ -237,6 +235,8 @@ def _prompt(value: Any, spec: WorldSpec) -> str | None:
         return None
     if not isinstance(value, str):
         raise ValueError(f"prompt is a {type(value).__name__}, expected a string")
+    if "\0" in value:
+        raise ValueError(f"prompt {value!r} has a NUL character, which no file keeps")
     if spec.surfaces:
         parse_prompt(spec.surfaces, value)
     return value

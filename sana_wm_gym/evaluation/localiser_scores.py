@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,57 +95,13 @@ def render_varied(
     )
 
 
-@dataclass(frozen=True)
-class Recognition:
-    """How many foreign pictures of a kind are recognised.
-
-    Attributes:
-        kind: What they show.
-        count: How many there are.
-        at_false_alarms: Fraction recognised when 5 % of the map's own frames are taken for
-            foreign.
-        below_half: Fraction whose confidence lies below 0.5, as a world with this localiser warns.
-    """
-
-    kind: str
-    count: int
-    at_false_alarms: float
-    below_half: float
-
-
-@dataclass(frozen=True)
-class LocaliserReport:
-    """Everything measured; see `localiser_report`.
-
-    Attributes:
-        overall: Errors over all held-out starts.
-        by_distance: By distance to the surface straight ahead.
-        by_heading: By octant of the heading.
-        recognition: By kind of foreign picture, and over all in the last row.
-        false_alarms: Fraction of held-out starts whose confidence lies below 0.5.
-        missing: Names of the packages that photographs come with and that are not installed.
-    """
-
-    overall: PoseErrors
-    by_distance: tuple[PoseErrors, ...]
-    by_heading: tuple[PoseErrors, ...]
-    recognition: tuple[Recognition, ...]
-    false_alarms: float
-    missing: tuple[str, ...]
-
-    def bounds(self) -> dict[str, bool]:
-        """Which bounds are kept, by name."""
-        kept = {name: getattr(self.overall, name) <= bound for name, bound in BOUNDS.items()}
-        return kept | {"recognised": self.recognition[-1].at_false_alarms >= LEAST_RECOGNISED}
-
-
 def localiser_report(
     localiser: Localiser,
     scene: Scene,
     intrinsics: Sequence[float] | None = None,
     starts: int = 1024,
     seed: int = 0,
-) -> LocaliserReport:
+) -> dict[str, Any]:
     """Measure a localiser on held-out starts of its map and on foreign pictures.
 
     Args:
@@ -153,6 +110,14 @@ def localiser_report(
         intrinsics: (fx, fy, cx, cy) in pixels; None for the renderer's default.
         starts: Number of held-out starts, >= 512 for steady tails.
         seed: Source of the starts and of the foreign pictures.
+
+    Returns:
+        For json: `PoseErrors` of all starts (`overall`), `by_distance` to the surface straight
+        ahead and `by_heading`; `recognition` by kind of foreign picture, and over all in the last
+        row: number, fraction recognised when 5 % of the map's own frames are taken for foreign, and
+        fraction whose confidence lies below 0.5, where a world with this localiser warns; the
+        fraction of held-out starts below 0.5 (`false_alarms_at_half`); and the packages that
+        photographs come with and that are `missing`.
     """
     size = localiser.config.size
     rng = np.random.default_rng([_STREAM, scene.seed, seed])
@@ -161,8 +126,8 @@ def localiser_report(
     found = localise(localiser, frames)
     predicted, genuine = found.c2w.numpy(), found.confidence.numpy()
 
-    def errors(group: str, chosen: npt.NDArray[np.bool_]) -> PoseErrors:
-        return PoseErrors.of(group, predicted[chosen], poses[chosen])
+    def errors(group: str, chosen: npt.NDArray[np.bool_]) -> dict[str, Any]:
+        return asdict(PoseErrors.of(group, predicted[chosen], poses[chosen]))
 
     ahead = cast(scene, poses[:, :3, 3], poses[:, :3, 2])
     octant = np.round(np.arctan2(poses[:, 0, 2], poses[:, 2, 2]) / (np.pi / 4)).astype(int) % 8
@@ -171,20 +136,31 @@ def localiser_report(
     pictures, missing = foreign_pictures(scene, frames, size, seed)
     scores = {kind: localise(localiser, p).confidence.numpy() for kind, p in pictures.items()}
     scores["all"] = np.concatenate(list(scores.values()))
-    return LocaliserReport(
-        overall=PoseErrors.of("all starts", predicted, poses),
-        by_distance=tuple(
+    return {
+        "overall": errors("all starts", np.ones(starts, dtype=bool)),
+        "by_distance": [
             errors(
                 f"{low:g} m or more" if np.isinf(high) else f"{low:g} to {high:g} m",
                 (ahead >= low) & (ahead < high),
             )
             for low, high in zip(DISTANCES, DISTANCES[1:], strict=False)
-        ),
-        by_heading=tuple(errors(name, octant == index) for index, name in enumerate(OCTANTS)),
-        recognition=tuple(
-            Recognition(kind, len(c), float((c < threshold).mean()), float((c < 0.5).mean()))
-            for kind, c in scores.items()
-        ),
-        false_alarms=float((genuine < 0.5).mean()),
-        missing=missing,
-    )
+        ],
+        "by_heading": [errors(name, octant == index) for index, name in enumerate(OCTANTS)],
+        "recognition": [
+            {
+                "kind": kind,
+                "count": len(confidence),
+                "at_false_alarms": float((confidence < threshold).mean()),
+                "below_half": float((confidence < 0.5).mean()),
+            }
+            for kind, confidence in scores.items()
+        ],
+        "false_alarms_at_half": float((genuine < 0.5).mean()),
+        "missing": missing,
+    }
+
+
+def bounds_kept(report: dict[str, Any]) -> dict[str, bool]:
+    """Which bounds a report keeps, by name."""
+    kept = {name: report["overall"][name] <= bound for name, bound in BOUNDS.items()}
+    return kept | {"recognised": report["recognition"][-1]["at_false_alarms"] >= LEAST_RECOGNISED}

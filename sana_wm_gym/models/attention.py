@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sana_wm_gym.models.delta_rule import DeltaRule
+from sana_wm_gym.models.delta_rule import DeltaRule, off_zero
 from sana_wm_gym.models.kernels import RMSNorm
 from sana_wm_gym.models.layers import (
     ShortConvolution,
@@ -27,7 +27,6 @@ from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.state import DeltaRuleMemory, KeyValueChunk, KeyValueMemory
 
 QK_NORM_EPS = 1e-5
-DENOMINATOR_EPS = 1e-8
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,8 @@ class DeltaRuleAttention(DualBranchAttention):
             spans,
             None if memory is None else memory.denominator,
         )
-        main = (numerator / (denominator + DENOMINATOR_EPS)).permute(0, 2, 3, 1, 4)
+        denominator = off_zero(denominator, self.numerics.denominator_floor)
+        main = (numerator / denominator).permute(0, 2, 3, 1, 4)
 
         camera_out, camera_memory, camera_tail = None, None, None
         if camera is not None:

@@ -48,6 +48,7 @@ class CausalVae(VideoVae):
     """
 
     free_skip = False
+    state_type = CausalDecoderState
 
     def __init__(self, autoencoder: Any, tiling: Tiling | None = RELEASED_TILING) -> None:
         super().__init__(autoencoder, tiling)
@@ -125,30 +126,23 @@ class CausalVae(VideoVae):
         """Frames in [0, 1] as uint8, cut off as the reference does."""
         return to_uint8(frames)
 
-    def named_state(self, state: CausalDecoderState) -> dict[str, Tensor]:
-        """The state's tensors by the name of their convolution; see `state_from_named`."""
-        return dict(zip(self.state_names, state.tails, strict=True))
-
-    def state_from_named(self, named: Mapping[str, Tensor]) -> CausalDecoderState:
-        """Inverse of `named_state`.
+    def check_state(self, state: CausalDecoderState) -> None:
+        """Refuse a past that does not fit the convolutions.
 
         Raises:
-            ValueError: A tensor is missing, unknown, or does not fit its convolution.
+            ValueError: There is another number of tensors, or one does not fit its convolution.
         """
-        missing = sorted(set(self.state_names) - named.keys())
-        unknown = sorted(named.keys() - set(self.state_names))
-        if missing or unknown:
+        if len(state.tails) != len(self._convolutions):
             raise ValueError(
-                f"given a decoder state that lacks {missing[:3]} and has unknown {unknown[:3]}"
+                f"given a decoder state of {len(state.tails)} tensors; "
+                f"expected {len(self._convolutions)}"
             )
-        for name, conv in self._convolutions.items():
-            shape = tuple(named[name].shape)
-            if len(shape) != 5 or shape[1:3] != (conv.in_channels, CONTEXT):
+        for (name, conv), tail in zip(self._convolutions.items(), state.tails, strict=True):
+            if tail.ndim != 5 or tail.shape[1:3] != (conv.in_channels, CONTEXT):
                 raise ValueError(
-                    f"given a decoder state with {name} {shape}; "
+                    f"given a decoder state with {name} {tuple(tail.shape)}; "
                     f"expected [b, {conv.in_channels}, {CONTEXT}, h, w]"
                 )
-        return CausalDecoderState(tuple(named[name] for name in self.state_names))
 
     def _check_state(self, state: CausalDecoderState, latents: Tensor) -> None:
         if len(state.tails) != len(self._convolutions):

@@ -8,7 +8,6 @@ image enters as eight equal frames, as the released VAE's causal padding does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -61,15 +60,16 @@ class LatentCodec(Protocol):
         """Frames in [0, 1] as uint8, rounded the way the codec was made with."""
         ...
 
-    def named_state(self, state: Any) -> dict[str, Tensor]:
-        """The state's tensors by name."""
+    @property
+    def state_type(self) -> type[Any]:
+        """Dataclass of the decoder's past."""
         ...
 
-    def state_from_named(self, named: Mapping[str, Tensor]) -> Any:
-        """Inverse of `named_state`.
+    def check_state(self, state: Any) -> None:
+        """Refuse a past that this decoder cannot have.
 
         Raises:
-            ValueError: A tensor is missing, unknown, or of the wrong shape.
+            ValueError: A tensor has the wrong shape, or there is another number of them.
         """
         ...
 
@@ -115,6 +115,7 @@ class PatchCodec(nn.Module):
     scale: Tensor
 
     free_skip = True
+    state_type = DecoderState
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
@@ -196,23 +197,15 @@ class PatchCodec(nn.Module):
         """Frames in [0, 1] as uint8, to the nearest."""
         return (frames * 255).round().to(torch.uint8)
 
-    @staticmethod
-    def named_state(state: DecoderState) -> dict[str, Tensor]:
-        """The state's tensors by name; see `state_from_named`."""
-        return {"previous": state.previous}
-
-    def state_from_named(self, named: Mapping[str, Tensor]) -> DecoderState:
-        """Inverse of `named_state`.
+    def check_state(self, state: DecoderState) -> None:
+        """Refuse a past of another number of channels.
 
         Raises:
-            ValueError: The tensor is missing, is not alone, or has another number of channels.
+            ValueError: It has.
         """
-        if named.keys() != {"previous"}:
-            raise ValueError(f"given a decoder state with {sorted(named)}; expected ['previous']")
-        previous = named["previous"]
+        previous = state.previous
         if previous.ndim != 4 or previous.shape[1] != self.config.channels:
             raise ValueError(
                 f"given a decoder state {tuple(previous.shape)}; "
                 f"expected [b, {self.config.channels}, h, w]"
             )
-        return DecoderState(previous)

@@ -40,6 +40,9 @@ class Numerics:
         bounded_writes: Discount a frame's write gates where its keys would write more than the
             whole memory (sum of beta |k|^2 over 1), so that a transition never has a norm over 1.
             Upstream relies on its key scale, which bounds this only on average.
+        denominator_floor: Least absolute value of the delta rule's denominators, which keep their
+            sign. A denominator that passes through zero makes a few outputs, and their gradients,
+            larger than all others by orders of magnitude. Upstream adds 1e-8 alone.
         bf16_softmax: Round softmax queries, keys and values to bfloat16.
     """
 
@@ -50,6 +53,7 @@ class Numerics:
     renormalise_softmax_rays: bool = False
     renormalise_delta_rays: bool = False
     bounded_writes: bool = False
+    denominator_floor: float = 0.0
     bf16_softmax: bool = False
 
 
@@ -74,6 +78,6 @@ R1_STREAMING = Numerics(
 R2_BIDIRECTIONAL = Numerics(causal_softmax=False, bf16_softmax=True)
 R2_CHUNK_CAUSAL = Numerics(bf16_softmax=True)
 R2_STREAMING = Numerics(bf16_softmax=True)
-EXACT = Numerics(bounded_writes=True)
+EXACT = Numerics(bounded_writes=True, denominator_floor=0.5)
 """Our own choice for models trained by this project: every difference resolved the plain way, so
 that streaming and one chunk-causal call agree."""

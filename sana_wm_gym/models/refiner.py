@@ -13,8 +13,7 @@ Source: SANA-WM (arXiv 2605.15178) releases; spec "LTX-2 refiner". LTX-2 as in d
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -357,35 +356,6 @@ def video_only(transformer: nn.Module) -> nn.Module:
             if _AUDIO.search(name):
                 delattr(module, name)
     return transformer
-
-
-def named_tensors(state: RefinerState) -> dict[str, Tensor]:
-    """The state's tensors by dotted name; `from_named_tensors` is the inverse."""
-    named = {"frames": state.frames}
-    for index, layer in enumerate(state.layers):
-        for field in fields(layer):
-            named[f"layers.{index}.{field.name}"] = getattr(layer, field.name)
-    return named
-
-
-def from_named_tensors(named: Mapping[str, Tensor]) -> RefinerState:
-    """Rebuild a state from `named_tensors`.
-
-    Raises:
-        ValueError: A tensor is missing or has an unknown name.
-    """
-    parts = [field.name for field in fields(LayerMemory)]
-    depth = len(named) // len(parts)
-    wanted = ["frames", *(f"layers.{index}.{part}" for index in range(depth) for part in parts)]
-    if set(wanted) != set(named):
-        raise ValueError(
-            f"given a refiner state without {sorted(set(wanted) - set(named))} "
-            f"and with unknown parts {sorted(set(named) - set(wanted))}"
-        )
-    layers = tuple(
-        LayerMemory(*(named[f"layers.{index}.{part}"] for part in parts)) for index in range(depth)
-    )
-    return RefinerState(named["frames"], layers)
 
 
 def _last(past: Tensor, new: Tensor, reach: int) -> Tensor:

@@ -6,7 +6,7 @@ given, so keeping an old state *is* a snapshot. `None` stands for an empty past.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeVar
 
@@ -81,7 +81,6 @@ class GeneratorState:
 
 
 ValueT = TypeVar("ValueT")
-MemoryT = TypeVar("MemoryT", DeltaRuleMemory, KeyValueChunk)
 
 
 def map_tensors(function: Callable[..., Tensor], *values: ValueT) -> ValueT:
@@ -137,58 +136,16 @@ def detach(state: ValueT) -> ValueT:
     return map_tensors(lambda part: part.detach(), state)
 
 
-def named_tensors(state: GeneratorState) -> dict[str, Tensor]:
-    """The state's tensors by dotted name; `from_named_tensors` is the inverse."""
-    named = {"frames": state.frames}
-    for index, block in enumerate(state.blocks):
-        prefix = f"blocks.{index}"
-        named[f"{prefix}.ffn_tail"] = block.ffn_tail
-        if isinstance(block.attention, DeltaRuleMemory):
-            named |= _fields(f"{prefix}.delta_rule", block.attention)
-        else:
-            for position, chunk in enumerate(block.attention.chunks):
-                named |= _fields(f"{prefix}.chunks.{position}", chunk)
+def named_tensors(value: Any, name: str = "") -> dict[str, Tensor]:
+    """All tensors of a state of this module's or another kind, by dotted name."""
+    if isinstance(value, Tensor):
+        return {name: value}
+    parts: dict[str, Any] = {}
+    if is_dataclass(value):
+        parts = {field.name: getattr(value, field.name) for field in fields(value)}
+    elif isinstance(value, tuple):
+        parts = {str(index): part for index, part in enumerate(value)}
+    named: dict[str, Tensor] = {}
+    for key, part in parts.items():
+        named |= named_tensors(part, f"{name}.{key}" if name else key)
     return named
-
-
-def from_named_tensors(named: Mapping[str, Tensor]) -> GeneratorState:
-    """Rebuild a state from `named_tensors`.
-
-    Raises:
-        ValueError: A tensor is missing or has an unknown name.
-    """
-    left = dict(named)
-
-    def take(name: str) -> Tensor:
-        if name not in left:
-            raise ValueError(f"given a generator state without {name!r}")
-        return left.pop(name)
-
-    def memory(kind: type[MemoryT], prefix: str) -> MemoryT:
-        parts: dict[str, Any] = {}
-        for field in fields(kind):
-            name, optional = f"{prefix}.{field.name}", "None" in str(field.type)
-            parts[field.name] = left.pop(name, None) if optional else take(name)
-        return kind(**parts)
-
-    frames = take("frames")
-    blocks: list[BlockMemory] = []
-    while any(name.startswith(f"blocks.{len(blocks)}.") for name in left):
-        prefix = f"blocks.{len(blocks)}"
-        attention: DeltaRuleMemory | KeyValueMemory
-        if any(name.startswith(f"{prefix}.delta_rule.") for name in left):
-            attention = memory(DeltaRuleMemory, f"{prefix}.delta_rule")
-        else:
-            chunks: list[KeyValueChunk] = []
-            while any(name.startswith(f"{prefix}.chunks.{len(chunks)}.") for name in left):
-                chunks.append(memory(KeyValueChunk, f"{prefix}.chunks.{len(chunks)}"))
-            attention = KeyValueMemory(tuple(chunks))
-        blocks.append(BlockMemory(attention, take(f"{prefix}.ffn_tail")))
-    if left:
-        raise ValueError(f"given a generator state with unknown parts {sorted(left)}")
-    return GeneratorState(frames, tuple(blocks))
-
-
-def _fields(prefix: str, memory: DeltaRuleMemory | KeyValueChunk) -> dict[str, Tensor]:
-    named = {field.name: getattr(memory, field.name) for field in fields(memory)}
-    return {f"{prefix}.{name}": tensor for name, tensor in named.items() if tensor is not None}

@@ -21,10 +21,10 @@ from sana_wm_gym.files import atomic_path
 from sana_wm_gym.models.codec import GROUP, PatchCodec
 from sana_wm_gym.models.localiser import Localiser
 from sana_wm_gym.training.config import TrainConfig
-from sana_wm_gym.training.objective import Episode
+from sana_wm_gym.training.objective import WalkBatch
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, LATENTS_PER_CHUNK
 from sana_wm_gym.world.procedural.renderer import render
 from sana_wm_gym.world.procedural.walks import draw_walk
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, LATENTS_PER_CHUNK
 
 SHARD = 250
 """Walks per file."""
@@ -113,7 +113,7 @@ class WalkEncoder:
 
 def episodes(
     tiers: Sequence[EncodedWalks], config: TrainConfig, rng: np.random.Generator
-) -> Iterator[Episode]:
+) -> Iterator[WalkBatch]:
     """Endless batches of random walks; all walks of a batch come from one tier, one length."""
     probability = np.asarray(config.length_weights) / np.sum(config.length_weights)
     while True:
@@ -124,7 +124,7 @@ def episodes(
         appearance = walks.appearance[picks].numpy().copy()
         appearance[rng.random(appearance.shape) < config.word_dropout] = -1
         appearance[rng.random(config.batch) < config.prompt_dropout] = -1
-        yield Episode(
+        yield WalkBatch(
             walks.latents[picks].float(),
             (anchor[:, None] @ walks.c2w[picks]).numpy(),
             appearance,

@@ -50,17 +50,24 @@ def fit_codec(
     """A codec fitted to walks through `scenes` at `size` x `size` pixels; `report` is called with
     lines of progress."""
     report("fitting the codec's linear part")
-    codec = fit_linear(config, scenes, fit.walks, fit.frames, size)
+    videos = walk_videos(scenes, fit.walks, fit.frames, size)
+    codec = fit_linear(config, videos)
     if fit.steps > 0:
-        pairs = encoded_pairs(codec, scenes, fit.walks, fit.frames, size)
-        fit_correction(codec, pairs, fit, report)
+        fit_correction(codec, encoded_pairs(codec, videos), fit, report)
     return codec
 
 
-def fit_linear(
-    config: CodecConfig, scenes: Sequence[int], walks: int, frames: int, size: int
-) -> PatchCodec:
-    """A codec whose linear part is fitted to `walks` walks of `frames` frames in each scene.
+def walk_videos(scenes: Sequence[int], walks: int, frames: int, size: int) -> list[Tensor]:
+    """Frames of the first `walks` training walks of each scene, uint8 [frames + 1, H, W, 3]."""
+    return [
+        torch.from_numpy(render_walk(scene, index, frames, size)[1])
+        for scene in scenes
+        for index in range(walks)
+    ]
+
+
+def fit_linear(config: CodecConfig, videos: Sequence[Tensor]) -> PatchCodec:
+    """A codec whose linear part is fitted to videos [8 n + 1, H, W, 3].
 
     Still images enter too, as eight equal frames, because every rollout begins with one.
     """
@@ -68,20 +75,18 @@ def fit_linear(
     total = torch.zeros(config.values, dtype=torch.float64)
     second = torch.zeros(config.values, config.values, dtype=torch.float64)
     count = 0
-    for scene in scenes:
-        for index in range(walks):
-            _, images = render_walk(scene, index, frames, size)
-            pixels = torch.from_numpy(images[1:].astype(np.float32) / 255).unflatten(0, (-1, GROUP))
-            still = pixels[::4, :1].expand(-1, GROUP, -1, -1, -1)
-            values = rearrange(
-                torch.cat([pixels, still]),
-                "n t (h p) (w q) c -> (n h w) (t p q c)",
-                p=config.patch,
-                q=config.patch,
-            )
-            total += values.sum(0)
-            second += values.T @ values
-            count += len(values)
+    for video in videos:
+        pixels = (video[1:].float() / 255).unflatten(0, (-1, GROUP))
+        still = pixels[::4, :1].expand(-1, GROUP, -1, -1, -1)
+        values = rearrange(
+            torch.cat([pixels, still]),
+            "n t (h p) (w q) c -> (n h w) (t p q c)",
+            p=config.patch,
+            q=config.patch,
+        )
+        total += values.sum(0)
+        second += values.T @ values
+        count += len(values)
     mean = total / count
     covariance = second / count - torch.outer(mean, mean)
     variance, directions = torch.linalg.eigh(covariance)
@@ -145,23 +150,18 @@ def fit_correction(
             report(f"codec step {step + 1} of {fit.steps}: {psnr:.2f} dB")
 
 
-def encoded_pairs(
-    codec: PatchCodec, scenes: Sequence[int], walks: int, frames: int, size: int
-) -> DecoderPairs:
-    """Pairs from the codec's own latents of walks, a little disturbed, as generated ones are."""
+@torch.no_grad()
+def encoded_pairs(codec: PatchCodec, videos: Sequence[Tensor]) -> DecoderPairs:
+    """Pairs from the codec's own latents of videos [8 n + 1, H, W, 3]."""
     groups, latents, previous = [], [], []
-    with torch.no_grad():
-        for scene in scenes:
-            for index in range(walks):
-                _, images = render_walk(scene, index, frames, size)
-                pixels = torch.from_numpy(images)
-                moving = pixels[1:].unflatten(0, (-1, GROUP))
-                encoded = codec.encode_groups(moving.float() / 255)
-                stills = codec.encode_image(pixels[::GROUP][: len(moving)].float() / 255)
-                earlier = torch.cat([stills[:1], encoded[:-1]])
-                # Every fourth group is seen as a rollout's first.
-                earlier[::4] = stills[::4]
-                groups.append(moving)
-                latents.append(encoded.half())
-                previous.append(earlier.half())
+    for video in videos:
+        moving = video[1:].unflatten(0, (-1, GROUP))
+        encoded = codec.encode_groups(moving.float() / 255)
+        stills = codec.encode_image(video[::GROUP][: len(moving)].float() / 255)
+        earlier = torch.cat([stills[:1], encoded[:-1]])
+        # Every fourth group is seen as a rollout's first.
+        earlier[::4] = stills[::4]
+        groups.append(moving)
+        latents.append(encoded.half())
+        previous.append(earlier.half())
     return DecoderPairs(torch.cat(groups), torch.cat(latents), torch.cat(previous))

@@ -22,9 +22,9 @@ from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.state import GeneratorState, map_tensors
 from sana_wm_gym.models.transformer import SanaWM
 from sana_wm_gym.world.learned.captions import SurfaceCaptions
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, LATENTS_PER_CHUNK
 from sana_wm_gym.world.learned.conditioning import chunk_conditioning
 from sana_wm_gym.world.learned.schedule import TRAIN_STEPS
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, LATENTS_PER_CHUNK
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ObjectiveConfig:
 
 
 @dataclass(frozen=True)
-class Episode:
+class WalkBatch:
     """A batch of clips that is walked through chunk by chunk.
 
     Attributes:
@@ -103,7 +103,7 @@ class Objective:
     def __call__(
         self,
         model: SanaWM,
-        episode: Episode,
+        episode: WalkBatch,
         index: int,
         state: GeneratorState | None,
         rng: np.random.Generator,

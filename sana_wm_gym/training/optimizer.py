@@ -21,6 +21,8 @@ class OptimizerConfig:
         warmup: Steps of linear rise, from a run's first step.
         decay: Steps at the end of the run over which the rates fall linearly to zero; 0 keeps
             them constant.
+        weight_decay: Of matrices, per step and unit of the learning rate. It keeps their scale, and
+            with it that of activations, from growing.
         clip: Largest gradient norm.
         ema: Decay of the averaged weights per step.
     """
@@ -30,6 +32,7 @@ class OptimizerConfig:
     gate_rate: float = 2e-4
     warmup: int = 40
     decay: int = 0
+    weight_decay: float = 0.0
     clip: float = 1.0
     ema: float = 0.999
 
@@ -109,6 +112,8 @@ class Optimizer:
         peaks = (self.config.matrix_rate, self.config.other_rate, self.config.gate_rate)
         for group, peak in zip(groups, peaks, strict=True):
             group["lr"] = peak * rate
+        for group in self.muon.param_groups:
+            group["weight_decay"] = self.config.weight_decay
         self.muon.step()
         self.adamw.step()
         for parameter in self.parameters:

@@ -29,13 +29,14 @@ from sana_wm_gym.training.initialise import initialise
 from sana_wm_gym.training.optimizer import Optimizer
 from sana_wm_gym.weights.world_file import WorldFile, read_world_file, write_world_file
 from sana_wm_gym.world.learned.captions import SurfaceCaptions
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import self_forcing
 from sana_wm_gym.world.learned.world_files import metadata_of
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS
 from sana_wm_gym.world.procedural.renderer import default_intrinsics
 from sana_wm_gym.world.procedural.scenes import generate_scene
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
+from sana_wm_gym.world.world_model import WorldSpec
 
 TIMESTEPS = (1000, 0)
 """One step: in a map known by heart the first prediction is the best (docs/embedded_world.md)."""
@@ -49,7 +50,7 @@ CODEC, LOCALISER, CHECKPOINT, LOGS = (
 )
 
 
-class Run:
+class TrainingRun:
     """Weights in training and where they are saved.
 
     Attributes:

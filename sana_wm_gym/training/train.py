@@ -35,8 +35,8 @@ from sana_wm_gym.models.state import GeneratorState, detach
 from sana_wm_gym.tables import progress
 from sana_wm_gym.training.config import TrainConfig
 from sana_wm_gym.training.dataset import WalkEncoder, episodes
-from sana_wm_gym.training.objective import Episode, Objective, View
-from sana_wm_gym.training.run import WINDOW, Run
+from sana_wm_gym.training.objective import Objective, View, WalkBatch
+from sana_wm_gym.training.run import WINDOW, TrainingRun
 
 LOG_EVERY = 25
 VALIDATION_CHUNKS = 4
@@ -45,7 +45,7 @@ VALIDATION_CHUNKS = 4
 class Stream:
     """One episode in progress and the generator's state in it."""
 
-    def __init__(self, source: Iterator[Episode]) -> None:
+    def __init__(self, source: Iterator[WalkBatch]) -> None:
         self.source = source
         self.episode = next(source)
         self.index = 0
@@ -63,7 +63,7 @@ class Trainer:
     """One process's part of a run: its clips, its noise, its steps."""
 
     def __init__(
-        self, run: Run, rank: int, track: Callable[[list[range]], Iterable[range]] = iter
+        self, run: TrainingRun, rank: int, track: Callable[[list[range]], Iterable[range]] = iter
     ) -> None:
         config = run.config
         self.run = run
@@ -129,12 +129,9 @@ class Trainer:
 def average_gradients(model: nn.Module) -> None:
     """Replace each gradient by its mean over all processes."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    flat = nn.utils.parameters_to_vector(gradients)
     dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    sizes = [gradient.numel() for gradient in gradients]
-    for gradient, mean in zip(gradients, flat.split(sizes), strict=True):
-        gradient.copy_(mean.view_as(gradient))
+    nn.utils.vector_to_parameters(flat / dist.get_world_size(), gradients)
 
 
 def train(config: TrainConfig) -> None:
@@ -145,7 +142,7 @@ def train(config: TrainConfig) -> None:
     rank = dist.get_rank() if processes > 1 else 0
     torch.set_num_threads(config.threads)
     with progress(Console(quiet=rank > 0)) as bar:
-        run = Run(config, bar.print)
+        run = TrainingRun(config, bar.print)
         if rank == 0:
             run.write_config()
         trainer = Trainer(run, rank, lambda shards: bar.track(shards, description="walks"))
@@ -154,7 +151,7 @@ def train(config: TrainConfig) -> None:
 
 
 def _loop(
-    run: Run, trainer: Trainer, processes: int, rank: int, bar: Progress, task: TaskID
+    run: TrainingRun, trainer: Trainer, processes: int, rank: int, bar: Progress, task: TaskID
 ) -> None:
     config = run.config
     spec = run.world().spec
@@ -202,7 +199,7 @@ def _loop(
 
 
 @torch.no_grad()
-def average_weights(run: Run) -> None:
+def average_weights(run: TrainingRun) -> None:
     """Move the averaged weights towards those in training; faster in a run's first steps."""
     decay = min(run.config.optimizer.ema, (run.done + 1) / (run.done + 10))
     average, current = list(run.average.parameters()), list(run.model.parameters())

@@ -20,11 +20,6 @@ from sana_wm_gym.camera.trajectory import CameraTrajectory
 from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.world.procedural.appearance import Surface
 
-FRAMES_PER_LATENT = 8
-"""Of SANA-WM's worlds, as are the next two; other worlds have their own in their spec."""
-LATENTS_PER_CHUNK = 3
-CHUNK_FRAMES = FRAMES_PER_LATENT * LATENTS_PER_CHUNK
-
 DRIVERS = ("camera", "keys")
 """What may drive a world."""
 

@@ -16,9 +16,9 @@ from sana_wm_gym.camera.trajectory import rollout
 from sana_wm_gym.metrics import PoseScore
 from sana_wm_gym.poses.protocol import OracleEstimator
 from sana_wm_gym.video import probe
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS, ProceduralWorld
 from sana_wm_gym.world.procedural.scenes import free_space, generate_scene, sample_pose
-from sana_wm_gym.world.world_model import CHUNK_FRAMES
 
 
 def path_of(actions):

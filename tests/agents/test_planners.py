@@ -50,8 +50,9 @@ from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, Verdict
 from sana_wm_gym.envs.tasks.follow import Follow
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS, ProceduralWorld
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, ChunkInput, Start, WorldSpec
+from sana_wm_gym.world.world_model import ChunkInput, Start, WorldSpec
 
 SPEC = WorldSpec(
     name="empty",

@@ -31,27 +31,6 @@ def first_pixel(env: SanaWMEnv, seed: int) -> float:
     return float(observation[0, 0, 0]) / 255
 
 
-def test_worlds_that_do_not_localise_are_certain(world: Any) -> None:
-    env = SanaWMEnv(world)
-    _, info = env.reset(seed=0)
-    infos = [info, env.step(FORWARD)[4], env.step(FORWARD)[4]]
-    assert [given[KEY] for given in infos] == [1.0] * 3
-    assert all(type(given[KEY]) is float for given in infos)
-
-
-def test_one_number_from_reset_on(knowing: Any) -> None:
-    env = SanaWMEnv(knowing)
-    seen = set()
-    for seed in range(3):
-        expected = first_pixel(env, seed)
-        _, info = env.reset(seed=seed)
-        infos = [info, env.step(FORWARD)[4], env.step(FORWARD)[4]]
-        assert [given[KEY] for given in infos] == [expected] * 3
-        assert all(type(given[KEY]) is float for given in infos)
-        seen.add(expected)
-    assert len(seen) == 3
-
-
 def test_it_survives_snapshots_and_branches(knowing: Any, tmp_path: Path) -> None:
     env = SanaWMEnv(knowing)
     _, info = env.reset(seed=0)
@@ -81,12 +60,3 @@ def test_each_sub_environment_has_its_own(knowing: Any, mode: Any) -> None:
     assert not set(begun[KEY]) & set(expected)  # other episodes, other pictures
     if mode == "SameStep":
         assert given[2]["final_info"][KEY].tolist() == expected
-
-
-def test_a_vector_of_worlds_that_do_not_localise(world: Any) -> None:
-    envs = SanaWMVectorEnv(2, world)
-    _, infos = envs.reset(seed=0)
-    assert infos[KEY].tolist() == [1.0, 1.0]
-    _, restored = envs.restore(1, envs.snapshot(0))
-    assert restored[KEY] == 1.0
-    assert envs.step(np.tile(FORWARD, (2, 1)))[4][KEY].tolist() == [1.0, 1.0]

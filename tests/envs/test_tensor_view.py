@@ -130,18 +130,6 @@ def test_the_last_frame_known_is_not_taken_for_the_whole_chunk(world: Any) -> No
     assert world.calls["decoded"] == decoded
 
 
-def test_frames_that_are_on_the_host_already_are_not_decoded_again(world: Any) -> None:
-    tensors = SanaWMVectorEnv(2, world, as_torch=True)
-    arrays = SanaWMVectorEnv(2, world)
-    arrays.reset(seed=0)
-    tensors.reset(seed=1)
-    expected = arrays.step(drawn(2, 0))[0]
-    decoded = tensors.world.calls["decoded"]  # type: ignore[attr-defined]
-    for row in (0, 1):
-        assert equal(expected[row], tensors.restore(row, arrays.snapshot(row))[0])
-    assert tensors.world.calls["decoded"] == decoded  # type: ignore[attr-defined]
-
-
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
 def test_a_goal_is_sent_once(mode: str, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = Counter[tuple[int, ...]]()

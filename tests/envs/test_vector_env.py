@@ -14,7 +14,6 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from gymnasium import spaces
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -355,30 +354,6 @@ def test_chunks_are_decoded_once_and_together(world: Any) -> None:
     unseen.reset(seed=0)
     unseen.step(ZEROS)
     assert world.calls["decode"] == 3
-
-
-@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
-def test_tensors_are_the_arrays(world: Any, mode: str) -> None:
-    options: dict[str, Any] = {
-        "task": Countdown(horizon=2), "observation": ("frame", "latent"), "autoreset_mode": mode
-    }  # fmt: skip
-    arrays, tensors = (SanaWMVectorEnv(2, world, as_torch=given, **options) for given in (0, 1))
-    first, seen = arrays.reset(seed=0)[0], tensors.reset(seed=0)[0]
-    for _ in range(3):
-        assert {name: part.dtype for name, part in seen.items()} == {
-            "frame": torch.uint8, "latent": torch.float32, "left": torch.float32
-        }  # fmt: skip
-        assert all(np.array_equal(first[name], seen[name]) for name in first)
-        actions = torch.zeros((2, 5), requires_grad=True)
-        expected, given = arrays.step(np.zeros((2, 5))), tensors.step(actions)
-        assert [part.dtype for part in given[1:4]] == [torch.float32, torch.bool, torch.bool]
-        assert all(np.allclose(a, b) for a, b in zip(expected[1:4], given[1:4], strict=True))
-        first, seen = expected[0], given[0]
-        if "final_obs" in given[4]:
-            rows = np.flatnonzero(given[4]["_final_obs"])
-            assert all(torch.is_tensor(given[4]["final_obs"][row]["frame"]) for row in rows)
-    # What comes out of a network in inference mode could not be learned from.
-    assert not seen["latent"].is_inference()
 
 
 @pytest.mark.parametrize("name", sana_wm_gym.ENV_IDS)

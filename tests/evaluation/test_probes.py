@@ -20,7 +20,7 @@ from sana_wm_gym.camera.controls import MotionLimits
 from sana_wm_gym.evaluation.held_out import held_out_clip, held_out_clips, roll, with_truth
 from sana_wm_gym.evaluation.outside_training import Flag
 from sana_wm_gym.evaluation.probes import gates, horizon, novel_control, persistence, watch
-from sana_wm_gym.evaluation.probes.control import PoseMeans, Spread
+from sana_wm_gym.evaluation.probes.results import PoseMeans, Spread
 from sana_wm_gym.metrics import RELEASE, score_poses
 from sana_wm_gym.models.attention import DeltaRuleAttention, bounded
 from sana_wm_gym.models.delta_rule.naive import update
@@ -73,29 +73,29 @@ def test_perfect_world_forgets_nothing():
     ticks = []
     starts = draw_starts(PERFECT, 2, seed=0)
     result = persistence.measure(PERFECT, starts, 0, ticks.append, holds=(2, 1))
-    assert [one.hold_chunks for one in result.returns] == [1, 2]
+    assert [row["away for, chunks"] for row in result.rows] == [1, 2]
     assert set(ticks) == {2}
-    for one in result.returns:
-        assert one.world.psnr_db.low > 60 and one.world == one.twin == one.stayed
-        assert one.away.psnr_db.low > 60
-        for lower in (one.stuck, one.mean_colour, one.away_repeat):
-            assert lower.psnr_db.high < 30 and lower.ssim.high < 0.9
+    for row in result.rows:
+        assert row["world"].psnr_db.low > 60 and row["world"] == row["twin"] == row["stayed"]
+        assert row["away"].psnr_db.low > 60
+        for lower in ("stuck", "mean colour", "away, repeated"):
+            assert row[lower].psnr_db.high < 30 and row[lower].ssim.high < 0.9
 
 
 def test_frozen_world_is_revealed_by_its_away_view():
     """It returns perfectly, because it never left; away it is no better than the first frame."""
     world = Frozen(size=(32, 32), scenes=(5,))
-    one = persistence.measure(world, draw_starts(world, 1, 0), 0, silent, holds=(1,)).returns[0]
-    assert one.world.psnr_db.mean == 100
-    assert one.away == one.away_repeat and one.away.psnr_db.mean < 30
+    [row] = persistence.measure(world, draw_starts(world, 1, 0), 0, silent, holds=(1,)).rows
+    assert row["world"].psnr_db.mean == 100
+    assert row["away"] == row["away, repeated"] and row["away"].psnr_db.mean < 30
 
 
 def test_without_a_scene_there_is_no_twin(small):
     start = replace(draw_starts(small, 1, 0)[0], scene=None, scene_c2w=None)
     result = persistence.measure(small, [start], 0, silent, holds=(1,))
-    one = result.returns[0]
-    assert one.twin is one.away is one.away_repeat is None
-    assert math.isfinite(one.world.psnr_db.mean)
+    [row] = result.rows
+    assert row["twin"] is row["away"] is row["away, repeated"] is None
+    assert math.isfinite(row["world"].psnr_db.mean)
     assert " - |" in result.tables()[""].markdown()
 
 
@@ -121,10 +121,10 @@ def test_the_first_view_is_out_of_sight_while_waiting(hold, yaw, chunk):
 def test_branches_of_the_state_equal_whole_rollouts(small):
     """Sharing the way out changes nothing."""
     start = draw_starts(small, 1, 0)[0]
-    result = persistence.measure(small, [start], 3, silent, holds=(1, 2)).returns[1]
+    result = persistence.measure(small, [start], 3, silent, holds=(1, 2)).rows[1]
     clip = with_truth(start, persistence.look_away(small.spec, 2))
     back = roll(small, [clip], 3)[0, -1]
-    assert result.world == persistence.ViewSimilarity.of([back], [start.image])
+    assert result["world"] == persistence.ViewSimilarity.of([back], [start.image])
 
 
 @pytest.mark.parametrize(("count", "holds"), [(0, (1,)), (1, ()), (1, (0,))])
@@ -213,17 +213,21 @@ def test_bound_and_scale_hold_the_norm_and_their_absence_does_not(small):
         small, clip.start, clip.c2w, ablation_chunks=2, seed=0, tick=ticks.append
     )
     assert sum(ticks) == 4 + 3 * 2
-    own = result.runs[0]
+    assert [row["sound chunks"] for row in result.rows[:1]] == [4]
+    own = gates.run(small, clip.start, clip.c2w, watch.own_safeguards(small), 0, silent)
     assert own.sound_chunks == own.requested_chunks == 4
     assert len(own.transition_norm) == len(own.state_norm) == 4
     assert 0 < max(own.transition_norm) <= 1 + 1e-6
-    assert len(own.heads) == 2 * 2 and len(own.heads[0].quantiles) == 2 + 3 * 3
-    for head in own.heads:
-        assert head.highest("energy").highest <= 1 + 1e-6
-        assert head.highest("transition").highest <= head.quantiles["decay"].highest + 1e-6
-    free = watch.Safeguards(key_scaling=False, bounded_writes=False)
-    broken = next(run for run in result.runs if run.safeguards == free)
-    assert max(broken.transition_norm) > 10
+    assert len(own.heads) == len(result.more["heads"]) == 2 * 2
+    for quantiles in own.heads.values():
+        assert len(quantiles) == 2 + 3 * 3
+        for stream in watch.STREAMS:
+            assert quantiles[f"{stream} energy"].highest <= 1 + 1e-6
+            highest = quantiles[f"{stream} transition"].highest
+            assert highest <= quantiles["decay"].highest + 1e-6
+    free = str(watch.Safeguards(key_scaling=False, bounded_writes=False))
+    broken = [row for row in result.more["peaks"] if row["network"] == free]
+    assert max(row["largest ‖T‖"] for row in broken) > 10
     json.dumps(asdict(result), allow_nan=False)
 
 
@@ -241,7 +245,7 @@ def test_a_chunk_that_breaks_half_way_counts_what_is_finite():
     assert not statistics.add([block(np.inf, key)])
     assert not statistics.add([block(3.0, key + torch.inf)])
     assert statistics.transition == [1, 1, 0] and statistics.state == [3, 0, 3]
-    assert [head.head for head in statistics.heads()] == [0, 1]
+    assert list(statistics.heads()) == [(0, 0), (0, 1)]
 
 
 def test_a_walk_of_broken_chunks_is_refused(small):
@@ -284,12 +288,12 @@ def test_perfect_world_is_followed_and_failures_stay_visible():
     clips, ticks = held_out_clips(PERFECT.spec, 2, 1), []
     result = horizon.measure({"as it is": PERFECT}, clips, 1, Blind(), 0, ticks.append)
     assert sum(ticks) == 2 + 2 * 1
-    (window,) = result.runs[0].windows
-    assert window.psnr_db > 90 > window.repeat_db
-    for control in window.control:
-        assert control.generated.failures == {"too_few_valid": 1} == control.floor.failures
-        assert control.generated.rot_err is None
-    assert "too_few_valid 1" in result.tables()[""].csv()
+    [window] = result.rows
+    assert window["PSNR dB"] > 90 > window["repeat dB"]
+    for name in ("poses", "floor", "poses, scale_only"):
+        assert window[name].failures == {"too_few_valid": 1} and window[name].rot_err is None
+    text = result.tables()[""].csv()
+    assert "too_few_valid 1" in text and "scale_only" not in text
 
 
 def test_variants_change_sampler_and_sink_alone(small):
@@ -363,8 +367,9 @@ def test_perfect_world_needs_no_training():
     walks, starts = held_out_clips(PERFECT.spec, 1, 1), draw_starts(PERFECT, 2, 0)
     chosen = [m for m in novel_control.MANOEUVRES if m.name in ("pan 1x", "roll 20 deg")]
     result = novel_control.measure(PERFECT, walks, starts, 0, Blind(), 0, silent, chosen)
-    assert [one.outside for one in result.outcomes] == [False, False, True]
-    assert all(one.psnr_db.low > 60 and one.margin_db.low > 10 for one in result.outcomes)
+    flags = [row["outside of training"] for row in result.rows]
+    assert flags[:2] == ["inside"] * 2 and "roll" in flags[2]
+    assert all(row["PSNR"].low > 60 and row["margin"].low > 10 for row in result.rows)
     assert "roll 20 deg" in result.tables()[""].markdown()
 
 
@@ -380,14 +385,15 @@ def test_worst_flag_of_several_clips_is_kept():
 def test_command(small_world_file, tmp_path, capsys):
     arguments = ["--world", str(small_world_file), "--quick", "--out", str(tmp_path)]
     assert trust_probes.main([*arguments, "--probe", "persistence", "gates"]) == 0
-    names = {"persistence.json", "persistence.csv", "gates.json", "gates.csv", "gates_heads.csv"}
+    names = {"persistence.json", "persistence.csv", "gates.json", "gates.csv"}
+    names |= {"gates_heads.csv", "gates_peaks.csv"}
     assert {path.name for path in tmp_path.iterdir()} == names
     written = json.loads((tmp_path / "gates.json").read_text())
     for key in ("command", "commit", "device", "date"):
         assert written[key]
-    assert written["result"]["runs"][0]["sound_chunks"] == 4
+    assert written["result"]["rows"][0]["sound chunks"] == 4
     with (tmp_path / "persistence.csv").open(newline="") as stream:
-        assert [row["away for"] for row in csv.DictReader(stream)] == ["1 chunks", "2 chunks"]
+        assert [row["away for, chunks"] for row in csv.DictReader(stream)] == ["1", "2"]
     assert "Gate stability of small" in capsys.readouterr().out
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sana_wm_gym.models.delta_rule import delta_rule
+from sana_wm_gym.models.delta_rule import delta_rule, off_zero
 from sana_wm_gym.models.delta_rule.naive import delta_rule_naive, update
 
 
@@ -130,3 +130,9 @@ def test_the_given_memory_is_not_written(function):
     _, after = function(query, query, query, gates, gates[..., 0], ((0, 3),), memory)
     assert torch.equal(memory, kept)
     assert not torch.equal(after, kept)
+
+
+def test_denominators_keep_their_sign_and_a_distance_from_zero():
+    values = torch.tensor([-2.0, -0.1, 0.0, 0.1, 2.0])
+    assert off_zero(values, 0.5).tolist() == [-2.0, -0.5, 0.5, 0.5, 2.0]
+    assert torch.equal(off_zero(values, 0.0), values + 1e-8)

@@ -158,6 +158,7 @@ ACTS = {
     "renormalise_softmax_rays": "moving cameras",
     "renormalise_delta_rays": "moving cameras",
     "bounded_writes": "strong keys",
+    "denominator_floor": "always",
 }
 
 
@@ -203,9 +204,11 @@ def test_presets_say_what_the_revisions_do():
     assert numerics.R2_CHUNK_CAUSAL.causal_softmax
     assert not numerics.R1_STREAMING.camera_key_context
     assert numerics.R2_STREAMING.camera_key_context
-    assert Numerics(bounded_writes=True) == EXACT
+    assert Numerics(bounded_writes=True, denominator_floor=0.5) == EXACT
     upstream = [value for name, value in vars(numerics).items() if name[:2] in ("R0", "R1", "R2")]
-    assert len(upstream) == 7 and not any(preset.bounded_writes for preset in upstream)
+    assert len(upstream) == 7 and not any(
+        preset.bounded_writes or preset.denominator_floor for preset in upstream
+    )
 
 
 def test_bounded_writes_never_amplify_a_memory():

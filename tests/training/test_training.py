@@ -24,12 +24,18 @@ from sana_wm_gym.training import train as training
 from sana_wm_gym.training.config import TINY, TrainConfig
 from sana_wm_gym.training.dataset import EncodedWalks, WalkEncoder, episodes
 from sana_wm_gym.training.export import export
-from sana_wm_gym.training.fit_codec import CodecFit, encoded_pairs, fit_correction, fit_linear
+from sana_wm_gym.training.fit_codec import (
+    CodecFit,
+    encoded_pairs,
+    fit_correction,
+    fit_linear,
+    walk_videos,
+)
 from sana_wm_gym.training.fit_localiser import LocaliserFit
 from sana_wm_gym.training.initialise import initialise
-from sana_wm_gym.training.objective import Episode, Objective, ObjectiveConfig, View
+from sana_wm_gym.training.objective import Objective, ObjectiveConfig, View, WalkBatch
 from sana_wm_gym.training.optimizer import Optimizer, OptimizerConfig
-from sana_wm_gym.training.run import WINDOW, Run
+from sana_wm_gym.training.run import WINDOW, TrainingRun
 from sana_wm_gym.training.train import train
 from sana_wm_gym.weights.world_file import read_world_file
 from sana_wm_gym.world.learned.captions import SurfaceCaptions
@@ -82,8 +88,20 @@ def column(path: Path, name: str) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def codec() -> PatchCodec:
-    return fit_linear(CODEC, (3,), 1, 96, 32)
+def videos() -> list[torch.Tensor]:
+    return walk_videos((3,), 1, 96, 32)
+
+
+@pytest.fixture(scope="module")
+def codec(videos: list[torch.Tensor]) -> PatchCodec:
+    return fit_linear(CODEC, videos)
+
+
+def reconstruction(codec: PatchCodec, pixels: torch.Tensor) -> torch.Tensor:
+    """Frames in [0, 1], encoded and decoded, without the first."""
+    latents = codec.encode_groups(pixels[1:].unflatten(0, (-1, GROUP)))
+    first = codec.begin(codec.encode_image(pixels[:1]))
+    return codec.decode(latents.movedim(0, 1)[None], first)[0][0]
 
 
 def encoder(
@@ -100,37 +118,28 @@ def encoder(
 # The codec
 
 
-def test_codec_keeps_what_its_channels_can(codec: PatchCodec) -> None:
-    basis = codec.basis
-    torch.testing.assert_close(basis.T @ basis, torch.eye(8), atol=1e-4, rtol=0)
-    _, images = render_walk(3, 0, 96, 32)
-    pixels = torch.from_numpy(images).float() / 255
-    latents = codec.encode_groups(pixels[1:].unflatten(0, (-1, GROUP)))
-    decoded, _ = codec.decode(
-        latents.movedim(0, 1)[None], codec.begin(codec.encode_image(pixels[:1]))
-    )
-    error = (decoded[0] - pixels[1:]).pow(2).mean()
+@torch.no_grad()
+def test_codec_keeps_what_its_channels_can(codec: PatchCodec, videos: list[torch.Tensor]) -> None:
+    torch.testing.assert_close(codec.basis.T @ codec.basis, torch.eye(8), atol=1e-4, rtol=0)
+    pixels = videos[0].float() / 255
+    error = (reconstruction(codec, pixels) - pixels[1:]).pow(2).mean()
     assert error < 0.3 * pixels[1:].var()
 
 
-def test_correction_lowers_the_error(codec: PatchCodec) -> None:
+def test_correction_lowers_the_error(codec: PatchCodec, videos: list[torch.Tensor]) -> None:
     trained = PatchCodec(codec.config)
     trained.load_state_dict(codec.state_dict())
     lines: list[str] = []
-    pairs = encoded_pairs(trained, (3,), 1, 96, 32)
-    fit_correction(trained, pairs, CodecFit(steps=250, batch=8), lines.append)
+    fit_correction(
+        trained, encoded_pairs(trained, videos), CodecFit(steps=250, batch=8), lines.append
+    )
     assert len(lines) == 1
-    _, images = render_walk(3, 0, 96, 32)
-    pixels = torch.from_numpy(images).float() / 255
-    errors = []
-    for each in (codec, trained):
-        latents = each.encode_groups(pixels[1:].unflatten(0, (-1, GROUP)))
-        with torch.no_grad():
-            decoded, _ = each.decode(
-                latents.movedim(0, 1)[None], each.begin(each.encode_image(pixels[:1]))
-            )
-        errors.append(float((decoded[0] - pixels[1:]).pow(2).mean()))
-    assert errors[1] < errors[0]
+    pixels = videos[0].float() / 255
+    with torch.no_grad():
+        before, after = (
+            (reconstruction(each, pixels) - pixels[1:]).pow(2).mean() for each in (codec, trained)
+        )
+    assert after < before
     assert torch.equal(trained.basis, codec.basis)
 
 
@@ -242,7 +251,7 @@ def test_words_and_prompts_are_dropped_at_random() -> None:
 def test_an_episode_is_walked_through_in_chunks() -> None:
     latents = torch.arange(7.0)[None, :, None, None, None].expand(1, 7, 1, 1, 1)
     c2w = np.arange(49.0)[None, :, None, None] * np.ones((1, 1, 4, 4))
-    episode = Episode(latents, c2w, np.zeros((1, 0), np.int64), 2)
+    episode = WalkBatch(latents, c2w, np.zeros((1, 0), np.int64), 2)
     first, poses = episode.chunk(0)
     assert first.flatten().tolist() == [0, 1, 2, 3]
     assert poses[0, [0, -1], 0, 0].tolist() == [0, 24]
@@ -293,12 +302,12 @@ def random_network(**changes: Any) -> SanaWM:
     return model
 
 
-def random_episode(surfaces: int = 0) -> Episode:
+def random_episode(surfaces: int = 0) -> WalkBatch:
     random = torch.Generator().manual_seed(2)
     c2w = np.tile(np.eye(4), (2, 49, 1, 1))
     c2w[:, :, 2, 3] = 0.02 * np.arange(49)
     latents = torch.randn(2, 7, 8, 4, 4, generator=random)
-    return Episode(latents, c2w, np.ones((2, surfaces), np.int64), 2)
+    return WalkBatch(latents, c2w, np.ones((2, surfaces), np.int64), 2)
 
 
 @torch.no_grad()
@@ -411,7 +420,7 @@ def test_a_killed_run_resumes_from_its_checkpoint(base: TrainConfig) -> None:
     assert column(folder / "validation.csv", "step") == [6]
     hours = column(folder / "loss.csv", "cpu_hours")
     assert hours == sorted(hours)
-    run = Run(base, print)
+    run = TrainingRun(base, print)
     assert run.done == 6
     assert run.optimizer.adamw.state and run.optimizer.muon.state
     train(base)  # nothing is left to do
@@ -424,7 +433,7 @@ def test_a_decay_branches_off_a_run(
     source = {path.name: path.read_bytes() for path in Path(base.folder).glob("*.*")}
     decaying = replace(base.optimizer, decay=4)
     branch = replace(base, folder=str(tmp_path), init=base.folder, steps=10, optimizer=decaying)
-    begun, before = Run(branch, print), Run(base, print)
+    begun, before = TrainingRun(branch, print), TrainingRun(base, print)
     assert begun.done == 6 and begun.cpu_hours == before.cpu_hours
     expected = before.model.state_dict()
     assert all(torch.equal(expected[n], v) for n, v in begun.model.state_dict().items())
@@ -432,13 +441,13 @@ def test_a_decay_branches_off_a_run(
     train(branch)
     assert column(tmp_path / "loss.csv", "step") == list(range(1, 11))
     assert column(tmp_path / "loss.csv", "rate")[6:] == [0.75, 0.5, 0.25, 0]
-    assert Run(branch, print).done == 10  # its own checkpoint, not the source's again
+    assert TrainingRun(branch, print).done == 10  # its own checkpoint, not the source's again
     assert source == {path.name: path.read_bytes() for path in Path(base.folder).glob("*.*")}
 
 
 def test_a_run_from_a_world_file_starts_anew(base: TrainConfig, tmp_path: Path) -> None:
     source = Path(base.folder) / "tiny.safetensors"
-    begun = Run(replace(base, folder=str(tmp_path), init=str(source)), print)
+    begun = TrainingRun(replace(base, folder=str(tmp_path), init=str(source)), print)
     assert (begun.done, begun.cpu_hours) == (0, 0.0)
     assert begun.optimizer.rate(0, 100) == 0.25
     assert not begun.optimizer.adamw.state and not begun.optimizer.muon.state
@@ -466,18 +475,18 @@ def test_what_a_run_cannot_start_from(base: TrainConfig, tmp_path: Path) -> None
     (tmp_path / "empty").mkdir()
     config = replace(base, folder=str(tmp_path), init=str(tmp_path / "empty"))
     with pytest.raises(ValueError, match="expected a world file or a run's folder"):
-        Run(config, print)
+        TrainingRun(config, print)
     source = str(Path(base.folder) / "tiny.safetensors")
     for change in ({"frequencies": ()}, {"codec": CodecConfig(4, hidden=16, depth=1)}):
         config = replace(base, folder=str(tmp_path / str(*change)), init=source, **change)
         with pytest.raises(ValueError, match="is of another network"):
-            Run(config, print)
+            TrainingRun(config, print)
     config = replace(base, folder=str(tmp_path), init=base.folder)
-    Run(config, print)
+    TrainingRun(config, print)
     checkpoint = tmp_path / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"checkpoint\.pt"):
-        Run(config, print)
+        TrainingRun(config, print)
 
 
 def test_a_run_with_localiser_and_words(tmp_path: Path) -> None:
@@ -494,7 +503,7 @@ def test_a_run_with_localiser_and_words(tmp_path: Path) -> None:
         length_weights=(1.0,),
         steps=2,
     )
-    first = Run(config, lines.append)
+    first = TrainingRun(config, lines.append)
     assert any(line.startswith("localiser step 2: median") for line in lines)
     assert first.localiser is not None
     train(config)
@@ -505,9 +514,9 @@ def test_a_run_with_localiser_and_words(tmp_path: Path) -> None:
         assert torch.equal(value, first.localiser.state_dict()[name].half().float()), name
     assert column(tmp_path / "validation.csv", "step") == [2]
     with pytest.raises(ValueError, match="a localiser knows one"):
-        Run(replace(config, folder=str(tmp_path / "two"), scenes=(3, 4)), print)
+        TrainingRun(replace(config, folder=str(tmp_path / "two"), scenes=(3, 4)), print)
     with pytest.raises(ValueError, match="different surfaces"):
-        Run(replace(config, folder=str(tmp_path / "two"), scenes=(3, COURTYARD)), print)
+        TrainingRun(replace(config, folder=str(tmp_path / "two"), scenes=(3, COURTYARD)), print)
 
 
 def test_a_config_that_does_not_fit_is_refused() -> None:

@@ -27,10 +27,11 @@ from sana_wm_gym.world.catalogue import (
     load_clip_generator,
     load_world,
 )
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 from sana_wm_gym.world.released.replay import ReplayWorld
 from sana_wm_gym.world.rollout import rollout
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, Start, WorldModel, as_arrays
+from sana_wm_gym.world.world_model import Start, WorldModel, as_arrays
 
 Array = npt.NDArray[np.float64]
 

@@ -26,6 +26,7 @@ from scipy.special import expit
 
 from sana_wm_gym import memory
 from sana_wm_gym.evaluation.held_out import Array, Tick
+from sana_wm_gym.evaluation.probes.results import ProbeResult
 from sana_wm_gym.evaluation.probes.watch import (
     STREAMS,
     BlockPass,
@@ -36,7 +37,6 @@ from sana_wm_gym.evaluation.probes.watch import (
     own_safeguards,
 )
 from sana_wm_gym.models.state import named_tensors
-from sana_wm_gym.tables import Table
 from sana_wm_gym.world.learned.sana_state import SanaState
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.rollout import camera_path, rollout_from
@@ -63,7 +63,8 @@ class NoNetworkError(ValueError):
 
 @dataclass(frozen=True)
 class Quantiles:
-    """Where the values lie; the ends are exact, the rest to about 2 %."""
+    """Where the values lie; the ends are exact, the rest to about 2 %. As a text 5 % / median /
+    95 % < largest."""
 
     lowest: float
     q05: float
@@ -72,7 +73,7 @@ class Quantiles:
     highest: float
 
     def __str__(self) -> str:
-        return f"{self.q05:.4g} / {self.median:.4g} / {self.q95:.4g}"
+        return f"{self.q05:.3g} / {self.median:.3g} / {self.q95:.3g} < {self.highest:.6g}"
 
 
 class Histogram:
@@ -105,88 +106,27 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class HeadStatistics:
-    """One head of one block over a whole rollout.
-
-    Attributes:
-        block: Index of the block.
-        head: Index of the head.
-        quantiles: Of "decay" and "write", and of "NAME transition", "NAME energy" and "NAME state"
-            for each stream NAME that the block has.
-    """
-
-    block: int
-    head: int
-    quantiles: dict[str, Quantiles]
-
-    def highest(self, of: str) -> Quantiles:
-        """The stream with the largest value of "transition", "energy" or "state"."""
-        found = [q for name, q in self.quantiles.items() if name.endswith(f" {of}")]
-        return max(found, key=lambda q: q.highest)
-
-
-@dataclass(frozen=True)
 class GateRun:
     """One variant of the network on one walk.
 
     Attributes:
-        name: The variant, in words.
         safeguards: The variant.
         requested_chunks: Length of the walk.
         sound_chunks: Chunks before the first with a value that is not finite.
         transition_norm: Largest finite value of every chunk, over blocks, heads, streams, frames.
         state_norm: Likewise, after every chunk.
-        heads: Statistics by block and head.
+        heads: By block and head, quantiles of "decay" and "write", and of "NAME transition", "NAME
+            energy" and "NAME state" for each stream NAME that the block has.
         resident_mb: Memory of the process after ten chunks and at the end.
     """
 
-    name: str
     safeguards: Safeguards
     requested_chunks: int
     sound_chunks: int
     transition_norm: tuple[float, ...]
     state_norm: tuple[float, ...]
-    heads: tuple[HeadStatistics, ...]
+    heads: dict[tuple[int, int], dict[str, Quantiles]]
     resident_mb: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class GateStability:
-    """The probe's result: the world as it is first, then the ablations."""
-
-    world: str
-    runs: tuple[GateRun, ...]
-
-    def tables(self) -> dict[str, Table]:
-        """Largest values of every run, and the first run by block and head."""
-        runs = [
-            {
-                "network": run.name,
-                "sound chunks": f"{run.sound_chunks} of {run.requested_chunks}",
-                "largest ‖T‖": f"{max(run.transition_norm):.6g}",
-                "largest ‖M‖": f"{max(run.state_norm):.3g}",
-                "resident MB": f"{run.resident_mb[0]:g} → {run.resident_mb[1]:g}",
-            }
-            for run in self.runs
-        ]
-        heads = [
-            {
-                "block.head": f"{one.block}.{one.head}",
-                "decay": str(one.quantiles["decay"]),
-                "write gate": str(one.quantiles["write"]),
-                "largest write energy": f"{one.highest('energy').highest:.4f}",
-                "‖T‖": str(one.highest("transition")),
-                "largest ‖T‖": f"{one.highest('transition').highest:.6g}",
-                "largest ‖M‖": f"{one.highest('state').highest:.3g}",
-            }
-            for one in self.runs[0].heads
-        ]
-        notes = "largest values are of finite ones; sound chunks come before the first that is not"
-        title = f"{self.runs[0].name}, by block and head; 5 % / median / 95 %"
-        return {
-            "": Table.of(f"Gate stability of {self.world} on one walk", runs, notes=notes),
-            "_heads": Table.of(title, heads),
-        }
 
 
 class _Statistics:
@@ -218,12 +158,12 @@ class _Statistics:
         self.state.append(float(peaks["state"]))
         return sound
 
-    def heads(self) -> tuple[HeadStatistics, ...]:
+    def heads(self) -> dict[tuple[int, int], dict[str, Quantiles]]:
         """Quantiles by block and head."""
         found: dict[tuple[int, int], dict[str, Quantiles]] = defaultdict(dict)
-        for (block, head, name), histogram in self._histograms.items():
+        for (block, head, name), histogram in sorted(self._histograms.items()):
             found[block, head][name] = histogram.quantiles()
-        return tuple(HeadStatistics(*place, found[place]) for place in sorted(found))
+        return dict(found)
 
 
 def run(
@@ -257,7 +197,6 @@ def run(
                 warm = memory.resident()
             tick(1)
     return GateRun(
-        name=str(safeguards),
         safeguards=safeguards,
         requested_chunks=chunks,
         sound_chunks=sound,
@@ -277,9 +216,38 @@ def _finite(state: SanaState) -> bool:
 
 def measure(
     world: SanaWorld, start: Start, c2w: Array, ablation_chunks: int, seed: int, tick: Tick
-) -> GateStability:
-    """The whole walk [n k + 1, 4, 4] as the world is, and its beginning without safeguards."""
+) -> ProbeResult:
+    """The whole walk [n k + 1, 4, 4] as the world is, and its beginning without safeguards: a row
+    per network, and a row of quantiles per head of the first, a row of peaks per chunk of each."""
     short = c2w[: ablation_chunks * world.spec.frames_per_chunk + 1]
     runs = [run(world, start, c2w, own_safeguards(world), seed, tick)]
     runs += [run(world, start, short, variant, seed, tick) for variant in ablations(world)]
-    return GateStability(world.spec.name, tuple(runs))
+    rows = [
+        {
+            "network": str(one.safeguards),
+            "chunks": one.requested_chunks,
+            "sound chunks": one.sound_chunks,
+            "largest ‖T‖": f"{max(one.transition_norm):.6g}",
+            "largest ‖M‖": f"{max(one.state_norm):.3g}",
+            "resident MB, warm": one.resident_mb[0],
+            "resident MB, end": one.resident_mb[1],
+        }
+        for one in runs
+    ]
+    heads = [
+        {"block": block, "head": head, **quantiles}
+        for (block, head), quantiles in runs[0].heads.items()
+    ]
+    peaks = [
+        {"network": str(one.safeguards), "chunk": i, "largest ‖T‖": norm, "largest ‖M‖": state}
+        for one in runs
+        for i, (norm, state) in enumerate(
+            zip(one.transition_norm, one.state_norm, strict=True), start=1
+        )
+    ]
+    return ProbeResult(
+        f"Gate stability of {world.spec.name} on one walk",
+        "largest values are of finite ones; sound chunks come before the first that is not",
+        rows,
+        {"heads": heads, "peaks": peaks},
+    )

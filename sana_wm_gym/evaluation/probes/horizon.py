@@ -9,7 +9,7 @@ own sampler, with a many-step one, and with the memory window's sink toggled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from sana_wm_gym.evaluation.held_out import (
@@ -22,87 +22,17 @@ from sana_wm_gym.evaluation.held_out import (
     roll,
     truth_of,
 )
-from sana_wm_gym.evaluation.probes.control import Control, controls, headline, score_clips
+from sana_wm_gym.evaluation.probes.results import ProbeResult, pose_columns, score_clips
 from sana_wm_gym.evaluation.score import RolloutScore
 from sana_wm_gym.metrics import psnr_from_mse
 from sana_wm_gym.metrics.drift import MIN_WINDOW_FRAMES, windows
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.poses.protocol import PoseEstimator
-from sana_wm_gym.tables import Table
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import SELF_FORCING_4, NoiseSchedule, flow_euler_ltx
 from sana_wm_gym.world.world_model import WorldModel
 
 MANY_STEPS = 20
-
-
-@dataclass(frozen=True)
-class Window:
-    """One window of every clip.
-
-    Attributes:
-        begin_s: Its first frame.
-        end_s: Just after its last.
-        psnr_db: To the twin; squared error averaged over clips before the logarithm.
-        psnr_low_db: Of the worst clip.
-        psnr_high_db: Of the best clip.
-        repeat_db: What the rollout's first frame, repeated, scores.
-        control: Pose errors, one per convention.
-    """
-
-    begin_s: float
-    end_s: float
-    psnr_db: float
-    psnr_low_db: float
-    psnr_high_db: float
-    repeat_db: float
-    control: tuple[Control, ...]
-
-
-@dataclass(frozen=True)
-class HorizonRun:
-    """One sampler and memory on all clips."""
-
-    name: str
-    windows: tuple[Window, ...]
-
-
-@dataclass(frozen=True)
-class Horizon:
-    """The probe's result.
-
-    Attributes:
-        world: Name of the world.
-        clips: Walks compared with the twin.
-        pose_clips: Of those, the ones whose poses were estimated too.
-        runs: The world as it is first, then its variants.
-    """
-
-    world: str
-    clips: int
-    pose_clips: int
-    runs: tuple[HorizonRun, ...]
-
-    def tables(self) -> dict[str, Table]:
-        """PSNR and pose errors, one row per run and window."""
-        rows = [
-            {
-                "run": run.name,
-                "window": f"{window.begin_s:g}-{window.end_s:g} s",
-                "PSNR dB (clips)": f"{window.psnr_db:.2f} "
-                f"({window.psnr_low_db:.1f} .. {window.psnr_high_db:.1f})",
-                "repeat dB": window.repeat_db,
-                **headline(window.control),
-            }
-            for run in self.runs
-            for window in run.windows
-        ]
-        title = f"Control over horizon of {self.world}: {self.clips} walks"
-        notes = (
-            f"poses of {self.pose_clips} walks as RotErr deg / TransErr m / CamMC (clips scored "
-            "of those requested), or the reason why there are none"
-        )
-        return {"": Table.of(title, rows, notes=notes)}
 
 
 def windows_of(frames: int, fps: float) -> tuple[slice, ...]:
@@ -153,8 +83,12 @@ def measure(
     estimator: PoseEstimator,
     seed: int,
     tick: Tick,
-) -> Horizon:
+) -> ProbeResult:
     """Roll every variant along every clip and score the windows.
+
+    Each row is one window of one run, over all clips: PSNR to the twin, squared error averaged over
+    clips before the logarithm, of the worst and of the best clip, of the rollout's first frame
+    repeated, and pose errors.
 
     Args:
         worlds: By what is changed; the world as it is first.
@@ -180,26 +114,30 @@ def measure(
 
     floors = [scores(truth, part) for part in parts]
     repeat = frame_errors(repeat_first(truth), truth)
-    runs = []
+    rows = []
     for name, world in worlds.items():
         frames = roll(world, clips, seed, after=lambda states: tick(len(states)))
         errors = frame_errors(frames, truth)
-        found = []
         for part, floor in zip(parts, floors, strict=True):
             each = [_psnr(row[None], part) for row in errors]
-            found.append(
-                Window(
-                    begin_s=part.start / spec.fps,
-                    end_s=part.stop / spec.fps,
-                    psnr_db=_psnr(errors, part),
-                    psnr_low_db=min(each),
-                    psnr_high_db=max(each),
-                    repeat_db=_psnr(repeat, part),
-                    control=controls(scores(frames, part), floor),
-                )
+            rows.append(
+                {
+                    "run": name,
+                    "begin, s": part.start / spec.fps,
+                    "end, s": part.stop / spec.fps,
+                    "PSNR dB": _psnr(errors, part),
+                    "worst clip": min(each),
+                    "best clip": max(each),
+                    "repeat dB": _psnr(repeat, part),
+                    **pose_columns(scores(frames, part), floor),
+                }
             )
-        runs.append(HorizonRun(name, tuple(found)))
-    return Horizon(spec.name, len(clips), len(posed), tuple(runs))
+    return ProbeResult(
+        f"Control over horizon of {spec.name}: {len(clips)} walks",
+        f"poses of {len(posed)} walks as RotErr deg / TransErr m / CamMC (clips scored of those "
+        "requested), or the reason why there are none",
+        rows,
+    )
 
 
 def _psnr(errors: Array, part: slice) -> float:

@@ -29,10 +29,14 @@ from sana_wm_gym.evaluation.held_out import (
     with_truth,
 )
 from sana_wm_gym.evaluation.outside_training import Flag, outside_training
-from sana_wm_gym.evaluation.probes.control import Control, Spread, controls, headline, score_clips
+from sana_wm_gym.evaluation.probes.results import (
+    ProbeResult,
+    Spread,
+    pose_columns,
+    score_clips,
+)
 from sana_wm_gym.metrics import psnr_from_mse
 from sana_wm_gym.poses.protocol import PoseEstimator
-from sana_wm_gym.tables import Table
 from sana_wm_gym.world.procedural.procedural_world import scene_of
 from sana_wm_gym.world.procedural.scenes import free_space
 from sana_wm_gym.world.procedural.walks import MARGIN
@@ -104,62 +108,6 @@ MANOEUVRES = (
 )
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One manoeuvre over several starts.
-
-    Attributes:
-        name: The manoeuvre.
-        flags: What is outside of training, worst start; empty for motion inside.
-        psnr_db: To the twin, over starts; squared error averaged over a clip first.
-        repeat_db: What the first frame, repeated, scores.
-        margin_db: The difference, per start.
-        control: Pose errors, one per convention.
-    """
-
-    name: str
-    flags: tuple[Flag, ...]
-    psnr_db: Spread
-    repeat_db: Spread
-    margin_db: Spread
-    control: tuple[Control, ...]
-
-    @property
-    def outside(self) -> bool:
-        """Whether the manoeuvre is outside of the training distribution."""
-        return bool(self.flags)
-
-
-@dataclass(frozen=True)
-class NovelControl:
-    """The probe's result: held-out walks first, then every manoeuvre."""
-
-    world: str
-    starts: int
-    seconds: float
-    outcomes: tuple[Outcome, ...]
-
-    def tables(self) -> dict[str, Table]:
-        """PSNR and pose errors, one row per motion."""
-        rows = [
-            {
-                "motion": one.name,
-                "outside of training": "; ".join(map(str, one.flags)) or "inside",
-                "PSNR": str(one.psnr_db),
-                "repeat": str(one.repeat_db),
-                "margin": str(one.margin_db),
-                **headline(one.control),
-            }
-            for one in self.outcomes
-        ]
-        title = f"Novel control of {self.world}: {self.seconds:g} s from {self.starts} starts"
-        notes = (
-            "PSNR dB to the twin, mean ± standard deviation over clips; poses as RotErr deg / "
-            "TransErr m / CamMC"
-        )
-        return {"": Table.of(title, rows, notes=notes)}
-
-
 def outside(start: Start, c2w: Array, limits: MotionLimits) -> tuple[Flag, ...]:
     """What a command does that training walks never do.
 
@@ -201,8 +149,12 @@ def measure(
     seed: int,
     tick: Tick,
     manoeuvres: Sequence[Manoeuvre] = MANOEUVRES,
-) -> NovelControl:
+) -> ProbeResult:
     """Roll and score held-out walks and every manoeuvre.
+
+    Each row is one motion over several starts: what is outside of training at the worst start, PSNR
+    to the twin, squared error averaged over a clip first, of the first frame repeated, their
+    difference, and pose errors.
 
     Args:
         world: Any world that follows a camera.
@@ -224,7 +176,7 @@ def measure(
     for manoeuvre in manoeuvres:
         c2w = poses_of(manoeuvre, spec.limits, steps)
         motions[manoeuvre.name] = [with_truth(start, c2w) for start in starts]
-    outcomes = []
+    rows = []
     for name, clips in motions.items():
         truth, posed = truth_of(clips), clips[:pose_starts]
         frames = roll(world, clips, seed, after=lambda states: tick(len(states)))
@@ -234,17 +186,23 @@ def measure(
         )
         tick(2 * len(posed))
         own, repeat = _clip_psnr(frames, truth), _clip_psnr(repeat_first(truth), truth)
-        outcomes.append(
-            Outcome(
-                name=name,
-                flags=worst([outside(clip.start, clip.c2w, spec.limits) for clip in clips]),
-                psnr_db=Spread.of(own),
-                repeat_db=Spread.of(repeat),
-                margin_db=Spread.of(own - repeat),
-                control=controls(made, floors),
-            )
+        flags = worst([outside(clip.start, clip.c2w, spec.limits) for clip in clips])
+        rows.append(
+            {
+                "motion": name,
+                "outside of training": "; ".join(map(str, flags)) or "inside",
+                "PSNR": Spread.of(own),
+                "repeat": Spread.of(repeat),
+                "margin": Spread.of(own - repeat),
+                **pose_columns(made, floors),
+            }
         )
-    return NovelControl(spec.name, len(starts), steps / spec.fps, tuple(outcomes))
+    return ProbeResult(
+        f"Novel control of {spec.name}: {steps / spec.fps:g} s from {len(starts)} starts",
+        "PSNR dB to the twin, mean ± standard deviation over clips; poses as RotErr deg / "
+        "TransErr m / CamMC",
+        rows,
+    )
 
 
 def _clip_psnr(frames: Frames, truth: Frames) -> Array:

@@ -25,9 +25,8 @@ import numpy as np
 from sana_wm_gym.camera.controls import Controls
 from sana_wm_gym.camera.trajectory import rollout
 from sana_wm_gym.evaluation.held_out import Array, Frames, Tick, true_frames
-from sana_wm_gym.evaluation.probes.control import Spread
+from sana_wm_gym.evaluation.probes.results import ProbeResult, Row, Spread
 from sana_wm_gym.metrics import psnr, ssim
-from sana_wm_gym.tables import NONE, Table
 from sana_wm_gym.world.rollout import camera_path, rollout_from
 from sana_wm_gym.world.world_model import Start, WorldModel, WorldSpec, as_arrays
 
@@ -55,65 +54,6 @@ class ViewSimilarity:
 
     def __str__(self) -> str:
         return f"{self.psnr_db} / {self.ssim}"
-
-
-@dataclass(frozen=True)
-class Return:
-    """One length of looking away, averaged over starts.
-
-    Attributes:
-        hold_chunks: Chunks between turning away and turning back.
-        elapsed_s: Time between the first view and the return view.
-        unseen_s: For how long nothing of the first view was in sight.
-        world: Return view against first view.
-        twin: The same on true frames; None where the truth is unknown.
-        stayed: View of a camera that stood still as long, against the first view.
-        stuck: The last view before turning back, against the first view.
-        mean_colour: The first view's mean colour, against the first view.
-        away: The last view before turning back, against the true one; None if unknown.
-        away_repeat: The first view against that true view; None if unknown.
-    """
-
-    hold_chunks: int
-    elapsed_s: float
-    unseen_s: float
-    world: ViewSimilarity
-    twin: ViewSimilarity | None
-    stayed: ViewSimilarity
-    stuck: ViewSimilarity
-    mean_colour: ViewSimilarity
-    away: ViewSimilarity | None
-    away_repeat: ViewSimilarity | None
-
-
-@dataclass(frozen=True)
-class Persistence:
-    """The probe's result: one `Return` per length, shortest first."""
-
-    world: str
-    starts: int
-    turn_deg: float
-    returns: tuple[Return, ...]
-
-    def tables(self) -> dict[str, Table]:
-        """PSNR and SSIM over starts, one row per length."""
-        names = ("world", "twin", "stayed", "stuck", "mean_colour", "away", "away_repeat")
-        rows = []
-        for one in self.returns:
-            row: dict[str, object] = {"away for": f"{one.hold_chunks} chunks"}
-            row["elapsed"], row["unseen"] = f"{one.elapsed_s:g} s", f"{one.unseen_s:.1f} s"
-            for name in names:
-                value = getattr(one, name)
-                row[name.replace("_", " ")] = NONE if value is None else str(value)
-            rows.append(row)
-        title = (
-            f"Persistence of {self.world}: {self.starts} starts, turn of {self.turn_deg:.0f} deg"
-        )
-        notes = (
-            "PSNR dB / SSIM against the first view, mean ± standard deviation over starts; the "
-            "last two columns against the true away view"
-        )
-        return {"": Table.of(title, rows, notes=notes)}
 
 
 def field_of_view(spec: WorldSpec) -> float:
@@ -158,11 +98,17 @@ def measure(
     seed: int,
     tick: Tick,
     holds: Sequence[int] = HOLDS,
-) -> Persistence:
+) -> ProbeResult:
     """Look away and return from every start.
 
     Turning away and waiting are made once; every return branches off from there, which costs
     nothing because a state is a value.
+
+    Each row is one length of looking away: the chunks in between, the time between the two views,
+    for how long nothing of the first view was in sight, and then against the first view the return
+    view of the `world` and the four baselines; `away` is the last view before turning back against
+    the true one, and `away, repeated` the first view against that one. What needs the truth is None
+    where it is unknown.
 
     Args:
         world: Any world that follows a camera.
@@ -201,34 +147,42 @@ def measure(
         standing, stood = play(standing, still, stood, 2 * turn + hold), 2 * turn + hold
         stayed[hold] = last_views(standing)
 
-    returns = []
+    rows = []
     away, done = begun, 0
     for hold in sorted(set(holds)):
         path = look_away(spec, hold)
         away, done = play(away, path, done, turn + hold), turn + hold
         back = last_views(play(away, path, done, done + turn))
         stuck, turned = last_views(away), path[done * chunk]
-        known = [true_frames(start, np.stack([turned, path[-1]])) for start in starts]
+        rendered = [true_frames(start, np.stack([turned, path[-1]])) for start in starts]
         # The true away view and the true return view, from starts in a scene.
-        true = [views for views in known if views is not None]
+        true = [views for views in rendered if views is not None]
         twins = len(true) == len(starts)
         true_away, true_back = [views[0] for views in true], [views[1] for views in true]
-        returns.append(
-            Return(
-                hold_chunks=hold,
-                elapsed_s=(len(path) - 1) / spec.fps,
-                unseen_s=unseen_frames(spec, path) / spec.fps,
-                world=ViewSimilarity.of(back, first),
-                twin=ViewSimilarity.of(true_back, first) if twins else None,
-                stayed=ViewSimilarity.of(stayed[hold], first),
-                stuck=ViewSimilarity.of(stuck, first),
-                mean_colour=ViewSimilarity.of([_mean_colour(view) for view in first], first),
-                away=ViewSimilarity.of(stuck, true_away) if twins else None,
-                away_repeat=ViewSimilarity.of(first, true_away) if twins else None,
-            )
-        )
-    return Persistence(
-        spec.name, len(starts), math.degrees(_TURN * field_of_view(spec)), tuple(returns)
+        pairs = {
+            "world": (back, first),
+            "twin": (true_back, first),
+            "stayed": (stayed[hold], first),
+            "stuck": (stuck, first),
+            "mean colour": ([_mean_colour(view) for view in first], first),
+            "away": (stuck, true_away),
+            "away, repeated": (first, true_away),
+        }
+        row: Row = {
+            "away for, chunks": hold,
+            "elapsed, s": (len(path) - 1) / spec.fps,
+            "unseen, s": unseen_frames(spec, path) / spec.fps,
+        }
+        for name, (views, references) in pairs.items():
+            known = twins or name not in ("twin", "away", "away, repeated")
+            row[name] = ViewSimilarity.of(views, references) if known else None
+        rows.append(row)
+    return ProbeResult(
+        f"Persistence of {spec.name}: {len(starts)} starts, "
+        f"turn of {math.degrees(_TURN * field_of_view(spec)):.0f} degrees",
+        "PSNR dB / SSIM against the first view, mean ± standard deviation over starts; the last "
+        "two columns against the true away view",
+        rows,
     )
 
 

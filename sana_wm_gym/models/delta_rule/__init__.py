@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from sana_wm_gym.models.delta_rule.chunk import delta_rule
+from sana_wm_gym.models.delta_rule.chunk import delta_rule, off_zero
 
-__all__ = ["DeltaRule", "delta_rule"]
+__all__ = ["DeltaRule", "delta_rule", "off_zero"]
 
 
 class DeltaRule(nn.Module):

@@ -67,3 +67,15 @@ def _scan(
         both.extend(reversed(readable))
     seen = torch.stack(both, dim=1).unflatten(0, (batch, heads))
     return query @ seen, state.unflatten(0, (batch, heads))
+
+
+def off_zero(denominator: Tensor, floor: float) -> Tensor:
+    """Denominators that are at least `floor` away from zero, on their own side of it.
+
+    Transitions subtract, so a denominator may come close to zero or change its sign; what is
+    divided by it, and the gradient, would be larger than all others by orders of magnitude.
+    A floor of 0 adds 1e-8 alone, as upstream does.
+    """
+    if floor == 0:
+        return denominator + 1e-8
+    return torch.where(denominator < 0, denominator.clamp(max=-floor), denominator.clamp(min=floor))

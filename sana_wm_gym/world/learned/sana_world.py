@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from typing_extensions import TypeVar
 
+from sana_wm_gym import values
 from sana_wm_gym.camera.trajectory import CameraTrajectory, check_intrinsics
 from sana_wm_gym.models.codec import LatentCodec, PatchCodec
 from sana_wm_gym.models.localiser import Localiser
@@ -23,22 +24,14 @@ from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
 from sana_wm_gym.models.state import GeneratorState, map_tensors, row, shapes, stack
 from sana_wm_gym.models.text import PromptEmbedding
 from sana_wm_gym.models.transformer import SanaWM
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, LATENTS_PER_CHUNK
 from sana_wm_gym.world.learned.conditioning import chunk_conditioning
-from sana_wm_gym.world.learned.packing import Arrays
 from sana_wm_gym.world.learned.sampler import CleanPrediction, Flow, chunk_noise, self_forcing
-from sana_wm_gym.world.learned.sana_state import SanaState, pack_state, unpack_state
+from sana_wm_gym.world.learned.sana_state import SanaState, unpack_state
 from sana_wm_gym.world.learned.schedule import NoiseSchedule
 from sana_wm_gym.world.learned.second_stage import SecondStage
 from sana_wm_gym.world.procedural.procedural_world import draw_start
-from sana_wm_gym.world.world_model import (
-    CHUNK_FRAMES,
-    LATENTS_PER_CHUNK,
-    ChunkInput,
-    Start,
-    WorldSpec,
-    require_image,
-    require_pairs,
-)
+from sana_wm_gym.world.world_model import ChunkInput, Start, WorldSpec, require_image, require_pairs
 
 CodecT = TypeVar("CodecT", bound=LatentCodec, default=PatchCodec)
 
@@ -326,11 +319,11 @@ class SanaWorld(Generic[CodecT]):
     def _to_generator(self, text: PromptEmbedding) -> PromptEmbedding:
         return PromptEmbedding(text.features.to(self.device, self.dtype), text.mask.to(self.device))
 
-    def pack(self, state: SanaState) -> Arrays:
+    def pack(self, state: SanaState) -> values.Arrays:
         """The state as named arrays, enough for `unpack` to continue bit for bit."""
-        return pack_state(state, self.codec)
+        return values.pack(state)
 
-    def unpack(self, arrays: Arrays) -> SanaState:
+    def unpack(self, arrays: values.Arrays) -> SanaState:
         """Inverse of `pack`.
 
         Raises:

@@ -25,33 +25,6 @@ SIGMA_GAP = 1e-6
 """A token's next level is the largest table value more than this below its own."""
 
 
-# Frame counts -----------------------------------------------------------------------------------
-
-
-def latent_frames(pixel_frames: int, stride: int = 8) -> int:
-    """Latent frames of a clip: the first pixel frame alone, then one per `stride` frames.
-
-    Raises:
-        ValueError: `pixel_frames` is not `stride * k + 1`.
-    """
-    if pixel_frames < 1 or (pixel_frames - 1) % stride:
-        raise ValueError(
-            f"expected a pixel frame count of the form {stride}k + 1, got {pixel_frames}"
-        )
-    return (pixel_frames - 1) // stride + 1
-
-
-def pixel_frames(latents: int, stride: int = 8) -> int:
-    """Pixel frames that `latents` latent frames decode to.
-
-    Raises:
-        ValueError: `latents` is below one.
-    """
-    if latents < 1:
-        raise ValueError(f"expected at least one latent frame, got {latents}")
-    return stride * (latents - 1) + 1
-
-
 # Chunk plans ------------------------------------------------------------------------------------
 
 

@@ -6,21 +6,14 @@ this stage; only what is shown changes. In a step, a chunk is a block of the ref
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from sana_wm_gym.models.refiner import (
-    Refiner,
-    RefinerState,
-    from_named_tensors,
-    named_tensors,
-)
+from sana_wm_gym.models.refiner import Refiner, RefinerState
 from sana_wm_gym.models.text import PromptEmbedding
 from sana_wm_gym.world.learned.sampler import chunk_noise
-
-_TEXT = ("text.features", "text.mask")
 
 
 @dataclass(frozen=True)
@@ -78,22 +71,3 @@ class SecondStage:
     def _text(self, prompt: str, like: Tensor) -> PromptEmbedding:
         text = self.caption(prompt)
         return PromptEmbedding(text.features.to(like), text.mask.to(like.device))
-
-
-def named_refinement(refinement: Refinement) -> dict[str, Tensor]:
-    """All tensors by name; `refinement_of` is the inverse."""
-    text = dict(zip(_TEXT, (refinement.text.features, refinement.text.mask), strict=True))
-    return text | {f"memory.{n}": t for n, t in named_tensors(refinement.memory).items()}
-
-
-def refinement_of(named: Mapping[str, Tensor]) -> Refinement:
-    """Inverse of `named_refinement`.
-
-    Raises:
-        ValueError: A tensor is missing or has an unknown name.
-    """
-    missing = [name for name in _TEXT if name not in named]
-    if missing:
-        raise ValueError(f"given a refiner's state without {missing}")
-    memory = {n.removeprefix("memory."): t for n, t in named.items() if n not in _TEXT}
-    return Refinement(from_named_tensors(memory), PromptEmbedding(*(named[n] for n in _TEXT)))

@@ -11,10 +11,11 @@ from sana_wm_gym.camera.controls import MotionLimits
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.weights.world_file import EMBEDDED, WorldFile, read_world_file
 from sana_wm_gym.world.learned.captions import SurfaceCaptions
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import self_forcing
 from sana_wm_gym.world.procedural.appearance import Surface
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, WorldSpec
+from sana_wm_gym.world.world_model import WorldSpec
 
 
 def world_of(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sana_wm_gym import values
 from sana_wm_gym.camera.controls import MotionLimits
 from sana_wm_gym.camera.trajectory import CameraTrajectory, check_rigid
 from sana_wm_gym.world.procedural import courtyard
@@ -299,11 +300,6 @@ class ProceduralWorld:
         frames = render(scene, first @ state.c2w[shown], state.intrinsics[shown], self.size)
         return frames[0] if last else frames
 
-    def depth(self, state: ProceduralState) -> npt.NDArray[np.float32]:
-        """Depth of the last chunk's frames in metres, float32 [n or 1, height, width]."""
-        scene, first = scene_of(state.start)
-        return render_depth(scene, first @ state.c2w, state.intrinsics, self.size)
-
     def latents(self, states: Sequence[ProceduralState], last: bool = False) -> list[Any]:
         """Always fails.
 
@@ -316,61 +312,22 @@ class ProceduralWorld:
         """Always 1.0: every first frame is known."""
         return 1.0
 
-    def pack(self, state: ProceduralState) -> dict[str, npt.NDArray[np.generic]]:
+    def pack(self, state: ProceduralState) -> values.Arrays:
         """The state as named arrays, enough for `unpack` to continue bit for bit."""
-        start = state.start
-        return {
-            "image": start.image,
-            "start_intrinsics": np.array(start.intrinsics, np.float64),
-            "prompt": np.array(start.prompt, np.str_),
-            "scene": np.array(start.scene, np.int64),
-            "scene_c2w": np.array(start.scene_c2w, np.float64),
-            "appearance": np.array(start.appearance, np.int64),
-            "c2w": state.c2w,
-            "intrinsics": state.intrinsics,
-            "chunk": np.array(state.chunk, np.int64),
-        }
+        return values.pack(state)
 
-    def unpack(self, arrays: dict[str, npt.NDArray[np.generic]]) -> ProceduralState:
+    def unpack(self, arrays: values.Arrays) -> ProceduralState:
         """Inverse of `pack`.
 
         Raises:
             ValueError: An array is missing, unknown or of the wrong shape.
         """
-        names = {"image", "start_intrinsics", "prompt", "scene", "scene_c2w"}
-        names |= {"appearance", "c2w", "intrinsics", "chunk"}
-        if set(arrays) != names:
-            raise ValueError(f"arrays are {sorted(arrays)}, expected {sorted(names)}")
-        shapes = {name: np.shape(arrays[name]) for name in ("scene", "chunk", "prompt")}
-        lists = {name: np.shape(arrays[name]) for name in ("start_intrinsics", "appearance")}
-        if (
-            any(shapes.values())
-            or lists["start_intrinsics"] != (4,)
-            or len(lists["appearance"]) != 1
-        ):
-            raise ValueError(
-                "expected scalars, four start intrinsics and a list of variants, "
-                f"given {shapes | lists}"
-            )
-        fx, fy, cx, cy = np.asarray(arrays["start_intrinsics"], np.float64).tolist()
-        start = Start(
-            image=np.asarray(arrays["image"]),
-            intrinsics=(fx, fy, cx, cy),
-            prompt=str(arrays["prompt"]),
-            scene=int(np.asarray(arrays["scene"], np.int64)),
-            scene_c2w=np.asarray(arrays["scene_c2w"], np.float64),
-            appearance=tuple(np.asarray(arrays["appearance"], np.int64).tolist()),
-        )
-        begun = self.begin(start, seed=0)
-        chunk = int(np.asarray(arrays["chunk"], np.int64))
-        camera = CameraTrajectory(
-            np.asarray(arrays["c2w"], np.float64),
-            np.asarray(arrays["intrinsics"], np.float64),
-            *self.size[::-1],
-        )
-        if chunk < 0 or len(camera) != (self.frames_per_chunk if chunk else 1):
-            raise ValueError(f"{len(camera)} poses do not fit chunk {chunk}")
-        return ProceduralState(begun.start, camera.c2w, camera.intrinsics, chunk)
+        state = values.unpack(ProceduralState, arrays)
+        self.begin(state.start, seed=0)
+        camera = CameraTrajectory(state.c2w, state.intrinsics, *self.size[::-1])
+        if state.chunk < 0 or len(camera) != (self.frames_per_chunk if state.chunk else 1):
+            raise ValueError(f"{len(camera)} poses do not fit chunk {state.chunk}")
+        return replace(state, c2w=camera.c2w, intrinsics=camera.intrinsics)
 
 
 def scene_of(start: Start) -> tuple[Scene, npt.NDArray[np.float64]]:

@@ -25,6 +25,7 @@ from sana_wm_gym.models.vae import VideoVae, to_uint8
 from sana_wm_gym.weights.names import Variant
 from sana_wm_gym.weights.vae_folder import read_video_vae
 from sana_wm_gym.world.learned import sampler, schedule
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, FRAMES_PER_LATENT, LATENTS_PER_CHUNK
 from sana_wm_gym.world.learned.conditioning import chunk_conditioning
 from sana_wm_gym.world.learned.second_stage import SecondStage
 from sana_wm_gym.world.released.files import BIDIRECTIONAL, CHUNK_CAUSAL, Layout, ReleaseFiles
@@ -35,7 +36,6 @@ from sana_wm_gym.world.released.streaming import (
     SIZE,
     released_spec,
 )
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, FRAMES_PER_LATENT, LATENTS_PER_CHUNK
 
 STEPS, SHIFT, GUIDANCE = 60, 9.8, 5.0
 """Of the released command line."""

@@ -16,15 +16,8 @@ import numpy.typing as npt
 
 from sana_wm_gym.camera.se3 import geodesic_angle
 from sana_wm_gym.camera.trajectory import CameraTrajectory, check_intrinsics, check_rigid
-from sana_wm_gym.world.world_model import (
-    CHUNK_FRAMES,
-    LATENTS_PER_CHUNK,
-    ChunkInput,
-    Start,
-    WorldSpec,
-    require_image,
-    require_pairs,
-)
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, LATENTS_PER_CHUNK
+from sana_wm_gym.world.world_model import ChunkInput, Start, WorldSpec, require_image, require_pairs
 
 Array = npt.NDArray[np.float64]
 Arrays = dict[str, npt.NDArray[np.generic]]

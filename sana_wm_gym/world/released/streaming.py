@@ -16,13 +16,14 @@ from sana_wm_gym.models.refiner import CHUNK_CAUSAL
 from sana_wm_gym.models.vae import VideoVae
 from sana_wm_gym.weights.names import Variant
 from sana_wm_gym.weights.vae_folder import read_causal_vae
+from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, FRAMES_PER_LATENT
 from sana_wm_gym.world.learned.sampler import velocity_prediction
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import SELF_FORCING_4, NoiseSchedule
 from sana_wm_gym.world.released.files import STREAMING, ReleaseFiles
 from sana_wm_gym.world.released.loading import Loading
 from sana_wm_gym.world.released.offload import offloaded
-from sana_wm_gym.world.world_model import CHUNK_FRAMES, FRAMES_PER_LATENT, WorldSpec
+from sana_wm_gym.world.world_model import WorldSpec
 
 NAME = STREAMING.release
 REFINED = f"{NAME}-refined"

@@ -54,7 +54,6 @@ def test_both_plans_agree_on_whole_chunks(chunks):
 def test_plan_examples():
     assert schedule.first_takes_remainder(11) == (0, 5, 8, 11)
     assert schedule.first_chunk_plus_one(11) == (0, 4, 7, 11)
-    assert schedule.uniform(10) == (0, 3, 6, 9, 10)
 
 
 @plans
@@ -62,18 +61,6 @@ def test_plan_examples():
 def test_plan_rejects_empty(plan, frames, chunk):
     with pytest.raises(ValueError, match="expected at least one frame"):
         plan(frames, chunk)
-
-
-@given(st.integers(1, 10_000))
-def test_frame_counts_invert(latents):
-    assert schedule.latent_frames(schedule.pixel_frames(latents)) == latents
-
-
-def test_frame_counts_reject():
-    with pytest.raises(ValueError, match="8k \\+ 1, got 24"):
-        schedule.latent_frames(24)
-    with pytest.raises(ValueError, match="at least one latent frame"):
-        schedule.pixel_frames(0)
 
 
 def test_tables_equal_the_reference():

@@ -1,18 +1,51 @@
-"""Pose errors of several clips, with what could not be scored counted by its reason code."""
+"""What probes return: rows of values that print themselves, and pose errors of several clips."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from sana_wm_gym.evaluation.held_out import Array, Frames, HeldOutClip
-from sana_wm_gym.evaluation.score import REPORTED, RolloutScore, Scores, score_rollout
-from sana_wm_gym.metrics import RELEASE, PoseScore
+from sana_wm_gym.evaluation.score import RolloutScore, Scores, score_rollout
+from sana_wm_gym.metrics import RELEASE, SCALE_ONLY, PoseScore
 from sana_wm_gym.poses.protocol import PoseEstimator
-from sana_wm_gym.tables import cell
+from sana_wm_gym.tables import Table, cell
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What a probe measured.
+
+    Attributes:
+        title: What, of which world, from how much.
+        notes: How to read the values.
+        rows: Values by column; some are dataclasses, which go whole to json and as a text to a
+            table.
+        more: Rows of further tables by name.
+    """
+
+    title: str
+    notes: str
+    rows: list[Row]
+    more: dict[str, list[Row]] = field(default_factory=dict)
+
+    def tables(self) -> dict[str, Table]:
+        """By name, the first with an empty one; pose errors under the headline convention."""
+        return {
+            name: Table.of(
+                self.title if not name else f"{self.title}: {name}",
+                [{k: v for k, v in row.items() if SCALE_ONLY.name not in k} for row in rows],
+                digits=6 if name else 2,
+                notes="" if name else self.notes,
+            )
+            for name, rows in {"": self.rows, **self.more}.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -89,23 +122,6 @@ class PoseMeans:
         return f"{errors} ({self.scored}/{self.requested}{': ' + codes if codes else ''})"
 
 
-@dataclass(frozen=True)
-class Control:
-    """How well cameras seen in frames follow the commanded ones, under one convention.
-
-    Attributes:
-        convention: Its name.
-        generated: Errors of the world's frames.
-        motionless: Errors of a camera that never moves.
-        floor: Errors of the same estimator on true frames.
-    """
-
-    convention: str
-    generated: PoseMeans
-    motionless: PoseMeans
-    floor: PoseMeans
-
-
 def score_clips(
     estimator: PoseEstimator,
     videos: Frames,
@@ -120,31 +136,20 @@ def score_clips(
     ]
 
 
-def controls(
-    generated: Sequence[RolloutScore], floors: Sequence[RolloutScore]
-) -> tuple[Control, ...]:
-    """Summaries under the headline and the strict convention; `floors` are scores of true
-    frames."""
+def pose_columns(generated: Sequence[RolloutScore], floors: Sequence[RolloutScore]) -> Row:
+    """Pose errors of generated frames, of a camera that never moves, and of true frames (`floors`,
+    the same clips) under the headline and the strict convention, as columns of a row."""
 
     def means(scores: Sequence[Scores], name: str) -> PoseMeans:
         return PoseMeans.of([mapping[name] for mapping in scores])
 
-    return tuple(
-        Control(
-            convention.name,
-            generated=means([one.scores for one in generated], convention.name),
-            motionless=means([one.motionless for one in generated], convention.name),
-            floor=means([one.scores for one in floors], convention.name),
-        )
-        for convention in REPORTED
-    )
-
-
-def headline(found: Sequence[Control]) -> dict[str, str]:
-    """Cells of a table: the errors under the headline convention."""
-    control = next(one for one in found if one.convention == RELEASE.name)
-    return {
-        "poses": str(control.generated),
-        "motionless": str(control.motionless),
-        "floor": str(control.floor),
-    }
+    columns = {}
+    for convention in (RELEASE, SCALE_ONLY):
+        end = "" if convention is RELEASE else f", {convention.name}"
+        for name, scores in (
+            ("poses", [one.scores for one in generated]),
+            ("motionless", [one.motionless for one in generated]),
+            ("floor", [one.scores for one in floors]),
+        ):
+            columns[name + end] = means(scores, convention.name)
+    return columns
