@@ -41,7 +41,7 @@ def benchmark(config: ControlConfig, console: Console) -> int:
         ValueError: A setting makes no sense, there is no such world or bench, or the folder holds
             another run.
         FileNotFoundError: A file of weights or a bench is missing.
-        ImportError: An optional package is missing; says which.
+        ImportError: An optional package is missing; the message names it.
     """
     single_threaded()
     opened = open_world(config.world)

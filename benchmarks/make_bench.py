@@ -11,7 +11,7 @@ and, where a start allows it, 0.3 m clear of everything that the renderer's dept
 
 `tiny` takes its starts from the scene that the embedded world knows; `procedural` from four others,
 at any size. Paths of the hard split may leave what the embedded world was trained on (height,
-pitch); each scene's row in run_manifest.jsonl says in what. The same options give the same files.
+pitch); each scene's row in run_manifest.jsonl lists how. The same options give the same files.
 """
 
 from __future__ import annotations

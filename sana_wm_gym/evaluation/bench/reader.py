@@ -126,10 +126,10 @@ def read_scene(entry: SceneEntry) -> BenchScene:
     c2w, intrinsics, fps = read_camera(camera_path)
     frames, expected_fps = row.count("sanawm_frames", least=1), row.number("expected_fps")
     if frames != len(c2w):
-        message = f"{len(c2w)} poses, but {row.path.name} says {frames}"
+        message = f"{len(c2w)} poses, but {row.path.name} has {frames}"
         raise BenchDataError("inconsistent", camera_path, message)
     if abs(expected_fps - fps) >= _SAME_FPS:
-        message = f"fps is {fps:g}, but {row.path.name} says {expected_fps:g}"
+        message = f"fps is {fps:g}, but {row.path.name} has {expected_fps:g}"
         raise BenchDataError("inconsistent", camera_path, message)
     lengths = {k: row.count(k, least=1) for k in ("expected_video_frames", "trim_to_frames")}
     for key, length in lengths.items():
@@ -234,7 +234,7 @@ def _revisits(entry: SceneEntry, c2w: Array) -> tuple[RevisitPair, ...]:
     row.need("trajectory_id", "evaluation_pairs")
     name, given = row.row["trajectory_id"], entry.manifest.row["trajectory_id"]
     if name != given:
-        raise row.error("inconsistent", f"trajectory_id is {name!r}, the manifest says {given!r}")
+        raise row.error("inconsistent", f"trajectory_id is {name!r}, the manifest has {given!r}")
     pairs = row.row["evaluation_pairs"]
     if not isinstance(pairs, list):
         raise row.error("bad_value", "evaluation_pairs is no list")

@@ -7,7 +7,7 @@
                                                      summary
 
 `<split>` is the public name, simple_60s or hard_60s. Other tools read these files, so a scene
-that could not be scored is absent from eval_poses.json; say why in the summary.
+that could not be scored is absent from eval_poses.json; the summary has the reason.
 
 Source: the benchmark guide and the evaluator published with SANA-WM.
 """

@@ -50,7 +50,7 @@ def write_bench(
 
     Raises:
         ValueError: Nothing to write, an id twice or unfit for a file name, not one picture per
-            scene, a picture of another size than its scene says, or poses that are not rigid.
+            scene, a picture of another size than its scene has, or poses that are not rigid.
     """
     name, ids = split_of(split), [scene.id for scene in scenes]
     if not ids or len(set(ids)) != len(ids) or not all(map(SAFE_ID.fullmatch, ids)):

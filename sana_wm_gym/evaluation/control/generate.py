@@ -91,7 +91,7 @@ def released_weights(name: str) -> Path:
     """Where the weights of a released world's generator are on this machine.
 
     Raises:
-        FileNotFoundError: They are not; says how to get them.
+        FileNotFoundError: They are not; the message has the command that gets them.
     """
     from sana_wm_gym.world.released.files import BIDIRECTIONAL, CHUNK_CAUSAL, STREAMING
 

@@ -59,7 +59,7 @@ def run(
 
             results = run_scenes(jobs, launcher, done)
     except BrokenExecutor:
-        console.print("a worker died, perhaps for want of memory; the same command goes on")
+        console.print("a worker died, perhaps for lack of memory; the same command resumes")
         return 2
     summaries = []
     for split in dict.fromkeys(job.entry.split for job in jobs):

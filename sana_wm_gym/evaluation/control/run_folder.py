@@ -31,7 +31,7 @@ def claim(folder: Path, identity: Mapping[str, Any]) -> None:
     """Make a folder this run's, or check that it is.
 
     Raises:
-        ValueError: It holds another run; says in what they differ.
+        ValueError: It holds another run; the message lists what differs.
     """
     remove_leftovers(folder)
     old = read_json(folder / "run.json")

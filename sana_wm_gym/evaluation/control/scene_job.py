@@ -159,7 +159,7 @@ def _video(job: SceneJob, scene: BenchScene) -> tuple[VideoClip, Mapping[str, An
     if job.world is None:
         clip, declared = read_clip(path, job.fps), job.declared_fps
         if job.fps is None and declared and abs(clip.fps - declared) >= SAME_RATE:
-            message = f"its rate is {clip.fps:g} Hz, method_info.json says {declared:g} Hz"
+            message = f"its rate is {clip.fps:g} Hz, method_info.json has {declared:g} Hz"
             raise VideoError("wrong_fps", path, message)
         return clip, None
     made, inputs = read_json(job.file("made")), job.digest()
