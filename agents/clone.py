@@ -1,4 +1,4 @@
-"""Learn a policy from a recorded dataset by behaviour cloning, and try it.
+"""Behaviour cloning: learn a policy from a recorded dataset by regression, and evaluate it.
 
 python -m agents.clone dataset=image_goal/expert-v0
 python -m agents.clone --help
@@ -6,44 +6,250 @@ python -m agents.clone --help
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from agents.training.command import instantiated, run_command
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+from rich.console import Console
+from torch import Tensor, nn
+
+from agents.command import run_command
+from agents.extractors import StackedViews, is_picture
+from sana_wm_gym.checks import require_integer, require_number
+from sana_wm_gym.envs import SanaWMEnv
+from sana_wm_gym.envs.dataset import open_dataset
+from sana_wm_gym.evaluation.episodes import Evaluation, Observations, evaluate_policy
+from sana_wm_gym.files import atomic_path, write_json, write_text
+from sana_wm_gym.provenance import provenance
+from sana_wm_gym.tables import Table, progress
+
+Steps = tuple[dict[str, Tensor], Tensor]
+"""Observations before some steps, by name of their parts, and the actions taken, [steps, n]."""
 
 
-def clone(settings: Any) -> int:
-    """Clone as hydra's settings say; returns the exit status.
+@dataclass(frozen=True)
+class CloneConfig:
+    """One policy learned from a dataset. `conf/clone.yaml` holds the defaults.
+
+    Attributes:
+        dataset: Name of a recorded dataset.
+        folder: Where everything goes.
+        datasets: Folder it is in; None takes MINARI_DATASETS_PATH, else Minari's own place.
+        epochs: Passes over the demonstrations.
+        batch_size: Steps per gradient step.
+        learning_rate: Of Adam.
+        features: Width of the encoder's output.
+        held_out: Fraction of episodes that the loss is measured on, in (0, 1).
+        episodes: Of the evaluation in the dataset's own environment, 0 for none; episode i has
+            seed `eval_seed + i`, as in `agents.evaluate`.
+        eval_seed: First seed of the evaluation.
+        videos: Number of its episodes that are recorded as videos.
+        seed: Of weights, split and batches.
+        threads: Of torch.
+    """
+
+    dataset: str
+    folder: str
+    datasets: str | None = None
+    epochs: int = 30
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    features: int = 128
+    held_out: float = 0.1
+    episodes: int = 50
+    eval_seed: int = 10_000
+    videos: int = 1
+    seed: int = 0
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "features", "threads"):
+            require_integer(name, getattr(self, name), 1)
+        for name in ("episodes", "eval_seed", "videos", "seed"):
+            require_integer(name, getattr(self, name), 0)
+        require_number("learning_rate", self.learning_rate, 0, ends="(]")
+        require_number("held_out", self.held_out, 0, 1, ends="()")
+
+
+class Clone(nn.Module):
+    """Observation in, action out.
+
+    Args:
+        observation_space: Of one environment.
+        action_space: A one-dimensional box.
+        features: Width of the encoder's output.
 
     Raises:
-        ValueError: A setting makes no sense.
-        FileNotFoundError: There is no such dataset.
-        ImportError: A package is missing.
+        ValueError: Actions are no such box, or no image is observed.
     """
-    from rich.console import Console
 
-    from agents.cloning import CloneConfig
-    from agents.cloning import clone as run
-
-    config = instantiated(settings)
-    assert isinstance(config, CloneConfig)
-    console = Console()
-    losses, evaluation = run(config, console)
-    for name in ("loss", "held_out"):
-        console.print(
-            f"{name}: {losses[0][name]:.4f} before, {losses[-1][name]:.4f} after "
-            f"{config.epochs} epochs",
-            highlight=False,
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        features: int = 128,
+    ) -> None:
+        super().__init__()
+        if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1:
+            raise ValueError(f"action space is {action_space}, expected a box of one axis")
+        parts = observation_space
+        if not isinstance(parts, spaces.Dict):
+            parts = spaces.Dict({"": parts})
+        self.actions = action_space
+        self.encoder = StackedViews(
+            spaces.Dict({name: _channels_first(part) for name, part in parts.spaces.items()}),
+            features,
         )
-    if evaluation is not None:
-        evaluation.show(console, f"clone: {evaluation.task} in {evaluation.world}")
+        self.head = nn.Sequential(
+            nn.Linear(features, features), nn.ReLU(), nn.Linear(features, action_space.shape[0])
+        )
+
+    def forward(self, parts: dict[str, Tensor]) -> Tensor:
+        """Actions [batch, n], not yet clipped, for what `tensors` makes of observations."""
+        return self.head(self.encoder(parts))
+
+    def predict(
+        self,
+        observation: Observations,
+        state: tuple[npt.NDArray[Any], ...] | None = None,
+        episode_start: npt.NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[npt.NDArray[Any], None]:
+        """Actions for a batch of observations, as policies of stable-baselines3 return them."""
+        with torch.no_grad():
+            actions = self(tensors(observation)).numpy()
+        return np.clip(actions, self.actions.low, self.actions.high), None
+
+
+def tensors(observation: Observations) -> dict[str, Tensor]:
+    """A batch of observations by name of their parts: images in [0, 1], channels first."""
+    parts = observation if isinstance(observation, dict) else {"": observation}
+    return {
+        name: torch.from_numpy(part).movedim(-1, 1).float() / 255
+        if part.dtype == np.uint8
+        else torch.from_numpy(part).float()
+        for name, part in parts.items()
+    }
+
+
+def steps_of(dataset: Any, episodes: npt.NDArray[np.intp]) -> Steps:
+    """Steps of episodes of a `minari.MinariDataset`."""
+    found = list(dataset.iterate_episodes(episodes))
+    # The last observation of an episode is followed by no action.
+    if isinstance(found[0].observations, dict):
+        names = list(found[0].observations)
+        seen: Observations = {
+            name: np.concatenate([one.observations[name][:-1] for one in found]) for name in names
+        }
+    else:
+        seen = np.concatenate([one.observations[:-1] for one in found])
+    actions = np.concatenate([one.actions for one in found]).astype(np.float32)
+    return tensors(seen), torch.from_numpy(actions)
+
+
+def fit(
+    policy: Clone, train: Steps, held_out: Steps, config: CloneConfig, console: Console
+) -> list[dict[str, float]]:
+    """Train `policy` in place.
+
+    Returns:
+        For each epoch "loss" (mean over its steps) and "held_out": mean squared errors of
+        actions, in fractions of the world's limits squared. Epoch 0 is before training.
+    """
+    rng = np.random.default_rng(config.seed)
+    optimizer = torch.optim.Adam(policy.parameters(), config.learning_rate)
+
+    def error(steps: Steps) -> Tensor:
+        return nn.functional.mse_loss(policy(steps[0]), steps[1])
+
+    def measured(steps: Steps) -> float:
+        with torch.no_grad():
+            return float(error(steps))
+
+    rows = [{"epoch": 0.0, "loss": measured(train), "held_out": measured(held_out)}]
+    parts, actions = train
+    with progress(console) as bars:
+        for epoch in bars.track(range(1, config.epochs + 1), description="cloning"):
+            order, total = torch.from_numpy(rng.permutation(len(actions))), 0.0
+            for batch in order.split(config.batch_size):
+                loss = error(({name: part[batch] for name, part in parts.items()}, actions[batch]))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                total += float(loss.detach()) * len(batch)
+            losses = {"loss": total / len(order), "held_out": measured(held_out)}
+            rows.append({"epoch": float(epoch), **losses})
+    return rows
+
+
+def clone(
+    config: CloneConfig, console: Console, settings: Any = None
+) -> tuple[list[dict[str, float]], Evaluation | None]:
+    """Train on a dataset, write the policy and its losses, and evaluate it.
+
+    Returns:
+        Losses by epoch, and the evaluation where one was asked for.
+
+    Raises:
+        ValueError: Too few episodes, or actions or observations that cannot be cloned.
+        FileNotFoundError: There is no such dataset.
+        ImportError: Minari is not installed.
+    """
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    dataset, folder = open_dataset(config.dataset, config.datasets), Path(config.folder)
+    if dataset.total_episodes < 2:
+        raise ValueError(
+            f"{config.dataset} has {dataset.total_episodes} episodes, expected at least 2: "
+            "one to train on and one to hold out"
+        )
+    policy = Clone(dataset.observation_space, dataset.action_space, config.features)
+    order = np.random.default_rng(config.seed).permutation(dataset.total_episodes)
+    kept = min(max(1, round(config.held_out * len(order))), len(order) - 1)
+    held_out, train = (steps_of(dataset, part) for part in (order[:kept], order[kept:]))
+    losses = fit(policy, train, held_out, config, console)
+    with atomic_path(folder / "policy.pt") as partial:
+        torch.save(policy.state_dict(), partial)
+    write_text(folder / "losses.csv", Table.of("losses", losses, digits=9).csv())
+    evaluation = None
+    if config.episodes:
+        env = dataset.recover_environment().unwrapped
+        assert isinstance(env, SanaWMEnv)
+        evaluation = evaluate_policy(
+            policy,
+            env.simulation,
+            range(config.eval_seed, config.eval_seed + config.episodes),
+            env.world,
+            videos=folder / "videos",
+            num_videos=config.videos,
+        )
+        evaluation.table(f"clone: {evaluation.task} in {evaluation.world}").print(console)
+    document = {
+        **provenance("agents.clone"),
+        "settings": asdict(config),
+        "steps": len(train[1]),
+        "held_out_steps": len(held_out[1]),
+        "losses": losses,
+        "evaluation": None if evaluation is None else evaluation.document(),
+    }
+    write_json(folder / "clone.json", document)
+    for name in ("loss", "held_out"):
+        change = f"{losses[0][name]:.4f} before, {losses[-1][name]:.4f} after"
+        console.print(f"{name}: {change} {config.epochs} epochs", highlight=False)
     console.print(f"wrote {config.folder}", highlight=False, soft_wrap=True)
-    return 0
+    return losses, evaluation
 
 
-def main() -> None:
-    """Command line; ends the process with 0, or 2 if a setting is wrong."""
-    run_command("clone", clone)
+def _channels_first(space: spaces.Space[Any]) -> spaces.Space[Any]:
+    if isinstance(space, spaces.Box) and is_picture(space):
+        low, high = (np.moveaxis(bound, -1, 0) for bound in (space.low, space.high))
+        return spaces.Box(low, high, dtype=np.uint8)
+    return space
 
 
 if __name__ == "__main__":
-    main()
+    run_command("clone", clone)

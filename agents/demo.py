@@ -1,15 +1,15 @@
-"""Step into a world: 16 chunks of a scripted tour, filmed and scored.
+"""Step into a world: 16 chunks of a scripted tour, recorded and scored.
 
 A seeded script chooses calm actions that keep clear of the walls. `SanaWMEnv` turns each into 24
 camera poses and the world answers with 24 frames. Poses estimated from those frames are then
-compared with the commanded ones, beside what the same estimator makes of the true frames (the
-floor) and what a motionless camera would score.
+compared with the commanded ones, next to the same estimator's score on the true frames (the
+floor) and the score of a motionless camera.
 
     python -m agents.demo                                # the learned world of the package
     python -m agents.demo --world procedural             # the exact renderer in its place
     python -m agents.demo --seed 3 --chunks 40 --out outputs/minute
 
-Writes OUT/rollout.mp4 (every frame, the world's beside the truth), OUT/trajectory.png (the path
+Writes OUT/rollout.mp4 (every frame, next to the ground truth), OUT/trajectory.png (the path
 from above) and OUT/metrics.json.
 """
 
@@ -19,7 +19,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
-from rich.progress import track
 
 from agents.pictures import draw_path, side_by_side
 from agents.tour import plan_tour
@@ -38,9 +36,10 @@ from sana_wm_gym.files import write_json
 from sana_wm_gym.metrics import PoseScore, psnr
 from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.poses.protocol import PoseEstimate, PoseEstimator
+from sana_wm_gym.provenance import provenance
+from sana_wm_gym.tables import progress
 from sana_wm_gym.video import write_video
 from sana_wm_gym.world.catalogue import WORLDS, load_world
-from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.procedural.procedural_world import scene_of
 from sana_wm_gym.world.procedural.renderer import render
 from sana_wm_gym.world.procedural.scenes import Scene
@@ -58,13 +57,13 @@ class Tour:
     """A rollout of n chunks.
 
     Attributes:
-        scene: Where it took place.
+        scene: Of the ground truth.
         scene_c2w: Pose of the first frame there, float64 [4, 4].
         intrinsics: (fx, fy, cx, cy) in pixels.
         actions: float64 [n, 5].
-        c2w: Commanded poses relative to the first frame, float64 [24 n + 1, 4, 4].
-        frames: What the world showed, uint8 [24 n + 1, H, W, 3].
-        truth: What the scene looks like along that path, the same shape.
+        c2w: Commanded poses relative to the first frame, float64 [m n + 1, 4, 4].
+        frames: Generated, uint8 [m n + 1, H, W, 3] for chunks of m frames.
+        truth: Rendered along the same path, the same shape.
     """
 
     scene: Scene
@@ -77,18 +76,18 @@ class Tour:
 
 
 @dataclass
-class KeepingEstimator:
-    """An estimator that keeps its answers, so that they can be drawn after they were scored."""
+class RecordingEstimator:
+    """An estimator that keeps its estimates, so that they can be drawn after they were scored."""
 
     estimator: PoseEstimator
-    kept: list[PoseEstimate] = field(default_factory=list)
+    estimates: list[PoseEstimate] = field(default_factory=list)
 
     def estimate(
         self, frames: Frames, intrinsics: npt.ArrayLike | None, fps: float
     ) -> PoseEstimate:
         """As the estimator behind it."""
-        self.kept.append(self.estimator.estimate(frames, intrinsics, fps))
-        return self.kept[-1]
+        self.estimates.append(self.estimator.estimate(frames, intrinsics, fps))
+        return self.estimates[-1]
 
 
 def walk(world: WorldModel[Any], chunks: int, seed: int, console: Console) -> Tour:
@@ -100,26 +99,20 @@ def walk(world: WorldModel[Any], chunks: int, seed: int, console: Console) -> To
     rng = np.random.default_rng(seed)
     start = world.sample_start(rng)
     scene, first = scene_of(start)
-    actions = plan_tour(scene, first, world.spec.limits, chunks, rng)
-    env = gym.make(
-        ENV_ID,
-        world=world,
-        observation=("frames",),
-        render_mode="rgb_array_list",
-        horizon=chunks,
-    )
+    actions = plan_tour(scene, first, world.spec, chunks, rng)
+    arguments: dict[str, Any] = {
+        "observation": ("frames",),
+        "render_mode": "rgb_array_list",
+        "horizon": chunks,
+    }
+    env = gym.make(ENV_ID, world=world, **arguments)
     frames, info = env.reset(seed=seed, options={"start": start})
     seen, poses = [frames[:1]], [info["c2w"]]
-    for action in track(
-        actions,
-        f"stepping {world.spec.name}",
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ):
-        frames, _, _, _, info = env.step(action.astype(np.float32))
-        seen.append(frames)
-        poses.append(info["c2w"])
+    with progress(console) as bars:
+        for action in bars.track(actions, description=f"stepping {world.spec.name}"):
+            frames, _, _, _, info = env.step(action.astype(np.float32))
+            seen.append(frames)
+            poses.append(info["c2w"])
     env.close()
     c2w = np.concatenate(poses)
     size = (world.spec.height, world.spec.width)
@@ -134,7 +127,7 @@ def score(tour: Tour, fps: float) -> tuple[RolloutScore, Array | None]:
         The score, and estimated camera centres relative to the first frame in metres, [m, 3];
         None where there is no estimate.
     """
-    estimator = KeepingEstimator(LKBundleAdjustment())
+    estimator = RecordingEstimator(LKBundleAdjustment())
     commanded = tour.c2w[::SCORED_EVERY]
     result = score_rollout(
         tour.frames[::SCORED_EVERY],
@@ -144,7 +137,7 @@ def score(tour: Tour, fps: float) -> tuple[RolloutScore, Array | None]:
         estimator,
         truth_frames=tour.truth[::SCORED_EVERY],
     )
-    strict, estimate = result.scale_only, estimator.kept[0]
+    strict, estimate = result.scale_only, estimator.estimates[0]
     if not isinstance(strict, PoseScore) or strict.scale is None:
         return result, None
     # Estimates are relative to the first frame that has one.
@@ -161,16 +154,15 @@ def run(world: WorldModel[Any], chunks: int, seed: int, out: Path, console: Cons
         result, centres = score(tour, spec.fps)
     write_video(out / "rollout.mp4", side_by_side(tour.frames, tour.truth), spec.fps)
     draw_path(out / "trajectory.png", tour.scene, tour.scene_c2w, tour.c2w, centres)
-    likeness = {
-        "psnr_db": psnr_per_chunk(tour.frames, tour.truth),
+    psnrs = {
+        "psnr_db": psnr_per_chunk(tour.frames, tour.truth, chunks),
         "psnr_db_of_repeating_the_first_frame": psnr_per_chunk(
-            np.broadcast_to(tour.truth[:1], tour.truth.shape), tour.truth
+            np.broadcast_to(tour.truth[:1], tour.truth.shape), tour.truth, chunks
         ),
     }
     metrics = {
-        "command": " ".join(["python -m agents.demo", *sys.argv[1:]]),
+        **provenance("agents.demo"),
         "version": __version__,
-        "date": datetime.now(UTC).date().isoformat(),
         "world": spec.name,
         "seed": seed,
         "chunks": chunks,
@@ -180,21 +172,20 @@ def run(world: WorldModel[Any], chunks: int, seed: int, out: Path, console: Cons
         "actions": tour.actions.tolist(),
         "scored_every": SCORED_EVERY,
         "camera": result.to_dict(),
-        **likeness,
+        **psnrs,
     }
     write_json(out / "metrics.json", metrics)
     console.print(str(result), highlight=False, markup=False, soft_wrap=True)
-    for words, values in likeness.items():
+    for name, values in psnrs.items():
         console.print(
-            f"{words}: {values[0]:.1f} in chunk 1, {values[-1]:.1f} in chunk {chunks}",
+            f"{name}: {values[0]:.1f} in chunk 1, {values[-1]:.1f} in chunk {chunks}",
             highlight=False,
         )
     console.print(f"wrote {out}/rollout.mp4, trajectory.png and metrics.json", soft_wrap=True)
 
 
-def psnr_per_chunk(frames: Frames, truth: Frames) -> list[float]:
+def psnr_per_chunk(frames: Frames, truth: Frames, chunks: int) -> list[float]:
     """PSNR in dB of each chunk, the given first frame left out."""
-    chunks = (len(frames) - 1) // CHUNK_FRAMES
     parts = (np.split(video[1:], chunks) for video in (frames, truth))
     return [psnr(made, true) for made, true in zip(*parts, strict=True)]
 

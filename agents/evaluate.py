@@ -1,4 +1,4 @@
-"""Judge a trained policy, in the world it was trained in or another.
+"""Evaluate a trained policy, in the world it was trained in or another.
 
     python -m agents.evaluate checkpoint=outputs/agents/RUN
     python -m agents.evaluate checkpoint=outputs/agents/RUN world=twin episodes=200
@@ -10,61 +10,48 @@ Episode i begins where the run's own world draws its start, and has the same goa
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agents.training.command import instantiated, run_command
+from rich.console import Console
+
+from agents.command import run_command
+from sana_wm_gym.files import write_json
+from sana_wm_gym.provenance import provenance
+
+if TYPE_CHECKING:
+    from agents.training.config import EvaluateAgentConfig
 
 
-def evaluate(settings: Any) -> int:
-    """Evaluate as hydra's settings say; returns the exit status.
+def evaluate(config: EvaluateAgentConfig, console: Console, settings: Any = None) -> None:
+    """Evaluate as `config` says.
 
     Raises:
-        ValueError: A setting makes no sense, or the checkpoint is damaged.
-        ImportError: A package is missing.
-        FileNotFoundError: There is no run, checkpoint or world of that name.
+        ValueError: The checkpoint is damaged, or world and policy do not go together.
+        FileNotFoundError: There is no run or checkpoint of that name.
     """
-    from rich.console import Console
-
-    from agents.training.config import EvaluateConfig
-    from agents.training.evaluation import evaluate_policy
     from agents.training.learning import trained_policy
-    from agents.training.saved_run import open_run
-    from sana_wm_gym.files import write_json
-    from sana_wm_gym.provenance import provenance
+    from agents.training.run_folder import open_run
 
-    wanted = instantiated(settings)
-    assert isinstance(wanted, EvaluateConfig)
-    run = open_run(Path(wanted.checkpoint), wanted.trust)
-    policy, simulation = trained_policy(run, wanted.world)
+    run = open_run(Path(config.checkpoint), config.trust)
+    policy, simulation = trained_policy(run, config.world)
     # A world given by its name or file has that name; None is the world of the run.
-    place = simulation.world.spec.name if wanted.place == "named" else wanted.place or "own"
-    out = Path(wanted.folder) if wanted.folder else run.folder / "evaluations" / place
-    console = Console()
-    with console.status(f"{wanted.episodes} episodes"):
-        evaluation = evaluate_policy(
-            policy, simulation, wanted.settings, wanted.episodes, run.config.world, out / "videos"
-        )
-    write_json(
-        out / "evaluation.json",
-        {
-            **provenance("agents.evaluate"),
-            "run": run.settings,
-            "checkpoint": None if run.checkpoint is None else run.checkpoint.name,
-            "starts_from": run.config.world.spec.name,
-            "seed": wanted.seed,
-            "deterministic": wanted.deterministic,
-            **evaluation.document(),
-        },
-    )
-    evaluation.show(console, f"{run.folder}: {evaluation.task} in {place}")
+    place = simulation.world.spec.name if config.place == "named" else config.place or "own"
+    out = Path(config.folder) if config.folder else run.folder / "evaluations" / place
+    with console.status(f"{config.episodes} episodes"):
+        evaluation = config.run(policy, simulation, run.config.world, out / "videos")
+    document = {
+        **provenance("agents.evaluate"),
+        "run": run.settings,
+        "checkpoint": None if run.checkpoint is None else run.checkpoint.name,
+        "starts_from": run.config.world.spec.name,
+        "seed": config.seed,
+        "deterministic": config.deterministic,
+        **evaluation.document(),
+    }
+    write_json(out / "evaluation.json", document)
+    evaluation.table(f"{run.folder}: {evaluation.task} in {place}").print(console)
     console.print(f"written to {out}", soft_wrap=True)
-    return 0
-
-
-def main() -> None:
-    """Command line; ends the process with 0, or 2 if a setting is wrong."""
-    run_command("evaluate", evaluate)
 
 
 if __name__ == "__main__":
-    main()
+    run_command("evaluate", evaluate)

@@ -1,9 +1,8 @@
-"""What a policy of stable-baselines3 sees of its observation: pictures on top of each other.
+"""Features extractors for policies of stable-baselines3 that compare images.
 
-`MultiInputPolicy` runs a network of its own over every picture and joins the results, so that the
-view and the goal first meet as two short vectors, with no pixel of the one beside the same pixel
-of the other. Reaching a view is comparing two pictures. `StackedViews` lays them on top of each
-other as channels of one picture, so that the first layer already compares.
+`MultiInputPolicy` runs a network of its own over every image and joins the results. Reaching a goal
+image is comparing two images, so these extractors stack the images of an observation as channels of
+one, and the first layer sees the same pixels of view and goal together.
 
     PPO("MultiInputPolicy", env, policy_kwargs={"features_extractor_class": StackedViews})
 """
@@ -19,22 +18,58 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 
-class StackedViews(BaseFeaturesExtractor):
-    """Features of all pictures of an observation, stacked, and of its vectors.
+class _Views(BaseFeaturesExtractor):
+    """Convolutions over images, joined by vectors, and a linear layer.
 
-    Pictures go through strided convolutions, each half as wide as the one before, vectors join
-    after them, and one linear layer ends it.
+    Attributes:
+        pictures: Names of the parts that are images.
+        vectors: Names of the others.
+    """
+
+    convolutions: nn.Module
+    head: nn.Module
+
+    def __init__(self, observation_space: spaces.Space[object], features_dim: int) -> None:
+        super().__init__(observation_space, features_dim)
+        self.parts = parts_of(observation_space)
+        self.pictures = tuple(name for name, part in self.parts.items() if is_picture(part))
+        self.vectors = tuple(name for name in self.parts if name not in self.pictures)
+
+    @property
+    def channels_in(self) -> int:
+        """Channels of all images together."""
+        return sum(self.parts[name].shape[0] for name in self.pictures)
+
+    def head_of(self, convolved: int) -> nn.Module:
+        """The last layer, after so many numbers of the convolutions and all vectors."""
+        numbers = sum(math.prod(self.parts[name].shape) for name in self.vectors)
+        return nn.Sequential(nn.Linear(convolved + numbers, self.features_dim), nn.ReLU())
+
+    def prepared(self, images: list[Tensor]) -> Tensor:
+        """The stacked and centred input of the convolutions."""
+        raise NotImplementedError
+
+    def forward(self, observations: Tensor | Mapping[str, Tensor]) -> Tensor:
+        """[batch, features_dim]; images arrive as floats in [0, 1]."""
+        parts = {"": observations} if isinstance(observations, Tensor) else observations
+        images = self.prepared([parts[name] for name in self.pictures])
+        seen = self.convolutions(images).flatten(1)
+        return self.head(torch.cat([seen, *(parts[name].flatten(1) for name in self.vectors)], 1))
+
+
+class StackedViews(_Views):
+    """Strided convolutions over all images of an observation, stacked.
 
     Args:
-        observation_space: A picture, or a flat `Dict` of pictures of one size (uint8, channels
-            first, as stable-baselines3 hands them over) and other boxes, which are taken as
-            vectors. At least one picture.
+        observation_space: An image, or a flat `Dict` of images of one size (uint8, channels first,
+            as stable-baselines3 passes them) and other boxes, which are taken as vectors. At least
+            one image.
         features_dim: Number of features.
-        channels: Of each convolution, first to last.
+        channels: Of each convolution, first to last; each halves the sides.
 
     Raises:
-        ValueError: There is no picture, pictures differ in size or are too small, or a part is
-            not a `Box`.
+        ValueError: There is no image, images differ in size or are too small, or a part is not a
+            `Box`.
     """
 
     def __init__(
@@ -44,51 +79,39 @@ class StackedViews(BaseFeaturesExtractor):
         channels: Sequence[int] = (32, 64, 64),
     ) -> None:
         super().__init__(observation_space, features_dim)
-        parts = parts_of(observation_space)
-        self.pictures = tuple(name for name, part in parts.items() if is_picture(part))
-        self.vectors = tuple(name for name in parts if name not in self.pictures)
-        sizes = {parts[name].shape[1:] for name in self.pictures}
+        sizes = {self.parts[name].shape[1:] for name in self.pictures}
         if len(sizes) != 1:
-            shapes = {name: part.shape for name, part in parts.items()}
+            shapes = {name: part.shape for name, part in self.parts.items()}
             raise ValueError(
-                f"given observation parts {shapes}, expected pictures (uint8, channels first) "
+                f"given observation parts {shapes}, expected images (uint8, channels first) "
                 "of one size, and at least one"
             )
         [size] = sizes
-        self.convolutions = strided_convolutions(
-            sum(parts[name].shape[0] for name in self.pictures), channels, size
-        )
+        self.convolutions = strided_convolutions(self.channels_in, channels, size)
         scale = 2 ** len(channels)
-        cells = channels[-1] * math.prod(-(-side // scale) for side in size)
-        numbers = sum(math.prod(parts[name].shape) for name in self.vectors)
-        self.head = nn.Sequential(nn.Linear(cells + numbers, features_dim), nn.ReLU())
+        self.head = self.head_of(channels[-1] * math.prod(-(-side // scale) for side in size))
 
-    def forward(self, observations: Tensor | Mapping[str, Tensor]) -> Tensor:
-        """[batch, features_dim]; pictures arrive as floats in [0, 1]."""
-        parts = {"": observations} if isinstance(observations, Tensor) else observations
-        stacked = torch.cat([parts[name] for name in self.pictures], dim=1)
-        # Centred, because a layer learns slowly from inputs that are all positive.
-        seen = self.convolutions(2 * stacked - 1).flatten(1)
-        vectors = [parts[name].flatten(1) for name in self.vectors]
-        return self.head(torch.cat([seen, *vectors], dim=1))
+    def prepared(self, images: list[Tensor]) -> Tensor:
+        """Centred, because a layer learns slowly from inputs that are all positive."""
+        return 2 * torch.cat(images, dim=1) - 1
 
 
-class CoarseViews(BaseFeaturesExtractor):
-    """Features of all pictures of an observation, averaged to few cells and stacked.
+class CoarseViews(_Views):
+    """Convolutions over all images of an observation, averaged to few cells and stacked.
 
-    What tells where to go is how the large things in view and goal are shifted against each
-    other, and a few cells a side show that. Coarse pictures are learned from in thousands of
-    steps rather than hundreds of thousands, and a blurred world and a sharp one look alike in
-    them, so that a policy can move from one to the other.
+    How the large shapes in view and goal are shifted against each other shows where to go, and a
+    few cells a side show that. Coarse images are learned from in thousands of steps rather than
+    hundreds of thousands, and a blurred world and a sharp one differ little in them, so that a
+    policy can move from one to the other.
 
     Args:
-        observation_space: As in `StackedViews`; pictures may differ in size.
+        observation_space: As in `StackedViews`; images may differ in size.
         features_dim: Number of features.
-        cells: Rows and columns that every picture is averaged to.
+        cells: Rows and columns that every image is averaged to.
         channels: Of each 3 x 3 convolution over the cells, first to last.
 
     Raises:
-        ValueError: There is no picture, one has fewer pixels than cells, or a part is not a `Box`.
+        ValueError: There is no image, one has fewer pixels than cells, or a part is not a `Box`.
     """
 
     def __init__(
@@ -99,37 +122,24 @@ class CoarseViews(BaseFeaturesExtractor):
         channels: Sequence[int] = (32, 32),
     ) -> None:
         super().__init__(observation_space, features_dim)
-        parts = parts_of(observation_space)
-        self.pictures = tuple(name for name, part in parts.items() if is_picture(part))
-        self.vectors = tuple(name for name in parts if name not in self.pictures)
-        sides = [side for name in self.pictures for side in parts[name].shape[1:]]
+        sides = [side for name in self.pictures for side in self.parts[name].shape[1:]]
         if not 1 <= cells <= min(sides, default=0) or not channels:
-            shapes = {name: part.shape for name, part in parts.items()}
+            shapes = {name: part.shape for name, part in self.parts.items()}
             raise ValueError(
                 f"given cells={cells} and channels {tuple(channels)} for observation parts "
-                f"{shapes}, expected at least one picture (uint8, channels first) of no fewer "
+                f"{shapes}, expected at least one image (uint8, channels first) of no fewer "
                 "pixels a side than cells, and at least one channel"
             )
-        inputs = sum(parts[name].shape[0] for name in self.pictures)
         self.average = nn.AdaptiveAvgPool2d(cells)
         layers: list[nn.Module] = []
-        for outputs in channels:
+        for inputs, outputs in zip([self.channels_in, *channels], channels, strict=False):
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
-            inputs = outputs
         self.convolutions = nn.Sequential(*layers)
-        numbers = sum(math.prod(parts[name].shape) for name in self.vectors)
-        self.head = nn.Sequential(
-            nn.Linear(inputs * cells * cells + numbers, features_dim), nn.ReLU()
-        )
+        self.head = self.head_of(channels[-1] * cells * cells)
 
-    def forward(self, observations: Tensor | Mapping[str, Tensor]) -> Tensor:
-        """[batch, features_dim]; pictures arrive as floats in [0, 1]."""
-        parts = {"": observations} if isinstance(observations, Tensor) else observations
-        coarse = torch.cat([self.average(parts[name]) for name in self.pictures], dim=1)
-        # Averages of a room lie within a quarter of the middle: centred and spread to order one.
-        seen = self.convolutions(4 * (coarse - 0.5)).flatten(1)
-        vectors = [parts[name].flatten(1) for name in self.vectors]
-        return self.head(torch.cat([seen, *vectors], dim=1))
+    def prepared(self, images: list[Tensor]) -> Tensor:
+        """Averages of a room lie within a quarter of the middle: spread to order one."""
+        return 4 * (torch.cat([self.average(image) for image in images], dim=1) - 0.5)
 
 
 def parts_of(space: spaces.Space[object]) -> dict[str, spaces.Box]:
@@ -156,14 +166,14 @@ def strided_convolutions(
 ) -> nn.Sequential:
     """One convolution of stride 2 for each of `channels`; sides are halved, rounded up.
 
-    The first sees 5 x 5 pixels, the others 3 x 3.
+    The first has 5 x 5 kernels, the others 3 x 3.
 
     Raises:
         ValueError: There is no channel, or nothing is left of a side of `size` before the last.
     """
     if not channels or min(size) < 2 ** len(channels):
         raise ValueError(
-            f"given channels {tuple(channels)} for pictures of {size}, expected at least one "
+            f"given channels {tuple(channels)} for images of {size}, expected at least one "
             f"and sides of at least {2 ** len(channels)} pixels"
         )
     layers: list[nn.Module] = []

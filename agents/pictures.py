@@ -1,4 +1,4 @@
-"""What a rollout looked like: frames beside the truth, and the path from above."""
+"""Pictures of a rollout: frames next to the ground truth, and the path from above."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""PPO in one file: reach the view in a goal image, seeing latents, with no frame ever decoded.
+"""PPO in one file: reach the view in a goal image from latents, with no frame ever decoded.
 
-A world model thinks in latents, so an agent inside it may as well look at them. Many worlds are
-stepped in one batch, tensors stay on the world's device from the network that dreams to the one
-that acts, and everything between the two is below, to be read from top to bottom.
+Many worlds are stepped in one batch, and tensors stay on the world's device from the world model to
+the policy. Everything between the two is below, to be read from top to bottom.
 
     python -m agents.ppo_latent --steps 20000 --seed 3 --out outputs/ppo_latent_3
     python -m agents.ppo_latent --help
@@ -26,14 +25,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import Progress
 from safetensors.torch import save as serialized
-from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
+from agents.training.learner import RandomPolicy
 from sana_wm_gym.envs import SanaWMVectorEnv
-from sana_wm_gym.files import write_bytes, write_json
+from sana_wm_gym.evaluation.episodes import Evaluation, Observations, Policy, evaluate_policy
+from sana_wm_gym.files import write_bytes, write_json, write_text
+from sana_wm_gym.tables import Table, progress
 
 
 def setting(default: Any, text: str) -> Any:
@@ -42,7 +42,7 @@ def setting(default: Any, text: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Settings:
+class LatentPPOConfig:
     """What a run depends on; `ValueError` for a number out of range."""
 
     world: str = setting("tiny", "world to train in; it must have latents")
@@ -50,21 +50,21 @@ class Settings:
     seed: int = setting(0, "of networks, actions and worlds; 0 to 999")
     steps: int = setting(20_000, "environment steps, over all worlds")
     num_envs: int = setting(16, "worlds stepped in one batch")
-    rollout: int = setting(32, "steps of each world between two updates")
+    n_steps: int = setting(32, "steps of each world between two updates")
     channels: int = setting(
         12,
-        "leading latent channels to look at. In tiny 4 of 48 hold colours and slopes of patches "
+        "leading latent channels that are used. In tiny 4 of 48 hold colours and slopes of patches "
         "and are predicted well, the last 30 are mostly noise (docs/embedded_world.md)",
     )
     width: int = setting(128, "units of the last hidden layer")
-    rate: float = setting(7e-4, "learning rate at the start; it falls linearly to 0")
-    gamma: float = setting(0.5, "discount per step: the reward tells at once what one was worth")
-    smoothing: float = setting(0.9, "lambda: 0 trusts the critic alone, 1 the returns alone")
-    clip: float = setting(0.2, "how far an update may move the odds of an action from 1")
-    epochs: int = setting(6, "passes over each rollout")
-    batches: int = setting(4, "minibatches per pass")
-    entropy: float = setting(0.001, "bonus for actions left to chance")
-    episodes: int = setting(64, "held-out episodes that the result is judged on")
+    learning_rate: float = setting(7e-4, "at the start; it falls linearly to 0")
+    gamma: float = setting(0.5, "discount per step: the reward shows at once what a step was worth")
+    gae_lambda: float = setting(0.9, "0 uses the critic alone, 1 the returns alone")
+    clip_coef: float = setting(0.2, "largest change of the probability ratio of an action")
+    update_epochs: int = setting(6, "passes over each rollout")
+    num_minibatches: int = setting(4, "per pass")
+    ent_coef: float = setting(0.001, "weight of the entropy bonus")
+    episodes: int = setting(64, "held-out episodes of the evaluation")
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -74,24 +74,26 @@ class Settings:
                 raise ValueError(f"{name} is {value}, expected {low} to {high}")
 
 
-class Policy(nn.Module):
+class LatentPolicy(nn.Module):
     """Actor and critic over the leading latent channels of view and goal, one on the other."""
 
-    def __init__(self, latent: tuple[int, int, int], actions: int, settings: Settings) -> None:
+    def __init__(
+        self, latent: tuple[int, int, int], actions: int, settings: LatentPPOConfig
+    ) -> None:
         super().__init__()
         self.latent, self.channels = latent, min(settings.channels, latent[0])
         inputs, cells = 2 * self.channels, -(-latent[1] // 2) * -(-latent[2] // 2)
-        eyes = [nn.Conv2d(inputs, 64, 3, padding=1), nn.ReLU()]
-        eyes += [nn.Conv2d(64, 64, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten()]
-        self.body = nn.Sequential(*eyes, nn.Linear(64 * cells, settings.width), nn.ReLU())
+        encoder = [nn.Conv2d(inputs, 64, 3, padding=1), nn.ReLU()]
+        encoder += [nn.Conv2d(64, 64, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten()]
+        self.body = nn.Sequential(*encoder, nn.Linear(64 * cells, settings.width), nn.ReLU())
         self.actor, self.critic = nn.Linear(settings.width, actions), nn.Linear(settings.width, 1)
-        # The first actions are drawn around standing still, whatever is seen.
+        # The first actions are drawn around no motion.
         nn.init.orthogonal_(self.actor.weight, 0.01)
         nn.init.zeros_(self.actor.bias)
         self.log_std = nn.Parameter(torch.full((actions,), -0.5))
 
-    def look(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """What is used of an observation, [n, 2 channels, rows, columns]."""
+    def views(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """The part of an observation that is used, [n, 2 channels, rows, columns]."""
         parts = [observation[name].reshape(-1, *self.latent) for name in ("latent", "goal")]
         return torch.cat([part[:, : self.channels] for part in parts], dim=1)
 
@@ -103,17 +105,22 @@ class Policy(nn.Module):
         return Independent(around, 1), self.critic(hidden)[:, 0]
 
     @torch.no_grad()
-    def best(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """The likeliest actions, [n, actions]."""
-        return self(self.look(observation))[0].mean.clamp(-1, 1)
+    def predict(
+        self, observation: Observations, *_: Any, deterministic: bool = True
+    ) -> tuple[Any, None]:
+        """The most likely actions [n, actions] and no memory, as stable-baselines3 returns them."""
+        assert isinstance(observation, dict), "latents and goals are parts by name"
+        device = self.log_std.device
+        parts = {name: torch.as_tensor(part, device=device) for name, part in observation.items()}
+        return self(self.views(parts))[0].mean.clamp(-1, 1).cpu().numpy(), None
 
 
-class Rollout(NamedTuple):
-    """What happened in n worlds over t steps; tensors of [t, n] where nothing else is said."""
+class LatentRollout(NamedTuple):
+    """t steps of n worlds; tensors of [t, n] unless noted."""
 
     views: Tensor  # before each step and after the last, [t + 1, n, ...]
-    values: Tensor  # what the critic thought of them, [t + 1, n]
-    actions: Tensor  # as drawn, before they are clipped to the action space, [t, n, ...]
+    values: Tensor  # by the critic, [t + 1, n]
+    actions: Tensor  # as sampled, before they are clipped to the action space, [t, n, ...]
     log_probs: Tensor  # of each action when it was drawn
     rewards: Tensor
     terminated: Tensor  # the goal was reached, so there is no future to count
@@ -121,8 +128,8 @@ class Rollout(NamedTuple):
     idle: Tensor  # the step only began the next episode; its action went nowhere
 
 
-def advantages(rollout: Rollout, gamma: float, smoothing: float) -> Tensor:
-    """How much better each action was than the critic had thought, [t, n].
+def advantages(rollout: LatentRollout, gamma: float, gae_lambda: float) -> Tensor:
+    """Generalised advantage estimates, [t, n].
 
     The view after an episode's last step is still its own, because the next one begins in a step
     of its own: cut short, it is worth what the critic sees there, at the goal nothing more.
@@ -131,38 +138,41 @@ def advantages(rollout: Rollout, gamma: float, smoothing: float) -> Tensor:
     later = torch.zeros_like(rollout.rewards[0])
     for t in reversed(range(len(result))):
         future = gamma * rollout.values[t + 1] * ~rollout.terminated[t]
-        surprise = rollout.rewards[t] + future - rollout.values[t]
-        result[t] = later = surprise + gamma * smoothing * later * ~rollout.over[t]
+        td_error = rollout.rewards[t] + future - rollout.values[t]
+        result[t] = later = td_error + gamma * gae_lambda * later * ~rollout.over[t]
     return result
 
 
-def improve(
-    policy: Policy, optimizer: torch.optim.Optimizer, rollout: Rollout, settings: Settings
+def update(
+    policy: LatentPolicy,
+    optimizer: torch.optim.Optimizer,
+    rollout: LatentRollout,
+    settings: LatentPPOConfig,
 ) -> None:
-    """Make actions that turned out well more likely, a little."""
-    gain = advantages(rollout, settings.gamma, settings.smoothing)
-    target = gain + rollout.values[:-1]
+    """One PPO update: make actions of positive advantage more likely, within the clip range."""
+    advantage = advantages(rollout, settings.gamma, settings.gae_lambda)
+    target = advantage + rollout.values[:-1]
     used = (~rollout.idle).flatten()
-    parts = (rollout.views[:-1], rollout.actions, rollout.log_probs, gain, target)
-    views, actions, old, gain, target = (part.flatten(0, 1)[used] for part in parts)
-    for _ in range(settings.epochs):
-        for batch in torch.randperm(len(views)).to(views.device).chunk(settings.batches):
+    parts = (rollout.views[:-1], rollout.actions, rollout.log_probs, advantage, target)
+    views, actions, old, advantage, target = (part.flatten(0, 1)[used] for part in parts)
+    for _ in range(settings.update_epochs):
+        for batch in torch.randperm(len(views)).to(views.device).chunk(settings.num_minibatches):
             chosen, value = policy(views[batch])
-            better = gain[batch] - gain[batch].mean()
-            better = better / (better.std(correction=0) + 1e-8)
-            odds = (chosen.log_prob(actions[batch]) - old[batch]).exp()
-            near = odds.clamp(1 - settings.clip, 1 + settings.clip)
-            # The smaller of the two, so that there is nothing to gain beyond `clip`.
-            loss = -torch.minimum(odds * better, near * better).mean()
+            normalised = advantage[batch] - advantage[batch].mean()
+            normalised = normalised / (normalised.std(correction=0) + 1e-8)
+            ratio = (chosen.log_prob(actions[batch]) - old[batch]).exp()
+            clipped = ratio.clamp(1 - settings.clip_coef, 1 + settings.clip_coef)
+            # The smaller of the two: no incentive to move beyond the clip range.
+            loss = -torch.minimum(ratio * normalised, clipped * normalised).mean()
             loss = loss + 0.5 * (value - target[batch]).square().mean()
-            loss = loss - settings.entropy * chosen.entropy().mean()
+            loss = loss - settings.ent_coef * chosen.entropy().mean()
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(policy.parameters(), 0.5)
             optimizer.step()
 
 
-class Diary:
+class EpisodeLog:
     """A row for every finished episode of `worlds` worlds that are stepped together."""
 
     def __init__(self, worlds: int) -> None:
@@ -170,7 +180,7 @@ class Diary:
         self.rows: list[dict[str, float]] = []
         self.returns, self.lengths = np.zeros(worlds), np.zeros(worlds, dtype=np.int64)
 
-    def write(self, reward: Tensor, over: Tensor, idle: Tensor, info: Mapping[str, Any]) -> None:
+    def add(self, reward: Tensor, over: Tensor, idle: Tensor, info: Mapping[str, Any]) -> None:
         """Count one step of every world; a world that is idle only begins."""
         waits = idle.cpu().numpy()
         self.steps += int((~waits).sum())
@@ -183,64 +193,48 @@ class Diary:
 
 
 def learn(
-    env: SanaWMVectorEnv, settings: Settings, each: Callable[[Policy, Diary], None]
-) -> Policy:
-    """Act and improve by turns until `settings.steps` are taken; `each` is shown every turn."""
+    env: SanaWMVectorEnv,
+    settings: LatentPPOConfig,
+    each: Callable[[LatentPolicy, EpisodeLog], None],
+) -> LatentPolicy:
+    """Alternate rollouts and updates up to `settings.steps`; `each` is called after each."""
     torch.manual_seed(settings.seed)
     observation, _ = env.reset(seed=1000 * settings.seed)
     shape, device = env.world.spec.latent_shape, observation["latent"].device
     assert shape is not None, "an environment that shows latents has them"
     actions = len(env.single_action_space.sample())
-    policy = Policy(shape, actions, settings).to(device)
-    optimizer = torch.optim.Adam(policy.parameters(), settings.rate, eps=1e-5)
-    view, over = policy.look(observation), torch.zeros(env.num_envs, device=device).bool()
-    diary = Diary(env.num_envs)
-    while diary.steps < settings.steps:
-        optimizer.param_groups[0]["lr"] = settings.rate * (1 - diary.steps / settings.steps)
+    policy = LatentPolicy(shape, actions, settings).to(device)
+    optimizer = torch.optim.Adam(policy.parameters(), settings.learning_rate, eps=1e-5)
+    view, over = policy.views(observation), torch.zeros(env.num_envs, device=device).bool()
+    log = EpisodeLog(env.num_envs)
+    while log.steps < settings.steps:
+        optimizer.param_groups[0]["lr"] = settings.learning_rate * (1 - log.steps / settings.steps)
         kept = []
         with torch.no_grad():
-            for _ in range(settings.rollout):
+            for _ in range(settings.n_steps):
                 chosen, value = policy(view)
                 action, before, idle = chosen.sample(), view, over
                 observation, reward, ended, cut, info = env.step(action.clamp(-1, 1))
-                view, over, reward = policy.look(observation), ended | cut, reward.float()
+                view, over, reward = policy.views(observation), ended | cut, reward.float()
                 log_prob = chosen.log_prob(action)
                 kept.append((before, value, action, log_prob, reward, ended, over, idle))
-                diary.write(reward, over, idle, info)
+                log.add(reward, over, idle, info)
             kept_views, values, *rest = (torch.stack(part) for part in zip(*kept, strict=True))
             views = torch.cat([kept_views, view[None]])
             values = torch.cat([values, policy(view)[1][None]])
-        improve(policy, optimizer, Rollout(views, values, *rest), settings)
-        each(policy, diary)
+        update(policy, optimizer, LatentRollout(views, values, *rest), settings)
+        each(policy, log)
     return policy
 
 
-def judge(
-    env: SanaWMVectorEnv, act: Callable[[Mapping[str, Tensor]], Any], episodes: int
-) -> dict[str, float]:
-    """Success of held-out episodes, with its 95 % Wilson interval."""
-    reached: list[bool] = []
-    for first in range(0, episodes, env.num_envs):
-        observation, _ = env.reset(seed=1_000_000 + first)  # training seeds are below
-        success, running = np.zeros(env.num_envs, dtype=bool), np.ones(env.num_envs, dtype=bool)
-        while running.any():
-            observation, _, ended, cut, info = env.step(act(observation))
-            success |= running & info["is_success"]
-            running &= ~(ended | cut).cpu().numpy()
-        reached += success.tolist()
-    won = sum(reached[:episodes])
-    interval = binomtest(won, episodes).proportion_ci(method="wilson")
-    return {"success": won / episodes, "low": interval.low, "high": interval.high}
+def evaluate(env: SanaWMVectorEnv, policy: Policy, episodes: int) -> Evaluation:
+    """Held-out episodes; training seeds are below theirs."""
+    seeds = range(1_000_000, 1_000_000 + episodes)
+    return evaluate_policy(policy, env.simulation, seeds, env.world, batch_size=env.num_envs)
 
 
-def table(rows: Sequence[Mapping[str, float]]) -> bytes:
-    """The rows as csv, with a header."""
-    lines: list[list[Any]] = [[*rows[0]], *([*row.values()] for row in rows)] if rows else []
-    return "".join(",".join(map(str, line)) + "\n" for line in lines).encode()
-
-
-def run(settings: Settings, console: Console) -> None:
-    """Learn, judge, and write everything to `settings.out`."""
+def run(settings: LatentPPOConfig, console: Console) -> None:
+    """Train, evaluate, and write everything to `settings.out`."""
     env = SanaWMVectorEnv(
         settings.num_envs,
         settings.world,
@@ -249,38 +243,40 @@ def run(settings: Settings, console: Console) -> None:
         observation=("latent",),
         as_torch=True,
     )
-    env.action_space.seed(settings.seed)
     out = Path(settings.out)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=settings.steps)
+    with progress(console) as bars:
+        bar = bars.add_task("", total=settings.steps)
 
-        def each(policy: Policy, diary: Diary) -> None:
-            lately = np.mean([row["success"] for row in diary.rows[-100:]] or [0])
-            progress.update(bar, completed=diary.steps, description=f"{lately:.0%} reach the goal")
-            write_bytes(out / "episodes.csv", table(diary.rows))
+        def each(policy: LatentPolicy, log: EpisodeLog) -> None:
+            recent = np.mean([row["success"] for row in log.rows[-100:]] or [0])
+            bars.update(bar, completed=log.steps, description=f"{recent:.0%} reach the goal")
+            write_text(out / "episodes.csv", Table.of("episodes", log.rows, digits=6).csv())
             write_bytes(out / "policy.safetensors", serialized(policy.state_dict()))
 
         policy = learn(env, settings, each)
-    results = {
-        "random": judge(env, lambda observation: env.action_space.sample(), settings.episodes),
-        "policy": judge(env, policy.best, settings.episodes),
+    policies: dict[str, Policy] = {
+        "random": RandomPolicy(env.single_action_space, settings.seed),
+        "policy": policy,
     }
+    results = {}
+    for name, one in policies.items():
+        found = evaluate(env, one, settings.episodes).summary()["is_success"]
+        results[name] = {"success": found.mean, "low": found.low, "high": found.high}
+        console.print(f"{name} reaches {found}", highlight=False)
     env.close()
     write_json(out / "summary.json", {"settings": asdict(settings), **results})
-    for name, result in results.items():
-        console.print(name, "reaches {success:.2f} ({low:.2f} to {high:.2f})".format(**result))
     console.print(f"of {settings.episodes} held-out goals; wrote {out}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line; 2 for settings that make no sense."""
+    """Run from the command line; 2 for invalid settings."""
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
-    for part in fields(Settings):
+    for part in fields(LatentPPOConfig):
         text, name = f"{part.metadata['help']} ({part.default})", part.name.replace("_", "-")
         parser.add_argument(f"--{name}", type=type(part.default), default=part.default, help=text)
     try:
-        run(Settings(**vars(parser.parse_args(arguments))), Console())
+        run(LatentPPOConfig(**vars(parser.parse_args(arguments))), Console())
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.camera.controls import MotionLimits, twist_to_controls
+from sana_wm_gym.camera.controls import twist_to_controls
 from sana_wm_gym.camera.trajectory import CameraState, integrate
-from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.procedural.scenes import Scene, cast, free_space
+from sana_wm_gym.world.world_model import WorldSpec
 
 Array = npt.NDArray[np.float64]
 
@@ -18,12 +18,12 @@ VIEW = 1.2
 """Metres to what is straight ahead, at least, at the end of a chunk."""
 
 _DRAWS = 64
-# Largest (yaw, pitch, right, down, forward) as a share of the world's limits: a calm walk.
+# Largest (yaw, pitch, right, down, forward) as a fraction of the world's limits: a calm walk.
 _PACE = np.array([0.45, 0.15, 0.3, 0.0, 0.6])
 
 
 def plan_tour(
-    scene: Scene, c2w: Array, limits: MotionLimits, chunks: int, rng: np.random.Generator
+    scene: Scene, c2w: Array, spec: WorldSpec, chunks: int, rng: np.random.Generator
 ) -> Array:
     """Choose one action per chunk.
 
@@ -33,7 +33,7 @@ def plan_tour(
     Args:
         scene: Where the camera is.
         c2w: Its first pose there, float64 [4, 4].
-        limits: Motion that actions of +-1 stand for.
+        spec: Of the world: motion that actions of +-1 stand for, frames of a chunk.
         chunks: Actions wanted.
         rng: Source of the draws.
 
@@ -47,20 +47,20 @@ def plan_tour(
             # Mostly ahead; pitch comes back to level.
             action[4] = _PACE[4] * rng.uniform(-0.2, 1.0)
             action[1] = -np.sign(state.pitch) * abs(action[1])
-            poses, after = _move(state, action, limits)
+            poses, after = _move(state, action, spec)
             if _is_clear(scene, c2w @ poses):
                 break
         else:
             action = np.array([_PACE[0], 0.0, 0.0, 0.0, 0.0])
-            _, after = _move(state, action, limits)
+            _, after = _move(state, action, spec)
         actions.append(action)
         state = after
     return np.stack(actions)
 
 
-def _move(state: CameraState, action: Array, limits: MotionLimits) -> tuple[Array, CameraState]:
-    controls = twist_to_controls(action, limits, CHUNK_FRAMES)
-    return integrate(state, controls, limits.pitch_limit)
+def _move(state: CameraState, action: Array, spec: WorldSpec) -> tuple[Array, CameraState]:
+    controls = twist_to_controls(action, spec.limits, spec.frames_per_chunk)
+    return integrate(state, controls, spec.limits.pitch_limit)
 
 
 def _is_clear(scene: Scene, poses: Array) -> bool:

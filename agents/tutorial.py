@@ -1,50 +1,48 @@
-"""From `gym.make` to a trained policy's film, in about a minute on one core.
+"""From `gym.make` to a video of a trained policy, in about a minute on one core.
 
-The task is `Inspect`: walk round a point, keep your distance, keep looking at it. Its reward is
-geometry, so the policy practises where steps are cheapest, in the ground-truth twin of the world
-with nothing drawn, some 600 steps a second. Then it acts in the learned world, where every frame is
-dreamt, and is filmed there. Learning from pixels takes longer: docs/training_agents.md.
+The task is `Inspect`: walk around a point, keep the distance, keep looking at it. Its reward is
+geometry, so the policy is trained where steps are cheapest, in the ground-truth twin of the world
+with nothing rendered, some 600 steps a second. Then it acts in the learned world, and every frame
+is recorded there. Learning from pixels takes longer: docs/training_agents.md.
 
     python -m agents.tutorial                          # writes outputs/tutorial
     python -m agents.tutorial --steps 2000 --world procedural
 
-Writes OUT/film/episode-0000.mp4 (every frame of one orbit) and OUT/summary.json: how far round the
-policy came in held-out episodes of the twin, in degrees of the 180 asked, beside random actions.
+Writes OUT/video/episode-0000.mp4 (every frame of one orbit) and OUT/summary.json: how far around
+the point the policy came in held-out episodes of the twin, in degrees of the 180 wanted, next to
+random actions.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
-from rich.progress import Progress
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
 
+from agents.training.learner import RandomPolicy
 from sana_wm_gym.envs import ChunkVideoRecorder, SanaWMVectorEnv
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
+from sana_wm_gym.evaluation.episodes import Policy, evaluate_policy, play_episode
 from sana_wm_gym.files import write_json
+from sana_wm_gym.tables import progress
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 from sana_wm_gym.world.world_model import WorldModel
 
 ID = "SanaWM/Inspect-v0"
 HELD_OUT = 1_000_000
-"""First seed of the episodes that a policy is judged on."""
-
-Act = Callable[[Any], npt.NDArray[np.float32]]
-"""A batch of observations -> a batch of actions."""
+"""First seed of the held-out episodes."""
 
 
-def look_around(world: WorldModel[Any]) -> tuple[Any, dict[str, Any]]:
-    """What an environment says after one random step. Nobody needs more to begin with."""
+def first_step(world: WorldModel[Any]) -> tuple[Any, dict[str, Any]]:
+    """Observation and info after one random step: the whole interface."""
     env = gym.make(ID, world=world)
     env.action_space.seed(0)
     env.reset(seed=0)
@@ -53,13 +51,13 @@ def look_around(world: WorldModel[Any]) -> tuple[Any, dict[str, Any]]:
     return observation, info
 
 
-def make_rows(world: WorldModel[Any], rows: int) -> SanaWMVecEnv:
-    """Environments that learn together. No frame is part of what they see, so none is drawn."""
-    return SanaWMVecEnv(SanaWMVectorEnv(rows, world, task="inspect", observation=("pose",)))
+def make_env(world: WorldModel[Any], num_envs: int) -> SanaWMVecEnv:
+    """Sub-environments that share a batch. No frame is observed, so none is rendered."""
+    return SanaWMVecEnv(SanaWMVectorEnv(num_envs, world, task="inspect", observation=("pose",)))
 
 
-def practise(env: SanaWMVecEnv, steps: int, seed: int, console: Console) -> PPO:
-    """A policy after so many steps of all rows together."""
+def train(env: SanaWMVecEnv, steps: int, seed: int, console: Console) -> PPO:
+    """A policy after so many steps of all sub-environments together."""
     env.seed(seed)
     model = PPO(
         "MultiInputPolicy",
@@ -73,69 +71,54 @@ def practise(env: SanaWMVecEnv, steps: int, seed: int, console: Console) -> PPO:
         seed=seed,
         device="cpu",
     )
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        bar = progress.add_task("practising", total=steps)
+    with progress(console) as bars:
+        bar = bars.add_task("training", total=steps)
 
-        class Watch(BaseCallback):
-            def _on_step(self) -> bool:
-                progress.update(bar, completed=self.num_timesteps)
-                return True
+        def advance(variables: dict[str, Any], _: dict[str, Any]) -> bool:
+            bars.update(bar, completed=variables["self"].num_timesteps)
+            return True
 
-        return model.learn(steps, callback=Watch())
+        return model.learn(steps, callback=advance)
 
 
-def judge(env: SanaWMVecEnv, act: Act) -> dict[str, float]:
-    """Mean orbit and share of whole orbits, over one held-out episode per row."""
-    env.seed(HELD_OUT)
-    observation: Any = env.reset()
-    degrees, running = np.zeros(env.num_envs), np.ones(env.num_envs, dtype=bool)
-    success = np.zeros(env.num_envs, dtype=bool)
-    while running.any():
-        observation, _, over, infos = env.step(act(observation))
-        degrees = np.where(running, [info["orbit_deg"] for info in infos], degrees)
-        success |= running & [info["is_success"] for info in infos]
-        running &= ~over
+def evaluate(env: SanaWMVecEnv, policy: Policy, episodes: int = 16) -> dict[str, float]:
+    """Mean orbit and success rate over held-out episodes."""
+    simulation = env.vector_env.simulation
+    seeds = range(HELD_OUT, HELD_OUT + episodes)
+    summary = evaluate_policy(policy, simulation, seeds, simulation.world).summary()
     return {
-        "episodes": env.num_envs,
-        "orbit_deg": round(float(degrees.mean()), 1),
-        "success": round(float(success.mean()), 3),
+        "episodes": episodes,
+        "orbit_deg": round(summary["orbit_deg"].mean, 1),
+        "success": round(summary["is_success"].mean, 3),
     }
 
 
-def film(world: WorldModel[Any], act: Act, seed: int, folder: Path) -> dict[str, float]:
-    """Film one episode, every frame of it; where it ended."""
+def record(world: WorldModel[Any], policy: Policy, seed: int, folder: Path) -> dict[str, float]:
+    """Record every frame of one episode; returns where it ended."""
     bare = gym.make(ID, world=world, observation=("pose",), render_mode="rgb_array_list")
     env = ChunkVideoRecorder(bare, folder)
-    observation, info = env.reset(seed=seed)
-    over = False
-    while not over:
-        rows = {name: part[None] for name, part in observation.items()}
-        observation, _, terminated, truncated, info = env.step(act(rows)[0])
-        over = terminated or truncated
+
+    def act(observation: Any) -> Any:
+        batch = {name: part[None] for name, part in observation.items()}
+        return np.asarray(policy.predict(batch, deterministic=True)[0][0], np.float32)
+
+    result = play_episode(env, act, seed)
     env.close()
-    return {"chunks": info["chunk_index"], "orbit_deg": round(info["orbit_deg"], 1)}
+    return {"chunks": result.length, "orbit_deg": round(result.info["orbit_deg"], 1)}
 
 
 def run(world: WorldModel[Any], steps: int, seed: int, out: Path, console: Console) -> None:
-    """Look, practise, judge, film."""
-    observation, info = look_around(world)
+    """Take a first step, train, evaluate, record."""
+    observation, info = first_step(world)
     shapes = {name: part.shape for name, part in observation.items()}
-    console.print(f"an observation is {shapes}; info tells {', '.join(sorted(info))}")
-    env = make_rows(ProceduralWorld.twin(world.spec), 16)
-    env.action_space.seed(seed)
-    policy = practise(env, steps, seed, console)
-
-    def chance(observation: Any) -> npt.NDArray[np.float32]:
-        return np.stack([env.action_space.sample() for _ in range(env.num_envs)])
-
-    def trained(observation: Any) -> npt.NDArray[np.float32]:
-        return np.asarray(policy.predict(observation, deterministic=True)[0], np.float32)
-
+    console.print(f"an observation is {shapes}; info has {', '.join(sorted(info))}")
+    env = make_env(ProceduralWorld.twin(world.spec), 16)
+    policy = train(env, steps, seed, console)
     summary = {
         "steps": policy.num_timesteps,
-        "random": judge(env, chance),
-        "policy": judge(env, trained),
-        f"filmed in {world.spec.name}": film(world, trained, HELD_OUT, out / "film"),
+        "random": evaluate(env, RandomPolicy(env.action_space, seed)),
+        "policy": evaluate(env, policy),
+        f"recorded in {world.spec.name}": record(world, policy, HELD_OUT, out / "video"),
     }
     env.close()
     write_json(out / "summary.json", summary)
@@ -150,8 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--world", default="tiny", help="world to act in at the end (tiny)")
-    parser.add_argument("--steps", type=int, default=20_000, help="steps of practice (20000)")
-    parser.add_argument("--seed", type=int, default=0, help="of policy and practice (0)")
+    parser.add_argument("--steps", type=int, default=20_000, help="training steps (20000)")
+    parser.add_argument("--seed", type=int, default=0, help="of policy and training (0)")
     parser.add_argument("--out", type=Path, default=Path("outputs/tutorial"), help="folder")
     given = parser.parse_args(arguments)
     if given.steps < 1 or not 0 <= given.seed < 2**31:

@@ -49,7 +49,7 @@ MEANING = {
 
 
 @dataclass(frozen=True)
-class Row:
+class OracleRow:
     """One line of the table: our numerics against diffusers."""
 
     name: str
@@ -113,7 +113,7 @@ def their_velocity(model: nn.Module, stored: Tensors, rounded: bool) -> Tensor:
         return model(**arguments).sample
 
 
-def compare(network: Network, stored: Tensors) -> list[Row]:
+def compare(network: Network, stored: Tensors) -> list[OracleRow]:
     """All lines of the table."""
     theirs = build_theirs(network)
     inputs = Inputs.read(stored)
@@ -128,15 +128,15 @@ def compare(network: Network, stored: Tensors) -> list[Row]:
 
     unrounded = replace(DIFFUSERS_BIDIRECTIONAL, bf16_softmax=False)
     rows = [
-        Row("as they are", error(DIFFUSERS_BIDIRECTIONAL, rounded), AGREE_ROUNDED),
-        Row("both without bfloat16 in softmax", error(unrounded, exact), AGREE),
+        OracleRow("as they are", error(DIFFUSERS_BIDIRECTIONAL, rounded), AGREE_ROUNDED),
+        OracleRow("both without bfloat16 in softmax", error(unrounded, exact), AGREE),
     ]
     for field in fields(Numerics):
         if field.name in MEANING:
             turned = replace(unrounded, **{field.name: not getattr(unrounded, field.name)})
-            rows.append(Row(f"turned over: {MEANING[field.name]}", error(turned, exact)))
-    rows.append(Row("turned over: bfloat16 in softmax", error(unrounded, rounded)))
-    rows.append(Row("R1_BIDIRECTIONAL, the released code", error(R1_BIDIRECTIONAL, rounded)))
+            rows.append(OracleRow(f"turned over: {MEANING[field.name]}", error(turned, exact)))
+    rows.append(OracleRow("turned over: bfloat16 in softmax", error(unrounded, rounded)))
+    rows.append(OracleRow("R1_BIDIRECTIONAL, the released code", error(R1_BIDIRECTIONAL, rounded)))
     return rows
 
 

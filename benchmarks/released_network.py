@@ -45,7 +45,7 @@ TINY_DECODER: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Case:
+class StepCase:
     """What is measured, and where.
 
     Attributes:
@@ -79,7 +79,7 @@ class Case:
         return self.size[0] // CELL, self.size[1] // CELL
 
 
-def random_generator(case: Case) -> SanaWM:
+def random_generator(case: StepCase) -> SanaWM:
     """A generator whose random weights keep activations near unit size."""
     torch.manual_seed(0)
     with torch.device("meta"):
@@ -94,7 +94,7 @@ def random_generator(case: Case) -> SanaWM:
     return model.eval()
 
 
-def filled_state(case: Case, window: MemoryWindow) -> GeneratorState:
+def filled_state(case: StepCase, window: MemoryWindow) -> GeneratorState:
     """The memory after `case.history` chunks, with random content: a step's time and memory do not
     depend on it. Its shapes come from running the chunks on tensors without values."""
     _, state = run_empty(case, window, case.history)
@@ -108,7 +108,7 @@ def filled_state(case: Case, window: MemoryWindow) -> GeneratorState:
     return map_tensors(content, state)
 
 
-def run_empty(case: Case, window: MemoryWindow, chunks: int) -> tuple[int, GeneratorState]:
+def run_empty(case: StepCase, window: MemoryWindow, chunks: int) -> tuple[int, GeneratorState]:
     """Operations of the last of some clean passes' matrix products, by torch's own counter, and
     the state after it; all on tensors without values."""
 
@@ -134,7 +134,7 @@ def run_empty(case: Case, window: MemoryWindow, chunks: int) -> tuple[int, Gener
     return counting.get_total_flops(), state
 
 
-def random_call(case: Case, first: bool = False) -> tuple[Tensor, Conditioning]:
+def random_call(case: StepCase, first: bool = False) -> tuple[Tensor, Conditioning]:
     """Noise of a chunk, and a walk's cameras with a random caption."""
     config, limits = case.config, MotionLimits()
     controls = twist_to_controls(np.array([0.5, 0.2, 0, 0, 0.4]), limits, CHUNK_FRAMES)
@@ -153,7 +153,7 @@ def random_call(case: Case, first: bool = False) -> tuple[Tensor, Conditioning]:
     return noise.to(case.device, case.dtype), moved
 
 
-def random_decoder(case: Case) -> CausalVae:
+def random_decoder(case: StepCase) -> CausalVae:
     """The causal decoder as diffusers initialises it.
 
     Raises:

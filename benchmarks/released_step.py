@@ -37,7 +37,7 @@ from torch import Tensor
 
 from benchmarks.released_network import (
     CELL,
-    Case,
+    StepCase,
     filled_state,
     random_call,
     random_decoder,
@@ -81,7 +81,7 @@ def measured(device: torch.device) -> Iterator[Result]:
     }
 
 
-def roof(case: Case) -> Result:
+def roof(case: StepCase) -> Result:
     """Operations and bytes per second of one large product and one large copy, best of five."""
     side = 256 if case.tiny else 8192 if case.device.type == "cuda" else 2048
     left, right = (torch.randn(side, side, device=case.device).to(case.dtype) for _ in range(2))
@@ -105,7 +105,7 @@ def roof(case: Case) -> Result:
     }
 
 
-def load(case: Case, folder: Path) -> Result:
+def load(case: StepCase, folder: Path) -> Result:
     """Seconds of loading a file with the package's loader, and peak memory beyond what there was
     over the size of the result."""
     model = random_generator(case)
@@ -124,7 +124,7 @@ def load(case: Case, folder: Path) -> Result:
     return found | {"bytes": size, "ratio": beyond / size}
 
 
-def step(case: Case, model: SanaWM, window: MemoryWindow) -> Result:
+def step(case: StepCase, model: SanaWM, window: MemoryWindow) -> Result:
     """Time of one chunk and of each of its passes, memory, and the operations that it takes."""
     plan, state = ChunkPlan(window=window), filled_state(case, window)
     noise, conditioning = random_call(case)
@@ -167,7 +167,7 @@ def step(case: Case, model: SanaWM, window: MemoryWindow) -> Result:
     }
 
 
-def decode(case: Case, latents: int) -> Result:
+def decode(case: StepCase, latents: int) -> Result:
     """Time and memory of some latent frames of a running stream.
 
     Raises:
@@ -183,7 +183,9 @@ def decode(case: Case, latents: int) -> Result:
     return found | {"latents": latents, "frames": frames.shape[1], "weight_bytes": weights}
 
 
-def run(case: Case, options: argparse.Namespace, console: Console) -> Iterator[tuple[str, Result]]:
+def run(
+    case: StepCase, options: argparse.Namespace, console: Console
+) -> Iterator[tuple[str, Result]]:
     """Name and result of each part that is asked for, as it is done."""
     if "roof" in options.parts:
         yield "roof", roof(case)
@@ -276,7 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("history, repeats and latents are at least 1")
     if torch.device(options.device).type == "cuda" and not cuda:
         parser.error("no CUDA device; --device cpu")
-    case = Case(
+    case = StepCase(
         options.tiny,
         getattr(torch, options.dtype),
         torch.device(options.device),

@@ -20,9 +20,10 @@ from sana_wm_gym.world.learned.captions import SurfaceCaptions
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import self_forcing
 from sana_wm_gym.world.learned.world_files import metadata_of
+from sana_wm_gym.world.procedural.courtyard import COURTYARD
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS
 from sana_wm_gym.world.procedural.renderer import default_intrinsics
-from sana_wm_gym.world.procedural.scenes import COURTYARD, generate_scene
+from sana_wm_gym.world.procedural.scenes import generate_scene
 from sana_wm_gym.world.world_model import WorldSpec
 
 

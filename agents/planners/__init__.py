@@ -1,19 +1,18 @@
-"""Planners: choose the next motion by branching the world and looking what each branch earns."""
+"""Planners: choose the next motion by branching the world and comparing the branches' returns."""
 
-from agents.planners.by_eye import ByEye
-from agents.planners.cem import CEM
-from agents.planners.mppi import MPPI
-from agents.planners.planner import GROUND, Plan, Planner, imagine
-from agents.planners.random_shooting import RandomShooting
+from agents.planners.pixel_cost import PixelCost
+from agents.planners.planner import GROUND, Plan, Planner, PlannerActor, imagine
 from agents.planners.scripted import RandomActions, ScriptedExpert
+from agents.planners.search import CEM, MPPI, RandomShooting
 
 __all__ = [
     "CEM",
     "GROUND",
     "MPPI",
-    "ByEye",
+    "PixelCost",
     "Plan",
     "Planner",
+    "PlannerActor",
     "RandomActions",
     "RandomShooting",
     "ScriptedExpert",

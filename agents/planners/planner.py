@@ -1,12 +1,13 @@
-"""What a planner is, and the one thing all of them do: try many futures from one moment.
+"""Planning by branching: what a plan is, how futures are tried, and a planner as an actor.
 
-A world is a function of values, so a future is tried by playing it from the present `Episode`;
-nothing has to be saved, undone or computed twice. The tasks' own rewards say which future is best.
+A world and an episode are values, so a future is tried by playing it from the present episode;
+nothing has to be undone. The futures of a decision form one batch per chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,18 +23,18 @@ Twists = npt.NDArray[np.float32]
 Returns = npt.NDArray[np.float64]
 
 GROUND = ("yaw", "right", "forward")
-"""Motions of a walker who neither nods nor floats: three numbers a chunk in place of five."""
+"""Motions on the ground plane: three numbers a chunk in place of five."""
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What to do next, and what it cost to find out.
+    """Actions for the next chunks, and what it cost to find them.
 
     Attributes:
         twists: One action per chunk, float32 [chunks, 5] in [-1, 1], in the order of
-            `camera.TWIST_NAMES`. The first is to be done now.
-        expected_return: Sum of rewards that these twists earned when they were tried; None where
-            nothing was tried.
+            `camera.TWIST_NAMES`. The first is to be taken now.
+        expected_return: Sum of rewards of these twists when they were tried; None where nothing
+            was tried.
         env_steps: Chunks of world that were generated to find them.
     """
 
@@ -57,12 +58,12 @@ class Planner(Protocol):
         rng: np.random.Generator,
         before: Plan | None = None,
     ) -> Plan:
-        """The best plan found; `episode` is as valid afterwards as before.
+        """The best plan found.
 
         Args:
             simulation: Where futures are tried. Its task gives the rewards.
-            episode: The present, not over and with chunks left.
-            rng: Source of all chance: the same generator state gives the same plan.
+            episode: The present, not over and with chunks left; it does not change.
+            rng: Source of everything random: the same generator state gives the same plan.
             before: The plan whose first twist led here, to start the search from, or None.
 
         Raises:
@@ -71,11 +72,54 @@ class Planner(Protocol):
         ...
 
 
+class PlannerActor:
+    """Receding horizon: takes the first action of a plan, then plans anew.
+
+    Args:
+        planner: Decides.
+        simulation: Where futures are tried.
+        seed: Of the episode; the search draws from a generator of its own.
+
+    Attributes:
+        plans: Every plan so far.
+        seconds: Spent on planning.
+    """
+
+    def __init__(self, planner: Planner, simulation: Simulation, seed: int) -> None:
+        self._planner, self._simulation = planner, simulation
+        self._rng = np.random.default_rng([seed, 1])
+        self.plans: list[Plan] = []
+        self.seconds = 0.0
+
+    def act(self, episode: Episode) -> Twists:
+        """The next action of an episode."""
+        began = time.perf_counter()
+        before = self.plans[-1] if self.plans else None
+        self.plans.append(self._planner.plan(self._simulation, episode, self._rng, before))
+        self.seconds += time.perf_counter() - began
+        return self.plans[-1].action
+
+    def __call__(self, episodes: Sequence[Episode], running: Sequence[int]) -> list[Twists]:
+        """As `play_episodes` takes it, for a batch of one episode."""
+        [episode] = episodes
+        return [self.act(episode)]
+
+
+def require_planner(planner: object) -> None:
+    """Raise unless an object has a `plan` method.
+
+    Raises:
+        ValueError: It has none.
+    """
+    if not hasattr(planner, "plan"):
+        raise ValueError(f"planner is {type(planner).__name__}, expected something with .plan()")
+
+
 def imagine(simulation: Simulation, episode: Episode, twists: npt.ArrayLike) -> tuple[Returns, int]:
     """Play sequences of twists from one moment, all of them in one batch per chunk.
 
-    A sequence that ends its episode earns nothing more and is played no further; none is played
-    past the horizon.
+    A sequence that ends its episode gets no further rewards and is played no further; none is
+    played past the horizon.
 
     Args:
         simulation: Where to play.
@@ -106,119 +150,13 @@ def imagine(simulation: Simulation, episode: Episode, twists: npt.ArrayLike) -> 
             Command(twist_to_controls(array[i, chunk], limits, simulation.actions.frames))
             for i in running
         ]
-        after, verdicts = simulation.play(list(running.values()), commands)
+        after, results = simulation.play(list(running.values()), commands)
         steps += len(running)
-        for index, verdict in zip(running, verdicts, strict=True):
-            returns[index] += verdict.reward
+        for index, result in zip(running, results, strict=True):
+            returns[index] += result.reward
         running = {
-            index: stands
-            for index, stands, verdict in zip(running, after, verdicts, strict=True)
-            if not verdict.terminated
+            index: moved
+            for index, moved, result in zip(running, after, results, strict=True)
+            if not result.terminated
         }
     return returns, steps
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How much a search may try, and in which motions.
-
-    Attributes:
-        candidates: Sequences per round, >= 2.
-        chunks: Chunks looked ahead, >= 1.
-        iterations: Rounds, >= 1. A search costs candidates x chunks x iterations env steps, less
-            where an episode ends within them.
-        moves: Motions that are searched over, of `camera.TWIST_NAMES`; the others stay 0.
-
-    Raises:
-        ValueError: A number is too small, or a motion is unknown or named twice.
-    """
-
-    candidates: int
-    chunks: int
-    iterations: int = 1
-    moves: Sequence[str] = GROUND
-
-    def __post_init__(self) -> None:
-        for name, least in (("candidates", 2), ("chunks", 1), ("iterations", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"given {name}={value!r}, expected a whole number >= {least}")
-        moves = tuple(self.moves)
-        if (
-            isinstance(self.moves, str)
-            or not moves
-            or len(set(moves)) < len(moves)
-            or set(moves) - set(TWIST_NAMES)
-        ):
-            raise ValueError(f"given moves={self.moves!r}, expected some of {TWIST_NAMES}")
-
-    @property
-    def columns(self) -> list[int]:
-        """Places of the moves in a twist."""
-        return [TWIST_NAMES.index(name) for name in self.moves]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(chunks, moves): numbers that are searched for."""
-        return self.chunks, len(self.moves)
-
-    def twists(self, moves: npt.NDArray[np.float64]) -> Twists:
-        """Numbers of a search, [..., chunks, moves], as twists in [-1, 1], [..., chunks, 5]."""
-        twists = np.zeros((*moves.shape[:-1], len(TWIST_NAMES)), np.float32)
-        twists[..., self.columns] = np.clip(moves, -1.0, 1.0)
-        return twists
-
-    def continued(self, before: Plan | None) -> npt.NDArray[np.float64]:
-        """Where to start: the last plan less the chunk that was done, else no motion."""
-        start = np.zeros(self.shape)
-        if before is not None:
-            rest = before.twists[1 : 1 + self.chunks, self.columns]
-            start[: len(rest)] = rest
-        return start
-
-
-@dataclass(frozen=True, eq=False)
-class Proposal:
-    """Independent normal distributions that candidates are drawn from.
-
-    Attributes:
-        mean: [chunks, moves], in fractions of the world's limits.
-        spread: Standard deviations, the same shape.
-    """
-
-    mean: npt.NDArray[np.float64]
-    spread: npt.NDArray[np.float64]
-
-
-Refit = Callable[[npt.NDArray[np.float64], Returns, Proposal], Proposal]
-"""(tried [candidates, chunks, moves], their returns, where they came from) -> the next proposal."""
-
-
-def search(
-    simulation: Simulation,
-    episode: Episode,
-    rng: np.random.Generator,
-    budget: Budget,
-    proposal: Proposal,
-    refit: Refit,
-) -> Plan:
-    """Draw, try, fit the proposal to what went well, and again.
-
-    The first candidate of each round is the proposal's mean. The answer is the best sequence that
-    was tried, so its expected return is one that has been seen.
-    """
-    best: Plan | None = None
-    steps = 0
-    for _ in range(budget.iterations):
-        noise = rng.standard_normal((budget.candidates, *budget.shape))
-        noise[0] = 0.0
-        tried = np.clip(proposal.mean + proposal.spread * noise, -1.0, 1.0)
-        twists = budget.twists(tried)
-        returns, cost = imagine(simulation, episode, twists)
-        steps += cost
-        top = int(np.argmax(returns))
-        if best is None or best.expected_return is None or returns[top] > best.expected_return:
-            best = Plan(twists[top], float(returns[top]), steps)
-        proposal = refit(tried, returns, proposal)
-    assert best is not None
-    return Plan(best.twists, best.expected_return, steps)

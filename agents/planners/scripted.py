@@ -1,7 +1,7 @@
-"""Actors that try nothing: an expert that is told where to go, and one that moves at random.
+"""Planners without search: a scripted expert and random actions.
 
-The expert reads the pose of the goal from the task's state, which no policy can see. It is the
-reference for how well a task can be done at all, and a source of demonstrations.
+The expert reads the pose of the goal from the task's state, which no policy observes. It is the
+upper reference of a task and a source of demonstrations.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agents.planners.planner import Budget, Plan
+from agents.planners.planner import Plan
+from agents.planners.search import as_twists, require_moves
 from sana_wm_gym.camera import TWIST_NAMES, MotionLimits
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.tasks.follow import Follow
 from sana_wm_gym.envs.tasks.image_goal import ImageGoal
-from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 
 Pose = npt.NDArray[np.float64]
 
@@ -28,7 +28,7 @@ _MOST_CHUNKS = 16
 
 @dataclass(frozen=True)
 class RandomActions:
-    """Motions drawn evenly: what a task gives to someone who does not look.
+    """Actions drawn uniformly.
 
     Attributes:
         moves: Motions that are used, of `camera.TWIST_NAMES`; by default all.
@@ -40,7 +40,7 @@ class RandomActions:
     moves: Sequence[str] = TWIST_NAMES
 
     def __post_init__(self) -> None:
-        Budget(2, 1, 1, self.moves)
+        require_moves(self.moves)
 
     def plan(
         self,
@@ -50,17 +50,16 @@ class RandomActions:
         before: Plan | None = None,
     ) -> Plan:
         """One twist, drawn from [-1, 1] in each motion."""
-        budget = Budget(2, 1, 1, self.moves)
-        return Plan(budget.twists(rng.uniform(-1.0, 1.0, budget.shape)), None, 0)
+        return Plan(as_twists(rng.uniform(-1.0, 1.0, (1, len(self.moves))), self.moves), None, 0)
 
 
 @dataclass(frozen=True)
 class ScriptedExpert:
-    """Steers straight for where the task wants the camera, in ImageGoal and in Follow.
+    """Steers straight to the pose that the task wants, in ImageGoal and in Follow.
 
     In ImageGoal that is the goal, as soon as the world's limits allow; in Follow the commanded
-    path at the end of the next chunk. What slips in Follow it does not know beforehand, and mends
-    a chunk later.
+    path at the end of the next chunk. It does not know the actuation noise of Follow beforehand
+    and corrects for it a chunk later.
     """
 
     def plan(
@@ -75,13 +74,14 @@ class ScriptedExpert:
         Raises:
             ValueError: It has no script for this task.
         """
-        limits, here = simulation.world.spec.limits, episode.c2w[-1]
+        spec, here = simulation.world.spec, episode.c2w[-1]
+        frames = spec.frames_per_chunk
         if isinstance(simulation.task, ImageGoal):
-            return Plan(arc(here, episode.task.c2w, limits), None, 0)
+            return Plan(arc(here, episode.task.c2w, spec.limits, frames), None, 0)
         if isinstance(simulation.task, Follow):
             path = episode.task.path
-            ahead = path[min(CHUNK_FRAMES * (episode.chunk + 1), len(path) - 1)]
-            return Plan(arc(here, ahead, limits, chunks=1), None, 0)
+            ahead = path[min(frames * (episode.chunk + 1), len(path) - 1)]
+            return Plan(arc(here, ahead, spec.limits, frames, chunks=1), None, 0)
         raise ValueError(
             f"the scripted expert was given task {simulation.task.name!r}, "
             "expected image_goal or follow"
@@ -89,7 +89,7 @@ class ScriptedExpert:
 
 
 def arc(
-    here: Pose, there: Pose, limits: MotionLimits, chunks: int | None = None
+    here: Pose, there: Pose, limits: MotionLimits, frames: int, chunks: int | None = None
 ) -> npt.NDArray[np.float32]:
     """The constant motion that carries a camera from one pose to another.
 
@@ -100,6 +100,7 @@ def arc(
         here: Camera to world, float64 [4, 4], without roll.
         there: Where to be at the end; its roll is ignored.
         limits: Fastest motion per frame.
+        frames: Of a chunk.
         chunks: Duration; None takes the fewest chunks that the limits allow. A motion that is
             too fast for the limits is cut to them.
 
@@ -108,7 +109,7 @@ def arc(
     """
     fastest = [getattr(limits, name) for name in TWIST_NAMES]
     for count in range(1, _MOST_CHUNKS + 1) if chunks is None else [chunks]:
-        rates = _rates(here, there, count * CHUNK_FRAMES)
+        rates = _rates(here, there, count * frames)
         twist = np.array([r / f if f > 0 else 0.0 for r, f in zip(rates, fastest, strict=True)])
         # A hair above 1 is rounding, not speed.
         if np.abs(twist).max() <= 1.0 + 1e-5:

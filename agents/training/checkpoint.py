@@ -1,22 +1,22 @@
-"""Everything a run needs to go on exactly where it stood, written whole or not at all.
+"""Checkpoints: everything a run needs to resume exactly, written whole or not at all.
 
-A checkpoint is a folder, `checkpoints/step-0000016384`, with the learner and its books in
-`learner.pt`, the state of every environment in `rows/` and, for agents that have one, the replay
-memory in `replay/`. It gets its name in one step, so a run that is killed at any moment finds the
-last whole one.
+A checkpoint is a folder, `checkpoints/step-0000016384`, with the learner and the run's counters in
+`learner.pt`, a snapshot of every sub-environment in `environments/` and, for agents that have one,
+the replay buffer in `replay/`. It gets its name in one step, so a run that is killed at any moment
+finds the last whole one.
 """
 
 from __future__ import annotations
 
-import random
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from sana_wm_gym.envs.sb3 import SanaWMVecEnv
+from sana_wm_gym.envs.snapshot import Snapshot
 from sana_wm_gym.files import atomic_path
 
 _PREFIX, _LEARNER = "step-", "learner.pt"
@@ -31,8 +31,8 @@ def save_checkpoint(
         folder: Of checkpoints.
         step: Environment steps so far.
         values: Tensors, numbers, strings, and lists, tuples and dicts of them.
-        write: Writes whatever else there is into a checkpoint, given its folder and that of the
-            one before, None for the first.
+        write: Writes all else into the checkpoint, given its folder and that of the one before,
+            None for the first.
 
     Returns:
         The checkpoint's folder.
@@ -70,55 +70,30 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return values
 
 
-def rows_of(path: Path) -> Path:
-    """Folder of the environments' states in a checkpoint."""
-    return path / "rows"
-
-
 def replay_of(path: Path) -> Path:
-    """Folder of the replay memory in a checkpoint; not there where nothing is replayed."""
+    """Folder of the replay buffer in a checkpoint; absent where the agent has none."""
     return path / "replay"
 
 
-def random_state() -> dict[str, Any]:
-    """State of the process's random generators, as plain values."""
-    # The old generator, because that is what stable-baselines3 draws from.
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
-    words = np.asarray(keys).tolist()
-    return {
-        "torch": torch.get_rng_state(),
-        "numpy": (str(name), words, int(position), int(has_gauss), float(gauss)),
-        "python": random.getstate(),
-    }
+def save_environments(env: SanaWMVecEnv, checkpoint: Path) -> None:
+    """Write a snapshot of every sub-environment into a checkpoint."""
+    vector, folder = env.vector_env, checkpoint / "environments"
+    folder.mkdir()
+    for index in range(env.num_envs):
+        path = folder / f"{index:04d}.safetensors"
+        vector.snapshot(index).save(path, vector.simulation.world, vector.simulation.task)
 
 
-def restore_random_state(state: Mapping[str, Any]) -> None:
-    """Set the process's random generators to what `random_state` gave."""
-    torch.set_rng_state(state["torch"])
-    name, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((name, np.array(keys, np.uint32), position, has_gauss, gauss))  # noqa: NPY002
-    version, internal, gauss_next = state["python"]
-    random.setstate((version, tuple(internal), gauss_next))
+def restore_environments(env: SanaWMVecEnv, checkpoint: Path) -> None:
+    """Restore what `save_environments` wrote.
 
-
-def to_plain(value: Any) -> Any:
-    """Arrays as tensors, at any depth of dicts and tuples, so that they can be stored safely."""
-    if isinstance(value, np.ndarray):
-        # Axes keep their order in memory: convolutions round differently on another one.
-        return torch.from_numpy(np.array(value, order="K"))
-    if isinstance(value, Mapping):
-        return {name: to_plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return tuple(map(to_plain, value))
-    return value
-
-
-def to_arrays(value: Any) -> Any:
-    """Inverse of `to_plain`."""
-    if isinstance(value, torch.Tensor):
-        return np.array(value.numpy(), order="K")
-    if isinstance(value, Mapping):
-        return {name: to_arrays(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return tuple(map(to_arrays, value))
-    return value
+    Raises:
+        FileNotFoundError: A snapshot is missing.
+        ValueError: A file is damaged, or of another world or task.
+    """
+    env.reset()  # an environment has to be begun before it is restored
+    simulation = env.vector_env.simulation
+    for index in range(env.num_envs):
+        path = checkpoint / "environments" / f"{index:04d}.safetensors"
+        snapshot = Snapshot.load(path, simulation.world, simulation.task)
+        env.vector_env.restore(index, snapshot)

@@ -2,88 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agents.training.algorithms import PPO, Agent
-from agents.training.loggers import CsvOnly, Logger
+from agents.training.loggers import LoggerConfig
+from sana_wm_gym.checks import require_integer
+from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.tasks import ImageGoal, Task
+from sana_wm_gym.evaluation.episodes import Evaluation, Policy, evaluate_policy
 from sana_wm_gym.world.world_model import WorldModel
 
 
 @dataclass(frozen=True)
-class EvaluationSettings:
-    """How a policy is judged: on episodes of fixed seeds, the same for every policy and world.
+class EvaluationConfig:
+    """An evaluation of a policy on episodes of fixed seeds.
 
     Attributes:
-        episodes: Of every evaluation during training; episode i has seed `seed + i`.
-        last_episodes: Of the evaluation at the end.
-        every: Environment steps between evaluations; they fall on ends of rollouts.
+        episodes: Number of episodes; episode i has seed `seed + i`.
         seed: First seed.
-        rows: Episodes that share a batch.
-        videos: First so many episodes are filmed.
-        deterministic: Take the policy's best action rather than draw one.
+        batch_size: Episodes played in one batch.
+        videos: Number of episodes that are recorded as videos.
+        deterministic: Take the policy's most likely action rather than a sample.
     """
 
-    episodes: int = 32
-    last_episodes: int = 100
-    every: int = 2_560
+    episodes: int = 100
     seed: int = 10_000
-    rows: int = 16
+    batch_size: int = 16
     videos: int = 2
     deterministic: bool = True
 
     def __post_init__(self) -> None:
-        least = {"episodes": 1, "last_episodes": 1, "every": 1, "seed": 0, "rows": 1, "videos": 0}
-        for name, low in least.items():
-            require_whole(f"evaluation.{name}", getattr(self, name), low)
+        for name, low in {"episodes": 1, "seed": 0, "batch_size": 1, "videos": 0}.items():
+            require_integer(name, getattr(self, name), low)
+
+    def run(
+        self,
+        policy: Policy,
+        simulation: Simulation,
+        starts_from: WorldModel[Any],
+        folder: Path | None = None,
+    ) -> Evaluation:
+        """`evaluate_policy` with these settings; `folder` is for videos."""
+        return evaluate_policy(
+            policy,
+            simulation,
+            range(self.seed, self.seed + self.episodes),
+            starts_from,
+            batch_size=self.batch_size,
+            deterministic=self.deterministic,
+            videos=folder,
+            num_videos=self.videos,
+        )
 
 
 @dataclass(frozen=True)
-class EnvSettings:
-    """What an agent sees and how long.
-
-    Attributes:
-        observation: Parts of the observation beside the task's: "frame", "frames", "latent",
-            "pose".
-        size: (height, width) of "frame"; null takes the world's.
-        horizon: Chunks of an episode; null takes the task's.
-    """
-
-    observation: Sequence[str] = ("frame",)
-    size: Sequence[int] | None = None
-    horizon: int | None = None
-
-    @property
-    def observation_size(self) -> tuple[int, int] | None:
-        """`size` as the environment takes it.
-
-        Raises:
-            ValueError: It is not two numbers.
-        """
-        if self.size is None:
-            return None
-        if len(self.size) != 2:
-            raise ValueError(f"given env.size={list(self.size)}, expected [height, width]")
-        return self.size[0], self.size[1]
-
-
-@dataclass(frozen=True)
-class TrainConfig:
+class TrainAgentConfig:
     """One training run.
 
     Attributes:
         world: Where the agent acts.
-        task: What it is to do there.
-        agent: How it learns.
-        logger: Where rows go beside metrics.csv.
-        evaluation: How it is judged.
-        env: What it sees.
         folder: Where everything goes.
-        num_envs: Environments that share a batch.
-        steps: Environment steps of the whole run; a step is a chunk of 24 frames.
+        agent: An algorithm of stable-baselines3 with some of its own arguments, or RandomPolicy.
+        task: Its goal and reward.
+        logger: A log next to metrics.csv; None for none.
+        evaluation: The evaluation at the end.
+        eval_episodes: Episodes of each evaluation during training.
+        eval_every: Environment steps between those; they fall on ends of rollouts.
+        env: Keyword arguments of `SanaWMVectorEnv`, such as `action_mode` and `observation`.
+        num_envs: Sub-environments that share a batch.
+        steps: Environment steps of the whole run; a step is a chunk of frames.
+        log_every: Least number of steps between rows of metrics, and so between checkpoints; they
+            fall on ends of rollouts.
         seed: Source of everything random.
         device: Where the policy learns: "cpu", "cuda" or "auto".
         threads: Of torch; 1 gives the same numbers on any machine of a kind.
@@ -91,21 +83,24 @@ class TrainConfig:
 
     world: WorldModel[Any]
     folder: str
+    agent: partial[Any]
     task: Task = field(default_factory=ImageGoal)
-    agent: Agent = field(default_factory=PPO)
-    logger: Logger = field(default_factory=CsvOnly)
-    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
-    env: EnvSettings = field(default_factory=EnvSettings)
+    logger: LoggerConfig | None = None
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    eval_episodes: int = 32
+    eval_every: int = 2_560
+    env: Mapping[str, Any] = field(default_factory=lambda: {"action_mode": "planar"})
     num_envs: int = 16
     steps: int = 10_240
+    log_every: int = 1
     seed: int = 0
     device: str = "cpu"
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for name, low in {"num_envs": 1, "steps": 1, "seed": 0, "threads": 1}.items():
-            require_whole(name, getattr(self, name), low)
-        self.agent.check(self.num_envs)
+        for name in ("eval_episodes", "eval_every", "num_envs", "steps", "log_every", "threads"):
+            require_integer(name, getattr(self, name), 1)
+        require_integer("seed", self.seed, 0)
 
     @property
     def root(self) -> Path:
@@ -113,57 +108,20 @@ class TrainConfig:
         return Path(self.folder)
 
 
-@dataclass(frozen=True)
-class EvaluateConfig:
+@dataclass(frozen=True, kw_only=True)
+class EvaluateAgentConfig(EvaluationConfig):
     """One evaluation of a trained policy.
 
     Attributes:
         checkpoint: A run's folder, or a checkpoint in it.
         world: Where to play; None for the world of the run.
-        episodes: How many.
-        seed: Of the first; the others follow.
-        rows: Episodes that share a batch.
-        videos: First so many episodes are filmed.
-        deterministic: Take the policy's best action rather than draw one.
         folder: Where everything goes; None for a folder of the run's.
-        place: What that folder is called; None for "own".
+        place: Name of that folder; None for "own".
         trust: Run settings that name code outside of this project.
     """
 
     checkpoint: str
     world: WorldModel[Any] | None = None
-    episodes: int = 100
-    seed: int = 10_000
-    rows: int = 16
-    videos: int = 2
-    deterministic: bool = True
     folder: str | None = None
     place: str | None = None
     trust: bool = False
-
-    def __post_init__(self) -> None:
-        require_whole("episodes", self.episodes, 1)
-        require_whole("seed", self.seed, 0)
-        require_whole("rows", self.rows, 1)
-        require_whole("videos", self.videos, 0)
-
-    @property
-    def settings(self) -> EvaluationSettings:
-        """As evaluations during training have them."""
-        return EvaluationSettings(
-            last_episodes=self.episodes,
-            seed=self.seed,
-            rows=self.rows,
-            videos=self.videos,
-            deterministic=self.deterministic,
-        )
-
-
-def require_whole(name: str, value: Any, low: int) -> None:
-    """Raise unless `value` is a whole number of at least `low`.
-
-    Raises:
-        ValueError: Says what was given.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ValueError(f"given {name}={value!r}; expected a whole number >= {low}")

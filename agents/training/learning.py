@@ -1,4 +1,4 @@
-"""A training run from settings to its last evaluation, going on where it was stopped."""
+"""A training run from its settings to its last evaluation, resuming where it was stopped."""
 
 from __future__ import annotations
 
@@ -6,50 +6,56 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from stable_baselines3.common.logger import Logger as LearnerLog
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter, Logger
 
-from agents.training.algorithms import Policy, RandomPolicy
 from agents.training.checkpoint import (
     latest_checkpoint,
-    random_state,
     read_checkpoint,
     replay_of,
-    restore_random_state,
-    rows_of,
+    restore_environments,
     save_checkpoint,
+    save_environments,
 )
-from agents.training.config import TrainConfig
-from agents.training.environments import Rows, make_rows
-from agents.training.evaluation import Evaluation, evaluate_policy
-from agents.training.learner_state import learner_state, restore_learner, set_parameters
-from agents.training.loggers import CsvTable, Sink, read_rows
-from agents.training.replay import load_replay, save_replay
-from agents.training.run_folder import RunFolder
-from agents.training.saved_run import SavedRun
-from agents.training.watch import TIMING_COLUMNS, Books, Watch, columns, evaluation_row
+from agents.training.config import TrainAgentConfig
+from agents.training.learner import RandomPolicy, build_learner, make_env
+from agents.training.loggers import CsvOutputFormat, read_rows
+from agents.training.run_folder import SavedRun, claim
+from agents.training.sb3_state import (
+    learner_state,
+    load_replay,
+    random_state,
+    restore_learner,
+    restore_random_state,
+    save_replay,
+    set_parameters,
+)
+from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.envs.simulation import Simulation
+from sana_wm_gym.evaluation.episodes import EpisodeStatistics, Evaluation, Policy, scalars
 from sana_wm_gym.files import write_json
 from sana_wm_gym.provenance import provenance
+from sana_wm_gym.tables import progress
 from sana_wm_gym.world.world_model import WorldModel
 
 
 def learn(
-    config: TrainConfig, settings: Mapping[str, Any], text: str, console: Console
+    config: TrainAgentConfig, settings: Mapping[str, Any], text: str, console: Console
 ) -> Evaluation:
-    """Train, or go on training, and judge the result.
+    """Train, or resume training, and evaluate the result.
 
     Args:
         config: The run.
         settings: What its results depend on, as JSON values.
         text: All settings, as config.yaml keeps them.
-        console: Where progress is told.
+        console: Where progress is shown.
 
     Returns:
         The evaluation at the end.
@@ -60,31 +66,22 @@ def learn(
         ImportError: A package is missing; says what to install.
     """
     torch.set_num_threads(config.threads)
-    folder = RunFolder(config.root)
-    rows = make_rows(config.world, config.task, config.agent, config.env, config.num_envs)
-    learner = config.agent.build(rows.env, config.seed, config.device)
-    folder.claim(settings, text)
-    if folder.finished:
-        return Evaluation.of(json.loads(folder.evaluation.read_text(encoding="utf-8")))
-    if isinstance(learner, RandomPolicy):
-        _record_chance(config, settings, folder, rows, learner)
-    else:
-        run = _Run(config, settings, folder, rows, learner, console)
-        run.go(latest_checkpoint(folder.checkpoints))
-    evaluation = evaluate_policy(
-        learner,
-        rows.simulation,
-        config.evaluation,
-        config.evaluation.last_episodes,
-        config.world,
-        folder.path / "videos" / "last",
-    )
-    write_json(
-        folder.evaluation, {**provenance("agents.train"), "run": settings, **evaluation.document()}
-    )
-    last = latest_checkpoint(folder.checkpoints)
+    folder, env = config.root, make_env(config)
+    learner = build_learner(config.agent, env, config.seed, config.device)
+    claim(folder, settings, text)
+    finished = folder / "evaluation.json"
+    if finished.is_file():
+        return Evaluation.of(json.loads(finished.read_text(encoding="utf-8")))
+    run = AgentRunCallback(config, settings, env, learner, console)
+    run.train()
+    simulation, videos = env.vector_env.simulation, folder / "videos" / "last"
+    evaluation = config.evaluation.run(learner, simulation, config.world, videos)
+    facts = {**provenance("agents.train"), "run": settings}
+    write_json(folder / "metrics.json", {**facts, "rows": read_rows(folder / "metrics.csv")})
+    write_json(finished, {**facts, **evaluation.document()})
+    last = latest_checkpoint(folder / "checkpoints")
     if last is not None:
-        # By far the largest thing in the folder, and nothing will go on from it.
+        # By far the largest thing in the folder, and nothing will resume from it.
         shutil.rmtree(replay_of(last), ignore_errors=True)
     return evaluation
 
@@ -96,189 +93,214 @@ def trained_policy(
 
     Args:
         run: The run, opened.
-        world: Where it shall act; None for the world of the run.
+        world: Where it is to act; None for the world of the run.
 
     Raises:
         FileNotFoundError: The run has no checkpoint yet.
         ValueError: The checkpoint is damaged or of other networks, or the world does not fit.
     """
     config = run.config
-    place = config.world if world is None else world
-    rows = make_rows(place, config.task, config.agent, config.env, num_envs=1)
-    # The run's seed, so that runs that act by chance do not all act alike.
-    learner = config.agent.build(rows.env, config.seed, config.device)
+    env = make_env(config, world)
+    learner = build_learner(config.agent, env, config.seed, config.device)
     if not isinstance(learner, RandomPolicy):
         if run.checkpoint is None:
             raise FileNotFoundError(f"the run in {run.folder} has no checkpoint yet")
         set_parameters(learner, read_checkpoint(run.checkpoint), run.checkpoint, config.device)
-    return learner, rows.simulation
+    return learner, env.vector_env.simulation
 
 
-class _Run:
-    """One run of a learner, with its open files."""
+@dataclass
+class Counters:
+    """Counts of a run that go into its checkpoints.
+
+    Attributes:
+        returns: Rewards so far of the running episode of each sub-environment.
+        lengths: Its steps so far.
+        episodes: Episodes finished in the whole run.
+        logged_at: Timesteps at the last row of metrics, -1 before any.
+        evaluated_at: Timesteps at the last evaluation, -1 before any.
+    """
+
+    returns: list[float]
+    lengths: list[int]
+    episodes: int = 0
+    logged_at: int = -1
+    evaluated_at: int = -1
+
+
+class AgentRunCallback(BaseCallback):
+    """Counts episodes at every step; between rollouts logs, evaluates and saves a checkpoint.
+
+    Nothing of a rollout is left over there: the last one has been learned from, the next has not
+    begun. That is why metrics are dumped here, not by the algorithm's `log_interval`.
+
+    Args:
+        config: The run.
+        settings: What its results depend on, as JSON values.
+        env: Where the learner acts.
+        learner: An algorithm of stable-baselines3, or a policy that does not learn.
+        console: Where progress is shown.
+    """
 
     def __init__(
         self,
-        config: TrainConfig,
+        config: TrainAgentConfig,
         settings: Mapping[str, Any],
-        folder: RunFolder,
-        rows: Rows,
+        env: SanaWMVecEnv,
         learner: Any,
         console: Console,
     ) -> None:
-        self.config, self.settings, self.folder = config, settings, folder
-        self.rows, self.learner, self.console = rows, learner, console
-        self.metrics: CsvTable | None = None
-        self.timings: CsvTable | None = None
-        self.books = Books([0.0] * config.num_envs, [0] * config.num_envs)
+        super().__init__()
+        self.config, self.settings, self.console = config, settings, console
+        self.env, self.learner = env, learner
+        self.counters = Counters([0.0] * config.num_envs, [0] * config.num_envs)
+        self.finished: list[EpisodeStatistics] = []
         self.checkpoint_s = 0.0
-        self.progress = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps  {task.fields[said]}"),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.bar = self.progress.add_task("", total=config.steps, said="")
-        self.sink: Sink | None = None
+        self._rollout_began = self._rollout_ended = time.perf_counter()
 
-    def go(self, checkpoint: Path | None) -> None:
-        """Learn what is left to learn."""
-        self.learner.set_logger(LearnerLog(None, []))
+    def train(self) -> None:
+        """Take the steps that are left; a policy that does not learn leaves a row of metrics."""
+        config = self.config
+        checkpoint = latest_checkpoint(config.root / "checkpoints")
+        values = {} if checkpoint is None else read_checkpoint(checkpoint)
+        if checkpoint is not None:
+            restore_learner(self.learner, values, checkpoint, config.device)
+            self._restore(values, checkpoint)
+        start = self._step
+        self.csv = CsvOutputFormat(config.root, values.get("csv"))
+        formats: list[KVWriter] = [self.csv]
+        if config.logger is not None:
+            formats.append(config.logger.open(config.root, self.settings, start))
+        self.log = Logger(str(config.root), formats)
+        self.progress = progress(self.console)
         try:
-            if checkpoint is not None:
-                self._resume(checkpoint)
-            left = self.config.steps - self.learner.num_timesteps
-            if left > 0:
-                watch = Watch(self.books, self.config.agent.row_every, self._boundary)
+            if isinstance(self.learner, RandomPolicy):
+                self._log_row(self._evaluation())
+            elif start < config.steps:
+                self.learner.set_logger(self.log)
+                if checkpoint is not None:  # last, since restoring draws numbers
+                    restore_random_state(values["random"])
                 with self.progress:
+                    self.bar = self.progress.add_task("", total=config.steps, completed=start)
                     self.learner.learn(
-                        left, watch, log_interval=None, reset_num_timesteps=checkpoint is None
+                        config.steps - start,
+                        self,
+                        log_interval=None,
+                        reset_num_timesteps=checkpoint is None,
                     )
+                self.learner.save(config.root / "policy.zip")
         finally:
-            for file in (self.metrics, self.timings, self.sink):
-                if file is not None:
-                    file.close()
+            self.log.close()
 
-    def _boundary(self, watch: Watch) -> None:
-        config, step = self.config, self.learner.num_timesteps
+    def _on_step(self) -> bool:
+        counters = self.counters
+        outcomes = zip(self.locals["rewards"], self.locals["dones"], strict=True)
+        for index, (reward, done) in enumerate(outcomes):
+            counters.returns[index] += float(reward)
+            counters.lengths[index] += 1
+            if done:
+                info = scalars(self.locals["infos"][index])
+                counted = counters.returns[index], counters.lengths[index]
+                self.finished.append(EpisodeStatistics(-1, *counted, info))
+                counters.episodes += 1
+                counters.returns[index], counters.lengths[index] = 0.0, 0
+        return True
+
+    def _on_rollout_start(self) -> None:
+        last = self.counters.logged_at
+        if last < 0 or self.num_timesteps - last >= self.config.log_every:
+            self._at_boundary()
+
+    def _on_rollout_end(self) -> None:
+        self._rollout_ended = time.perf_counter()
+
+    def _on_training_end(self) -> None:
+        if self.num_timesteps > self.counters.logged_at:
+            self._at_boundary()
+
+    @property
+    def _step(self) -> int:
+        return int(getattr(self.learner, "num_timesteps", 0))
+
+    def _at_boundary(self) -> None:
+        began, record = time.perf_counter(), self.log.record
+        record("time/rollout_s", max(0.0, self._rollout_ended - self._rollout_began))
+        record("time/update_s", began - max(self._rollout_ended, self._rollout_began))
+        self.counters.logged_at = self._step
+        evaluation = self._evaluation()
+        record("time/evaluation_s", time.perf_counter() - began)
+        record("time/checkpoint_s", self.checkpoint_s)
+        self._log_row(evaluation)
         began = time.perf_counter()
-        evaluation = self._evaluated(step)
-        watch.seconds["evaluation_s"] = time.perf_counter() - began
-        if self.metrics is None or self.timings is None:
-            assert evaluation is not None
-            heads = columns(evaluation, config.agent.columns)
-            self.metrics = CsvTable(self.folder.metrics, heads)
-            self.timings = CsvTable(self.folder.timings, TIMING_COLUMNS)
-        if self.sink is None:
-            self.sink = config.logger.open(self.folder.path, self.settings, step)
-        learned = {k: float(v) for k, v in self.learner.logger.name_to_value.items()}
-        self.learner.logger.dump(step)
-        row = {
-            **watch.finished.row(),
-            "timesteps": step,
-            "episodes": self.books.episodes,
-            **learned,
-            **evaluation_row(evaluation),
-        }
-        self.metrics.write(row)
-        self.timings.write({"timesteps": step, **watch.seconds, "checkpoint_s": self.checkpoint_s})
-        self.sink.write({k: row.get(k) for k in self.metrics.columns[1:]}, step)
-        began = time.perf_counter()
-        self._save(step)
-        _document(self.folder, self.settings)
+        self._save()
         self.checkpoint_s = time.perf_counter() - began
-        self._tell(step, watch, evaluation)
+        self.finished = []
+        self._rollout_began = self._rollout_ended = time.perf_counter()
 
-    def _evaluated(self, step: int) -> Evaluation | None:
+    def _evaluation(self) -> Evaluation | None:
         """An evaluation where one is due: first, last, and every so many steps."""
-        settings, last = self.config.evaluation, self.books.evaluated
-        if last >= 0 and step - last < settings.every and step < self.config.steps:
+        config, step, last = self.config, self._step, self.counters.evaluated_at
+        if last >= 0 and step - last < config.eval_every and step < config.steps:
             return None
-        self.books.evaluated = step
-        return evaluate_policy(
-            self.learner,
-            self.rows.simulation,
-            settings,
-            settings.episodes,
-            self.config.world,
-            self.folder.path / "videos" / f"step-{step:010d}",
-        )
+        self.counters.evaluated_at = step
+        settings = replace(config.evaluation, episodes=config.eval_episodes)
+        videos = config.root / "videos" / f"step-{step:010d}"
+        return settings.run(self.learner, self.env.vector_env.simulation, config.world, videos)
 
-    def _save(self, step: int) -> None:
-        assert self.metrics is not None and self.timings is not None
+    def _log_row(self, evaluation: Evaluation | None) -> None:
+        row: dict[str, float | None] = {"episodes": self.counters.episodes}
+        if self.finished:
+            row["return"] = fmean(one.episode_return for one in self.finished)
+            row["length"] = fmean(one.length for one in self.finished)
+            columns, _ = self.csv.tables["metrics"].state
+            for name in self.finished[0].info:
+                if f"eval/{name}" in columns:  # the task's numbers, and no other part of `info`
+                    row[name] = fmean(float(one.info[name]) for one in self.finished)
+        for name, found in {} if evaluation is None else evaluation.summary().items():
+            row[f"eval/{name}"] = found.mean
+            row[f"eval/{name}_low"], row[f"eval/{name}_high"] = found.low, found.high
+        for name, value in row.items():
+            if value is not None:
+                self.log.record(name, value)
+        self.log.dump(self._step)
+        self._show(row)
+
+    def _show(self, row: Mapping[str, float | None]) -> None:
+        names = ("return", "is_success")
+        if self.progress.tasks:
+            recent = [f"{name} {row[name]:.3f}" for name in names if name in row]
+            text = "steps  " + "  ".join(recent)
+            self.progress.update(self.bar, completed=self._step, description=text)
+        found = [f"{name} {row[f'eval/{name}']:.3f}" for name in names if f"eval/{name}" in row]
+        if found:
+            line = f"{self._step:>9} steps  evaluated: {', '.join(found)}"
+            self.console.print(line, highlight=False, soft_wrap=True)
+
+    def _save(self) -> None:
         values = {
             **learner_state(self.learner),
             "random": random_state(),
-            "books": asdict(self.books),
-            "metrics_bytes": self.metrics.length,
-            "timings_bytes": self.timings.length,
+            "counters": asdict(self.counters),
+            "csv": self.csv.state,
         }
-        save_checkpoint(self.folder.checkpoints, step, values, self._write)
+        save_checkpoint(self.config.root / "checkpoints", self._step, values, self._write)
 
     def _write(self, checkpoint: Path, earlier: Path | None) -> None:
-        self.rows.save(rows_of(checkpoint))
-        replay = getattr(self.learner, "replay_buffer", None)
-        if replay is not None:
+        save_environments(self.env, checkpoint)
+        buffer = getattr(self.learner, "replay_buffer", None)
+        if buffer is not None:
             before = None if earlier is None else replay_of(earlier)
-            save_replay(replay, self._slots, replay_of(checkpoint), before)
+            save_replay(buffer, self._slots, replay_of(checkpoint), before)
+
+    def _restore(self, values: Mapping[str, Any], checkpoint: Path) -> None:
+        buffer = getattr(self.learner, "replay_buffer", None)
+        if buffer is not None:
+            load_replay(buffer, self._slots, replay_of(checkpoint))
+        self.counters = Counters(**values["counters"])
+        restore_environments(self.env, checkpoint)
+        self.console.print(f"resuming at step {self._step}")
 
     @property
     def _slots(self) -> int:
-        """Steps so far of each environment, which is what a replay memory counts."""
-        return int(self.learner.num_timesteps) // self.config.num_envs
-
-    def _resume(self, checkpoint: Path) -> None:
-        learner, values = self.learner, read_checkpoint(checkpoint)
-        restore_learner(learner, values, checkpoint, self.config.device)
-        replay = getattr(learner, "replay_buffer", None)
-        if replay is not None:
-            load_replay(replay, self._slots, replay_of(checkpoint))
-        self.books = Books(**values["books"])
-        self.rows.restore(rows_of(checkpoint))
-        self.metrics = CsvTable(self.folder.metrics, None, values["metrics_bytes"])
-        self.timings = CsvTable(self.folder.timings, None, values["timings_bytes"])
-        self.console.print(f"going on at step {learner.num_timesteps}")
-        # Last, since building and restoring may have drawn numbers.
-        restore_random_state(values["random"])
-
-    def _tell(self, step: int, watch: Watch, evaluation: Evaluation | None) -> None:
-        told = watch.finished.row()
-        said = [f"{name} {told[name]:.3f}" for name in ("return", "is_success") if name in told]
-        self.progress.update(self.bar, completed=step, said="  ".join(said))
-        if evaluation is not None:
-            told_by = evaluation.summary()
-            names = [name for name in ("return", "is_success") if name in told_by]
-            line = ", ".join(f"{name} {told_by[name]}" for name in names)
-            self.console.print(
-                f"{step:>9} steps  evaluated: {line}", highlight=False, soft_wrap=True
-            )
-
-
-def _record_chance(
-    config: TrainConfig,
-    settings: Mapping[str, Any],
-    folder: RunFolder,
-    rows: Rows,
-    policy: Policy,
-) -> None:
-    """The one row of a run that learns nothing."""
-    judged = config.evaluation
-    evaluation = evaluate_policy(policy, rows.simulation, judged, judged.episodes, config.world)
-    table = CsvTable(folder.metrics, columns(evaluation, ()))
-    row = {"timesteps": 0, "episodes": 0, **evaluation_row(evaluation)}
-    table.write(row)
-    table.close()
-    _document(folder, settings)
-    sink = config.logger.open(folder.path, settings, 0)
-    sink.write({name: value for name, value in row.items() if name != "timesteps"}, 0)
-    sink.close()
-
-
-def _document(folder: RunFolder, settings: Mapping[str, Any]) -> None:
-    rows = read_rows(folder.metrics)
-    write_json(
-        folder.path / "metrics.json",
-        {**provenance("agents.train"), "run": settings, "rows": rows},
-    )
+        """Steps so far of each sub-environment, which is what a replay buffer counts."""
+        return self._step // self.config.num_envs

@@ -1,4 +1,8 @@
-"""Where a run's rows go: always to csv, and to tensorboard or wandb if asked."""
+"""Output formats for the `Logger` of stable-baselines3: csv always, tensorboard or wandb if asked.
+
+`time/*` goes to timings.csv, everything else to metrics.csv, which is then the same bytes for the
+same settings and seed.
+"""
 
 from __future__ import annotations
 
@@ -13,31 +17,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-Row = Mapping[str, float | int | None]
+from stable_baselines3.common.logger import KVWriter, TensorBoardOutputFormat
+
+from sana_wm_gym.checks import require_choice
+from sana_wm_gym.files import write_bytes
+
+Row = dict[str, Any]
 
 
-class Sink(Protocol):
-    """An open log."""
+class LoggerConfig(Protocol):
+    """Settings of a log next to metrics.csv."""
 
-    def write(self, row: Row, step: int) -> None:
-        """Log a row's numbers at `step` environment steps; None is left out."""
-        ...
-
-    def close(self) -> None:
-        """Finish."""
-        ...
-
-
-class Logger(Protocol):
-    """Settings of a log beside metrics.csv."""
-
-    def open(self, folder: Path, settings: Mapping[str, Any], step: int) -> Sink:
+    def open(self, folder: Path, settings: Mapping[str, Any], step: int) -> KVWriter:
         """Open the log of the run in `folder`.
 
         Args:
-            folder: The run's folder; what the log keeps goes below it.
+            folder: The run's folder; the log is kept below it.
             settings: Of the run, as JSON values.
-            step: Environment steps that the run goes on from.
+            step: Environment steps at which the run starts or resumes.
 
         Raises:
             ImportError: The log's package is missing; says what to install.
@@ -46,19 +43,10 @@ class Logger(Protocol):
 
 
 @dataclass(frozen=True)
-class CsvOnly:
-    """Nothing beside metrics.csv."""
-
-    def open(self, folder: Path, settings: Mapping[str, Any], step: int) -> Sink:
-        """A log that keeps nothing."""
-        return _Nothing()
-
-
-@dataclass(frozen=True)
 class Tensorboard:
     """Event files in FOLDER/tensorboard; look at them with `tensorboard --logdir FOLDER`."""
 
-    def open(self, folder: Path, settings: Mapping[str, Any], step: int) -> Sink:
+    def open(self, folder: Path, settings: Mapping[str, Any], step: int) -> KVWriter:
         """Open, dropping what was logged after `step` by a run that was stopped.
 
         Raises:
@@ -70,12 +58,16 @@ class Tensorboard:
             raise ImportError(
                 "logger=tensorboard needs tensorboard: pip install sana_wm_gym[agents]"
             ) from error
-        return _Events(SummaryWriter(str(folder / "tensorboard"), purge_step=step))
+        path = str(folder / "tensorboard")
+        output = TensorBoardOutputFormat(path)
+        output.writer.close()
+        output.writer = SummaryWriter(path, purge_step=step)
+        return output
 
 
 @dataclass(frozen=True)
 class Wandb:
-    """Weights & Biases; offline unless asked, so nothing leaves the machine.
+    """Weights & Biases; offline by default, so nothing leaves the machine.
 
     Attributes:
         mode: "offline" (send later with `wandb sync`), "online" or "disabled".
@@ -90,12 +82,10 @@ class Wandb:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        modes = ("offline", "online", "disabled")
-        if self.mode not in modes:
-            raise ValueError(f"given logger.mode={self.mode!r}, expected one of {modes}")
+        require_choice("logger.mode", self.mode, ("offline", "online", "disabled"))
 
-    def open(self, folder: Path, settings: Mapping[str, Any], step: int) -> Sink:
-        """Open the run, or go on with it: the same folder and settings are the same wandb run.
+    def open(self, folder: Path, settings: Mapping[str, Any], step: int) -> KVWriter:
+        """Start the run or resume it: the same folder and settings are the same wandb run.
 
         Raises:
             ImportError: wandb is missing.
@@ -118,50 +108,101 @@ class Wandb:
             config=dict(settings),
             settings=wandb.Settings(console="off", silent=True),
         )
-        return _WandbRun(run)
+        return _WandbOutputFormat(run)
+
+
+class _WandbOutputFormat(KVWriter):
+    def __init__(self, run: Any) -> None:
+        self._run = run
+
+    def write(
+        self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0
+    ) -> None:
+        self._run.log(dict(key_values), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class CsvOutputFormat(KVWriter):
+    """metrics.csv and timings.csv of a run.
+
+    Args:
+        folder: The run's folder.
+        state: Where to resume, from `state` of an earlier one; None starts anew.
+    """
+
+    def __init__(self, folder: Path, state: Mapping[str, Any] | None = None) -> None:
+        self.tables = {
+            name: CsvTable(folder / f"{name}.csv", *(state[name] if state else ((), 0)))
+            for name in ("metrics", "timings")
+        }
+
+    @property
+    def state(self) -> dict[str, tuple[tuple[str, ...], int]]:
+        """Columns and number of rows of both tables."""
+        return {name: table.state for name, table in self.tables.items()}
+
+    def write(
+        self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0
+    ) -> None:
+        """Append a row to both."""
+        seconds = {name for name in key_values if name.startswith("time/")}
+        row = {name: value for name, value in key_values.items() if name not in seconds}
+        self.tables["metrics"].write({"timesteps": step, **row})
+        times = {
+            name.removeprefix("time/"): key_values[name] for name in key_values if name in seconds
+        }
+        self.tables["timings"].write({"timesteps": step, **times})
+
+    def close(self) -> None:
+        """Nothing is open between rows."""
 
 
 class CsvTable:
-    """A csv that can be cut back to an earlier length.
+    """A csv of numbers that gains a column when it first appears, and can be cut back.
 
     Args:
         path: File to write.
-        columns: Its columns; None takes those of the file, which then has to exist.
-        length: Bytes to keep of an existing file; 0 starts anew.
+        columns: First columns to keep of an existing file.
+        rows: First rows to keep of it; with 0 it is written anew.
+
+    Raises:
+        ValueError: The file has fewer rows.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str] | None, length: int = 0) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("r+b" if length else "w+b")
-        self._file.truncate(length)
-        if length:
-            header = self._file.readline().decode()
-            self.columns = tuple(next(csv.reader([header])))
-            self._file.seek(0, os.SEEK_END)
-        else:
-            assert columns is not None
-            self.columns = tuple(columns)
-            self._put(self.columns)
-
-    def write(self, row: Mapping[str, float | int | None]) -> None:
-        """Append a row. Columns it lacks stay empty; what has no column is left out."""
-        self._put([_text(row.get(name)) for name in self.columns])
+    def __init__(self, path: Path, columns: Sequence[str] = (), rows: int = 0) -> None:
+        self._path, self._columns = path, list(columns)
+        self._rows: list[list[str]] = []
+        if rows:
+            with path.open(newline="", encoding="utf-8") as file:
+                self._rows = [row[: len(columns)] for row in list(csv.reader(file))[1 : rows + 1]]
+            if len(self._rows) < rows:
+                raise ValueError(f"{path} has {len(self._rows)} rows, expected at least {rows}")
+            self._write_all()
 
     @property
-    def length(self) -> int:
-        """Bytes so far."""
-        return self._file.tell()
+    def state(self) -> tuple[tuple[str, ...], int]:
+        """Columns and number of rows so far."""
+        return tuple(self._columns), len(self._rows)
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+    def write(self, row: Mapping[str, float | int | None]) -> None:
+        """Append a row. Columns that it lacks stay empty."""
+        new = [name for name in row if name not in self._columns]
+        self._columns += new
+        self._rows.append([_text(row.get(name)) for name in self._columns])
+        if new:
+            self._write_all()
+            return
+        with self._path.open("ab") as file:
+            file.write(_lines(self._rows[-1:]))
+            file.flush()
+            os.fsync(file.fileno())
 
-    def _put(self, values: Sequence[str]) -> None:
-        line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow(values)
-        self._file.write(line.getvalue().encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+    def _write_all(self) -> None:
+        width = len(self._columns)
+        rows = [row + [""] * (width - len(row)) for row in self._rows]
+        write_bytes(self._path, _lines([self._columns, *rows]))
 
 
 def read_rows(path: Path) -> list[dict[str, float | None]]:
@@ -173,39 +214,14 @@ def read_rows(path: Path) -> list[dict[str, float | None]]:
         ]
 
 
+def _lines(rows: Sequence[Sequence[str]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
 def _text(value: float | int | None) -> str:
     if value is None or not math.isfinite(value):
         return ""
     # Twelve digits tell floats of one run from another's; more would be noise to a reader.
-    return str(value) if isinstance(value, int) else f"{value:.12g}"
-
-
-class _Nothing:
-    def write(self, row: Row, step: int) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class _Events:
-    def __init__(self, writer: Any) -> None:
-        self._writer = writer
-
-    def write(self, row: Row, step: int) -> None:
-        for name, value in row.items():
-            if value is not None:
-                self._writer.add_scalar(name, value, step)
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-class _WandbRun:
-    def __init__(self, run: Any) -> None:
-        self._run = run
-
-    def write(self, row: Row, step: int) -> None:
-        self._run.log({name: value for name, value in row.items() if value is not None}, step=step)
-
-    def close(self) -> None:
-        self._run.finish()
+    return str(int(value)) if isinstance(value, int) else f"{float(value):.12g}"

@@ -1,88 +1,53 @@
-"""A run's folder: whose it is, and files that are written whole.
+"""A run's folder: which run it holds, and its settings and policy, read without running them.
 
 config.yaml       every setting, resolved
-run.json          what the run is: its settings but for where and how it is logged
+run.json          the settings that results depend on
 metrics.csv       one row per rollout; the same bytes for the same settings and seed
 metrics.json      the same rows, with command, commit, device and date
 timings.csv       seconds spent, row by row
-evaluation.json   the last evaluation, episode by episode
+evaluation.json   the last evaluation, episode by episode; there once the run is finished
+policy.zip        the learner as stable-baselines3 saves it
 videos/           evaluation episodes, every frame
-checkpoints/      what the run goes on from
+checkpoints/      the newest checkpoint
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agents.command import CONF, instantiated
+from agents.training.checkpoint import latest_checkpoint
+from agents.training.config import TrainAgentConfig
 from sana_wm_gym.files import remove_leftovers, write_json, write_text
 
 
-@dataclass(frozen=True)
-class RunFolder:
-    """Where a run keeps its files.
+def claim(folder: Path, settings: Mapping[str, Any], config: str) -> None:
+    """Make a folder this run's, or check that it is.
 
-    Attributes:
-        path: The folder.
+    Args:
+        folder: The folder.
+        settings: What the run's results depend on, as JSON values.
+        config: Text of `config.yaml`.
+
+    Raises:
+        ValueError: It holds another run; lists the settings that differ.
     """
-
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """Resolved settings."""
-        return self.path / "config.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        """Rows of the run."""
-        return self.path / "metrics.csv"
-
-    @property
-    def timings(self) -> Path:
-        """Seconds, kept apart from what is the same on every machine."""
-        return self.path / "timings.csv"
-
-    @property
-    def evaluation(self) -> Path:
-        """The last evaluation; there once a run is finished."""
-        return self.path / "evaluation.json"
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.evaluation.is_file()
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of checkpoints."""
-        return self.path / "checkpoints"
-
-    def claim(self, settings: Mapping[str, Any], config: str) -> None:
-        """Make the folder this run's, or check that it is.
-
-        Args:
-            settings: What the run's results depend on, as JSON values.
-            config: Text of `config.yaml`.
-
-        Raises:
-            ValueError: It holds another run; says in what they differ.
-        """
-        remove_leftovers(self.path)
-        identity = self.path / "run.json"
-        if identity.is_file():
-            changed = differences(json.loads(identity.read_text(encoding="utf-8")), settings)
-            if changed:
-                raise ValueError(
-                    f"{self.path} holds another run ({'; '.join(changed)}): "
-                    "give another folder, or remove this one"
-                )
-            return
-        write_text(self.config, config)
+    remove_leftovers(folder)
+    identity = folder / "run.json"
+    if not identity.is_file():
+        write_text(folder / "config.yaml", config)
         write_json(identity, settings)
+        return
+    changed = differences(json.loads(identity.read_text(encoding="utf-8")), settings)
+    if changed:
+        raise ValueError(
+            f"{folder} holds another run ({'; '.join(changed)}): "
+            "give another folder, or remove this one"
+        )
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], within: str = "") -> list[str]:
@@ -95,3 +60,84 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], within: str = ""
         elif was != now:
             found.append(f"{within}{key} was {json.dumps(was)}, now {json.dumps(now)}")
     return found
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run's folder, opened.
+
+    Attributes:
+        folder: The folder.
+        config: Its settings.
+        settings: What its results depend on, as JSON values.
+        checkpoint: The checkpoint that is meant; None where a run has none.
+    """
+
+    folder: Path
+    config: TrainAgentConfig
+    settings: dict[str, Any]
+    checkpoint: Path | None
+
+
+def open_run(path: Path, trust: bool = False) -> SavedRun:
+    """Open a run by its folder, or by one of its checkpoints.
+
+    Args:
+        path: The folder of a run, whose newest checkpoint is meant, or of a checkpoint.
+        trust: Run settings that name code outside of this project. Settings are instructions: a
+            stranger's may do anything.
+
+    Raises:
+        FileNotFoundError: There is no run.
+        ValueError: Its settings are invalid, or name code that no file in conf/ names.
+    """
+    from omegaconf import OmegaConf
+
+    folder = next((p for p in (path, *path.parents[:2]) if (p / "run.json").is_file()), None)
+    if folder is None:
+        raise FileNotFoundError(f"no run at {path}: expected a folder that agents.train has made")
+    settings = OmegaConf.load(folder / "config.yaml")
+    strange = sorted(set(_targets(OmegaConf.to_container(settings))) - known_targets())
+    if strange and not trust:
+        raise ValueError(
+            f"the settings of {folder} name {', '.join(strange)}, which no file in conf/ does; "
+            "trust=true runs them all the same"
+        )
+    config = instantiated(settings)
+    if not isinstance(config, TrainAgentConfig):
+        raise ValueError(f"{folder} holds a {type(config).__name__}, expected a training run")
+    return SavedRun(
+        folder,
+        config,
+        json.loads((folder / "run.json").read_text(encoding="utf-8")),
+        path
+        if path.parent == folder / "checkpoints"
+        else latest_checkpoint(folder / "checkpoints"),
+    )
+
+
+def known_targets() -> set[str]:
+    """Everything that the settings in conf/ name as code to call or to look up."""
+    from omegaconf import OmegaConf
+
+    return {
+        target
+        for path in CONF.rglob("*.yaml")
+        for target in _targets(OmegaConf.to_container(OmegaConf.load(path)))
+    }
+
+
+def _targets(settings: Any) -> Iterator[str]:
+    if isinstance(settings, dict):
+        target = str(settings.get("_target_", ""))
+        if target:
+            yield target
+        if target.startswith("hydra.utils.get_"):  # a look-up imports what it names
+            yield str(settings.get("path"))
+        if target.endswith(".load_world") and ":" in str(settings.get("name")):
+            yield str(settings["name"])  # "package.module:object"
+        for value in settings.values():
+            yield from _targets(value)
+    elif isinstance(settings, list):
+        for value in settings:
+            yield from _targets(value)

@@ -1,10 +1,13 @@
-"""Episodes on disk: Minari datasets, with a video of every frame beside them.
+"""Episodes on disk: Minari datasets, with a video of every frame next to them.
 
 A recorded dataset is a folder that Minari reads as it is:
 
     FOLDER/NAME/data/main_data.hdf5             observations, actions, rewards, ends and infos
     FOLDER/NAME/data/metadata.json              spaces, environment, size
     FOLDER/NAME/data/videos/episode-0000.mp4    every frame, where the environment renders them
+
+`minari.DataCollector` needs jax and keeps no hidden folder, so episodes are handed to Minari's
+`MinariStorage` as its `EpisodeBuffer`.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ import importlib.metadata
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +23,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
+from sana_wm_gym.envs.recorder import video_name
 from sana_wm_gym.files import atomic_path
 from sana_wm_gym.video import VideoWriter
 
@@ -28,29 +31,17 @@ _ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
 _VIDEOS = "videos"
 
 
-@dataclass(frozen=True)
-class _Step:
-    observation: Any
-    action: Any
-    reward: float
-    terminated: bool
-    truncated: bool
-    info: Mapping[str, Any]
-
-
 class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
     """Records every episode of an environment; `close` gives the dataset its name.
 
-    Observations and actions are stored as they are, images of at least 32 pixels as JPEG. Infos
-    hold what `info` tells in numbers: of a `SanaWMEnv` the commanded camera "c2w", float64
-    [24, 4, 4] per chunk, "intrinsics", "chunk_index", "anchor_confidence" and the task's numbers.
-    There is one more info than actions, as of observations. The first frame stands for a whole
-    chunk: its "c2w" is repeated 24 times. Numbers that are not told after reset are NaN there, or
-    False.
+    Infos hold the numbers of `info`: of a `SanaWMEnv` the commanded camera "c2w", float64
+    [frames, 4, 4] per chunk, "intrinsics", "chunk_index", "anchor_confidence" and the task's. There
+    is one more info than actions, as of observations. The first frame stands for a whole chunk: its
+    "c2w" is repeated. Numbers that are missing after reset are NaN there, or False.
 
     With `render_mode="rgb_array_list"` every frame of every chunk goes to a video. An episode that
     is left before its end counts as truncated. Until `close`, everything is in a hidden folder, so
-    half a dataset never bears its name; as a context manager, an error discards it.
+    half a dataset never has its name; as a context manager, an error discards it.
 
     Args:
         env: Any environment whose spaces Minari knows; other wrappers belong inside.
@@ -74,16 +65,17 @@ class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
         jpeg: bool = True,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        storage = _minari().dataset.minari_storage.MinariStorage
         self.place = dataset_path(dataset, folder)
         if self.place.exists():
             raise FileExistsError(
                 f"there is a dataset {dataset!r} at {self.place}, expected a new name or version"
             )
+        from minari.dataset.minari_storage import MinariStorage
+
         super().__init__(env)
         self._writing = atomic_path(self.place)
         self._writing.partial.mkdir()
-        self._storage = storage.new(
+        self._storage = MinariStorage.new(
             self._writing.partial / "data",
             env.observation_space,
             env.action_space,
@@ -95,8 +87,10 @@ class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
             {"dataset_id": dataset, "minari_version": version, **(notes or {})}
         )
         self.episodes = 0
-        self._first: tuple[Any, Mapping[str, Any], int | None] | None = None
-        self._steps: list[_Step] = []
+        self._seed: int | None = None
+        self._observations: list[Any] = []
+        self._infos: list[Mapping[str, Any]] = []
+        self._steps: list[tuple[Any, float, bool, bool]] = []
         self._video: VideoWriter | None = None
 
     def reset(
@@ -105,15 +99,15 @@ class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
         """Reset and begin an episode; `seed` is stored with it."""
         observation, info = self.env.reset(seed=seed, options=options)
         self._store()
-        self._first = (observation, info, seed)
-        self._film()
+        self._seed = seed
+        self._add(observation, info)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step and record; an episode that ends is stored."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        self._steps.append(_Step(observation, action, float(reward), terminated, truncated, info))
-        self._film()
+        self._steps.append((action, float(reward), terminated, truncated))
+        self._add(observation, info)
         if terminated or truncated:
             self._store()
         return observation, reward, terminated, truncated, info
@@ -139,31 +133,43 @@ class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
 
     def discard(self) -> None:
         """Throw away what was recorded."""
-        if self._video is not None:
-            self._video.discard()
-        self._first, self._steps, self._video = None, [], None
+        self._forget()
         self._writing.discard()
 
-    def _store(self) -> None:
-        """The running episode as a group of the file."""
-        if self._first is None or not self._steps:
-            if self._video is not None:
-                self._video.discard()
-            self._first, self._video = None, None
+    def _add(self, observation: Any, info: Mapping[str, Any]) -> None:
+        self._observations.append(observation)
+        self._infos.append(info)
+        if self.env.render_mode != "rgb_array_list":
             return
-        observation, info, seed = self._first
-        last = self._steps[-1]
-        ended = [step.truncated for step in self._steps[:-1]]
-        ended.append(last.truncated or not last.terminated)
-        buffer = _minari().data_collector.episode_buffer.EpisodeBuffer(
+        frames: Any = self.env.render()
+        if self._video is None:
+            path = self._writing.partial / "data" / _VIDEOS / video_name(self.episodes)
+            self._video = VideoWriter(path, float(self.env.metadata["render_fps"]))
+        self._video.add(frames)
+
+    def _forget(self) -> None:
+        if self._video is not None:
+            self._video.discard()
+        self._observations, self._infos, self._steps, self._video = [], [], [], None
+
+    def _store(self) -> None:
+        """The running episode as a group of the file; without steps there is none."""
+        if not self._steps:
+            self._forget()
+            return
+        from minari.data_collector import EpisodeBuffer
+
+        actions, rewards, terminations, truncations = map(list, zip(*self._steps, strict=True))
+        truncations[-1] = truncations[-1] or not terminations[-1]
+        buffer = EpisodeBuffer(
             id=self.episodes,
-            seed=seed,
-            observations=_columns([observation, *(step.observation for step in self._steps)]),
-            actions=_columns([step.action for step in self._steps]),
-            rewards=[step.reward for step in self._steps],
-            terminations=[step.terminated for step in self._steps],
-            truncations=ended,
-            infos=_infos([info, *(step.info for step in self._steps)]),
+            seed=self._seed,
+            observations=_columns(self._observations),
+            actions=_columns(actions),
+            rewards=rewards,
+            terminations=terminations,
+            truncations=truncations,
+            infos=_infos(self._infos),
         )
         try:
             self._storage.update_episodes([buffer])
@@ -173,17 +179,9 @@ class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
             raise
         if self._video is not None:
             self._video.close()
+            self._video = None
         self.episodes += 1
-        self._first, self._steps, self._video = None, [], None
-
-    def _film(self) -> None:
-        if self.env.render_mode != "rgb_array_list":
-            return
-        frames: Any = self.env.render()
-        if self._video is None:
-            path = self._writing.partial / "data" / _VIDEOS / _video_name(self.episodes)
-            self._video = VideoWriter(path, float(self.env.metadata["render_fps"]))
-        self._video.add(frames)
+        self._forget()
 
 
 def dataset_path(dataset: str, folder: str | os.PathLike[str] | None = None) -> Path:
@@ -197,7 +195,10 @@ def dataset_path(dataset: str, folder: str | os.PathLike[str] | None = None) -> 
         raise ValueError(
             f"dataset is {dataset!r}, expected a name with a version such as 'image_goal/expert-v0'"
         )
-    place = _minari().storage.get_dataset_path(dataset) if folder is None else Path(folder, dataset)
+    _require_minari()
+    from minari.storage import get_dataset_path
+
+    place = get_dataset_path(dataset) if folder is None else Path(folder, dataset)
     # Minari cannot size up a folder that is given relative to the working directory.
     return Path(place).absolute()
 
@@ -213,11 +214,13 @@ def open_dataset(dataset: str, folder: str | os.PathLike[str] | None = None) -> 
     place = dataset_path(dataset, folder)
     if not (place / "data").is_dir():
         raise FileNotFoundError(f"no dataset {dataset!r} at {place}")
-    return _minari().MinariDataset(place / "data")
+    from minari import MinariDataset
+
+    return MinariDataset(place / "data")
 
 
 def video_path(dataset: Any, episode: int) -> Path:
-    """The video with every frame of a recorded episode: 24 n + 1 of them after n chunks.
+    """The video with every frame of a recorded episode: the first one and those of every chunk.
 
     Args:
         dataset: A `minari.MinariDataset`.
@@ -226,16 +229,12 @@ def video_path(dataset: Any, episode: int) -> Path:
     Raises:
         FileNotFoundError: No video was recorded with it.
     """
-    path = Path(dataset.storage.data_path) / _VIDEOS / _video_name(episode)
+    path = Path(dataset.storage.data_path) / _VIDEOS / video_name(episode)
     if not path.is_file():
         raise FileNotFoundError(
-            f"no video at {path}; episodes are filmed with render_mode='rgb_array_list'"
+            f"no video at {path}; episodes are recorded with render_mode='rgb_array_list'"
         )
     return path
-
-
-def _video_name(episode: int) -> str:
-    return f"episode-{episode:04d}.mp4"
 
 
 def _columns(rows: Sequence[Any]) -> Any:
@@ -276,15 +275,11 @@ def _spec(env: gym.Env[Any, Any]) -> Any:
     return spec
 
 
-def _minari() -> Any:
+def _require_minari() -> None:
     try:
         import h5py  # noqa: F401 (Minari's file format)
-        import minari
-        import minari.data_collector.episode_buffer
-        import minari.dataset.minari_storage
-        import minari.storage
+        import minari  # noqa: F401
     except ModuleNotFoundError as error:
         raise ImportError(
             f"datasets need Minari, {error.name!r} is missing: pip install sana_wm_gym[data]"
         ) from error
-    return minari

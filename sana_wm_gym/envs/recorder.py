@@ -28,10 +28,7 @@ class ChunkVideoRecorder(gym.Wrapper[Any, Any, Any, Any]):
     """
 
     def __init__(
-        self,
-        env: gym.Env[Any, Any],
-        folder: str | os.PathLike[str],
-        fps: float | None = None,
+        self, env: gym.Env[Any, Any], folder: str | os.PathLike[str], fps: float | None = None
     ) -> None:
         if env.render_mode != "rgb_array_list":
             raise ValueError(
@@ -69,8 +66,7 @@ class ChunkVideoRecorder(gym.Wrapper[Any, Any, Any, Any]):
     def _record(self) -> None:
         frames: Any = self.env.render()
         if self._writer is None:
-            path = self.folder / f"episode-{self._episodes:04d}.mp4"
-            self._writer = VideoWriter(path, self.fps)
+            self._writer = VideoWriter(self.folder / video_name(self._episodes), self.fps)
             self._episodes += 1
         self._writer.add(frames)
 
@@ -78,3 +74,8 @@ class ChunkVideoRecorder(gym.Wrapper[Any, Any, Any, Any]):
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
+
+
+def video_name(episode: int) -> str:
+    """File name of an episode's video."""
+    return f"episode-{episode:04d}.mp4"

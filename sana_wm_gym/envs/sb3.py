@@ -3,10 +3,9 @@
     vector = gym.make_vec("SanaWM/ImageGoal-v0", num_envs=16, world="tiny")
     PPO("MultiInputPolicy", SanaWMVecEnv(vector)).learn(20_000)
 
-stable-baselines3 has vector environments of a kind of its own, older than Gymnasium's: NumPy
-alone, a dict of infos per row, and a row whose episode has ended begins the next one within the
-same step. Its `SubprocVecEnv` would load the network once per process; here all rows share one,
-and one batch.
+stable-baselines3 has vector environments of its own, older than Gymnasium's: NumPy alone, a dict of
+infos per sub-environment, and a new episode within the step that ends one. Its `SubprocVecEnv`
+would load the network once per process; here all sub-environments share one, and one batch.
 """
 
 from __future__ import annotations
@@ -35,21 +34,20 @@ Rows = int | Iterable[int] | None
 
 
 class SanaWMVecEnv(VecEnv):
-    """The rows of a `SanaWMVectorEnv`, as stable-baselines3 wants them.
+    """The sub-environments of a `SanaWMVectorEnv`, as stable-baselines3 takes them.
 
-    With the same seeds and actions it gives what `DummyVecEnv` of as many single environments
-    gives, up to the rounding that `SanaWMVectorEnv` speaks of: the last observation of an episode
-    is in `infos[row]["terminal_observation"]`, `infos[row]["TimeLimit.truncated"]` tells running
-    out of time from the task's own end, and `reset_infos[row]` is what the row's last reset told.
+    With the same seeds and actions it returns what `DummyVecEnv` of as many single environments
+    returns, up to the rounding described in `SanaWMVectorEnv`: the last observation of an episode
+    is in `infos[i]["terminal_observation"]`, `infos[i]["TimeLimit.truncated"]` is true where it ran
+    out of time, and `reset_infos[i]` is the info of the last reset.
 
-    The vector environment is taken over: from now on rows are reset by the bridge, whichever
-    autoreset mode it was made with. Rows are no environments of their own, so what is asked for by
-    name (`get_attr`, `env_method`) is the vector environment's or its task's, such as
-    `compute_reward` of a goal that can be relabelled. What takes a row, such as `snapshot`, is
-    called on `vector_env`.
+    The vector environment is taken over: from now on its sub-environments are reset here, whichever
+    autoreset mode it was made with. Names (`get_attr`, `env_method`) are looked up in the vector
+    environment, then in its task, such as `compute_reward` of a goal that can be relabelled. What
+    takes an index, such as `snapshot`, is called on `vector_env`.
 
     Args:
-        vector_env: Rows of any task, with or without `as_torch`.
+        vector_env: Of any task, with or without `as_torch`.
     """
 
     def __init__(self, vector_env: SanaWMVectorEnv) -> None:
@@ -65,14 +63,14 @@ class SanaWMVecEnv(VecEnv):
         self._begun = False
 
     def reset(self) -> Observations:
-        """Begin a rollout in every row, with the seeds and options set since the last reset.
+        """Reset all, with the seeds and options set since the last reset.
 
         Raises:
             ValueError: An option is unknown or does not fit.
         """
         groups = self._option_groups()
         if len(groups) > 1 and not self._begun:
-            # A row cannot wait for its turn before it has ever begun.
+            # All have to be reset once before some can be.
             self.vector_env.reset(options=dict(groups[0][0]))
         for options, mask in groups:
             observations, infos = self.vector_env.reset(
@@ -85,19 +83,18 @@ class SanaWMVecEnv(VecEnv):
         return _numpy(observations)
 
     def step_async(self, actions: Array) -> None:
-        """Take the actions of the next `step_wait`, one per row."""
+        """Take the actions of the next `step_wait`, one per sub-environment."""
         self._actions = actions
 
     def step_wait(self) -> tuple[Observations, Array, Array, list[Info]]:
         """Move every camera for one chunk.
 
         Returns:
-            Observations, those of new episodes in rows that ended; rewards, float32 [N]; whether
-            each row's episode ended, bool [N]; and one info per row.
+            Observations, those of new episodes where one ended; rewards, float32 [N]; whether each
+            episode ended, bool [N]; and one info each.
 
         Raises:
-            ValueError: An action is not in the action space; says in which row. Nothing has
-                changed.
+            ValueError: An action is not in the action space; says where. Nothing has changed.
         """
         result = self.vector_env.step(self._actions)
         observations, rewards, terminated, truncated = map(_numpy, result[:4])
@@ -117,7 +114,7 @@ class SanaWMVecEnv(VecEnv):
         self.vector_env.close()
 
     def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
-        """The last frame of every row, in render mode "rgb_array"; else None for each."""
+        """The last frame of each, in render mode "rgb_array"; else None for each."""
         if self.render_mode != "rgb_array":
             gym.logger.warn(f"render_mode is {self.render_mode!r}, images need 'rgb_array'")
             return [None] * self.num_envs
@@ -126,7 +123,7 @@ class SanaWMVecEnv(VecEnv):
         return images
 
     def get_attr(self, attr_name: str, indices: Rows = None) -> list[Any]:
-        """An attribute of the vector environment or its task, once per row.
+        """An attribute of the vector environment or its task, once per index.
 
         Raises:
             AttributeError: Neither has one of this name.
@@ -134,10 +131,10 @@ class SanaWMVecEnv(VecEnv):
         return [self._named(attr_name) for _ in self._rows(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Rows = None) -> None:
-        """Set an attribute of the vector environment, for all rows.
+        """Set an attribute of the vector environment, which all share.
 
         Raises:
-            ValueError: Only some rows are given.
+            ValueError: Only some indices are given.
         """
         rows = self._rows(indices)
         if set(rows) != set(range(self.num_envs)):
@@ -150,7 +147,7 @@ class SanaWMVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: Rows = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method of the vector environment or its task, once for each row.
+        """Call a method of the vector environment or its task, once per index.
 
         Raises:
             AttributeError: Neither has one of this name.
@@ -159,7 +156,7 @@ class SanaWMVecEnv(VecEnv):
         return [method(*method_args, **method_kwargs) for _ in self._rows(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: Rows = None) -> list[bool]:
-        """False for each row: rows are no environments, so no wrapper can be around one."""
+        """False for each: sub-environments are no environments that a wrapper could be around."""
         return [False for _ in self._rows(indices)]
 
     def _named(self, name: str) -> Any:
@@ -174,23 +171,22 @@ class SanaWMVecEnv(VecEnv):
             self.reset_infos[row] = row_info(infos, row)
 
     def _option_groups(self) -> list[tuple[Mapping[str, Any], npt.NDArray[np.bool_]]]:
-        """Reset options, and the mask of the rows that are to be reset with them."""
-        # Options may hold pictures, which do not compare; `set_options` hands all rows one dict.
+        """Reset options, and the mask of the sub-environments to reset with them."""
+        # Options may hold images, which do not compare; `set_options` gives all one dict.
         groups: dict[int, tuple[Mapping[str, Any], npt.NDArray[np.bool_]]] = {}
         for row, options in enumerate(self._options):
             key = id(options) if options else 0
-            groups.setdefault(key, (options, np.zeros(self.num_envs, dtype=np.bool_)))[1][row] = (
-                True
-            )
+            empty = np.zeros(self.num_envs, dtype=np.bool_)
+            groups.setdefault(key, (options, empty))[1][row] = True
         return list(groups.values())
 
 
 def row_info(infos: Mapping[str, Any], row: int) -> Info:
-    """One row's info out of Gymnasium's arrays of all rows, as a single environment would give it.
+    """One sub-environment's info out of Gymnasium's arrays, as a single environment returns it.
 
     Args:
-        infos: Arrays by name, each with a mask under "_name" of the rows that have it.
-        row: Which row.
+        infos: Arrays by name, each with a mask under "_name" of those that have it.
+        row: Index of the sub-environment.
     """
     names = [name for name in infos if f"_{name}" in infos and infos[f"_{name}"][row]]
     return {name: _value(infos[name], row) for name in names}

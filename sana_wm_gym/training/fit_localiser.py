@@ -157,10 +157,11 @@ def fit_localiser(
             config.other_rate,
             warmup=config.warmup,
             decay=round(config.steps * (1 - config.decay_from)),
+            weight_decay=config.weight_decay,
             clip=10.0,
         ),
         is_matrix=_is_matrix,
-        weight_decay=config.weight_decay,
+        other_decay=config.weight_decay,
     )
     index = torch.from_numpy(training)
     labels = torch.cat([torch.ones(config.batch), torch.zeros(config.negatives)])

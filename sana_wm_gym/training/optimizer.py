@@ -56,7 +56,7 @@ class Optimizer:
         model: What to train.
         config: Learning rates and schedule.
         is_matrix: Whether Muon takes a parameter of this name.
-        weight_decay: Of both.
+        other_decay: Weight decay of what Muon does not take.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Optimizer:
         model: nn.Module,
         config: OptimizerConfig,
         is_matrix: Callable[[str, Tensor], bool] = is_dense,
-        weight_decay: float = 0.0,
+        other_decay: float = 0.0,
     ) -> None:
         self.config = config
         named = list(model.named_parameters())
@@ -75,7 +75,7 @@ class Optimizer:
         self.muon = torch.optim.Muon(
             self.views,
             lr=config.matrix_rate,
-            weight_decay=weight_decay,
+            weight_decay=config.weight_decay,
             adjust_lr_fn="match_rms_adamw",
         )
         others = [(name, p) for name, p in named if not is_matrix(name, p)]
@@ -86,7 +86,7 @@ class Optimizer:
             ],
             lr=config.other_rate,
             betas=(0.9, 0.98),
-            weight_decay=weight_decay,
+            weight_decay=other_decay,
         )
 
     def rate(self, step: int, total: int) -> float:

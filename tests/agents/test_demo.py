@@ -20,6 +20,8 @@ from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS, ProceduralWorld
 from sana_wm_gym.world.procedural.scenes import free_space, generate_scene, sample_pose
 
+SPEC = ProceduralWorld().spec
+
 
 def path_of(actions):
     parts = [twist_to_controls(action, WALK_LIMITS, CHUNK_FRAMES) for action in actions]
@@ -30,7 +32,7 @@ def path_of(actions):
 def test_tour_keeps_clear_and_gets_somewhere(seed):
     scene, rng = generate_scene(seed), np.random.default_rng(seed)
     start = sample_pose(scene, rng)
-    actions = plan_tour(scene, start, WALK_LIMITS, 16, rng)
+    actions = plan_tour(scene, start, SPEC, 16, rng)
     assert actions.shape == (16, 5) and np.abs(actions).max() <= 1
     poses = start @ path_of(actions)
     # A start may itself be nearer than the margin; the tour must not be.
@@ -42,7 +44,7 @@ def test_tour_is_a_function_of_its_seed():
     scene = generate_scene(5)
     start = sample_pose(scene, np.random.default_rng(0))
     first, again, other = (
-        plan_tour(scene, start, WALK_LIMITS, 4, np.random.default_rng(seed)) for seed in (1, 1, 2)
+        plan_tour(scene, start, SPEC, 4, np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)

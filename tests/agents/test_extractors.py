@@ -126,5 +126,5 @@ def test_coarse_views_see_cell_means_alone():
     ids=["no picture", "more cells than pixels", "no cells", "no channels"],
 )
 def test_coarse_views_refuse_what_they_cannot_average(space, settings):
-    with pytest.raises(ValueError, match="expected at least one picture"):
+    with pytest.raises(ValueError, match="expected at least one image"):
         CoarseViews(space, **settings)

@@ -17,9 +17,9 @@ from rich.console import Console
 pytest.importorskip("minari", reason="pip install sana_wm_gym[data]")
 pytest.importorskip("h5py", reason="pip install sana_wm_gym[data]")
 
-from agents.cloning import Clone, CloneConfig, clone, load
+from agents.clone import Clone, CloneConfig, clone
 from agents.planners import RandomActions, ScriptedExpert
-from agents.recording import RecordConfig, RecordedEnv, film_episode, play, record
+from agents.record import RecordConfig, play_planner, record, write_clip
 from sana_wm_gym import ENV_ID
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.dataset import DatasetRecorder, dataset_path, open_dataset, video_path
@@ -37,7 +37,7 @@ def environment(**arguments: Any) -> gym.Env[Any, Any]:
 def recorded(folder: Path, episodes: int = 2, **arguments: Any) -> Any:
     recorder = DatasetRecorder(environment(), NAME, folder, **arguments)
     for seed in range(episodes):
-        play(recorder, RandomActions(), seed)
+        play_planner(recorder, RandomActions(), seed)
     recorder.close()
     return open_dataset(NAME, folder)
 
@@ -77,7 +77,7 @@ def test_jpeg_keeps_pictures_nearly_and_everything_else_exactly(tmp_path: Path) 
     assert np.array_equal(exact.infos["c2w"], jpeg.infos["c2w"])
 
 
-def test_every_frame_is_filmed(tmp_path: Path) -> None:
+def test_every_frame_is_recorded(tmp_path: Path) -> None:
     env = environment(render_mode="rgb_array_list")
     recorder = DatasetRecorder(env, NAME, tmp_path)
     seen = []
@@ -96,8 +96,8 @@ def test_every_frame_is_filmed(tmp_path: Path) -> None:
         assert probe(path).rate == 16 and video.shape == frames_of_episode.shape == (49, 64, 64, 3)
         gap = video.astype(float) - frames_of_episode
         assert np.sqrt((gap**2).mean()) < 15
-    film_episode(dataset, 1, tmp_path / "film.mp4")
-    assert (tmp_path / "film.mp4").stat().st_size > 1000
+    write_clip(dataset, 1, tmp_path / "clip.mp4")
+    assert (tmp_path / "clip.mp4").stat().st_size > 1000
 
 
 def test_an_episode_that_is_left_counts_as_truncated_and_an_empty_one_not_at_all(
@@ -121,7 +121,7 @@ def test_an_episode_that_is_left_counts_as_truncated_and_an_empty_one_not_at_all
 def test_a_dataset_bears_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
     place = dataset_path(NAME, tmp_path)
     recorder = DatasetRecorder(environment(), NAME, tmp_path)
-    play(recorder, RandomActions(), 0)
+    play_planner(recorder, RandomActions(), 0)
     assert not place.exists() and list(place.parent.iterdir())
     recorder.discard()
     recorder.close()
@@ -133,7 +133,7 @@ def test_a_dataset_bears_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
 def test_an_error_discards_the_recording(tmp_path: Path) -> None:
     def interrupted() -> None:
         with DatasetRecorder(environment(), NAME, tmp_path) as recorder:
-            play(recorder, RandomActions(), 0)
+            play_planner(recorder, RandomActions(), 0)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -145,8 +145,8 @@ def test_folders_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     env = environment(render_mode="rgb_array_list")
     with DatasetRecorder(env, NAME, "data") as recorder:
-        play(recorder, RandomActions(), 0)
-        play(recorder, RandomActions(), 1)
+        play_planner(recorder, RandomActions(), 0)
+        play_planner(recorder, RandomActions(), 1)
     assert open_dataset(NAME, "data").total_episodes == 2
 
 
@@ -168,7 +168,7 @@ def test_minaris_own_place_is_the_default(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     with DatasetRecorder(environment(), NAME) as recorder:
-        play(recorder, RandomActions(), 0)
+        play_planner(recorder, RandomActions(), 0)
     assert list(minari.list_local_datasets()) == [NAME]
     assert minari.load_dataset(NAME).total_episodes == 1
 
@@ -194,16 +194,17 @@ def test_without_minari_one_line_says_what_to_install(
 
 
 def recording(folder: Path, **changes: Any) -> RecordConfig:
-    env = RecordedEnv(world="procedural", horizon=3)
-    return RecordConfig(NAME, str(folder), env, ScriptedExpert(), **{"episodes": 6, **changes})
+    env = {"id": "SanaWM/ImageGoal-v0", "world": "procedural", "horizon": 3}
+    values = {"env": env, "planner": ScriptedExpert(), "episodes": 6, **changes}
+    return RecordConfig(NAME, str(folder), **values)
 
 
 def test_recordings_are_functions_of_their_settings(tmp_path: Path) -> None:
     episodes = []
     for folder in (tmp_path / "a", tmp_path / "b"):
-        film = str(folder / "film.mp4")
-        assert record(recording(folder, film=film), QUIET) == dataset_path(NAME, folder)
-        assert Path(film).is_file()
+        clip = str(folder / "clip.mp4")
+        assert record(recording(folder, clip=clip), QUIET) == dataset_path(NAME, folder)
+        assert Path(clip).is_file()
         episodes.append(list(open_dataset(NAME, folder)))
     assert len(episodes[0]) == 6
     for a, b in zip(*episodes, strict=True):
@@ -215,9 +216,9 @@ def test_recordings_are_functions_of_their_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        (lambda folder: recording(folder, videos=False, film="x.mp4"), "film without videos"),
-        (lambda folder: recording(folder, episodes=0), "episodes=0"),
-        (lambda folder: RecordedEnv(id="CartPole-v1").make(False), "CartPole-v1"),
+        (lambda folder: recording(folder, videos=False, clip="x.mp4"), "videos=true"),
+        (lambda folder: recording(folder, episodes=0), "episodes is 0"),
+        (lambda folder: recording(folder, env={"id": "CartPole-v1"}), "CartPole-v1"),
         (lambda folder: CloneConfig(NAME, "x", held_out=1.0), "held_out"),
     ],
 )
@@ -248,7 +249,7 @@ def test_a_clone_learns_and_acts(tmp_path: Path) -> None:
     assert isinstance(env, SanaWMEnv)
     policies = [Clone(env.observation_space, env.action_space, 32) for _ in range(2)]
     for policy in policies:
-        load(policy, tmp_path / "a" / "policy.pt")
+        policy.load_state_dict(torch.load(tmp_path / "a" / "policy.pt", weights_only=True))
     observation, _ = env.reset(seed=0)
     batch = {name: part[None] for name, part in observation.items()}
     first, second = (policy.predict(batch)[0] for policy in policies)

@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from safetensors import safe_open
+from toy_world import ToyWorld
 
-from agents.episode_video import Film, pages
+from agents.episode_clip import EpisodeClip, pages
+from agents.plan import PlanConfig
+from agents.plan import plan as run_plan
 from agents.planners import (
     CEM,
     GROUND,
     MPPI,
-    ByEye,
+    PixelCost,
     Plan,
     Planner,
+    PlannerActor,
     RandomActions,
     RandomShooting,
     ScriptedExpert,
     imagine,
 )
 from agents.planners.scripted import arc
-from agents.planning import PlanConfig, play, run
+from agents.planners.search import as_twists
 from sana_wm_gym.camera import (
     TWIST_NAMES,
     CameraState,
@@ -50,9 +49,11 @@ from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, Verdict
 from sana_wm_gym.envs.tasks.follow import Follow
+from sana_wm_gym.envs.tasks.task import Setting
+from sana_wm_gym.evaluation.episodes import play_episodes
 from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS, ProceduralWorld
-from sana_wm_gym.world.world_model import ChunkInput, Start, WorldSpec
+from sana_wm_gym.world.world_model import WorldSpec
 
 SPEC = WorldSpec(
     name="empty",
@@ -68,40 +69,8 @@ SPEC = WorldSpec(
 """A full twist moves 1 m in a chunk."""
 
 
-class EmptyWorld:
-    """Nothing to see; counts the chunks it was asked for, and the batches."""
-
-    spec = SPEC
-
-    def __init__(self) -> None:
-        self.calls: Counter[str] = Counter()
-
-    def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:
-        return Start(np.zeros((16, 16, 3), np.uint8), SPEC.intrinsics, scene=0)
-
-    def begin(self, start: Start, seed: int) -> int:
-        return 0
-
-    def advance(self, states: Sequence[int], inputs: Sequence[ChunkInput]) -> list[int]:
-        self.calls["chunks"] += len(states)
-        self.calls["batches"] += 1
-        return [state + 1 for state in states]
-
-    def decode(self, states: Sequence[int], last: bool = False) -> list[Any]:
-        frames = [np.zeros((24 if state else 1, 16, 16, 3), np.uint8) for state in states]
-        return [part[-1] for part in frames] if last else frames
-
-    def latents(self, states: Sequence[int], last: bool = False) -> list[Any]:
-        raise ValueError("no latents")
-
-    def anchor_confidence(self, state: int) -> float:
-        return 1.0
-
-    def pack(self, state: int) -> dict[str, npt.NDArray[np.generic]]:
-        return {"chunk": np.array(state)}
-
-    def unpack(self, arrays: dict[str, npt.NDArray[np.generic]]) -> int:
-        return int(np.asarray(arrays["chunk"]))
+def empty_world() -> ToyWorld:
+    return ToyWorld(SPEC)
 
 
 @dataclass(frozen=True)
@@ -111,9 +80,7 @@ class Beacons(FreeRoam):
     twists: tuple[tuple[float, float], ...] = ((0.6, -0.3), (-0.5, 0.7))
     stop_at: float = math.inf
 
-    def judge(
-        self, simulation: Simulation, before: Episode, after: Episode
-    ) -> tuple[None, Verdict]:
+    def judge(self, setting: Setting, before: Episode, after: Episode) -> tuple[None, Verdict]:
         beacon = np.sum(self.twists[: after.chunk], axis=0)
         miss = float(np.linalg.norm(after.c2w[-1, [0, 2], 3] - beacon))
         return None, Verdict(-miss, terminated=abs(after.c2w[-1, 0, 3]) > self.stop_at)
@@ -121,6 +88,12 @@ class Beacons(FreeRoam):
 
 def simulated(world: Any, task: Any, **arguments: Any) -> Simulation:
     return SanaWMEnv(world, task=task, **arguments).simulation
+
+
+def played(simulation: Simulation, planner: Any, seed: int) -> tuple[Any, PlannerActor]:
+    actor = PlannerActor(planner, simulation, seed)
+    [result] = play_episodes(simulation, actor, [seed], simulation.world)
+    return result, actor
 
 
 def first(simulation: Simulation, seed: int = 0) -> Episode:
@@ -137,7 +110,7 @@ SEARCHES: list[Any] = [
 
 @pytest.mark.parametrize("planner", SEARCHES, ids=lambda planner: type(planner).__name__)
 def test_a_decision_costs_candidates_times_chunks_times_iterations(planner: Any) -> None:
-    world = EmptyWorld()
+    world = empty_world()
     simulation = simulated(world, Beacons())
     plan = planner.plan(simulation, first(simulation), np.random.default_rng(0))
     iterations = getattr(planner, "iterations", 1)
@@ -148,7 +121,7 @@ def test_a_decision_costs_candidates_times_chunks_times_iterations(planner: Any)
 
 @pytest.mark.parametrize("planner", SEARCHES, ids=lambda planner: type(planner).__name__)
 def test_same_seed_same_plan(planner: Any) -> None:
-    simulation = simulated(EmptyWorld(), Beacons())
+    simulation = simulated(empty_world(), Beacons())
     episode = first(simulation)
     a, b, c = (planner.plan(simulation, episode, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert np.array_equal(a.twists, b.twists) and a.expected_return == b.expected_return
@@ -157,7 +130,7 @@ def test_same_seed_same_plan(planner: Any) -> None:
 
 @pytest.mark.parametrize("planner", SEARCHES, ids=lambda planner: type(planner).__name__)
 def test_expected_return_is_what_the_environment_then_pays(planner: Any) -> None:
-    env = SanaWMEnv(EmptyWorld(), task=Beacons())
+    env = SanaWMEnv(empty_world(), task=Beacons())
     env.reset(seed=0)
     plan = planner.plan(env.simulation, env.snapshot().episode, np.random.default_rng(0))
     paid = sum(env.step(twist)[1] for twist in plan.twists)
@@ -165,11 +138,11 @@ def test_expected_return_is_what_the_environment_then_pays(planner: Any) -> None
 
 
 def test_cem_and_mppi_approach_the_optimum_and_beat_random_shooting_at_equal_cost() -> None:
-    simulation = simulated(EmptyWorld(), Beacons())
+    simulation = simulated(empty_world(), Beacons())
     episode = first(simulation)
     planners: list[Planner] = [
         RandomShooting(80, 1, moves=PLANE),
-        CEM(16, 1, 5, elites=4, least_spread=0.0, moves=PLANE),
+        CEM(16, 1, 5, elites=4, min_spread=0.0, moves=PLANE),
         MPPI(16, 1, 5, moves=PLANE),
     ]
     # The best possible is 0, on the beacon.
@@ -186,7 +159,7 @@ def test_cem_and_mppi_approach_the_optimum_and_beat_random_shooting_at_equal_cos
 
 
 def test_a_search_starts_from_the_rest_of_the_plan_before() -> None:
-    simulation = simulated(EmptyWorld(), Beacons(twists=((0.6, -0.3), (-0.5, 0.7), (0.9, 0.9))))
+    simulation = simulated(empty_world(), Beacons(twists=((0.6, -0.3), (-0.5, 0.7), (0.9, 0.9))))
     episode = first(simulation)
     best = np.zeros((3, 5), np.float32)
     best[:, [2, 4]] = simulation.task.twists  # type: ignore[attr-defined]
@@ -200,7 +173,7 @@ def test_a_search_starts_from_the_rest_of_the_plan_before() -> None:
 
 
 def test_branches_that_end_earn_nothing_more_and_cost_nothing_more() -> None:
-    world = EmptyWorld()
+    world = empty_world()
     simulation = simulated(world, Beacons(stop_at=0.5))
     twists = np.zeros((3, 2, 5), np.float32)
     twists[1, 0, 2] = 0.9
@@ -212,7 +185,7 @@ def test_branches_that_end_earn_nothing_more_and_cost_nothing_more() -> None:
 
 
 def test_nothing_is_imagined_past_the_horizon_or_from_an_end() -> None:
-    world = EmptyWorld()
+    world = empty_world()
     simulation = simulated(world, Beacons(), horizon=2)
     episode = first(simulation)
     [episode], _ = simulation.play([episode], [Command(Controls.still(24))])
@@ -231,7 +204,7 @@ def test_planning_leaves_the_environment_as_it_was(tmp_path: Path) -> None:
     env.step(np.zeros(5, np.float32))
     env.snapshot().save(tmp_path / "before", env.world, env.task)
     rng = np.random.default_rng(0)
-    for planner in [*SEARCHES, ByEye(SEARCHES[0]), ScriptedExpert(), RandomActions()]:
+    for planner in [*SEARCHES, PixelCost(SEARCHES[0]), ScriptedExpert(), RandomActions()]:
         planner.plan(env.simulation, env.snapshot().episode, rng)
     env.snapshot().save(tmp_path / "after", env.world, env.task)
     # The order of a header's entries is chance, so bytes are compared by digest.
@@ -243,10 +216,10 @@ def test_planning_leaves_the_environment_as_it_was(tmp_path: Path) -> None:
 
 def test_only_the_named_motions_are_used() -> None:
     for planner in SEARCHES:
-        full = planner.budget.twists(2 * np.ones((4, 2, len(GROUND))))
+        full = as_twists(2 * np.ones((4, 2, len(GROUND))), planner.moves)
         assert full.dtype == np.float32
         assert (full == np.array([name in GROUND for name in TWIST_NAMES])).all()
-    simulation = simulated(EmptyWorld(), Beacons())
+    simulation = simulated(empty_world(), Beacons())
     plan = RandomActions(("pitch",)).plan(simulation, first(simulation), np.random.default_rng(0))
     assert 0 < abs(plan.action[1]) <= 1 and not plan.action[[0, 2, 3, 4]].any()
 
@@ -254,11 +227,11 @@ def test_only_the_named_motions_are_used() -> None:
 @pytest.mark.parametrize(
     ("build", "complaint"),
     [
-        (lambda: CEM(candidates=1), "candidates=1"),
-        (lambda: CEM(elites=33), "elites=33"),
+        (lambda: CEM(candidates=1), "candidates is 1"),
+        (lambda: CEM(elites=33), "elites is 33"),
         (lambda: CEM(spread=0.0), "spread"),
-        (lambda: MPPI(chunks=0), "chunks=0"),
-        (lambda: MPPI(shrink=1.5), "shrink=1.5"),
+        (lambda: MPPI(chunks=0), "chunks is 0"),
+        (lambda: MPPI(shrink=1.5), "shrink is 1.5"),
         (lambda: RandomShooting(moves=("fly",)), "fly"),
         (lambda: RandomActions(moves=()), "moves"),
     ],
@@ -283,7 +256,7 @@ def test_the_arc_to_where_a_twist_led_is_that_twist(
     limits = WALK_LIMITS
     controls = twist_to_controls(twist, limits, CHUNK_FRAMES)
     poses, _ = integrate(CameraState(here, pitch), controls, pitch_limit=1.5)
-    found = arc(here, poses[-1], limits)
+    found = arc(here, poses[-1], limits, CHUNK_FRAMES)
     assert found.shape == (1, 5)
     assert np.allclose(found[0], twist, atol=1e-4)
 
@@ -294,7 +267,7 @@ def test_an_arc_of_several_chunks_arrives(place: tuple[float, ...], yaw: float) 
     there = np.eye(4)
     there[:3, :3] = rotation_y(yaw)
     there[:3, 3] = place
-    twists = arc(np.eye(4), there, WALK_LIMITS)
+    twists = arc(np.eye(4), there, WALK_LIMITS, CHUNK_FRAMES)
     walk = [twist_to_controls(twist, WALK_LIMITS, CHUNK_FRAMES) for twist in twists]
     poses, _ = integrate(CameraState(), Controls.concatenate(walk))
     assert np.allclose(poses[-1], there, atol=1e-3)
@@ -303,16 +276,16 @@ def test_an_arc_of_several_chunks_arrives(place: tuple[float, ...], yaw: float) 
 def test_the_expert_reaches_every_goal() -> None:
     simulation = simulated(ProceduralWorld((32, 32)), ImageGoal())
     for seed in range(12):
-        played = play(simulation, ScriptedExpert(), seed, simulation.world)
-        assert played.result.info["is_success"]
-        assert played.result.info["spl"] > 0.8
-        assert played.env_steps == 0
+        result, actor = played(simulation, ScriptedExpert(), seed)
+        assert result.info["is_success"]
+        assert result.info["spl"] > 0.8
+        assert not any(plan.env_steps for plan in actor.plans)
 
 
 def test_the_expert_follows_better_than_one_who_stands_still() -> None:
     task = Follow()
     simulation = simulated(ProceduralWorld((32, 32)), task)
-    expert = [play(simulation, ScriptedExpert(), s, simulation.world).result for s in range(4)]
+    expert = [played(simulation, ScriptedExpert(), seed)[0] for seed in range(4)]
     still = []
     for seed in range(4):
         episode, earned = first(simulation, seed), 0.0
@@ -320,13 +293,13 @@ def test_the_expert_follows_better_than_one_who_stands_still() -> None:
             [episode], [verdict] = simulation.play([episode], [Command(Controls.still(24))])
             earned += verdict.reward
         still.append(earned)
-    assert min(one.ret for one in expert) > max(still)
+    assert min(one.episode_return for one in expert) > max(still)
     assert all(one.length == task.horizon for one in expert)
 
 
-def test_a_search_by_eye_reads_no_pose_and_makes_the_view_look_like_the_goal() -> None:
+def test_a_pixel_based_search_reads_no_pose_and_approaches_the_goal_image() -> None:
     simulation = simulated(ProceduralWorld((32, 32)), ImageGoal(chunks=(1,)))
-    planner = ByEye(CEM(candidates=12, chunks=1, iterations=2, elites=4))
+    planner = PixelCost(CEM(candidates=12, chunks=1, iterations=2, elites=4))
     episode = first(simulation)
     elsewhere = replace(episode, task=replace(episode.task, c2w=np.eye(4), shortest=9.0))
     plan, same = (
@@ -346,20 +319,20 @@ def test_a_search_by_eye_reads_no_pose_and_makes_the_view_look_like_the_goal() -
 
 @pytest.mark.parametrize(
     ("planner", "complaint"),
-    [(ScriptedExpert(), "image_goal or follow"), (ByEye(CEM()), "expected image_goal")],
+    [(ScriptedExpert(), "image_goal or follow"), (PixelCost(CEM()), "expected image_goal")],
 )
 def test_tasks_that_a_planner_cannot_do_are_refused(planner: Planner, complaint: str) -> None:
-    simulation = simulated(EmptyWorld(), FreeRoam())
+    simulation = simulated(empty_world(), FreeRoam())
     with pytest.raises(ValueError, match=complaint):
         planner.plan(simulation, first(simulation), np.random.default_rng(0))
 
 
-def test_a_run_writes_what_was_decided_and_a_film(tmp_path: Path) -> None:
+def test_a_run_writes_its_decisions_and_a_video(tmp_path: Path) -> None:
     planner = CEM(candidates=4, chunks=1, iterations=2, elites=2)
     config = PlanConfig(
         ProceduralWorld((32, 32)), str(tmp_path / "run"), planner=planner, episodes=2, videos=1
     )
-    evaluation, document = run(config, Console(quiet=True))
+    evaluation, document = run_plan(config, Console(quiet=True))
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
         "episode-10000.mp4",
         "plan.json",
@@ -369,26 +342,17 @@ def test_a_run_writes_what_was_decided_and_a_film(tmp_path: Path) -> None:
     assert set(document["summary"]) >= {"return", "is_success", "spl"}
     for said, result in zip(document["decisions"], evaluation.episodes, strict=True):
         assert len(said["actions"]) == result.length and said["seed"] == result.seed
-    again, _ = run(replace(config, videos=0), Console(quiet=True))
+    again, _ = run_plan(replace(config, videos=0), Console(quiet=True))
     assert again == evaluation
 
 
-def test_films_show_every_frame() -> None:
+def test_clips_show_every_frame() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (25, 16, 20, 3), np.uint8)
     c2w = np.tile(np.eye(4), (25, 1, 1))
     c2w[:, 2, 3] = np.linspace(0, 3, 25)
-    shown = list(pages(Film(frames, c2w, ["go"], frames[-1], c2w[-1])))
+    shown = list(pages(EpisodeClip(frames, c2w, ["go"], frames[-1], c2w[-1])))
     assert len(shown) == 25 and all(page.shape == shown[0].shape for page in shown)
     assert not shown[0].shape[0] % 2 and not shown[0].shape[1] % 2
     assert not np.array_equal(shown[3], shown[20])
     with pytest.raises(ValueError, match="25 frames and 24 poses"):
-        next(pages(Film(frames, c2w[1:])))
-
-
-def test_the_command_teaches_and_complains_in_one_line() -> None:
-    command = [sys.executable, "-m", "agents.plan"]
-    helped = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
-    assert "planner=cem task=image_goal world=tiny" in helped.stdout
-    wrong = subprocess.run([*command, "planner.elites=77"], capture_output=True, text=True)
-    assert wrong.returncode == 2
-    assert wrong.stderr == "error: given elites=77, expected 1 to 32\n"
+        next(pages(EpisodeClip(frames, c2w[1:])))

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from toy_world import ToyWorld
 
 from agents import ppo_latent
+from agents.training.learner import RandomPolicy
 from sana_wm_gym.camera import MotionLimits
 from sana_wm_gym.envs import SanaWMVectorEnv
 from sana_wm_gym.envs.tasks import ImageGoal
-from sana_wm_gym.world.world_model import Start, WorldSpec
+from sana_wm_gym.world.world_model import WorldSpec
 
 SPEC = WorldSpec(
     name="toy",
@@ -32,50 +31,10 @@ SPEC = WorldSpec(
 )
 
 
-@dataclass(frozen=True)
-class ToyState:
-    c2w: np.ndarray
-    chunk: int
-
-
-class ToyWorld:
-    """Latents tell the pose outright, so that a policy has nothing to find out but where to go."""
-
-    spec = SPEC
-
-    def sample_start(self, rng, scene=None):
-        return Start(np.zeros((8, 8, 3), np.uint8), SPEC.intrinsics, scene=0)
-
-    def begin(self, start, seed):
-        return ToyState(np.eye(4)[None], 0)
-
-    def advance(self, states: Sequence[ToyState], inputs):
-        return [
-            replace(state, c2w=given.camera.c2w[1:], chunk=state.chunk + 1)
-            for state, given in zip(states, inputs, strict=True)
-        ]
-
-    def decode(self, states, last=False):
-        raise AssertionError("latents are enough: no frame is to be decoded")
-
-    def latents(self, states, last=False):
-        assert last
-        poses = [state.c2w[-1] for state in states]
-        numbers = [np.float32([pose[0, 3], pose[2, 3], pose[0, 2], 1]) for pose in poses]
-        return [np.tile(four[:, None, None], (1, 2, 2)) for four in numbers]
-
-    def anchor_confidence(self, state):
-        return 1.0
-
-    def pack(self, state):
-        return {"c2w": state.c2w, "chunk": np.array(state.chunk)}
-
-    def unpack(self, arrays):
-        return ToyState(arrays["c2w"], int(arrays["chunk"]))
-
-
 def toy_env(rows: int, task="image_goal"):
-    return SanaWMVectorEnv(rows, ToyWorld(), task=task, observation=("latent",), as_torch=True)
+    return SanaWMVectorEnv(
+        rows, ToyWorld(SPEC, decodes=False), task=task, observation=("latent",), as_torch=True
+    )
 
 
 def rollout(values, rewards, terminated, over):
@@ -83,7 +42,7 @@ def rollout(values, rewards, terminated, over):
     columns = (torch.tensor(part)[:, None] for part in (values, rewards, terminated, over))
     values, rewards, terminated, over = columns
     rest = dict.fromkeys(("views", "actions", "log_probs", "idle"), torch.zeros(0))
-    return ppo_latent.Rollout(
+    return ppo_latent.LatentRollout(
         values=values, rewards=rewards, terminated=terminated, over=over, **rest
     )
 
@@ -101,7 +60,7 @@ def test_advantages_are_returns_less_values_where_lambda_is_one():
     assert got[3] == pytest.approx(3 + gamma * (4 + gamma * 0.7) - 0.3)  # the last view's worth
     assert got[4] == pytest.approx(4 + gamma * 0.7 - 0.1)
     assert got[6] == pytest.approx(5 + gamma * 0.4 - 0.2)
-    # Where lambda is 0 each is one surprise.
+    # Where lambda is 0 each is one TD error.
     short = ppo_latent.advantages(rollout(values, rewards, ended, over), gamma, 0.0)[:, 0].tolist()
     assert short[3] == pytest.approx(3 + gamma * 0.1 - 0.3)
     assert short[1] == pytest.approx(2 - 0.25)
@@ -110,7 +69,7 @@ def test_advantages_are_returns_less_values_where_lambda_is_one():
 def test_idle_steps_teach_nothing():
     """Whatever is in a step that only began an episode, the improved policy is the same."""
     torch.manual_seed(0)
-    settings = ppo_latent.Settings(epochs=2, batches=2)
+    settings = ppo_latent.LatentPPOConfig(update_epochs=2, num_minibatches=2)
     steps, worlds = 6, 3
     views = torch.randn(steps + 1, worlds, 8, 2, 2)
     idle = torch.zeros(steps, worlds, dtype=torch.bool)
@@ -121,14 +80,14 @@ def test_idle_steps_teach_nothing():
 
     def improved(junk: float) -> dict[str, torch.Tensor]:
         torch.manual_seed(1)
-        policy = ppo_latent.Policy((4, 2, 2), 5, settings)
+        policy = ppo_latent.LatentPolicy((4, 2, 2), 5, settings)
         seen, drawn, rewards = views.clone(), actions.clone(), numbers[1].clone()
         seen[2, 1], drawn[2, 1], rewards[2, 1] = junk, junk, junk
         known = values.clone()
         known[2, 1] = 0.0  # the terminal view's own worth, which does count
-        told = ppo_latent.Rollout(seen, known, drawn, numbers[0], rewards, over, over, idle)
+        told = ppo_latent.LatentRollout(seen, known, drawn, numbers[0], rewards, over, over, idle)
         optimizer = torch.optim.Adam(policy.parameters(), 1e-2)
-        ppo_latent.improve(policy, optimizer, told, settings)
+        ppo_latent.update(policy, optimizer, told, settings)
         return policy.state_dict()
 
     one, other = improved(0.0), improved(7.0)
@@ -137,39 +96,43 @@ def test_idle_steps_teach_nothing():
 
 
 def test_policy_looks_at_the_leading_channels_of_view_and_goal():
-    settings = ppo_latent.Settings(channels=3)
-    policy = ppo_latent.Policy((4, 2, 2), 5, settings)
+    settings = ppo_latent.LatentPPOConfig(channels=3)
+    policy = ppo_latent.LatentPolicy((4, 2, 2), 5, settings)
     latent, goal = torch.randn(2, 16), torch.randn(2, 16)
-    seen = policy.look({"latent": latent, "goal": goal})
+    seen = policy.views({"latent": latent, "goal": goal})
     assert seen.shape == (2, 6, 2, 2)
     assert torch.equal(seen[1, :3], latent[1].reshape(4, 2, 2)[:3])
     assert torch.equal(seen[1, 3:], goal[1].reshape(4, 2, 2)[:3])
-    assert ppo_latent.Policy((4, 2, 2), 5, ppo_latent.Settings(channels=12)).channels == 4
-    best = policy.best({"latent": 1e3 * latent, "goal": goal})
-    assert best.shape == (2, 5) and best.abs().max() <= 1
+    assert (
+        ppo_latent.LatentPolicy((4, 2, 2), 5, ppo_latent.LatentPPOConfig(channels=12)).channels == 4
+    )
+    actions, _ = policy.predict({"latent": 1e3 * latent.numpy(), "goal": goal.numpy()})
+    assert actions.shape == (2, 5) and abs(actions).max() <= 1
 
 
 def test_it_learns_where_latents_tell_the_pose():
-    """Two thousand steps are enough to beat chance by far; nothing is decoded on the way."""
+    """Two thousand steps beat random actions by far; nothing is decoded on the way."""
     env = toy_env(16, ImageGoal(chunks=(1,), near=0.5))
-    settings = ppo_latent.Settings(steps=2000, seed=1)
+    settings = ppo_latent.LatentPPOConfig(steps=2000, seed=1)
     updates = []
-    policy = ppo_latent.learn(env, settings, lambda policy, diary: updates.append(diary.steps))
+    policy = ppo_latent.learn(env, settings, lambda policy, log: updates.append(log.steps))
     assert updates == sorted(set(updates)) and updates[-1] >= 2000
-    env.action_space.seed(0)
-    chance = ppo_latent.judge(env, lambda observation: env.action_space.sample(), 48)
-    learned = ppo_latent.judge(env, policy.best, 48)
-    assert learned["low"] > chance["high"]
-    assert learned == ppo_latent.judge(env, policy.best, 48)  # the same goals each time
+    random = RandomPolicy(env.single_action_space, 0)
+    by_random, learned, again = (
+        ppo_latent.evaluate(env, one, 48).summary()["is_success"]
+        for one in (random, policy, policy)
+    )
+    assert learned.low > by_random.high
+    assert learned == again  # the same goals each time
 
 
-def test_diary_rows_add_up():
+def test_log_rows_add_up():
     env = toy_env(3)
-    diaries = []
-    settings = ppo_latent.Settings(num_envs=3, steps=90, rollout=20)
-    ppo_latent.learn(env, settings, lambda policy, diary: diaries.append(diary))
-    rows, diary = diaries[-1].rows, diaries[-1]
-    assert sum(row["length"] for row in rows) <= diary.steps < sum(r["length"] for r in rows) + 24
+    logs = []
+    settings = ppo_latent.LatentPPOConfig(num_envs=3, steps=90, n_steps=20)
+    ppo_latent.learn(env, settings, lambda policy, log: logs.append(log))
+    rows, log = logs[-1].rows, logs[-1]
+    assert sum(row["length"] for row in rows) <= log.steps < sum(r["length"] for r in rows) + 24
     assert all(1 <= row["length"] <= 8 and (row["length"] == 8 or row["success"]) for row in rows)
     assert all((row["spl"] > 0) == bool(row["success"]) for row in rows)
 
@@ -180,9 +143,9 @@ def small(monkeypatch):
     monkeypatch.setattr(
         ppo_latent,
         "SanaWMVectorEnv",
-        lambda rows, world, **rest: SanaWMVectorEnv(rows, ToyWorld(), **rest),
+        lambda rows, world, **rest: SanaWMVectorEnv(rows, ToyWorld(SPEC, decodes=False), **rest),
     )
-    return ["--steps", "60", "--num-envs", "4", "--rollout", "8", "--episodes", "6"]
+    return ["--steps", "60", "--num-envs", "4", "--n-steps", "8", "--episodes", "6"]
 
 
 def test_the_command_writes_what_it_says_and_twice_the_same(small, tmp_path, capsys):
@@ -199,10 +162,10 @@ def test_the_command_writes_what_it_says_and_twice_the_same(small, tmp_path, cap
         rows = list(csv.DictReader(file))
     assert rows and set(rows[0]) == {"step", "world", "length", "return", "spl", "success"}
     summary = json.loads((tmp_path / "one" / "summary.json").read_text())
-    settings = ppo_latent.Settings(**summary["settings"])
+    settings = ppo_latent.LatentPPOConfig(**summary["settings"])
     assert settings.seed == 2
     assert 0 <= summary["policy"]["low"] <= summary["policy"]["success"] <= 1
-    policy = ppo_latent.Policy((4, 2, 2), 3, settings)
+    policy = ppo_latent.LatentPolicy((4, 2, 2), 3, settings)
     policy.load_state_dict(load_file(tmp_path / "one" / "policy.safetensors"))
     assert isinstance(policy, nn.Module)
 
@@ -212,7 +175,7 @@ def test_help_teaches_every_setting(capsys):
         ppo_latent.main(["--help"])
     assert end.value.code == 0
     text = capsys.readouterr().out
-    for word in ("--channels", "--num-envs", "--smoothing", "leading latent channels", "(0.5)"):
+    for word in ("--channels", "--num-envs", "--gae-lambda", "leading latent channels", "(0.5)"):
         assert word in text
 
 

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import random
-import signal
-import subprocess
 import sys
-import time
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,52 +16,48 @@ from hypothesis import strategies as st
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("hydra")
 
+from functools import partial
+
 from hydra import compose, initialize_config_dir
 from rich.console import Console
+from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
+from stable_baselines3.common.base_class import BaseAlgorithm
 
+from agents.command import CONF, instantiated, run_command
+from agents.evaluate import evaluate
+from agents.extractors import CoarseViews
+from agents.plan import plan
 from agents.train import train
-from agents.training.algorithms import PPO, DeepQ, Network, Random, RecurrentPPO, SacHer
-from agents.training.command import CONF, instantiated, run_command
-from agents.training.config import EnvSettings, EvaluationSettings, TrainConfig
+from agents.training.config import EvaluationConfig, TrainAgentConfig
+from agents.training.learner import RandomPolicy, build_learner, make_env
 from agents.training.learning import learn
 from agents.training.loggers import CsvTable, Tensorboard, Wandb, read_rows
-from agents.training.run_folder import differences
 from sana_wm_gym.envs.tasks import TASKS, ImageGoal, Sparse, ThumbnailGoal
 from sana_wm_gym.video import probe
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
-ROOT = Path(__file__).parents[2]
 WORLD = ProceduralWorld(size=(16, 16), scenes=(8,), start_radius=0.7)
 TASK = ImageGoal(horizon=2, chunks=(1,))
-SMALL = PPO(rollout=4, batch_size=8, epochs=1, network=Network(features=8, layers=(8,)))
-JUDGED = EvaluationSettings(episodes=2, last_episodes=2, every=16, rows=2, videos=0)
+NETWORK = {
+    "net_arch": [8],
+    "features_extractor_class": CoarseViews,
+    "features_extractor_kwargs": {"features_dim": 8},
+}
+SMALL = partial(PPO, n_steps=4, batch_size=8, n_epochs=1, policy_kwargs=NETWORK)
+JUDGED = EvaluationConfig(episodes=2, batch_size=2, videos=0)
 QUIET = Console(quiet=True)
 
-CLI = [
-    "world=procedural",
-    "world._target_=sana_wm_gym.world.procedural.procedural_world.ProceduralWorld",
-    "~world.name",
-    "+world.size=[16,16]",
-    "+world.scenes=[8]",
-    "task.horizon=2",
-    "task.chunks=[1]",
-    "num_envs=2",
-    "steps=32",
-    "agent.rollout=4",
-    "agent.batch_size=8",
-    "agent.epochs=1",
-    "agent.network.features=8",
-    "evaluation.episodes=2",
-    "evaluation.last_episodes=2",
-    "evaluation.every=100",
-    "evaluation.rows=2",
-    "evaluation.videos=0",
-]
 
-
-def config(folder: Path, **changes: Any) -> TrainConfig:
-    values = {"agent": SMALL, "num_envs": 2, "steps": 32, "evaluation": JUDGED, **changes}
-    return TrainConfig(WORLD, str(folder), TASK, **values)
+def config(folder: Path, **changes: Any) -> TrainAgentConfig:
+    values: dict[str, Any] = {
+        "agent": SMALL,
+        "task": TASK,
+        "num_envs": 2,
+        "steps": 32,
+        "evaluation": JUDGED,
+    }
+    values |= {"eval_episodes": 2, "eval_every": 16, **changes}
+    return TrainAgentConfig(WORLD, str(folder), **values)
 
 
 def run(folder: Path, **changes: Any) -> bytes:
@@ -102,6 +93,8 @@ def test_a_run_leaves_what_it_promises(whole: Path) -> None:
     [video] = (whole / "videos" / "last").iterdir()
     assert probe(video).frames == 1 + 24 * last["episodes"][0]["length"]
     assert len(list((whole / "checkpoints").iterdir())) == 1
+    # The export is stable-baselines3's own and acts like the run's policy.
+    assert PPO.load(whole / "policy.zip", device="cpu").num_timesteps == 32
 
 
 def test_a_finished_run_is_not_run_again(whole: Path) -> None:
@@ -110,97 +103,26 @@ def test_a_finished_run_is_not_run_again(whole: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
 
 
-class StoppedError(Exception):
-    """Stands in for a signal that ends the process."""
-
-
-@pytest.mark.parametrize("write", [0, 2])
-def test_a_run_stopped_while_it_writes_goes_on_to_the_same_bytes(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: int
-) -> None:
-    calls = iter(range(1000))
-    rename = os.replace
-
-    def stop(source: Any, target: Any) -> None:
-        if next(calls) == write:
-            raise StoppedError
-        rename(source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", _only_folders(stop, rename))
-        with pytest.raises(StoppedError):
-            run(tmp_path)
-    assert len(list((tmp_path / "checkpoints").iterdir())) == min(write, 1)
-    with (tmp_path / "metrics.csv").open("a") as file:
-        file.write("40,1,0.3")  # half a row, as if the disk had the last word
-    assert run(tmp_path) == (whole / "metrics.csv").read_bytes()
-
-
-def _only_folders(stop: Any, rename: Any) -> Any:
-    """`stop` for checkpoints, which are folders; other files are renamed as ever."""
-    return lambda a, b: stop(a, b) if Path(a).is_dir() else rename(a, b)
-
-
-def test_a_killed_process_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    killed, never = tmp_path / "killed", tmp_path / "never"
-    settings = [*CLI, "steps=160"]  # twenty rollouts, so that half-way is far from the end
-    moment = random.randrange(80)
-    command = [sys.executable, "-m", "agents.train", *settings, f"folder={killed}"]
-
-    def reached() -> bool:
-        found = (killed / "checkpoints").glob("step-*")
-        return any(int(path.name.partition("-")[2].partition(".")[0]) >= moment for path in found)
-
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
-        while process.poll() is None and not reached():
-            time.sleep(0.002)
-        time.sleep(random.uniform(0.0, 0.05))
-        assert process.poll() is None, "the run was over before it could be killed"
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
-    assert not (killed / "evaluation.json").exists()
-    for folder in (killed, never):
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            assert train(compose("agents", [*settings, f"folder={folder}"])) == 0
-    assert (killed / "metrics.csv").read_bytes() == (never / "metrics.csv").read_bytes()
-
-
-def test_a_policy_with_memory_goes_on_to_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("sb3_contrib")
-    agent = RecurrentPPO(
-        rollout=3, batch_size=6, epochs=1, memory=4, network=Network(features=8, layers=(8,))
-    )
-    expected = run(tmp_path / "whole", agent=agent, steps=18)
-    with monkeypatch.context() as patch:
-
-        def stop(source: Any, target: Any) -> None:
-            if "0000000012" in str(target):
-                raise StoppedError
-            rename(source, target)
-
-        rename = os.replace
-        patch.setattr(os, "replace", _only_folders(stop, rename))
-        with pytest.raises(StoppedError):
-            run(tmp_path / "stopped", agent=agent, steps=18)
-    assert run(tmp_path / "stopped", agent=agent, steps=18) == expected
-
-
 def test_hindsight_needs_goals_that_can_be_swapped(tmp_path: Path) -> None:
-    agent = SacHer(
-        learning_starts=8, batch_size=4, gradients=1, network=Network(features=8, layers=(8,))
+    agent = partial(
+        SAC,
+        learning_starts=8,
+        batch_size=4,
+        buffer_size=100,
+        replay_buffer_class=HerReplayBuffer,
+        policy_kwargs=NETWORK,
     )
+    env = {"action_mode": "continuous"}
     with pytest.raises(ValueError, match="image_goal_her"):
-        run(tmp_path / "refused", agent=agent)
-    hindsight = replace(config(tmp_path, agent=agent, steps=12), task=ThumbnailGoal(walk=TASK))
+        run(tmp_path / "refused", agent=agent, env=env)
+    task = ThumbnailGoal(walk=TASK)
+    hindsight = config(tmp_path, agent=agent, steps=12, env=env, task=task)
     evaluation = learn(hindsight, {}, "", QUIET)
     assert evaluation.task == "image_goal_her"
 
 
-def test_chance_leaves_a_run_too(tmp_path: Path) -> None:
-    run(tmp_path, agent=Random())
+def test_a_random_policy_leaves_a_run_too(tmp_path: Path) -> None:
+    run(tmp_path, agent=partial(RandomPolicy))
     [row] = read_rows(tmp_path / "metrics.csv")
     assert row["timesteps"] == 0 and row["eval/return"] is not None
     assert (tmp_path / "evaluation.json").is_file()
@@ -213,34 +135,14 @@ def test_folders_do_not_mix_runs(whole: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
 
 
-def test_differences_name_what_differs() -> None:
-    same = {"a": 1, "b": {"c": [1, 2]}}
-    assert differences(same, same) == []
-    assert differences(same, {"a": 1, "b": {"c": [1]}, "d": 2}) == [
-        "b.c was [1, 2], now [1]",
-        "d was null, now 2",
-    ]
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PPO(gamma=1.5), "agent.gamma=1.5"),
-        (lambda: PPO(rollout=0), "agent.rollout=0"),
-        (lambda: PPO(learning_rate=float("nan")), "agent.learning_rate"),
-        (lambda: PPO(noise=0.0), "agent.noise"),
-        (lambda: RecurrentPPO(memory=-1), "agent.memory"),
-        (lambda: DeepQ(action_mode="continuous"), "needs 'discrete'"),
-        (lambda: DeepQ(gradients=0), "agent.gradients"),
-        (lambda: SacHer(action_mode="keys"), "needs 'continuous'"),
-        (lambda: Network(features=0), "network.features=0"),
-        (lambda: PPO(batch_size=7).check(4), "expected a divisor of"),
-        (lambda: EvaluationSettings(episodes=0), "evaluation.episodes=0"),
-        (lambda: EvaluationSettings(videos=True), "evaluation.videos=True"),
-        (lambda: EnvSettings(size=(3,)).observation_size, "expected \\[height, width\\]"),
-        (lambda: Wandb(mode="on"), "logger.mode='on'"),
-        (lambda: config(Path(), num_envs=0), "num_envs=0"),
-        (lambda: config(Path(), steps=1.5), "steps=1.5"),
+        (lambda: EvaluationConfig(episodes=0), "episodes is 0"),
+        (lambda: EvaluationConfig(videos=True), "videos is True"),
+        (lambda: Wandb(mode="on"), "logger.mode is 'on'"),
+        (lambda: config(Path(), num_envs=0), "num_envs is 0"),
+        (lambda: config(Path(), steps=1.5), "steps is 1.5"),
     ],
 )
 def test_settings_are_checked(make: Any, message: str) -> None:
@@ -249,17 +151,51 @@ def test_settings_are_checked(make: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "override",
-    ["foo=1", "agent=nobody", "world=nowhere", "agent.gamma=2", "launcher=joblib", "task.near=-1"],
+    ("agent", "message"),
+    [
+        (partial(PPO, gama=0.5), "gama"),
+        (partial(PPO, batch_size=1), "batch_size"),
+        (partial(DQN, buffer_size=10), "action space"),
+    ],
+)
+def test_arguments_that_sb3_refuses_are_value_errors(agent: Any, message: str) -> None:
+    env = make_env(config(Path()))
+    with pytest.raises(ValueError, match=message):
+        build_learner(agent, env, 0, "cpu")
+
+
+def test_an_observation_without_images_needs_no_other_agent() -> None:
+    env = make_env(config(Path(), task=TASKS["inspect"](), env={"observation": ["pose"]}))
+    assert build_learner(SMALL, env, 0, "cpu").policy.features_dim > 0
+
+
+@pytest.mark.parametrize(
+    ("command", "override"),
+    [
+        *(
+            ("agents", wrong)
+            for wrong in ("foo=1", "agent=nobody", "world=nowhere", "task.near=-1")
+        ),
+        ("agents", "+agent.gama=2"),
+        ("agents", "launcher=joblib"),
+        ("evaluate", "episodes=2"),
+        ("evaluate", "checkpoint=nowhere"),
+        ("evaluate", "agent=ppo"),
+        ("plan", "planner.elites=77"),
+    ],
 )
 def test_a_wrong_setting_is_one_line_and_status_2(
-    override: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str,
+    override: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     if override.startswith("launcher"):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr(sys, "argv", ["train", override])
+    monkeypatch.setattr(sys, "argv", [command, override])
+    work = {"agents": train, "evaluate": evaluate, "plan": plan}[command]
     with pytest.raises(SystemExit) as stop:
-        run_command("agents", train)
+        run_command(command, work)
     assert stop.value.code == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1
@@ -271,17 +207,9 @@ def test_every_choice_of_every_group_can_be_made() -> None:
             for path in sorted((CONF / group).glob("*.yaml")):
                 extra = ["world.name=procedural"] if path.stem == "named" else []
                 cfg = compose("agents", [f"{group}={path.stem}", "folder=x", *extra])
-                instantiated(cfg[group])
-
-
-def test_agents_of_conf_are_the_defaults() -> None:
-    made = {"ppo": PPO, "recurrent_ppo": RecurrentPPO, "dqn": DeepQ, "sac_her": SacHer}
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        for name, make in {**made, "random": Random}.items():
-            cfg = compose("agents", [f"agent={name}", "folder=x"])
-            assert _plain(instantiated(cfg.agent)) == _plain(make())
-        # Chance moves as the policies do that it is compared with.
-        assert Random().action_mode == PPO().action_mode
+                made = instantiated(cfg[group])
+                if group == "agent" and path.stem != "random":
+                    assert issubclass(made.func, BaseAlgorithm)
 
 
 def test_tasks_of_conf_are_the_defaults() -> None:
@@ -297,38 +225,38 @@ def test_tasks_of_conf_are_the_defaults() -> None:
 
 
 def _plain(task: Any) -> Any:
-    if hasattr(task, "__dataclass_fields__"):
-        return {"": type(task).__name__} | {
-            name: _plain(getattr(task, name)) for name in task.__dataclass_fields__
-        }
+    if is_dataclass(task) and not isinstance(task, type):
+        values = {part.name: _plain(getattr(task, part.name)) for part in fields(task)}
+        return {"": type(task).__name__, **values}
     return list(task) if isinstance(task, tuple) else task
 
 
 @settings(max_examples=15)
-@given(st.lists(st.floats(allow_nan=False), min_size=1, max_size=6), st.data())
+@given(
+    st.lists(st.dictionaries(st.sampled_from("xyz"), st.floats(allow_nan=False)), min_size=1),
+    st.data(),
+)
 def test_a_table_cut_back_and_written_again_is_the_same(
-    tmp_path_factory: pytest.TempPathFactory, values: list[float], data: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, float]], data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("table")
-    table = CsvTable(folder / "a.csv", ["x", "y"])
-    lengths = [table.length]
-    for value in values:
-        table.write({"x": value, "z": 1})
-        lengths.append(table.length)
-    table.close()
-    kept = data.draw(st.integers(0, len(values)))
+    table = CsvTable(folder / "a.csv")
+    states = [table.state]
+    for row in rows:
+        table.write({"step": 1, **row})
+        states.append(table.state)
+    kept = data.draw(st.integers(0, len(rows)))
     (folder / "b.csv").write_bytes((folder / "a.csv").read_bytes() + b"1,")
-    again = CsvTable(folder / "b.csv", None, lengths[kept])
-    for value in values[kept:]:
-        again.write({"x": value, "z": 1})
-    again.close()
+    again = CsvTable(folder / "b.csv", *states[kept])
+    for row in rows[kept:]:
+        again.write({"step": 1, **row})
     assert (folder / "b.csv").read_bytes() == (folder / "a.csv").read_bytes()
 
 
 def test_events_are_written(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     sink = Tensorboard().open(tmp_path, {}, 0)
-    sink.write({"return": 1.0, "train/loss": None}, 3)
+    sink.write({"return": 1.0}, {"return": None}, 3)
     sink.close()
     assert list((tmp_path / "tensorboard").iterdir())
 
@@ -358,7 +286,7 @@ def test_wandb_stays_offline_and_goes_on_with_its_run(
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)
     sink = Wandb().open(tmp_path, {"seed": 0}, 0)
-    sink.write({"return": 1.0, "length": None}, 8)
+    sink.write({"return": 1.0}, {}, 8)
     assert fake.asked["mode"] == "offline" and fake.rows == [(8, {"return": 1.0})]
     first = fake.asked["id"]
     Wandb().open(tmp_path, {"seed": 0}, 8)

@@ -1,4 +1,4 @@
-"""The tutorial runs from end to end, and practice shows."""
+"""The tutorial runs from end to end, and training shows."""
 
 from __future__ import annotations
 
@@ -11,29 +11,27 @@ from sana_wm_gym.video import read_frames
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 
-def test_practice_shows(capsys):
-    """A twentieth of the default: no whole orbit yet, but far ahead of chance."""
-    env = tutorial.make_rows(ProceduralWorld(size=(16, 16), scenes=(8,)), 16)
-    env.action_space.seed(0)
-    policy = tutorial.practise(env, 1000, 0, tutorial.Console(quiet=True))
-    learned = tutorial.judge(env, lambda seen: policy.predict(seen, deterministic=True)[0])
-    chance = tutorial.judge(env, lambda seen: [env.action_space.sample() for _ in range(16)])
-    assert learned["orbit_deg"] > 10 > 0 > chance["orbit_deg"]
-    again = tutorial.judge(env, lambda seen: policy.predict(seen, deterministic=True)[0])
-    assert again == learned
+def test_training_shows():
+    """A twentieth of the default: no whole orbit yet, but far ahead of random actions."""
+    env = tutorial.make_env(ProceduralWorld(size=(16, 16), scenes=(8,)), 16)
+    policy = tutorial.train(env, 1000, 0, tutorial.Console(quiet=True))
+    learned = tutorial.evaluate(env, policy)
+    random = tutorial.evaluate(env, tutorial.RandomPolicy(env.action_space, 0))
+    assert learned["orbit_deg"] > 10 > 0 > random["orbit_deg"]
+    assert tutorial.evaluate(env, policy) == learned
 
 
-def test_the_command_films_the_learned_world(tmp_path, capsys):
+def test_the_command_records_the_learned_world(tmp_path, capsys):
     assert tutorial.main(["--steps", "130", "--out", str(tmp_path)]) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["steps"] == 256  # whole rollouts of 16 rows, 8 steps each
-    filmed = summary["filmed in tiny"]
-    frames = read_frames(tmp_path / "film" / "episode-0000.mp4")[0]
-    assert len(frames) == 1 + 24 * filmed["chunks"]
+    assert summary["steps"] == 256  # whole rollouts of 16 sub-environments, 8 steps each
+    recorded = summary["recorded in tiny"]
+    frames = read_frames(tmp_path / "video" / "episode-0000.mp4")[0]
+    assert len(frames) == 1 + 24 * recorded["chunks"]
     assert frames[-1].std() > 1
-    said = capsys.readouterr().out
+    out = capsys.readouterr().out
     for word in ("target", "orbit_deg", "random", "policy", "wrote"):
-        assert word in said
+        assert word in out
 
 
 @pytest.mark.parametrize("arguments", [["--steps", "0"], ["--seed", "-1"]])

@@ -38,8 +38,9 @@ from sana_wm_gym.poses.protocol import EstimatorInfo, OracleEstimator, PoseEstim
 from sana_wm_gym.weights.world_file import read_world_file
 from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.procedural.appearance import prompt_of
+from sana_wm_gym.world.procedural.courtyard import COURTYARD
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
-from sana_wm_gym.world.procedural.scenes import COURTYARD, generate_scene
+from sana_wm_gym.world.procedural.scenes import generate_scene
 
 SPEC = ProceduralWorld(scenes=(5,)).spec
 

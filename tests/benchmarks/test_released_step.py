@@ -13,7 +13,7 @@ import torch
 from benchmarks import released_step
 from benchmarks.released_network import (
     TINY,
-    Case,
+    StepCase,
     filled_state,
     random_call,
     random_generator,
@@ -24,7 +24,7 @@ from sana_wm_gym.models.state import named_tensors
 from sana_wm_gym.weights.names import RELEASED
 from sana_wm_gym.weights.plan import memory_bytes
 
-CASE = Case(True, torch.bfloat16, torch.device("cpu"), (64, 96), 3, 5, "", 1)
+CASE = StepCase(True, torch.bfloat16, torch.device("cpu"), (64, 96), 3, 5, "", 1)
 WINDOWS = (MemoryWindow(2), MemoryWindow(None))
 
 
@@ -58,7 +58,7 @@ def test_operations_grow_with_the_window_and_the_network() -> None:
     released = replace(CASE, tiny=False, size=(704, 1280))
     one = replace(RELEASED, depth=4, position_entries=0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Case, "config", one)
+        patch.setattr(StepCase, "config", one)
         operations, state = run_empty(released, WINDOWS[0], 3)
     # A pass of all twenty blocks takes 15.2e12 operations, counted by hand from the sizes.
     assert operations == pytest.approx(15.2e12 * 4 / 20, rel=0.02)

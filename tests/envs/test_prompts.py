@@ -14,9 +14,10 @@ import sana_wm_gym
 from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
 from sana_wm_gym.envs.snapshot import Snapshot
 from sana_wm_gym.world.procedural.appearance import prompt_of
+from sana_wm_gym.world.procedural.courtyard import COURTYARD
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 from sana_wm_gym.world.procedural.renderer import render
-from sana_wm_gym.world.procedural.scenes import COURTYARD, generate_scene, with_appearance
+from sana_wm_gym.world.procedural.scenes import generate_scene, with_appearance
 from sana_wm_gym.world.world_model import Start
 
 WORLD = ProceduralWorld(scenes=(COURTYARD,), name="twin")

@@ -22,8 +22,9 @@ from sana_wm_gym.evaluation.world_scores import Margin
 from sana_wm_gym.weights.world_file import read_world_file
 from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.procedural.appearance import parse_prompt
+from sana_wm_gym.world.procedural.courtyard import COURTYARD
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
-from sana_wm_gym.world.procedural.scenes import COURTYARD, generate_scene
+from sana_wm_gym.world.procedural.scenes import generate_scene
 
 WORLD = ProceduralWorld(size=(32, 32), scenes=(5,))
 

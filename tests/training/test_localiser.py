@@ -22,7 +22,8 @@ from sana_wm_gym.training.fit_localiser import (
     fit_localiser,
     localiser_frames,
 )
-from sana_wm_gym.world.procedural.scenes import COURTYARD, generate_scene
+from sana_wm_gym.world.procedural.courtyard import COURTYARD
+from sana_wm_gym.world.procedural.scenes import generate_scene
 
 SIZE = 32
 NETWORK = LocaliserConfig(size=SIZE, channels=(16, 24, 32, 48), depth=(0, 0, 1, 1), hidden=48)

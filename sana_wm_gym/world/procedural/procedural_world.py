@@ -25,33 +25,14 @@ from sana_wm_gym.world.procedural.appearance import (
     parse_prompt,
     prompt_of,
 )
-from sana_wm_gym.world.procedural.renderer import default_intrinsics, render, render_depth
+from sana_wm_gym.world.procedural.renderer import default_intrinsics, render
 from sana_wm_gym.world.procedural.scenes import (
-    COURTYARD,
     Scene,
-    free_space,
     generate_scene,
     sample_pose,
     with_appearance,
 )
 from sana_wm_gym.world.world_model import ChunkInput, Start, WorldSpec, require_pairs
-
-__all__ = [
-    "SCENES",
-    "WALK_LIMITS",
-    "ProceduralState",
-    "ProceduralWorld",
-    "Scene",
-    "default_intrinsics",
-    "draw_start",
-    "free_space",
-    "generate_scene",
-    "render",
-    "render_depth",
-    "sample_pose",
-    "scene_of",
-    "with_prompt",
-]
 
 WALK_LIMITS = MotionLimits(
     forward=0.05,
@@ -219,8 +200,8 @@ class ProceduralWorld:
             limits=self.limits,
             scenes=self.scenes,
             start_radius=self.start_radius,
-            surfaces=courtyard.SURFACES if COURTYARD in self.scenes else (),
-            prompts=COURTYARD in self.scenes,
+            surfaces=courtyard.SURFACES if courtyard.COURTYARD in self.scenes else (),
+            prompts=courtyard.COURTYARD in self.scenes,
         )
 
     def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:

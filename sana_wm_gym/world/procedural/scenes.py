@@ -25,17 +25,6 @@ from sana_wm_gym.world.procedural.textures import (
     pack,
 )
 
-__all__ = [
-    "COURTYARD",
-    "Scene",
-    "cast",
-    "free_space",
-    "generate_scene",
-    "open_spot",
-    "sample_pose",
-    "with_appearance",
-]
-
 FloatArray = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.intp]
 

@@ -31,7 +31,7 @@ from sana_wm_gym.world.learned.second_stage import SecondStage
 from sana_wm_gym.world.released.files import BIDIRECTIONAL, CHUNK_CAUSAL, Layout, ReleaseFiles
 from sana_wm_gym.world.released.loading import Loading
 from sana_wm_gym.world.released.offload import offloaded
-from sana_wm_gym.world.released.replay import Array, Clip, ReplayWorld
+from sana_wm_gym.world.released.replay import Array, GeneratedClip, ReplayWorld
 from sana_wm_gym.world.released.streaming import (
     SIZE,
     released_spec,
@@ -109,7 +109,7 @@ class OfflineGenerator:
         *,
         negative_prompt: str = "",
         seed: int = 42,
-    ) -> Clip:
+    ) -> GeneratedClip:
         """`generate`, with the latent frames that were decoded; refined ones where there is a
         second stage."""
         size = (trajectory.height, trajectory.width)
@@ -144,7 +144,7 @@ class OfflineGenerator:
             clean = self.second_stage.refine_clip(clean, prompt, seed)
         shown = to_uint8(self.vae.decode_clip(clean))[0]
         kept = clean[0].movedim(1, 0).float().contiguous()
-        return Clip(shown.cpu().numpy(), kept.cpu().numpy())
+        return GeneratedClip(shown.cpu().numpy(), kept.cpu().numpy())
 
     def replay(self, plan: Array, size: tuple[int, int] = SIZE) -> ReplayWorld:
         """A world that follows a plan: the clip is made by `begin`, then shown chunk by chunk.

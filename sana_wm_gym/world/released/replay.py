@@ -14,23 +14,21 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sana_wm_gym import values
 from sana_wm_gym.camera.se3 import geodesic_angle
 from sana_wm_gym.camera.trajectory import CameraTrajectory, check_intrinsics, check_rigid
 from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, LATENTS_PER_CHUNK
 from sana_wm_gym.world.world_model import ChunkInput, Start, WorldSpec, require_image, require_pairs
 
 Array = npt.NDArray[np.float64]
-Arrays = dict[str, npt.NDArray[np.generic]]
 
 TOLERANCE = 1e-4
 """How far from the plan an entry of a pose may be, and intrinsics as a share of the frame's width:
 a plan kept in float32 still fits the cameras that an environment integrates in float64."""
 
-_NAMES = ("image", "c2w", "intrinsics", "frames", "latents", "chunk")
-
 
 @dataclass(frozen=True, eq=False)
-class Clip:
+class GeneratedClip:
     """What a generator of whole clips makes.
 
     Attributes:
@@ -52,7 +50,7 @@ class ClipGenerator(Protocol):
         prompt: str,
         *,
         seed: int,
-    ) -> Clip:
+    ) -> GeneratedClip:
         """A clip of one frame per pose, a function of the arguments alone."""
         ...
 
@@ -70,7 +68,7 @@ class ReplayState:
 
     image: npt.NDArray[np.uint8]
     cameras: CameraTrajectory
-    clip: Clip
+    clip: GeneratedClip
     chunk: int
 
 
@@ -179,45 +177,24 @@ class ReplayWorld:
         """Always 1.0: nothing is localised."""
         return 1.0
 
-    def pack(self, state: ReplayState) -> Arrays:
+    def pack(self, state: ReplayState) -> values.Arrays:
         """The state as named arrays: the whole clip with its plan, so that nothing is made anew."""
-        return {
-            "image": state.image,
-            "c2w": state.cameras.c2w,
-            "intrinsics": state.cameras.intrinsics[0],
-            "frames": state.clip.frames,
-            "latents": state.clip.latents,
-            "chunk": np.array(state.chunk, dtype=np.int64),
-        }
+        return values.pack(state)
 
-    def unpack(self, arrays: Arrays) -> ReplayState:
+    def unpack(self, arrays: values.Arrays) -> ReplayState:
         """Inverse of `pack`. The state keeps its own plan, whatever this world's is.
 
         Raises:
             ValueError: An array is missing, unknown or of the wrong shape.
         """
-        if arrays.keys() != set(_NAMES):
-            raise ValueError(f"given a state with arrays {sorted(arrays)}; expected {_NAMES}")
-        spec = self.spec
-        image = np.array(arrays["image"], dtype=np.uint8)
-        if image.shape != (spec.height, spec.width, 3):
-            raise ValueError(f"given a state with an image {image.shape}")
-        cameras = CameraTrajectory(
-            np.asarray(arrays["c2w"], dtype=np.float64),
-            np.asarray(arrays["intrinsics"], dtype=np.float64),
-            spec.width,
-            spec.height,
-        )
-        clip = Clip(
-            np.array(arrays["frames"], dtype=np.uint8), np.array(arrays["latents"], np.float32)
-        )
-        self._check_clip(clip, len(cameras))
-        chunk = int(arrays["chunk"])
-        if len(cameras) % CHUNK_FRAMES != 1 or not 0 <= chunk <= len(cameras) // CHUNK_FRAMES:
-            raise ValueError(f"given a state after {chunk} chunks of {len(cameras)} planned poses")
-        return ReplayState(image, cameras, clip, chunk)
+        state = values.unpack(ReplayState, arrays, shapes={"image": (*self.spec.size, 3)})
+        count, chunk = len(state.cameras), state.chunk
+        self._check_clip(state.clip, count)
+        if count % CHUNK_FRAMES != 1 or not 0 <= chunk <= count // CHUNK_FRAMES:
+            raise ValueError(f"given a state after {chunk} chunks of {count} planned poses")
+        return state
 
-    def _check_clip(self, clip: Clip, count: int) -> None:
+    def _check_clip(self, clip: GeneratedClip, count: int) -> None:
         """Refuse a clip that is not one frame per pose of this world's size; else protect it."""
         spec = self.spec
         frames, latents = (count, spec.height, spec.width, 3), None

@@ -12,9 +12,9 @@ from sana_wm_gym.evaluation.control import generate as generate_module
 from sana_wm_gym.evaluation.control.generate import generate, scene_seed, whole_chunks
 from sana_wm_gym.evaluation.control.score_video import read_clip, true_video
 from sana_wm_gym.video import VideoError
-from sana_wm_gym.world.procedural.procedural_world import generate_scene, render
-from sana_wm_gym.world.released.replay import Clip as ReplayClip
-from sana_wm_gym.world.released.replay import ReplayWorld
+from sana_wm_gym.world.procedural.renderer import render
+from sana_wm_gym.world.procedural.scenes import generate_scene
+from sana_wm_gym.world.released.replay import GeneratedClip, ReplayWorld
 
 
 def test_generated_video_is_the_truth_and_has_the_frames_the_bench_expects(scene, tmp_path):
@@ -90,7 +90,7 @@ class Renders:
             trajectory.intrinsics,
             (trajectory.height, trajectory.width),
         )
-        return ReplayClip(frames, np.zeros(((len(frames) - 1) // 8 + 1, 1, 1, 1), np.float32))
+        return GeneratedClip(frames, np.zeros(((len(frames) - 1) // 8 + 1, 1, 1, 1), np.float32))
 
     def replay(self, plan):
         return ReplayWorld(self, replace(WORLD.spec, name="clips", latent_shape=(1, 1, 1)), plan)

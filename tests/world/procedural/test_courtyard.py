@@ -11,10 +11,10 @@ import pytest
 
 from sana_wm_gym.poses.tracks import track_points
 from sana_wm_gym.world.procedural.appearance import parse_prompt, prompt_of
+from sana_wm_gym.world.procedural.courtyard import COURTYARD
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld, draw_start, with_prompt
 from sana_wm_gym.world.procedural.renderer import render, render_surfaces
 from sana_wm_gym.world.procedural.scenes import (
-    COURTYARD,
     Scene,
     free_space,
     generate_scene,

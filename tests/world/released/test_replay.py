@@ -17,7 +17,7 @@ from sana_wm_gym.camera.keys import SANA_WM_2026_06
 from sana_wm_gym.camera.se3 import rotation_y
 from sana_wm_gym.camera.trajectory import CameraTrajectory
 from sana_wm_gym.envs import SanaWMEnv
-from sana_wm_gym.world.released.replay import TOLERANCE, Clip, ReplayState, ReplayWorld
+from sana_wm_gym.world.released.replay import TOLERANCE, GeneratedClip, ReplayState, ReplayWorld
 from sana_wm_gym.world.world_model import Start, WorldSpec
 
 SPEC = WorldSpec(
@@ -44,13 +44,13 @@ class Numbered:
 
     def clip(
         self, image: np.ndarray, trajectory: CameraTrajectory, prompt: str, *, seed: int
-    ) -> Clip:
+    ) -> GeneratedClip:
         self.calls.append((trajectory, prompt, seed))
         count = len(trajectory) - self.lacking
         frames = np.ones((count, *image.shape), np.uint8)
         frames *= np.arange(count, dtype=np.uint8)[:, None, None, None]
         latents = np.ones(((count - 1) // 8 + 1, *SPEC.latent_shape), np.float32)
-        return Clip(frames, latents * np.arange(len(latents))[:, None, None, None])
+        return GeneratedClip(frames, latents * np.arange(len(latents))[:, None, None, None])
 
 
 def plan(chunks: int = 3) -> np.ndarray:
@@ -162,11 +162,11 @@ def test_a_packed_state_is_the_same_state(chunks: int) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda a: a.pop("latents"), "expected .*'latents'"),
+        (lambda a: a.pop("clip.latents"), "no array 'clip.latents'"),
         (lambda a: a.update(more=a["chunk"]), "'more'"),
         (lambda a: a.update(chunk=np.array(4)), "after 4 chunks of 73 planned"),
-        (lambda a: a.update(frames=a["frames"][1:]), r"frames \(72, 40, 48, 3\)"),
-        (lambda a: a.update(image=a["image"][1:]), r"image \(39, 48, 3\)"),
+        (lambda a: a.update({"clip.frames": a["clip.frames"][1:]}), r"frames \(72, 40, 48, 3\)"),
+        (lambda a: a.update(image=a["image"][1:]), r"image.* \(39, 48, 3\)"),
     ],
 )
 def test_damaged_arrays(change: Any, message: str) -> None:

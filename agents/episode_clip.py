@@ -1,4 +1,4 @@
-"""An episode as a film to look at: what the camera sees, the goal, and the path from above."""
+"""An episode as a video for people: camera view, goal, and path from above."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
-
-from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 
 Frames = npt.NDArray[np.uint8]
 Poses = npt.NDArray[np.float64]
@@ -21,15 +19,16 @@ _LEAST_EXTENT = 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class Film:
-    """What there is to show of an episode.
+class EpisodeClip:
+    """What is shown of an episode of n chunks of m frames.
 
     Attributes:
-        frames: uint8 [24 n + 1, H, W, 3] of n chunks.
-        c2w: Where the camera was at each, float64 [24 n + 1, 4, 4].
+        frames: uint8 [m n + 1, H, W, 3].
+        c2w: Pose of the camera at each, float64 [m n + 1, 4, 4].
         captions: A line of text for each chunk.
-        goal: Goal picture, uint8 [h, w, 3], or None.
-        goal_c2w: Where the goal was taken, float64 [4, 4], or None where that is not known.
+        goal: Goal image, uint8 [h, w, 3], or None.
+        goal_c2w: Pose of the goal image, float64 [4, 4], or None where it is not known.
+        frames_per_chunk: m.
     """
 
     frames: Frames
@@ -37,36 +36,38 @@ class Film:
     captions: Sequence[str] = ()
     goal: Frames | None = None
     goal_c2w: Poses | None = None
+    frames_per_chunk: int = 24
 
 
-def pages(film: Film) -> Iterator[Frames]:
-    """Frames of the film, uint8 with even sides: view, goal where there is one, and the map.
+def pages(clip: EpisodeClip) -> Iterator[Frames]:
+    """Frames of the video, uint8 with even sides: view, goal where there is one, and the map.
 
     Raises:
         ValueError: There is not one pose per frame, or not a whole number of chunks.
     """
-    if len(film.frames) != len(film.c2w) or len(film.frames) % CHUNK_FRAMES != 1:
+    frames_per_chunk = clip.frames_per_chunk
+    if len(clip.frames) != len(clip.c2w) or (len(clip.frames) - 1) % frames_per_chunk:
         raise ValueError(
-            f"given {len(film.frames)} frames and {len(film.c2w)} poses, expected as many of each, "
-            f"a multiple of {CHUNK_FRAMES} and one"
+            f"given {len(clip.frames)} frames and {len(clip.c2w)} poses, expected as many of each, "
+            f"a multiple of {frames_per_chunk} and one"
         )
-    labels = ["view"] + ["goal"] * (film.goal is not None) + ["from above"]
+    labels = ["view"] + ["goal"] * (clip.goal is not None) + ["from above"]
     sheet = Image.new("RGB", (len(labels) * (_SIDE + _GAP) - _GAP, _SIDE + 2 * _HEADER), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
     for place, label in enumerate(labels):
         middle = place * (_SIDE + _GAP) + _SIDE / 2
         draw.text((middle, _HEADER / 2), label, _INK, font, anchor="mm")
-    if film.goal is not None:
-        sheet.paste(_enlarged(film.goal), (_SIDE + _GAP, _HEADER))
-    above = _Map(film)
-    for index, frame in enumerate(film.frames):
+    if clip.goal is not None:
+        sheet.paste(_enlarged(clip.goal), (_SIDE + _GAP, _HEADER))
+    above = _Map(clip)
+    for index, frame in enumerate(clip.frames):
         page = sheet.copy()
         page.paste(_enlarged(frame), (0, _HEADER))
         page.paste(above.at(index), (sheet.width - _SIDE, _HEADER))
-        chunk = max(index - 1, 0) // CHUNK_FRAMES
-        if chunk < len(film.captions):
+        chunk = max(index - 1, 0) // frames_per_chunk
+        if chunk < len(clip.captions):
             at = (4, _SIDE + 1.5 * _HEADER)
-            ImageDraw.Draw(page).text(at, film.captions[chunk], _INK, font, anchor="lm")
+            ImageDraw.Draw(page).text(at, clip.captions[chunk], _INK, font, anchor="lm")
         yield np.asarray(page)
 
 
@@ -83,21 +84,21 @@ def _enlarged(frame: Frames) -> Image.Image:
 class _Map:
     """The path from above, x to the right and z, the first view's direction, upwards."""
 
-    def __init__(self, film: Film) -> None:
-        poses = film.c2w if film.goal_c2w is None else np.concatenate([film.c2w, [film.goal_c2w]])
+    def __init__(self, clip: EpisodeClip) -> None:
+        poses = clip.c2w if clip.goal_c2w is None else np.concatenate([clip.c2w, [clip.goal_c2w]])
         ground = poses[:, [0, 2], 3]
         low, high = ground.min(axis=0), ground.max(axis=0)
         extent = max(float((high - low).max()), _LEAST_EXTENT)
         self._centre, self._scale = (low + high) / 2, (_SIDE - 2 * _MARGIN) / extent
-        self._path = [self._point(place) for place in film.c2w[:, [0, 2], 3]]
-        self._poses = film.c2w
+        self._path = [self._point(place) for place in clip.c2w[:, [0, 2], 3]]
+        self._poses = clip.c2w
         self._blank = Image.new("RGB", (_SIDE, _SIDE), "#f4f1ea")
         draw = ImageDraw.Draw(self._blank)
         metre = [(_MARGIN / 2, _SIDE - 8), (_MARGIN / 2 + self._scale, _SIDE - 8)]
         draw.line(metre, _INK, 2)
         draw.text((metre[0][0], _SIDE - 12), "1 m", _INK, ImageFont.load_default(11), anchor="ls")
-        if film.goal_c2w is not None:
-            self._camera(draw, film.goal_c2w, _GOAL)
+        if clip.goal_c2w is not None:
+            self._camera(draw, clip.goal_c2w, _GOAL)
 
     def at(self, index: int) -> Image.Image:
         """The map when frame `index` is shown."""

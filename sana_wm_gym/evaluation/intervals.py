@@ -18,7 +18,7 @@ class Estimate:
 
     Attributes:
         mean: Plain mean.
-        low: Lower end; None where one number says nothing of the spread.
+        low: Lower end; None where there is one number.
         high: Upper end; None likewise.
         count: Of how many numbers.
     """
@@ -35,7 +35,7 @@ class Estimate:
 
 
 def estimate(values: Sequence[float | bool]) -> Estimate:
-    """A share with Wilson's interval where `values` are truths, else a mean with Student's t.
+    """A fraction with Wilson's interval where `values` are truths, else a mean with Student's t.
 
     Raises:
         ValueError: There is no value, or one is not finite.

@@ -1,4 +1,4 @@
-"""Command lines made of hydra settings, with errors of one line and exit status 2."""
+"""Command lines of hydra settings, with errors of one line and exit status 2."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-CONF = Path(__file__).parents[2] / "conf"
+from rich.console import Console
+
+CONF = Path(__file__).parents[1] / "conf"
 
 
-def run_command(config_name: str, work: Callable[[Any], int]) -> None:
-    """Compose settings from the command line, do the work and end the process with its status.
+Work = Callable[[Any, Console, Any], object]
+"""(instantiated config, console, hydra's settings) -> anything; what a command does."""
 
-    Status 2 and one line say that a setting is wrong or something is missing.
+
+def run_command(config_name: str, work: Work) -> None:
+    """Compose settings from the command line, do the work and end the process.
+
+    Exit status 2 and one line mean that a setting is wrong or something is missing.
 
     Args:
         config_name: Primary config in conf/.
-        work: Takes hydra's settings, returns the exit status.
+        work: Takes the instantiated config, a console and hydra's settings.
     """
     try:
         import hydra
@@ -35,12 +41,10 @@ def run_command(config_name: str, work: Callable[[Any], int]) -> None:
     def command(settings: Any) -> None:
         sys.argv = given  # for provenance
         try:
-            status = work(settings)
+            work(instantiated(settings), Console(), settings)
         except (ImportError, OSError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
-            status = 2
-        if status:
-            sys.exit(status)
+            sys.exit(2)
 
     command()
 
@@ -49,7 +53,7 @@ def instantiated(settings: Any) -> Any:
     """Settings as the objects they name.
 
     Raises:
-        ValueError: A setting makes no sense.
+        ValueError: A setting is invalid.
         ImportError: A package is missing.
         FileNotFoundError: A file is missing.
     """
@@ -69,7 +73,7 @@ def instantiated(settings: Any) -> Any:
 
 
 def _with_files(arguments: list[str]) -> list[str]:
-    """`world=NAME` of a world without a config of its own, as hydra wants it."""
+    """`world=NAME` of a world without a config of its own, as hydra takes it."""
     known = {path.stem for path in (CONF / "world").glob("*.yaml")}
     result = []
     for argument in arguments:
@@ -82,7 +86,7 @@ def _with_files(arguments: list[str]) -> list[str]:
 
 
 def _problem(config_name: str, arguments: list[str]) -> str | None:
-    """What is wrong with overrides, before hydra says so over several lines."""
+    """What is wrong with overrides, before hydra prints it over several lines."""
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException

@@ -1,0 +1,101 @@
+"""An algorithm of stable-baselines3, built for the environments of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from agents.extractors import is_picture
+from agents.training.config import TrainAgentConfig
+from sana_wm_gym.envs.sb3 import SanaWMVecEnv
+from sana_wm_gym.envs.tasks.task import Relabels
+from sana_wm_gym.envs.vector_env import SanaWMVectorEnv
+from sana_wm_gym.evaluation.episodes import Observations
+from sana_wm_gym.world.world_model import WorldModel
+
+
+class RandomPolicy:
+    """Draws every action from the action space: the baseline of any policy.
+
+    Args:
+        space: Of one action.
+        seed: Source of the draws.
+    """
+
+    def __init__(self, space: spaces.Space[Any], seed: int) -> None:
+        self._space = space
+        self._space.seed(seed)
+
+    def predict(
+        self,
+        observation: Observations,
+        state: tuple[npt.NDArray[Any], ...] | None = None,
+        episode_start: npt.NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[npt.NDArray[Any], None]:
+        """A new draw for every observation, which is not looked at."""
+        one = next(iter(observation.values())) if isinstance(observation, Mapping) else observation
+        return np.stack([np.asarray(self._space.sample()) for _ in range(len(one))]), None
+
+
+def make_env(config: TrainAgentConfig, world: WorldModel[Any] | None = None) -> SanaWMVecEnv:
+    """Environments of a run, not yet reset; in another world than its own if one is given.
+
+    Raises:
+        ValueError: World, task, observation and agent do not go together.
+    """
+    relabels = config.agent.keywords.get("replay_buffer_class") is HerReplayBuffer
+    if relabels and not isinstance(config.task, Relabels):
+        raise ValueError(
+            f"task is {config.task.name!r}, expected one whose goals can be relabelled, as "
+            "HerReplayBuffer needs: task=image_goal_her"
+        )
+    vector = SanaWMVectorEnv(
+        config.num_envs,
+        config.world if world is None else world,
+        task=config.task,
+        autoreset_mode="Disabled",
+        **config.env,
+    )
+    return SanaWMVecEnv(vector)
+
+
+def build_learner(agent: partial[Any], env: SanaWMVecEnv, seed: int, device: str) -> Any:
+    """The learner, or a `RandomPolicy`.
+
+    stable-baselines3's policy is chosen by the observation space; where no image is observed, a
+    features extractor for images is left out.
+
+    Args:
+        agent: Algorithm with arguments of its own, such as `partial(PPO, n_steps=16)`.
+        env: Where it acts.
+        seed: Source of networks and actions.
+        device: Of its networks.
+
+    Raises:
+        ValueError: stable-baselines3 refuses an argument or the environment.
+    """
+    if not (isinstance(agent.func, type) and issubclass(agent.func, BaseAlgorithm)):
+        return agent(env.action_space, seed)
+    space = env.observation_space
+    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    pictures = any(isinstance(part, spaces.Box) and is_picture(part) for part in parts)
+    policy_kwargs = dict(agent.keywords.get("policy_kwargs", {}))
+    if not pictures:
+        policy_kwargs.pop("features_extractor_class", None)
+        policy_kwargs.pop("features_extractor_kwargs", None)
+    kind = "MultiInput" if isinstance(space, spaces.Dict) else "Cnn" if pictures else "Mlp"
+    names = (f"{kind}Policy", f"{kind}LstmPolicy")
+    policy = next(name for name in names if name in agent.func.policy_aliases)
+    arguments = {**agent.keywords, "policy_kwargs": policy_kwargs, "seed": seed, "device": device}
+    try:
+        return agent.func(policy, env, **arguments)
+    except (AssertionError, TypeError) as error:
+        raise ValueError(f"agent {agent.func.__name__}: {error}") from error
