@@ -27,7 +27,6 @@ DIRECT = {
     "training": {"evaluation", "world", "weights", "models", "camera"},
     "envs": {"world", "metrics", "camera"},
     "evaluation": {
-        "benchmarks",
         "envs",
         "world",
         "weights",

@@ -16,14 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sana_wm_gym.video import (
-    VideoError,
-    VideoWriter,
-    probe,
-    read_frames,
-    read_video,
-    write_video,
-)
+from sana_wm_gym.video import VideoError, VideoWriter, probe, read_frames, read_video, write_video
 from sana_wm_gym.world.procedural.walks import render_walk
 
 HEIGHT, WIDTH = 64, 96

@@ -103,6 +103,31 @@ class Conditioning:
     text_mask: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class BlockContext:
+    """What all blocks of one call read besides the tokens.
+
+    Attributes:
+        modulation: Shifts, scales and gates from the timestep, [b, f or 1, 6, d].
+        rope: Rotary factors of the main branch.
+        camera: Ray frames of the camera branch; None without cameras.
+        plucker: Embedded Pluecker coordinates [b, f, s, d]; None without.
+        text: Caption [b, l, d]; None without.
+        text_mask: Tokens to keep, [b, l]; None keeps all.
+        rows: Of the latent grid.
+        plan: Chunks within the call.
+    """
+
+    modulation: Tensor
+    rope: Tensor
+    camera: CameraFrame | None
+    plucker: Tensor | None
+    text: Tensor | None
+    text_mask: Tensor | None
+    rows: int
+    plan: ChunkPlan
+
+
 class Block(nn.Module):
     """Attention, Pluecker term, caption attention and FFN around one residual stream."""
 
@@ -120,37 +145,28 @@ class Block(nn.Module):
         self.mlp = GluMbConv(width, int(width * config.mlp_ratio), config.temporal_kernel)
 
     def forward(
-        self,
-        x: Tensor,
-        modulation: Tensor,
-        rope: Tensor,
-        camera: CameraFrame | None,
-        plucker: Tensor | None,
-        text: Tensor | None,
-        text_mask: Tensor | None,
-        rows: int,
-        plan: ChunkPlan,
-        memory: BlockMemory | None,
+        self, x: Tensor, context: BlockContext, memory: BlockMemory | None
     ) -> tuple[Tensor, BlockMemory]:
-        """x [b, f, s, d], modulation [b, f or 1, 6, d]; returns the new x and memory."""
-        table = self.scale_shift_table + modulation
+        """x [b, f, s, d]; returns the new x and memory."""
+        plan = context.plan
+        table = self.scale_shift_table + context.modulation
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table[:, :, :, None].unbind(2)
 
         attended, attention_memory = self.attn(
             modulate(x, shift_a, scale_a),
-            rope,
-            camera,
+            context.rope,
+            context.camera,
             plan,
             None if memory is None else memory.attention,
         )
         x = x + gate_a * attended
-        if plucker is not None:
-            x = x + self.plucker_proj(plucker)
+        if context.plucker is not None:
+            x = x + self.plucker_proj(context.plucker)
         if self.cross_attn is not None:
-            x = x + self.cross_attn(x, text, text_mask)
+            x = x + self.cross_attn(x, context.text, context.text_mask)
         mixed, ffn_tail = self.mlp(
             modulate(x, shift_f, scale_f),
-            rows,
+            context.rows,
             plan.spans(x.shape[1]),
             None if memory is None else memory.ffn_tail,
         )
@@ -244,21 +260,13 @@ class SanaWM(nn.Module):
         if conditioning.text is not None:
             text = self.attention_y_norm(self.y_embedder(conditioning.text.to(latents.dtype)))
 
+        context = BlockContext(
+            modulation, rope, camera, plucker, text, conditioning.text_mask, rows, plan
+        )
         x = self.x_embedder(latents)
         memories = []
         for index, block in enumerate(self.blocks):
-            x, memory = block(
-                x,
-                modulation,
-                rope,
-                camera,
-                plucker,
-                text,
-                conditioning.text_mask,
-                rows,
-                plan,
-                None if state is None else state.blocks[index],
-            )
+            x, memory = block(x, context, None if state is None else state.blocks[index])
             memories.append(memory)
         out = self.final_layer(x, time)
         flow = out.permute(0, 3, 1, 2).unflatten(-1, (rows, columns))
