@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents.extractors import is_picture
 from agents.training.config import TrainAgentConfig
@@ -90,7 +92,7 @@ def build_learner(agent: partial[Any], env: SanaWMVecEnv, seed: int, device: str
     """
     if not (isinstance(agent.func, type) and issubclass(agent.func, BaseAlgorithm)):
         return agent(env.action_space, seed)
-    check_arguments(agent)
+    check_arguments(agent, env.num_envs)
     space = env.observation_space
     parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
     pictures = any(isinstance(part, spaces.Box) and is_picture(part) for part in parts)
@@ -108,11 +110,11 @@ def build_learner(agent: partial[Any], env: SanaWMVecEnv, seed: int, device: str
         raise ValueError(f"agent {agent.func.__name__}: {error}") from error
 
 
-def check_arguments(agent: partial[Any]) -> None:
-    """Check the ranges of hyperparameters that stable-baselines3 takes unchecked.
+def check_arguments(agent: partial[Any], num_envs: int) -> None:
+    """Check hyperparameters that stable-baselines3 takes unchecked.
 
     Raises:
-        ValueError: One is out of range.
+        ValueError: One is out of range, or a rollout is not a whole number of minibatches.
     """
     for name, value in agent.keywords.items():
         if name in _COUNTS:
@@ -121,3 +123,13 @@ def check_arguments(agent: partial[Any]) -> None:
             require_number(f"agent.{name}", value, 0, 1)
         elif name in _POSITIVE and not callable(value):
             require_number(f"agent.{name}", value, 0, ends="(]")
+    if issubclass(agent.func, OnPolicyAlgorithm):
+        known = inspect.signature(agent.func).parameters
+        n_steps, batch_size = (
+            agent.keywords.get(name, known[name].default) for name in ("n_steps", "batch_size")
+        )
+        if n_steps * num_envs % batch_size:
+            raise ValueError(
+                f"agent.batch_size is {batch_size} for rollouts of {num_envs} x {n_steps} steps, "
+                f"expected a divisor of {num_envs * n_steps}"
+            )

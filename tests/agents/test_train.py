@@ -156,6 +156,7 @@ def test_settings_are_checked(make: Any, message: str) -> None:
     [
         (partial(PPO, gama=0.5), "gama"),
         (partial(PPO, batch_size=1), "batch_size"),
+        (partial(PPO, n_steps=4, batch_size=7), "a divisor of 8"),
         (partial(DQN, buffer_size=10), "action space"),
     ],
 )
