@@ -11,19 +11,23 @@ from typing import Any
 
 from rich.console import Console
 
-from sana_wm_gym.evaluation.bench.build import build_bench
+from sana_wm_gym.evaluation.bench.build import FULL_FRAMES, build_bench
 from sana_wm_gym.evaluation.bench.hub import bench_root
-from sana_wm_gym.evaluation.bench.layout import SceneEntry, list_scenes
+from sana_wm_gym.evaluation.bench.reader import list_scenes
 from sana_wm_gym.evaluation.bench.results import MethodFolder, MethodInfo, write_method_info
 from sana_wm_gym.evaluation.control.config import ControlConfig
-from sana_wm_gym.evaluation.control.jobs import Generated, Job
-from sana_wm_gym.evaluation.control.launchers import single_threaded
-from sana_wm_gym.evaluation.control.run_folder import RunFolder, differ, read_json
-from sana_wm_gym.evaluation.control.running import run, scoring_identity
-from sana_wm_gym.evaluation.control.worlds import OpenedWorld, open_world, weights_digest
+from sana_wm_gym.evaluation.control.generate import OpenedWorld, open_world, weights_digest
+from sana_wm_gym.evaluation.control.report import run
+from sana_wm_gym.evaluation.control.run_folder import (
+    claim,
+    read_json,
+    refuse_mix,
+    scoring_identity,
+)
+from sana_wm_gym.evaluation.control.scene_job import SceneJob
 from sana_wm_gym.files import write_json
+from sana_wm_gym.jobs import shard_of, single_threaded
 from sana_wm_gym.provenance import provenance
-from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.world_model import WorldSpec
 
 _CONF = Path(__file__).parents[1] / "conf/benchmarks"  # no folder there is named as a setting
@@ -31,68 +35,63 @@ _BUILT_SCENES = 10
 
 
 def benchmark(config: ControlConfig, console: Console) -> int:
-    """Run or go on with a benchmark; returns the exit status.
+    """Run or resume a benchmark; returns the exit status.
 
     Raises:
         ValueError: A setting makes no sense, there is no such world or bench, or the folder holds
             another run.
         FileNotFoundError: A file of weights or a bench is missing.
-        ImportError: An optional package is missing; says which.
+        ImportError: An optional package is missing; the message names it.
     """
     single_threaded()
     opened = open_world(config.world)
-    folder, method = RunFolder(config.root), config.root / config.name
-    who = identity(config, opened)
-    folder.claim(who)
+    method, who = MethodFolder(config.root / config.name), identity(config, opened)
+    claim(config.root, who)
     bench = _bench(config, opened.world.spec, console)
     entries = [
         entry for split in config.splits for entry in list_scenes(bench, split)[: config.scenes]
     ]
     _describe(method, config, opened)
-    source = Generated(config.world, config.seed, method)
-    jobs = [Job(entry, config.root, source, config.scoring) for entry in mine(entries, config)]
+    jobs = [
+        SceneJob(
+            entry,
+            config.root,
+            config.scoring,
+            method.video(entry.split, entry.id),
+            config.world,
+            config.seed,
+        )
+        for entry in entries
+    ]
+    mine = {job.key for job in shard_of(jobs, config.shard, config.shards)}
+    # The last shard to finish reports on all of them.
+    ready = [job for job in jobs if job.key in mine or job.file("scenes").is_file()]
     return run(
-        jobs,
+        ready,
         config.root,
         method,
         config.name,
         {**provenance("benchmarks.camera_control"), "run": who},
-        config.workers,
         config.launch,
         console,
-        pending=len(entries) - len(jobs),
+        pending=len(jobs) - len(ready),
     )
 
 
 def identity(config: ControlConfig, opened: OpenedWorld) -> dict[str, Any]:
     """What all results of a run share, as plain values."""
+    bench = "built"  # its name, wherever it lies; that its files are the same is checked by scene
+    if config.bench is not None:
+        revision = config.revision
+        bench = f"{config.bench}@{revision}" if revision else Path(config.bench).name
     return {
         "world": opened.world.spec.name,
         "kind": opened.kind,
         "weights_sha256": None if opened.weights is None else weights_digest(opened.weights),
-        "bench": _bench_name(config),
+        "bench": bench,
         "seed": config.seed,
         **scoring_identity(config.scoring),
     }
-
-
-def _bench_name(config: ControlConfig) -> str:
-    """What a bench is called wherever it lies; that its files are the same is checked by scene."""
-    if config.bench is None:
-        return "built"
-    name = Path(config.bench).name
-    return f"{config.bench}@{config.revision}" if config.revision else name
-
-
-def mine(entries: list[SceneEntry], config: ControlConfig) -> list[SceneEntry]:
-    """Scenes that this process runs, and those that another one has finished already."""
-    folder = RunFolder(config.root)
-    return [
-        entry
-        for index, entry in enumerate(entries)
-        if index % config.shards == config.shard
-        or folder.result_file(entry.split, entry.id).is_file()
-    ]
 
 
 def _bench(config: ControlConfig, spec: WorldSpec, console: Console) -> Path:
@@ -101,37 +100,24 @@ def _bench(config: ControlConfig, spec: WorldSpec, console: Console) -> Path:
         return bench_root(
             config.bench, config.revision, splits=config.splits, offline=config.offline
         )
-    root = config.root / "bench"
-    record = root / "built.json"
-    scenes = config.scenes or _BUILT_SCENES
-    wanted = {
-        "world": spec.name,
-        "scenes": scenes,
-        "chunks": config.chunks,
-        "seed": config.seed,
-    }
-    built = read_json(record)
+    root, scenes = config.root / "bench", config.scenes or _BUILT_SCENES
+    chunks = config.chunks or (FULL_FRAMES - 1) // spec.frames_per_chunk
+    wanted = {"world": spec.name, "scenes": scenes, "chunks": chunks, "seed": config.seed}
+    built = read_json(root / "built.json")
     if built is not None:
-        differ("this bench", root, built, wanted)
+        refuse_mix("this bench", root, built, wanted)
         return root
     with console.status("building a bench with known truth"):
-        frames = config.chunks * CHUNK_FRAMES + 1
-        build_bench(root, spec, scenes, frames, config.seed)
-    write_json(record, wanted)
+        build_bench(root, spec, scenes, chunks * spec.frames_per_chunk + 1, config.seed)
+    write_json(root / "built.json", wanted)
     return root
 
 
-def _describe(method: Path, config: ControlConfig, opened: OpenedWorld) -> None:
+def _describe(method: MethodFolder, config: ControlConfig, opened: OpenedWorld) -> None:
     spec = opened.world.spec
     variant = "renderer" if opened.weights is None else opened.weights.name
-    info = MethodInfo(
-        model=spec.name,
-        variant=variant,
-        fps=spec.fps,
-        resolution=f"{spec.width}x{spec.height}",
-        extra={"seed": config.seed},
-    )
-    write_method_info(MethodFolder(method), info)
+    size, extra = f"{spec.width}x{spec.height}", {"seed": config.seed}
+    write_method_info(method, MethodInfo(spec.name, variant, spec.fps, size, extra=extra))
 
 
 def main() -> None:
@@ -141,6 +127,9 @@ def main() -> None:
         import hydra
     except ModuleNotFoundError:
         sys.exit("error: settings need hydra: pip install sana_wm_gym[bench]")
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
     given = list(sys.argv)
     # Hydra takes a bare comma for a sweep over two runs; here it lists splits of one.
     sys.argv = [given[0], *map(_listed, given[1:])]
@@ -149,30 +138,14 @@ def main() -> None:
     def command(settings: Any) -> None:
         sys.argv = given  # for the report's command line
         try:
-            status = benchmark(instantiated(settings), Console())
-        except (ImportError, OSError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            status = benchmark(instantiate(settings, _convert_="object"), Console())
+        except (ImportError, OSError, ValueError, InstantiationException) as error:
+            cause = error.__cause__ if isinstance(error, InstantiationException) else None
+            print(f"error: {cause or error}", file=sys.stderr)
             status = 2
         sys.exit(status)
 
     command()
-
-
-def instantiated(settings: Any) -> ControlConfig:
-    """Settings, a hydra config, as a checked `ControlConfig`.
-
-    Raises:
-        ValueError: A setting makes no sense.
-    """
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-
-    try:
-        config = instantiate(settings, _convert_="object")
-    except InstantiationException as error:
-        raise ValueError(str(error.__cause__ or error)) from error
-    assert isinstance(config, ControlConfig)
-    return config
 
 
 def _listed(argument: str) -> str:

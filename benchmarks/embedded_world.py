@@ -37,7 +37,6 @@ import torch
 from rich.console import Console
 
 from benchmarks.first_version import speed_ratio
-from benchmarks.pictures import Strip, write_moving, write_strips
 from sana_wm_gym.evaluation.conditions import Roller, conditions_of
 from sana_wm_gym.evaluation.held_out import (
     Frames,
@@ -50,6 +49,7 @@ from sana_wm_gym.evaluation.localiser_scores import (
     LEAST_RECOGNISED,
     localiser_report,
 )
+from sana_wm_gym.evaluation.pictures import Strip, write_moving, write_strips
 from sana_wm_gym.evaluation.variant_scores import (
     LEAST_COVERAGE,
 )

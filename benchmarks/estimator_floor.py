@@ -17,53 +17,45 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.floor_clips import CLIPS, FPS, MOVING, degrade, place
-from benchmarks.report import progress
+from sana_wm_gym.evaluation.estimator_floors import (
+    CLIPS,
+    FPS,
+    degrade,
+    floors_of,
+    place,
+    store_floors,
+)
 from sana_wm_gym.files import write_json
-from sana_wm_gym.metrics import (
-    CONVENTIONS,
-    DegenerateTrajectoryError,
-    null_scores,
-    score_poses,
-)
-from sana_wm_gym.poses import (
-    ColmapSift,
-    Floor,
-    LKBundleAdjustment,
-    PoseEstimator,
-    RotationOnly,
-)
-from sana_wm_gym.poses.floors import FLOORS, read_floors
+from sana_wm_gym.metrics import CONVENTIONS, PoseScore, null_scores, score_or_code
+from sana_wm_gym.poses import ColmapSift, LKBundleAdjustment, PoseEstimator, RotationOnly
+from sana_wm_gym.poses.floors import FLOORS
 from sana_wm_gym.provenance import provenance
+from sana_wm_gym.tables import Table, cell, progress
 from sana_wm_gym.world.procedural.renderer import default_intrinsics, render
 from sana_wm_gym.world.procedural.scenes import generate_scene
 
-MIN_COVERAGE = 0.5  # of frames that are placed, as the benchmark asks of a clip
-WIDTH = 180  # columns of the table where no terminal says otherwise
 SHOWN = ("release", "scale_only", "paper_sim3")
 ESTIMATORS: dict[str, PoseEstimator] = {
     "lk_bundle_adjustment": LKBundleAdjustment(),
     "rotation_only": RotationOnly(),
     "colmap_sift": ColmapSift(),
 }
+HEADS = (
+    "estimator", "clip", "scene", "px", "mode", "look", "reg", "release Rot", "Trans", "CamMC",
+    "scale_only Rot", "Trans", "CamMC", "motionless Rot", "Trans", "cpu s",
+)  # fmt: skip
 
 
 def measure(
-    clip: str,
-    scene_seed: int,
-    size: int,
-    frames: int,
-    degraded: bool = False,
-    estimator: PoseEstimator = ESTIMATORS["lk_bundle_adjustment"],
+    clip: str, scene_seed: int, size: int, frames: int, degraded: bool, estimator: PoseEstimator
 ) -> dict[str, Any]:
     """Render one clip, estimate its poses and score them under every shown convention."""
     scene = generate_scene(scene_seed)
@@ -88,108 +80,27 @@ def measure(
         "reprojection_error_px": estimate.info.reprojection_error_px,
         "cpu_seconds": time.process_time() - started,
     }
+
+    def plain(score: PoseScore | str) -> dict[str, Any]:
+        return {"code": score} if isinstance(score, str) else score.to_dict()
+
     for name in SHOWN:
-        try:
-            score = score_poses(
-                estimate.poses, truth, CONVENTIONS[name], estimate.valid, min_coverage=0.0
-            )
-            row[name] = score.to_dict()
-        except DegenerateTrajectoryError as error:
-            row[name] = {"code": error.code}
-        null = null_scores(truth, CONVENTIONS[name])["motionless"]
-        row[f"{name}_motionless"] = {"code": null} if isinstance(null, str) else null.to_dict()
+        convention = CONVENTIONS[name]
+        row[name] = plain(score_or_code(estimate.poses, truth, convention, estimate.valid, 0.0))
+        row[f"{name}_motionless"] = plain(null_scores(truth, convention)["motionless"])
     return row
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _cells(row: dict[str, Any]) -> Iterator[str]:
-    yield from (row["estimator"], row["clip"], str(row["scene"]), str(row["size"]))
-    yield from (row["mode"], row["look"])
-    yield _number(row["coverage"], 2)
-    for name in ("release", "scale_only"):
-        for key, digits in (("RotErr", 2), ("TransErr", 3), ("CamMC", 3)):
-            yield _number(row[name].get(key), digits)
-    yield _number(row["scale_only_motionless"].get("RotErr"), 1)
-    yield _number(row["scale_only_motionless"].get("TransErr"), 2)
-    yield _number(row["cpu_seconds"], 1)
-
-
-def report(rows: Sequence[dict[str, Any]], made: dict[str, Any], console: Console) -> None:
-    """Print one line per clip, then median and worst over the translating clips of each size."""
-    table = Table(title="Pose-estimation floor: degrees, metres, CamMC")
-    for heading in (
-        "estimator", "clip", "scene", "px", "mode", "look", "reg",
-        "release Rot", "Trans", "CamMC", "scale_only Rot", "Trans", "CamMC",
-        "motionless Rot", "Trans", "cpu s",
-    ):  # fmt: skip
-        table.add_column(
-            heading, justify="left" if heading in ("estimator", "clip", "mode", "look") else "right"
-        )
-    for row in rows:
-        table.add_row(*_cells(row))
-    console.print(table)
-    for floor in floors(rows, made):
-        soft = ", soft" if floor.soft else ""
-        console.print(f"{floor.estimator}, {floor.width} px{soft}: {floor}", soft_wrap=True)
-
-
-def floors(rows: Sequence[dict[str, Any]], made: dict[str, Any]) -> list[Floor]:
-    """One floor under `release` per estimator, width and softness, over the clips it is for:
-    those that turn on the spot for `rotation_only`, those that travel for all others.
-
-    Args:
-        rows: As `measure` returns them.
-        made: Their provenance.
-    """
-    found = []
-    keys = sorted({(r["estimator"], r["version"], r["size"], r["degraded"]) for r in rows})
-    for key in keys:
-        turning = key[0] == "rotation_only"
-        asked = [
-            r
-            for r in rows
-            if (r["estimator"], r["version"], r["size"], r["degraded"]) == key
-            and (r["clip"] == "pan" if turning else r["clip"] in MOVING)
-        ]
-        scored = [
-            r
-            for r in asked
-            if r["release"].get("RotErr") is not None and r["coverage"] >= MIN_COVERAGE
-        ]
-        if not scored:
-            continue
-        rotation = [r["release"]["RotErr"] for r in scored]
-        travel = [0.0 if turning else r["release"]["TransErr"] for r in scored]
-        found.append(
-            Floor(
-                *key,
-                clips=len(asked),
-                scored=len(scored),
-                rot_err=round(float(np.median(rotation)), 4),
-                rot_err_worst=round(max(rotation), 4),
-                trans_err=round(float(np.median(travel)), 5),
-                trans_err_worst=round(max(travel), 5),
-                cpu_seconds=round(float(np.mean([r["cpu_seconds"] for r in asked])), 2),
-                frames=asked[0]["frames"],
-                date=made.get("date", ""),
-                commit=made.get("commit", ""),
-                device=made.get("device", ""),
-                command=made.get("command", ""),
-            )
-        )
-    return found
-
-
-def store(new: Sequence[Floor], path: Path = FLOORS) -> None:
-    """Add floors to the stored ones, replacing those of the same estimator, width and softness."""
-    replaced = {(floor.estimator, floor.width, floor.soft) for floor in new}
-    kept = [f for f in read_floors(path) if (f.estimator, f.width, f.soft) not in replaced]
-    both = sorted([*kept, *new], key=lambda f: (f.estimator, f.soft, f.width))
-    write_json(path, {"floors": [asdict(floor) for floor in both]})
-    read_floors.cache_clear()
+def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """A clip as a row of the table."""
+    still = row["scale_only_motionless"]
+    errors = (("RotErr", 2), ("TransErr", 3), ("CamMC", 3))
+    return (
+        *(str(row[key]) for key in ("estimator", "clip", "scene", "size", "mode", "look")),
+        cell(row["coverage"]),
+        *(cell(row[c].get(key), digits) for c in SHOWN[:2] for key, digits in errors),
+        *(cell(still.get("RotErr"), 1), cell(still.get("TransErr")), cell(row["cpu_seconds"], 1)),
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -197,59 +108,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--sizes", type=int, nargs="+", default=[64, 128], help="frame widths in pixels"
-    )
-    parser.add_argument(
-        "--scenes", type=int, nargs="+", default=[0], help="seeds of procedural scenes"
-    )
-    parser.add_argument(
-        "--clips", nargs="+", default=list(CLIPS), choices=list(CLIPS), help="camera paths"
-    )
-    parser.add_argument(
-        "--frames", type=int, default=97, help="frames per clip at 16 fps; 97 is six seconds"
-    )
-    parser.add_argument(
-        "--degraded", action="store_true", help="blur, dim and add noise before estimating"
-    )
-    parser.add_argument(
-        "--estimators",
-        nargs="+",
-        default=["lk_bundle_adjustment"],
-        choices=list(ESTIMATORS),
-        help="who estimates",
-    )
-    parser.add_argument(
-        "--store", action="store_true", help="keep the floors where scores find them"
-    )
-    parser.add_argument("--out", type=Path, help="also write all numbers to this json file")
-    options = parser.parse_args(arguments)
-    if min(options.sizes) < 16 or options.frames < 3 or min(options.scenes) < 0:
+    add, names = parser.add_argument, list(ESTIMATORS)
+    add("--sizes", type=int, nargs="+", default=[64, 128], help="frame widths in pixels")
+    add("--scenes", type=int, nargs="+", default=[0], help="seeds of procedural scenes")
+    add("--clips", nargs="+", default=list(CLIPS), choices=list(CLIPS), help="camera paths")
+    add("--frames", type=int, default=97, help="frames per clip at 16 fps; 97 is six seconds")
+    add("--degraded", action="store_true", help="blur, dim and add noise before estimating")
+    add("--estimators", nargs="+", default=names[:1], choices=names, help="which estimators")
+    add("--store", action="store_true", help="keep the floors where scores find them")
+    add("--out", type=Path, help="also write all numbers to this json file")
+    given = parser.parse_args(arguments)
+    if min(given.sizes) < 16 or given.frames < 3 or min(given.scenes) < 0:
         parser.error("sizes must be at least 16, frames at least 3, scene seeds at least 0")
-
     console = Console()
     if not console.is_terminal:
-        console = Console(width=WIDTH)
-    jobs = [
-        (c, s, p, e)
-        for e in options.estimators
-        for p in options.sizes
-        for s in options.scenes
-        for c in options.clips
-    ]
-    rows = []
+        console = Console(width=180)
+    jobs = list(product(given.estimators, given.sizes, given.scenes, given.clips))
     with progress(console) as bar:
-        for clip, scene, size, name in bar.track(jobs, description="estimating"):
-            rows.append(
-                measure(clip, scene, size, options.frames, options.degraded, ESTIMATORS[name])
-            )
+        rows = [
+            measure(clip, scene, size, given.frames, given.degraded, ESTIMATORS[name])
+            for name, size, scene, clip in bar.track(jobs, description="estimating")
+        ]
     made = provenance("benchmarks.estimator_floor")
-    report(rows, made, console)
-    if options.out is not None:
-        write_json(options.out, {**made, "fps": FPS, "rows": rows})
-        console.print(f"wrote {options.out}")
-    if options.store:
-        store(floors(rows, made))
+    found = floors_of(rows, made)
+    notes = tuple(f"{f.estimator}, {f.width} px{', soft' if f.soft else ''}: {f}" for f in found)
+    title = "Pose-estimation floor: degrees, metres, CamMC"
+    Table(title, HEADS, tuple(map(cells, rows)), notes).print(console)
+    if given.out is not None:
+        write_json(given.out, {**made, "fps": FPS, "rows": rows})
+        console.print(f"wrote {given.out}")
+    if given.store:
+        store_floors(found)
         console.print(f"stored floors in {FLOORS.name}")
 
 

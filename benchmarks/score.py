@@ -1,4 +1,4 @@
-"""Score somebody else's videos against a bench: no world, no GPU, nothing but mp4 files.
+"""Score somebody else's videos against a bench: no world, no GPU, nothing but video files.
 
     python -m benchmarks.score --videos DIR --bench DIR                  # published layout
     python -m benchmarks.score --videos DIR --bench DIR --split simple   # a folder of <scene>.mp4
@@ -10,8 +10,9 @@ poses by time, and intrinsics follow the resize and centre crop that brings the 
 to their size. A scene without a video is a failure with its code, and coverage stands next to every
 mean. Videos that no scene is named after are listed.
 
-OUT gets report.html, report.md, summary.json, scenes/<split>/<scene>.json, and eval_poses.json in
-the published layout. Stop it whenever you like: the same command goes on where it stopped.
+OUT gets report.md with frames and camera paths, summary.json, scenes.csv,
+scenes/<split>/<scene>.json, and eval_poses.json in the published layout. Stop it whenever you like:
+the same command resumes.
 
 Exit status: 0 all scenes scored, 1 some were not (see Failures), 2 nothing could be run.
 """
@@ -26,13 +27,14 @@ from pathlib import Path
 from rich.console import Console
 
 from sana_wm_gym.evaluation.bench.hub import bench_root
-from sana_wm_gym.evaluation.bench.layout import FOLDERS, PUBLIC_NAMES, Split, list_scenes, split_of
-from sana_wm_gym.evaluation.bench.results import MethodFolder, MethodInfo, read_method_info
-from sana_wm_gym.evaluation.control.jobs import Given, Job
-from sana_wm_gym.evaluation.control.launchers import LAUNCHERS, launcher_of
-from sana_wm_gym.evaluation.control.run_folder import RunFolder
-from sana_wm_gym.evaluation.control.running import run, scoring_identity
+from sana_wm_gym.evaluation.bench.layout import FOLDERS, PUBLIC_NAMES, Split, split_of
+from sana_wm_gym.evaluation.bench.reader import list_scenes
+from sana_wm_gym.evaluation.bench.results import MethodFolder, read_method_info
+from sana_wm_gym.evaluation.control.report import run
+from sana_wm_gym.evaluation.control.run_folder import claim, scoring_identity
+from sana_wm_gym.evaluation.control.scene_job import SceneJob
 from sana_wm_gym.evaluation.control.score_video import Scoring
+from sana_wm_gym.jobs import LAUNCHERS, Launcher
 from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.provenance import provenance
 
@@ -40,15 +42,10 @@ SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 
 
 def video_folders(videos: Path, asked: Sequence[str]) -> dict[Split, Path]:
-    """Where the videos of each split are.
-
-    Args:
-        videos: What the user gave.
-        asked: Splits to score; none for all that have a folder.
+    """Where the videos of each split are; `asked` lists splits, none for all that have a folder.
 
     Raises:
-        ValueError: There is no such folder, no split can be told from it, or the one folder of
-            videos is to serve two splits.
+        ValueError: There is no such folder, or it does not show which split is where.
     """
     if not videos.is_dir():
         raise ValueError(f"no folder {videos}, expected one with videos")
@@ -59,10 +56,10 @@ def video_folders(videos: Path, asked: Sequence[str]) -> dict[Split, Path]:
         for name in (split, PUBLIC_NAMES[split])
         if (videos / name).is_dir()
     }
+    missing = [split for split in splits if split not in found]
+    if found and missing:
+        raise ValueError(f"{videos} has no folder for split {', '.join(missing)}")
     if found:
-        missing = [split for split in splits if split not in found]
-        if missing:
-            raise ValueError(f"{videos} has no folder for split {', '.join(missing)}")
         return {split: found[split] for split in dict.fromkeys(splits or found)}
     if len(splits) != 1:
         raise ValueError(
@@ -72,34 +69,17 @@ def video_folders(videos: Path, asked: Sequence[str]) -> dict[Split, Path]:
     return {splits[0]: videos}
 
 
-def videos_in(folder: Path) -> dict[str, Path]:
-    """Videos of a folder by name without suffix, mp4 first."""
+def match_videos(folder: Path, scenes: Iterable[str]) -> tuple[dict[str, Path], list[str]]:
+    """The video of each scene under either of its names, mp4 first, or where the published name
+    would be; and the names of videos that belong to no scene."""
     found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
     found.sort(key=lambda path: (SUFFIXES.index(path.suffix.lower()), path), reverse=True)
-    return {path.stem: path for path in found}
-
-
-def video_of(folder: Path, scene: str) -> Path:
-    """The video of a scene under either of its names; the published one where there is none."""
-    found = videos_in(folder)
-    published = f"{scene}_generated"
-    return found.get(published) or found.get(scene) or folder / f"{published}.mp4"
-
-
-def unused(folder: Path, scenes: Iterable[str]) -> list[str]:
-    """Names of videos that belong to no scene."""
-    used = {video_of(folder, scene) for scene in scenes}
-    return sorted(path.name for path in set(videos_in(folder).values()) - used)
-
-
-def method_info(videos: Path) -> MethodInfo | None:
-    """What made the videos, where the folder says so.
-
-    Raises:
-        BenchDataError: method_info.json is damaged.
-    """
-    folder = MethodFolder(videos)
-    return read_method_info(folder) if folder.info_file().is_file() else None
+    by_stem = {path.stem: path for path in found}
+    videos = {}
+    for scene in scenes:
+        name = f"{scene}_generated"
+        videos[scene] = by_stem.get(name) or by_stem.get(scene) or folder / f"{name}.mp4"
+    return videos, sorted(path.name for path in {*by_stem.values()} - {*videos.values()})
 
 
 def score(options: argparse.Namespace, console: Console) -> int:
@@ -110,8 +90,9 @@ def score(options: argparse.Namespace, console: Console) -> int:
         FileNotFoundError: A hub bench cannot be had.
         ImportError: A hub bench needs a package that is missing.
     """
-    folders = video_folders(options.videos, options.split)
-    info = method_info(options.videos)
+    launcher = Launcher(options.launcher, options.workers, options.ray_address)
+    folders, method = video_folders(options.videos, options.split), MethodFolder(options.videos)
+    info = read_method_info(method) if method.info_file().is_file() else None
     name = info.model if info else options.videos.resolve().name
     out: Path = options.out or Path("outputs/score") / options.videos.resolve().name
     scoring = Scoring(
@@ -119,23 +100,21 @@ def score(options: argparse.Namespace, console: Console) -> int:
     )
     bench_name = Path(options.bench).name
     who = {"videos": name, "bench": bench_name, "fps": options.fps, **scoring_identity(scoring)}
-    RunFolder(out).claim(who)
+    claim(out, who)
     bench = bench_root(
         options.bench, options.revision, splits=list(folders), offline=options.offline
     )
-    declared = info.fps if info else None
-    jobs = [
-        Job(entry, out, Given(video_of(folder, entry.id), options.fps, declared), scoring)
-        for split, folder in folders.items()
-        for entry in list_scenes(bench, split)
-    ]
+    jobs: list[SceneJob] = []
     for split, folder in folders.items():
-        if left := unused(folder, [job.entry.id for job in jobs if job.entry.split == split]):
-            names = ", ".join(left)
+        entries = list_scenes(bench, split)
+        videos, unused = match_videos(folder, [entry.id for entry in entries])
+        rates = {"fps": options.fps, "declared_fps": info.fps if info else None}
+        jobs += [SceneJob(entry, out, scoring, videos[entry.id], **rates) for entry in entries]
+        if unused:
+            names = ", ".join(unused)
             console.print(f"not scored, no {split} scene has this name: {names}", soft_wrap=True)
     source = {**provenance("benchmarks.score"), "run": who}
-    launch = launcher_of(options.launcher, options.ray_address)
-    return run(jobs, out, out / "results", name, source, options.workers, launch, console)
+    return run(jobs, out, MethodFolder(out / "results"), name, source, launcher, console)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,31 +124,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--videos", type=Path, required=True, help="folder of mp4 files")
-    parser.add_argument("--bench", required=True, help="folder or hub id of the bench")
-    parser.add_argument("--split", action="append", default=[], help="simple or hard; repeatable")
-    parser.add_argument("--out", type=Path, help="where results go (outputs/score/NAME)")
-    parser.add_argument("--fps", type=float, help="rate of all videos, if the files are wrong, Hz")
-    parser.add_argument(
-        "--truncate", action="store_true", help="score what there is of videos that end early"
-    )
-    parser.add_argument("--interval", type=int, default=4, help="every how manieth pose counts (4)")
-    parser.add_argument(
-        "--no-floor",
-        dest="floor",
-        action="store_false",
-        help="do not read the camera from true videos",
-    )
-    parser.add_argument("--revision", help="commit of a hub bench")
-    parser.add_argument("--offline", action="store_true", help="hub bench from the cache only")
-    parser.add_argument("--workers", type=int, default=2, help="videos at a time (2)")
-    parser.add_argument(
-        "--launcher", choices=LAUNCHERS, default=LAUNCHERS[0], help="where they run (processes)"
-    )
-    parser.add_argument("--ray-address", help="a Ray cluster that runs already, or auto")
+    add = parser.add_argument
+    add("--videos", type=Path, required=True, help="folder of video files")
+    add("--bench", required=True, help="folder or hub id of the bench")
+    add("--split", action="append", default=[], help="simple or hard; repeatable")
+    add("--out", type=Path, help="where results go (outputs/score/NAME)")
+    add("--fps", type=float, help="rate of all videos, if the files are wrong, Hz")
+    add("--truncate", action="store_true", help="score what there is of videos that end early")
+    add("--interval", type=int, default=4, help="stride of the poses that count (4)")
+    add("--no-floor", dest="floor", action="store_false", help="no poses from true videos")
+    add("--revision", help="commit of a hub bench")
+    add("--offline", action="store_true", help="hub bench from the cache only")
+    add("--workers", type=int, default=2, help="videos at a time (2)")
+    add("--launcher", choices=LAUNCHERS, default=LAUNCHERS[0], help="where they run (processes)")
+    add("--ray-address", help="a Ray cluster that already runs, or auto")
     options = parser.parse_args(arguments)
-    if min(options.interval, options.workers) < 1:
-        parser.error("--interval and --workers count from 1")
+    if options.interval < 1:
+        parser.error("--interval counts from 1")
     if options.fps is not None and not 0 < options.fps < 1000:
         parser.error(f"--fps is {options.fps}, expected a rate in Hz")
     try:

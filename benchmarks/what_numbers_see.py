@@ -1,16 +1,15 @@
 """What does each number see, and what not? `python -m benchmarks.what_numbers_see`.
 
-Films one commanded path in the exact world rightly, and in the ways a video model goes wrong: it
-turns too little, turns the other way, moves too slowly, freezes, starts late, or loses the order of
-its frames. Every video is scored with known poses and with poses read from its pixels. A second
-table puts `paper_sim3` beside `release` on straight, curved and turning paths.
+Renders one commanded path in the exact world as commanded, and in the ways a video model goes
+wrong: it turns too little, turns the other way, moves too slowly, freezes, starts late, or loses
+the order of its frames. Every video is scored with known poses and with poses read from its
+pixels. A second table puts `paper_sim3` next to `release` on straight, curved and turning paths.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,155 +18,96 @@ import numpy.typing as npt
 from rich.console import Console
 from scipy.spatial.transform import Rotation
 
-from benchmarks.floor_clips import CLIPS, place
-from benchmarks.report import progress
 from sana_wm_gym.camera.se3 import relative_to_first
+from sana_wm_gym.evaluation.estimator_floors import CLIPS, FPS, place
 from sana_wm_gym.files import write_json, write_text
-from sana_wm_gym.metrics import (
-    PAPER_SIM3,
-    RELEASE,
-    SCALE_ONLY,
-    Convention,
-    DegenerateTrajectoryError,
-    psnr,
-    score_poses,
-)
+from sana_wm_gym.metrics import PAPER_SIM3, RELEASE, SCALE_ONLY, Convention, psnr, score_or_code
 from sana_wm_gym.metrics.drift import frame_change
 from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.poses.protocol import PoseEstimator
 from sana_wm_gym.provenance import provenance
+from sana_wm_gym.tables import Table, cell, progress
 from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.procedural.renderer import default_intrinsics, render
 from sana_wm_gym.world.procedural.scenes import Scene, generate_scene
 
 Array = npt.NDArray[np.float64]
-FPS = 16.0
+Errors = dict[str, Any]
+
 COMMAND = "strafe_yaw"
 STRICTNESS = (RELEASE, SCALE_ONLY)
 SIDE_BY_SIDE = ("dolly", "s_curve", "strafe_yaw", "orbit", "pan")
+DIGITS = {"rot_err": 2, "trans_err": 3, "cam_mc": 3, "scale": 2}
 NOISE_DEG, NOISE_M = 0.07, 0.005
 """Errors of a good estimator, put on known poses in the second table."""
 
 
-# --- the ways a video goes wrong -----------------------------------------------------------
-
-
-def right(poses: Array) -> Array:
-    """As commanded."""
-    return poses
-
-
-def turned(poses: Array, share: float) -> Array:
-    """The commanded places, every orientation's rotation from the first scaled by `share`."""
+def turned(poses: Array, factor: float) -> Array:
+    """The commanded places, every orientation's rotation from the first times `factor`."""
     angles = Rotation.from_matrix(poses[0, :3, :3].T @ poses[:, :3, :3]).as_rotvec()
     wrong = poses.copy()
-    wrong[:, :3, :3] = poses[0, :3, :3] @ Rotation.from_rotvec(share * angles).as_matrix()
+    wrong[:, :3, :3] = poses[0, :3, :3] @ Rotation.from_rotvec(factor * angles).as_matrix()
     return wrong
 
 
-def at(poses: Array, frames: Array) -> Array:
+def at(poses: Array, frames: npt.ArrayLike) -> Array:
     """The commanded pose of another frame at every instant."""
     return np.asarray(poses[np.rint(frames).astype(np.int64)])
 
 
-def shuffled(poses: Array) -> Array:
-    """All frames after the first in a random order."""
-    order = np.random.default_rng(0).permutation(np.arange(1, len(poses)))
-    return np.asarray(poses[np.concatenate([[0], order])])
-
-
 WRONG: Mapping[str, Callable[[Array], Array]] = {
-    "as commanded": right,
+    "as commanded": lambda poses: poses,
     "turns 10 % too little": lambda poses: turned(poses, 0.9),
     "turns the other way": lambda poses: turned(poses, -1.0),
     "half speed": lambda poses: at(poses, np.arange(len(poses)) / 2),
     "frozen": lambda poses: at(poses, np.zeros(len(poses))),
-    "one chunk late": lambda poses: at(
-        poses, np.maximum(np.arange(len(poses), dtype=np.float64) - CHUNK_FRAMES, 0)
+    "one chunk late": lambda poses: at(poses, np.maximum(np.arange(len(poses)) - CHUNK_FRAMES, 0)),
+    "frames shuffled": lambda poses: at(
+        poses, [0, *np.random.default_rng(0).permutation(np.arange(1, len(poses)))]
     ),
-    "frames shuffled": shuffled,
 }
 
 
-# --- numbers -------------------------------------------------------------------------------
-
-
 def errors(
-    estimate: Array,
-    command: Array,
-    convention: Convention,
-    valid: npt.NDArray[np.bool_] | None = None,
-) -> dict[str, Any]:
+    estimate: Array, command: Array, convention: Convention, valid: npt.ArrayLike | None = None
+) -> Errors:
     """RotErr, TransErr, CamMC and scale under a convention, or the reason code of a refusal."""
-    try:
-        score = score_poses(estimate, command, convention, valid)
-    except DegenerateTrajectoryError as error:
-        return {"code": error.code}
-    values = {
-        "rot_err": score.rot_err,
-        "trans_err": score.trans_err,
-        "cam_mc": score.cam_mc,
-        "scale": score.scale,
-    }
-    return {**values, "undefined": dict(score.undefined)}
+    score = score_or_code(estimate, command, convention, valid)
+    if isinstance(score, str):
+        return {"code": score}
+    return {**{key: getattr(score, key) for key in DIGITS}, "undefined": dict(score.undefined)}
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What every number says of one video.
-
-    Attributes:
-        name: How the video was made.
-        known: Errors of its true poses, by convention.
-        read: Errors of the poses read from its pixels, by convention; a code where they could not
-            be read.
-        psnr_db: To the video as commanded; None for that video itself.
-        frame_change: Mean change from frame to frame over that of the video as commanded.
-    """
-
-    name: str
-    known: Mapping[str, Mapping[str, Any]]
-    read: Mapping[str, Mapping[str, Any]]
-    psnr_db: float | None
-    frame_change: float
-
-
-def watch(
+def score_videos(
     scene: Scene, command: Array, size: int, estimator: PoseEstimator, tick: Callable[[], None]
-) -> list[Seen]:
-    """Film and score every kind of video of a command.
+) -> list[dict[str, Any]]:
+    """Render and score every kind of video of a command, poses [n, 4, 4] in scene axes.
 
-    Args:
-        scene: Where to film.
-        command: Poses in scene axes, [n, 4, 4].
-        size: Frame height and width in pixels.
-        estimator: Reads poses from pixels.
-        tick: Called after every video.
+    Per video: errors of its true poses (`known`) and of those read from its pixels (`read`) by
+    convention; `psnr_db` to the video as commanded, None for that video itself; and
+    `frame_change`, from frame to frame, over that of the video as commanded.
     """
-    wanted = relative_to_first(command)
-    intrinsics = np.array(default_intrinsics(size, size))
+    wanted, intrinsics = relative_to_first(command), np.array(default_intrinsics(size, size))
     truth = render(scene, command, intrinsics, (size, size))
     rows = []
     for name, make in WRONG.items():
-        taken = make(command)
-        video = render(scene, taken, intrinsics, (size, size))
-        path = relative_to_first(taken)
-        estimate = estimator.estimate(video, intrinsics, FPS)
-        likeness = [psnr(a, b) for a, b in zip(video, truth, strict=True)]
+        video = render(scene, make(command), intrinsics, (size, size))
+        path, read = relative_to_first(make(command)), estimator.estimate(video, intrinsics, FPS)
+        frames = [psnr(a, b) for a, b in zip(video, truth, strict=True)]
         rows.append(
-            Seen(
-                name,
-                {c.name: errors(path, wanted, c) for c in STRICTNESS},
-                {c.name: errors(estimate.poses, wanted, c, estimate.valid) for c in STRICTNESS},
-                None if np.array_equal(video, truth) else float(np.mean(likeness)),
-                float(frame_change(video) / frame_change(truth)),
-            )
+            {
+                "name": name,
+                "known": {c.name: errors(path, wanted, c) for c in STRICTNESS},
+                "read": {c.name: errors(read.poses, wanted, c, read.valid) for c in STRICTNESS},
+                "psnr_db": None if np.array_equal(video, truth) else float(np.mean(frames)),
+                "frame_change": float(frame_change(video) / frame_change(truth)),
+            }
         )
         tick()
     return rows
 
 
-def side_by_side(frames: int) -> dict[str, dict[str, dict[str, Any]]]:
+def side_by_side(frames: int) -> dict[str, dict[str, Errors]]:
     """`paper_sim3` and `release` on paths whose poses carry a good estimator's errors."""
     rng, seconds = np.random.default_rng(0), np.arange(frames) / FPS
     table = {}
@@ -181,82 +121,63 @@ def side_by_side(frames: int) -> dict[str, dict[str, dict[str, Any]]]:
     return table
 
 
-# --- tables --------------------------------------------------------------------------------
-
-
-def cell(errors: Mapping[str, Any], key: str, digits: int) -> str:
+def shown(errors: Errors, key: str) -> str:
     """A number, the reason why there is none, or a dash."""
-    if "code" in errors:
-        return f"`{errors['code']}`"
-    if errors[key] is None:
-        reason = errors.get("undefined", {}).get(key)
-        return "-" if reason is None else f"`{reason}`"
-    return f"{errors[key]:.{digits}f}"
+    reason = errors.get("code") or errors["undefined"].get(key)
+    return f"`{reason}`" if reason else cell(errors[key], DIGITS[key])
 
 
-def markdown(rows: list[Seen], paths: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+def tables(rows: Sequence[dict[str, Any]], paths: Mapping[str, dict[str, Errors]]) -> list[Table]:
     """Both tables."""
-    lines = [
-        "| the video | RotErr deg, known / read | TransErr m, known / read | strict RotErr deg, "
-        "known / read | strict TransErr m, known / read | scale, known | PSNR dB | frame change |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    wrong, both = [], []
     for row in rows:
+        known, read = row["known"], row["read"]
         pairs = [
-            f"{cell(row.known[c.name], key, digits)} / {cell(row.read[c.name], key, digits)}"
+            f"{shown(known[c.name], key)} / {shown(read[c.name], key)}"
             for c in STRICTNESS
-            for key, digits in (("rot_err", 2), ("trans_err", 3))
+            for key in ("rot_err", "trans_err")
         ]
-        scale = cell(row.known[SCALE_ONLY.name], "scale", 2)
-        likeness = "equal" if row.psnr_db is None else f"{row.psnr_db:.1f}"
-        cells = [row.name, *pairs, scale, likeness, f"{row.frame_change:.2f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "| path | RotErr deg, `paper_sim3` | `release` | TransErr m, `paper_sim3` | `release` "
-        "| CamMC, `paper_sim3` | `release` |",
-        "|---|---|---|---|---|---|---|",
-    ]
+        near = "equal" if row["psnr_db"] is None else cell(row["psnr_db"], 1)
+        scale = shown(known[SCALE_ONLY.name], "scale")
+        wrong.append((row["name"], *pairs, scale, near, cell(row["frame_change"])))
     for name, scores in paths.items():
-        cells = [
-            cell(scores[c.name], key, digits)
-            for key, digits in (("rot_err", 2), ("trans_err", 3), ("cam_mc", 3))
-            for c in (PAPER_SIM3, RELEASE)
-        ]
-        lines.append("| " + " | ".join([name, *cells]) + " |")
-    return "\n".join(lines) + "\n"
+        keys = ("rot_err", "trans_err", "cam_mc")
+        both.append(
+            (name, *(shown(scores[c.name], k) for k in keys for c in (PAPER_SIM3, RELEASE)))
+        )
+    units = ("RotErr deg", "TransErr m", "strict RotErr deg", "strict TransErr m")
+    heads = [f"{unit}, known / read" for unit in units]
+    pairs = [f"{u}, `{c.name}`" for u in (*units[:2], "CamMC") for c in (PAPER_SIM3, RELEASE)]
+    return [
+        Table("What goes wrong", ("the video", *heads, "scale, known", "PSNR dB", "frame change"),
+              tuple(wrong)),
+        Table("paper_sim3 next to release", ("path", *pairs), tuple(both)),
+    ]  # fmt: skip
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=128, help="pixels across (128)")
-    parser.add_argument("--frames", type=int, default=97, help="frames of every video (97)")
-    parser.add_argument("--scene", type=int, default=0, help="procedural scene (0)")
-    parser.add_argument(
-        "--out", type=Path, default=Path("outputs/what_numbers_see"), help="folder for the tables"
-    )
-    arguments = parser.parse_args()
-    if arguments.size < 32 or arguments.frames <= CHUNK_FRAMES or arguments.scene < 0:
+    add, folder = parser.add_argument, Path("outputs/what_numbers_see")
+    add("--size", type=int, default=128, help="pixels across (128)")
+    add("--frames", type=int, default=97, help="frames of every video (97)")
+    add("--scene", type=int, default=0, help="procedural scene (0)")
+    add("--out", type=Path, default=folder, help="folder for the tables")
+    given = parser.parse_args()
+    if given.size < 32 or given.frames <= CHUNK_FRAMES or given.scene < 0:
         parser.error(f"expected --size >= 32, --frames > {CHUNK_FRAMES} and --scene >= 0")
-    console = Console()
-    scene = generate_scene(arguments.scene)
-    command = place(scene, CLIPS[COMMAND](np.arange(arguments.frames) / FPS), seed=0)
+    console, scene = Console(), generate_scene(given.scene)
+    command = place(scene, CLIPS[COMMAND](np.arange(given.frames) / FPS), seed=0)
     with progress(console) as bar:
-        task = bar.add_task("videos", total=len(WRONG))
-        rows = watch(
-            scene, command, arguments.size, LKBundleAdjustment(), lambda: bar.advance(task)
-        )
-    paths = side_by_side(arguments.frames)
-    table = markdown(rows, paths)
-    told = provenance("benchmarks.what_numbers_see")
-    write_json(
-        arguments.out / "what_numbers_see.json",
-        {**told, "videos": [vars(row) for row in rows], "paths": paths},
-    )
-    write_text(arguments.out / "what_numbers_see.md", table)
-    console.print(table, markup=False)
-    console.print(f"wrote what_numbers_see.json and .md to {arguments.out}")
+        task, estimator = bar.add_task("videos", total=len(WRONG)), LKBundleAdjustment()
+        rows = score_videos(scene, command, given.size, estimator, lambda: bar.advance(task))
+    paths = side_by_side(given.frames)
+    source = provenance("benchmarks.what_numbers_see")
+    write_json(given.out / "what_numbers_see.json", {**source, "videos": rows, "paths": paths})
+    text = "\n".join(table.markdown() for table in tables(rows, paths))
+    write_text(given.out / "what_numbers_see.md", text)
+    console.print(text, markup=False)
+    console.print(f"wrote what_numbers_see.json and .md to {given.out}")
 
 
 if __name__ == "__main__":

@@ -12,11 +12,18 @@ from PIL import Image
 
 from benchmarks import embedded_world
 from benchmarks.first_version import speed_ratio
-from benchmarks.pictures import ENLARGED, MOVING_BYTES, Strip, enlarge, write_moving, write_strips
 from benchmarks.training_curve import main as draw_curve
 from sana_wm_gym.evaluation import foreign_pictures
 from sana_wm_gym.evaluation.conditions import wrong_prompt
 from sana_wm_gym.evaluation.held_out import held_out_clips, repeat_first, truth_of
+from sana_wm_gym.evaluation.pictures import (
+    ENLARGED,
+    MOVING_BYTES,
+    Strip,
+    enlarge,
+    write_moving,
+    write_strips,
+)
 from sana_wm_gym.evaluation.variant_scores import LEAST_COVERAGE, score_variants, surface_views
 from sana_wm_gym.evaluation.world_scores import (
     camera_errors,

@@ -8,9 +8,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from chunk_worlds import ChunkWorld
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3 import PPO
-from toy_worlds import ToyWorld
 
 from sana_wm_gym.envs import ChunkVideoRecorder, SanaWMEnv, SanaWMVectorEnv, Snapshot
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
@@ -22,29 +22,29 @@ from sana_wm_gym.world.rollout import camera_path, rollout
 
 CAMERA, KEYS, BOTH = ("camera",), ("keys",), ("camera", "keys")
 WORLDS = [
-    ToyWorld(frames, driven_by)
+    ChunkWorld(frames, driven_by)
     for frames, driven_by in ((1, CAMERA), (1, KEYS), (12, CAMERA), (12, KEYS), (12, BOTH))
 ]
 by_name: dict[str, Any] = {"ids": lambda world: world.spec.name}
 
 
-def mode_of(world: ToyWorld) -> str:
+def mode_of(world: ChunkWorld) -> str:
     return "continuous" if world.driven_by == CAMERA else "keys"
 
 
-def ahead(world: ToyWorld) -> Any:
+def ahead(world: ChunkWorld) -> Any:
     if world.driven_by == CAMERA:
         return np.array([0, 0, 0, 0, 1], np.float32)
     return np.array([1, 0, 0, 0, 0, 0, 0, 0], np.int8)
 
 
 @pytest.fixture(params=WORLDS, **by_name)
-def world(request: pytest.FixtureRequest) -> ToyWorld:
-    found: ToyWorld = request.param
+def world(request: pytest.FixtureRequest) -> ChunkWorld:
+    found: ChunkWorld = request.param
     return found
 
 
-def test_single_environments(world: ToyWorld, tmp_path: Path) -> None:
+def test_single_environments(world: ChunkWorld, tmp_path: Path) -> None:
     parts = ("frames", "frame", "pose") if world.spec.has_camera else ("frames", "frame")
     options: dict[str, Any] = {"observation": parts, "action_mode": mode_of(world), "horizon": 3}
     env = gym.make("SanaWM/World-v0", world=world, render_mode="rgb_array_list", **options)
@@ -73,7 +73,7 @@ def test_single_environments(world: ToyWorld, tmp_path: Path) -> None:
     assert len(list(read_video(tmp_path / "episode-0000.mp4"))) == 1 + world.frames
 
 
-def test_batches(world: ToyWorld) -> None:
+def test_batches(world: ChunkWorld) -> None:
     options = {"action_mode": mode_of(world), "horizon": 2, "observation": ("frames",)}
     envs = gym.make_vec("SanaWM/World-v0", num_envs=3, world=world, **options)
     tensors = SanaWMVectorEnv(3, world, as_torch=True, **options)
@@ -89,14 +89,14 @@ def test_batches(world: ToyWorld) -> None:
         assert seen[0, -1, 5, 7, 0] == (0 if step == 2 else world.frames * (step % 3 + 1))
 
 
-def test_a_learner(world: ToyWorld) -> None:
+def test_a_learner(world: ChunkWorld) -> None:
     envs = SanaWMVectorEnv(2, world, action_mode=mode_of(world), horizon=4)
     learner = PPO("MlpPolicy", SanaWMVecEnv(envs), n_steps=4, batch_size=8, n_epochs=1)
     learner.learn(16)
 
 
 def test_keys_reach_the_world_frame_by_frame() -> None:
-    env = SanaWMEnv(ToyWorld(12, KEYS), action_mode="discrete", actions_per_chunk=3)
+    env = SanaWMEnv(ChunkWorld(12, KEYS), action_mode="discrete", actions_per_chunk=3)
     env.reset(seed=0)
     env.step(np.array([1, 0, 5]))
     assert env.snapshot().episode.world.place == pytest.approx(8 / 12)
@@ -105,7 +105,7 @@ def test_keys_reach_the_world_frame_by_frame() -> None:
 
 
 def test_what_needs_a_camera_refuses_a_world_without_one() -> None:
-    world = ToyWorld(12, KEYS)
+    world = ChunkWorld(12, KEYS)
     keys: dict[str, Any] = {"action_mode": "keys"}
     name = "world 'toy-12-keys' is driven by keys"
     for task in sorted(TASKS.keys() - {"free_roam"}):
@@ -127,11 +127,17 @@ def test_what_needs_a_camera_refuses_a_world_without_one() -> None:
 @pytest.mark.parametrize(
     ("world", "message"),
     [
-        (ToyWorld(dtype="float32"), r"'toy-12-camera' makes frames float32 \(6, 8, 3\), expected"),
-        (ToyWorld(lie=1), r"frames uint8 \(13, 6, 8, 3\), expected uint8 \(12 \(or 1\), 6, 8, 3\)"),
+        (
+            ChunkWorld(dtype="float32"),
+            r"makes frames float32 \(6, 8, 3\), expected",
+        ),
+        (
+            ChunkWorld(lie=1),
+            r"uint8 \(13, 6, 8, 3\), expected uint8 \(12 \(or 1\), 6, 8, 3\)",
+        ),
     ],
 )
-def test_a_world_that_breaks_its_spec_is_refused(world: ToyWorld, message: str) -> None:
+def test_a_world_that_breaks_its_spec_is_refused(world: ChunkWorld, message: str) -> None:
     observation = ("frames",) if world.lie else ("frame",)
     env = SanaWMEnv(world, observation=observation)
 

@@ -10,7 +10,7 @@ import pytest
 from sana_wm_gym.camera.controls import Controls, MotionLimits
 from sana_wm_gym.camera.se3 import rotation_y
 from sana_wm_gym.camera.trajectory import rollout
-from sana_wm_gym.evaluation.outside_training import Flag, outside_training
+from sana_wm_gym.evaluation.outside_training import outside_training
 from sana_wm_gym.world.procedural.scenes import generate_scene
 from sana_wm_gym.world.procedural.walks import sample_walk
 
@@ -66,7 +66,3 @@ def test_limits_are_those_of_the_world():
 
 def test_a_single_pose_has_no_speed():
     assert outside_training(np.eye(4)[None]) == ()
-
-
-def test_a_flag_shows_both_numbers():
-    assert str(Flag("roll", 20.0, 0.0, "deg")) == "roll 20 deg (training 0)"

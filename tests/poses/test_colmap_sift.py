@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks.floor_clips import CLIPS, FPS, place
+from sana_wm_gym.evaluation.estimator_floors import CLIPS, FPS, place
 from sana_wm_gym.metrics import RELEASE, score_poses
 from sana_wm_gym.poses import ColmapSift
 from sana_wm_gym.world.procedural.renderer import default_intrinsics, render

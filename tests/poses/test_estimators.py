@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from benchmarks.floor_clips import CLIPS, FPS, degrade, place
 from sana_wm_gym.camera.se3 import (
     from_rotation_translation,
     geodesic_angle,
     invert,
     relative_to_first,
 )
+from sana_wm_gym.evaluation.estimator_floors import CLIPS, FPS, degrade, place
 from sana_wm_gym.evaluation.score import score_rollout
 from sana_wm_gym.metrics import RELEASE, SCALE_ONLY, PoseScore, match_frames, score_poses
 from sana_wm_gym.poses import (

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.estimator_floor import floors, store
+from sana_wm_gym.evaluation.estimator_floors import floors_of, store_floors
 from sana_wm_gym.evaluation.score import score_rollout
 from sana_wm_gym.poses import (
     EstimatorInfo,
@@ -63,7 +63,7 @@ def test_a_row_that_lacks_a_field_is_refused(tmp_path: Path) -> None:
 def test_storing_replaces_the_same_estimator_width_and_softness(tmp_path: Path) -> None:
     path = written(tmp_path, FLOOR, replace(FLOOR, width=128))
     newer = replace(FLOOR, version="4", rot_err=0.1)
-    store([newer], path)
+    store_floors([newer], path)
     assert read_floors(path) == (newer, replace(FLOOR, width=128))
     assert list(tmp_path.iterdir()) == [path]
 
@@ -84,7 +84,7 @@ def test_floors_are_medians_over_the_clips_an_estimator_is_for() -> None:
     rows.append(row("s_curve", 8.0, coverage=0.4))  # too few frames placed to count as scored
     rows += [row("pan", 9.0), row("orbit", 5.0, degraded=True)]
     rows += [row(clip, 0.3, estimator="rotation_only") for clip in ("pan", "orbit")]
-    turned, sharp, soft = floors(rows, {"date": "2026-01-02"})
+    turned, sharp, soft = floors_of(rows, {"date": "2026-01-02"})
     assert (sharp.clips, sharp.scored, sharp.rot_err, sharp.rot_err_worst) == (5, 3, 0.2, 0.4)
     assert sharp.trans_err == pytest.approx(0.02) and sharp.date == "2026-01-02"
     assert soft.soft and soft.rot_err == 5.0

@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
-from toy_worlds import TOY, ToyWorld
+from chunk_worlds import TOY, ChunkWorld
 
 from sana_wm_gym.envs import SanaWMVectorEnv
 from sana_wm_gym.world import catalogue
@@ -18,11 +18,11 @@ from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 
 def test_names_of_every_kind(small_world_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    point = SimpleNamespace(load=lambda: ToyWorld)
+    point = SimpleNamespace(load=lambda: ChunkWorld)
     found = {("sana_wm_gym.worlds", "mine"): [point]}
     monkeypatch.setattr(catalogue, "entry_points", lambda group, name: found.get((group, name), []))
-    assert load_world("toy_worlds:TOY") is TOY
-    assert load_world("toy_worlds:make", {"frames": 5}).spec.frames_per_chunk == 5
+    assert load_world("chunk_worlds:TOY") is TOY
+    assert load_world("chunk_worlds:make", {"frames": 5}).spec.frames_per_chunk == 5
     assert load_world("mine", {"frames": 7}).spec.frames_per_chunk == 7
     assert load_world(small_world_file).spec.name == "small"
     assert load_world(str(small_world_file)) is load_world(small_world_file)
@@ -36,11 +36,11 @@ def test_a_world_is_shared_by_name_and_arguments() -> None:
     one = load_world("procedural", {"size": [8, 8], "scenes": [1]})
     assert load_world("procedural", {"scenes": [1], "size": [8, 8]}) is one
     assert load_world("procedural") is not one
-    assert load_world("toy_worlds:make") is not load_world("toy_worlds:make", {"frames": 12})
+    assert load_world("chunk_worlds:make") is not load_world("chunk_worlds:make", {"frames": 12})
 
 
 def test_environments_take_names_and_arguments() -> None:
-    options: dict[str, Any] = {"world": "toy_worlds:make", "world_kwargs": {"frames": 3}}
+    options: dict[str, Any] = {"world": "chunk_worlds:make", "world_kwargs": {"frames": 3}}
     env: Any = gym.make("SanaWM/World-v0", **options)
     envs: Any = gym.make_vec("SanaWM/World-v0", num_envs=2, **options)
     assert env.unwrapped.world is envs.world
@@ -54,8 +54,12 @@ def test_environments_take_names_and_arguments() -> None:
     [
         ("nowhere", None, "unknown world 'nowhere', expected one of procedural, tiny, "),
         ("no_such_module:make", None, "no world 'no_such_module:make': No module named"),
-        ("toy_worlds:nothing", None, "no world 'toy_worlds:nothing': .* no attribute 'nothing'"),
-        ("toy_worlds:make", {"colour": "red"}, "does not take {'colour': 'red'}"),
+        (
+            "chunk_worlds:nothing",
+            None,
+            "no world .*: .* no attribute 'nothing'",
+        ),
+        ("chunk_worlds:make", {"colour": "red"}, "does not take {'colour': 'red'}"),
         ("procedural", {"colour": "red"}, "does not take {'colour': 'red'}"),
         ("procedural", {"scenes": {1}}, "does not take .* not JSON serializable"),
         ("tiny", {"autocast_dtype": "bfloat17"}, "autocast_dtype is 'bfloat17'"),
@@ -67,8 +71,8 @@ def test_names_and_arguments_that_make_no_world(name: str, kwargs: Any, message:
 
 
 def test_names_out_of_files_run_no_code() -> None:
-    with pytest.raises(ValueError, match="world 'toy_worlds:make' is code"):
-        load_world("toy_worlds:make", code=False)
+    with pytest.raises(ValueError, match="world 'chunk_worlds:make' is code"):
+        load_world("chunk_worlds:make", code=False)
     assert load_world("procedural", code=False).spec.name == "procedural"
     with pytest.raises(FileNotFoundError, match=r"no world file at gone\.safetensors"):
         load_world("gone.safetensors")

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chunk_worlds import ChunkWorld
 from stepping import advance, frames_of
-from toy_worlds import ToyWorld
 
 from sana_wm_gym.camera import CameraTrajectory, Controls
 from sana_wm_gym.camera.trajectory import rollout as poses_of
 from sana_wm_gym.weights.world_file import read_world_file
 from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
-from sana_wm_gym.world.released.replay import Clip, ReplayWorld
+from sana_wm_gym.world.released.replay import GeneratedClip, ReplayWorld
 from sana_wm_gym.world.world_model import ChunkInput, Start, as_arrays
 
 CHUNKS = 4
@@ -25,12 +25,12 @@ CHUNKS = 4
 class Counted:
     """A clip whose frames are numbered by their seed and place."""
 
-    def clip(self, image: Any, trajectory: Any, prompt: str, *, seed: int) -> Clip:
+    def clip(self, image: Any, trajectory: Any, prompt: str, *, seed: int) -> GeneratedClip:
         count = len(trajectory)
         frames = (image[None] // 2 + seed + np.arange(count)[:, None, None, None]).astype(np.uint8)
         frames[0] = image
         latents = np.arange((count - 1) // 8 + 1, dtype=np.float32)[:, None, None, None] + seed
-        return Clip(frames, np.tile(latents, (1, 2, 5, 6)))
+        return GeneratedClip(frames, np.tile(latents, (1, 2, 5, 6)))
 
 
 def poses(frames: int) -> np.ndarray:
@@ -47,9 +47,9 @@ def world(request: pytest.FixtureRequest) -> Any:
         path: Path = request.getfixturevalue(f"{name}_world_file")
         return world_of(read_world_file(path))
     if name == "replay":
-        spec = replace(ToyWorld(24).spec, name="replay", height=40, width=48)
+        spec = replace(ChunkWorld(24).spec, name="replay", height=40, width=48)
         return ReplayWorld(Counted(), replace(spec, latent_shape=(2, 5, 6)), poses(24))
-    toys = {"toy": ToyWorld(), "one frame": ToyWorld(1)}
+    toys = {"toy": ChunkWorld(), "one frame": ChunkWorld(1)}
     return toys.get(name) or ProceduralWorld((16, 24), (3,))
 
 

@@ -1,8 +1,8 @@
-"""A bench whose truth is known: the public layout, built from the maps of a procedural world.
+"""A bench whose truth is known: the public layout, built from the scenes of a procedural world.
 
-Every scene has a first frame in some map and two paths from it, a simple and a hard one. Maps are
-explored with the renderer's depth first; a start is chosen where both paths keep clear of what
-was seen, and have something to look at.
+Every bench scene has a first frame in some procedural scene and two paths from it, a simple and a
+hard one. Scenes are surveyed with the renderer's depth first; a start is chosen where both paths
+keep clear of what was seen, and have something to look at.
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ from sana_wm_gym.camera.synthesis import (
     synthesise,
 )
 from sana_wm_gym.camera.templates import HARD, SIMPLE
-from sana_wm_gym.evaluation.bench.files import Picture
+from sana_wm_gym.checks import require_integer
 from sana_wm_gym.evaluation.bench.layout import BenchScene, Split, camera_file, image_file
-from sana_wm_gym.evaluation.bench.write import write_bench
+from sana_wm_gym.evaluation.bench.writer import write_bench
 from sana_wm_gym.evaluation.outside_training import outside_training
-from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.procedural.appearance import prompt_of
 from sana_wm_gym.world.procedural.renderer import default_intrinsics, render, render_depth
 from sana_wm_gym.world.procedural.scenes import Scene, cast, generate_scene, sample_pose
@@ -39,8 +38,8 @@ from sana_wm_gym.world.world_model import WorldSpec
 
 Array = npt.NDArray[np.float64]
 
-FULL_FRAMES = 40 * CHUNK_FRAMES + 1
-"""Poses of a minute at 16 frames per second."""
+FULL_FRAMES = 60 * 16 + 1
+"""Poses of a whole path: a minute at 16 frames per second."""
 TEMPLATES: Mapping[Split, tuple[Template, ...]] = MappingProxyType({"simple": SIMPLE, "hard": HARD})
 """Split -> its paths."""
 
@@ -60,13 +59,8 @@ _CUBE = (
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """A map and what the renderer's depth says about it.
-
-    Attributes:
-        scene: The map.
-        points: Points on its surfaces in scene axes, float64 [m, 3]: one per 8 cm cell that was
-            seen.
-    """
+    """A scene and points on its surfaces in scene axes, float64 [m, 3]: one per 8 cm cell that was
+    seen."""
 
     scene: Scene
     points: Array
@@ -74,7 +68,7 @@ class Survey:
 
 @lru_cache(maxsize=8)
 def survey(seed: int) -> Survey:
-    """Look all around from many places of a map; the same places every time."""
+    """Look all around from many places of a scene; the same places every time."""
     scene, rng = generate_scene(seed), np.random.default_rng([seed, _STANDPOINTS])
     points = np.concatenate([_seen(scene, sample_pose(scene, rng)) for _ in range(_STANDPOINTS)])
     _, first = np.unique(np.floor(points / _VOXEL), axis=0, return_index=True)
@@ -99,12 +93,7 @@ def _seen(scene: Scene, c2w: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Viewpoint:
-    """A first frame.
-
-    Attributes:
-        c2w: Pose in scene axes, float64 [4, 4].
-        median_depth: Of what it sees, metres.
-    """
+    """A first frame: its pose in scene axes, float64 [4, 4], and the median depth in metres."""
 
     c2w: Array
     median_depth: float
@@ -117,13 +106,13 @@ def choose_start(
     longest nearest view ahead.
 
     Args:
-        place: The map.
+        place: The scene.
         paths: At the size that speed allows; depth is applied here.
         spec: How first frames are taken.
         rng: Where to look for starts.
 
     Raises:
-        ValueError: The map leaves no place to stand.
+        ValueError: The scene leaves no place to stand.
     """
     starts = np.stack(
         [sample_pose(place.scene, rng, radius=spec.start_radius) for _ in range(_CANDIDATES)]
@@ -162,12 +151,12 @@ def build_bench(
 ) -> dict[Split, tuple[BenchScene, ...]]:
     """Build and write a bench.
 
-    Scene i takes map i and template i of either split; lists that end begin again. The same
-    arguments give the same files, byte for byte.
+    Bench scene i takes scene i and template i of either split; lists that end begin again. The
+    same arguments give the same files, byte for byte.
 
     Args:
         root: Folder to write to.
-        spec: The world that the bench is for: its maps, frame size, rate and intrinsics.
+        spec: The world that the bench is for: its scenes, frame size, rate and intrinsics.
         scenes_per_split: How many scenes.
         frames: Poses of each path; paths are always those of a full minute, and cut.
         seed: Source of all starts.
@@ -177,17 +166,15 @@ def build_bench(
         The scenes of each split.
 
     Raises:
-        ValueError: An argument is out of range, or a map leaves no place to stand.
+        ValueError: An argument is out of range, or a scene leaves no place to stand.
     """
-    if scenes_per_split < 1 or seed < 0:
-        raise ValueError(
-            f"scenes per split is {scenes_per_split} and seed {seed}, expected >= 1 and >= 0"
-        )
-    if not CHUNK_FRAMES < frames <= FULL_FRAMES or (frames - 1) % CHUNK_FRAMES:
-        raise ValueError(
-            f"frames is {frames}, expected {CHUNK_FRAMES} k + 1 up to {FULL_FRAMES}: the first "
-            "frame and whole chunks"
-        )
+    require_integer("scenes per split", scenes_per_split, 1)
+    require_integer("seed", seed, 0)
+    spec.require_camera("a bench of camera paths")
+    chunk = spec.frames_per_chunk
+    if not chunk < frames <= FULL_FRAMES or (frames - 1) % chunk:
+        expected = f"{chunk} k + 1 up to {FULL_FRAMES}: the first frame and whole chunks"
+        raise ValueError(f"frames is {frames}, expected {expected}")
     built: dict[Split, list[BenchScene]] = {split: [] for split in TEMPLATES}
     images, kinds = [], Counter[str]()
     for index in range(scenes_per_split):
@@ -198,7 +185,8 @@ def build_bench(
         kind = "procedural_courtyard" if place.scene.open_sky else "procedural_room"
         kinds[kind] += 1
         name = f"{kind}_{kinds[kind]:03d}"
-        images.append(_picture(place.scene, start, spec))
+        view, size = np.array(spec.intrinsics), (spec.height, spec.width)
+        images.append(render(place.scene, start.c2w[None], view, size)[0])
         inverse = invert(start.c2w)
         collides = near_points(place.points @ inverse[:3, :3].T + inverse[:3, 3])
         for split, template in chosen.items():
@@ -209,6 +197,7 @@ def build_bench(
                 median_depth=start.median_depth,
                 collides=collides,
             )
+            outside = outside_training(start.c2w @ path.c2w[:frames])
             built[split].append(
                 BenchScene(
                     id=name,
@@ -234,7 +223,7 @@ def build_bench(
                         "collision_status": path.collision_status,
                         "collision_retries": path.retries,
                         "smoothness": asdict(path.smoothness),
-                        "outside_training": _outside(start.c2w @ path.c2w[:frames]),
+                        "outside_training": [flag.what for flag in outside],
                     },
                 )
             )
@@ -243,7 +232,7 @@ def build_bench(
 
 
 def prompt(scene: Scene) -> str:
-    """The variants that a map shows, or a plain sentence about one that never varies."""
+    """The variants that a scene shows, or a plain sentence about one that never varies."""
     if scene.surfaces:
         return prompt_of(scene.surfaces, scene.appearance)
     blocks = len(scene.lower) - 1
@@ -251,12 +240,3 @@ def prompt(scene: Scene) -> str:
     if scene.open_sky:
         return f"A courtyard with {count} painted blocks, patterned walls and an open sky."
     return f"A room with {count} painted blocks, patterned walls, floor and ceiling."
-
-
-def _picture(scene: Scene, view: Viewpoint, spec: WorldSpec) -> Picture:
-    size = (spec.height, spec.width)
-    return render(scene, view.c2w[None], np.array(spec.intrinsics), size)[0]
-
-
-def _outside(in_scene: Array) -> list[str]:
-    return [flag.what for flag in outside_training(in_scene)]

@@ -1,4 +1,4 @@
-"""Files of a bench: read with one clear error naming the file."""
+"""Files of a bench: what is wrong with one is an error that names the file and has a code."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -40,11 +41,92 @@ class BenchDataError(ValueError):
         super().__init__(f"{path}: {message}")
 
 
+@dataclass(frozen=True)
+class Record:
+    """A json object in a file. Its methods raise `BenchDataError` where a value is not what they
+    return.
+
+    Attributes:
+        row: The object.
+        path: The file.
+        where: The place in it, such as "line 3".
+    """
+
+    row: Row
+    path: Path
+    where: str = "the document"
+
+    @staticmethod
+    def read(path: Path) -> Record:
+        """The json object that a file holds."""
+        return Record.parse(read_text(path), path)
+
+    @staticmethod
+    def parse(text: str, path: Path, where: str = "the document") -> Record:
+        """The json object in a text."""
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BenchDataError("corrupt_file", path, f"{where}: not json: {error}") from error
+        return Record.of(value, path, where)
+
+    @staticmethod
+    def of(value: Any, path: Path, where: str) -> Record:
+        """A parsed value, if it is an object."""
+        if not isinstance(value, dict):
+            found = type(value).__name__
+            raise BenchDataError("bad_value", path, f"{where}: a {found}, expected a json object")
+        return Record(value, path, where)
+
+    def error(self, code: Fault, message: str) -> BenchDataError:
+        """An error at this place."""
+        return BenchDataError(code, self.path, f"{self.where}: {message}")
+
+    def need(self, *keys: str) -> None:
+        """Check that all keys are there."""
+        missing = [key for key in keys if key not in self.row]
+        if missing:
+            message = f"{self.where} lacks {', '.join(missing)}"
+            raise BenchDataError("missing_key", self.path, message)
+
+    def _checked(self, key: str, right: bool, expected: str) -> None:
+        if not right:
+            raise self.error("bad_value", f"{key} is {self.row[key]!r}, expected {expected}")
+
+    def number(self, key: str) -> float:
+        """A finite number."""
+        self.need(key)
+        value = self.row[key]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        self._checked(key, is_number and math.isfinite(value), "a finite number")
+        return float(value)
+
+    def count(self, key: str, least: int = 0) -> int:
+        """A whole number, at least `least`."""
+        value = self.number(key)
+        whole = value == int(value) and value >= least
+        self._checked(key, whole, f"a whole number >= {least}")
+        return int(value)
+
+    def text(self, key: str) -> str:
+        """A string."""
+        self.need(key)
+        self._checked(key, isinstance(self.row[key], str), "a string")
+        return str(self.row[key])
+
+    def file(self, key: str, root: Path) -> Path:
+        """The file under `root` that a relative path names; it need not exist."""
+        relative = PurePosixPath(self.text(key))
+        inside = not relative.is_absolute() and ".." not in relative.parts and bool(relative.parts)
+        self._checked(key, inside, "a path inside the bench")
+        return root / relative
+
+
 def read_text(path: Path) -> str:
-    """A text file.
+    """A UTF-8 text file.
 
     Raises:
-        BenchDataError: The file is missing or not UTF-8.
+        BenchDataError: It is missing or no UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8")
@@ -54,90 +136,8 @@ def read_text(path: Path) -> str:
         raise BenchDataError("missing_file", path, f"cannot be read: {error.strerror}") from error
 
 
-def parse_object(text: str, path: Path, where: str = "") -> Row:
-    """A json object. `where` names the place in the file, as in "line 3".
-
-    Raises:
-        BenchDataError: The text is no json, or not an object.
-    """
-    place = f"{where}: " if where else ""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BenchDataError("corrupt_file", path, f"{place}not json: {error}") from error
-    if not isinstance(value, dict):
-        found = type(value).__name__
-        raise BenchDataError("bad_value", path, f"{place}a {found}, expected a json object")
-    return value
-
-
-def need(row: Row, keys: Iterable[str], path: Path, where: str) -> None:
-    """Check that a row has all keys.
-
-    Raises:
-        BenchDataError: Names every missing one.
-    """
-    missing = [key for key in keys if key not in row]
-    if missing:
-        raise BenchDataError("missing_key", path, f"{where} lacks {', '.join(missing)}")
-
-
-def number(row: Row, key: str, path: Path, where: str) -> float:
-    """A finite number in a row.
-
-    Raises:
-        BenchDataError: The value is something else.
-    """
-    value = row[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise BenchDataError(
-            "bad_value", path, f"{where}: {key} is {value!r}, expected a finite number"
-        )
-    return float(value)
-
-
-def count(row: Row, key: str, path: Path, where: str, least: int = 0) -> int:
-    """A whole number in a row, at least `least`.
-
-    Raises:
-        BenchDataError: The value is something else.
-    """
-    value = number(row, key, path, where)
-    if value != int(value) or value < least:
-        raise BenchDataError(
-            "bad_value", path, f"{where}: {key} is {row[key]!r}, expected a whole number >= {least}"
-        )
-    return int(value)
-
-
-def text(row: Row, key: str, path: Path, where: str) -> str:
-    """A string in a row.
-
-    Raises:
-        BenchDataError: The value is something else.
-    """
-    value = row[key]
-    if not isinstance(value, str):
-        raise BenchDataError("bad_value", path, f"{where}: {key} is {value!r}, expected a string")
-    return value
-
-
-def inside(root: Path, row: Row, key: str, path: Path, where: str) -> Path:
-    """The file under `root` that a row names by a relative path.
-
-    Raises:
-        BenchDataError: The path is absolute or climbs out of `root`.
-    """
-    relative = PurePosixPath(text(row, key, path, where))
-    if relative.is_absolute() or ".." in relative.parts or not relative.parts:
-        raise BenchDataError(
-            "bad_value", path, f"{where}: {key} is {row[key]!r}, expected a path inside the bench"
-        )
-    return root / relative
-
-
 def read_arrays(path: Path, keys: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
-    """Arrays of an npz file; others in it are passed over. Nothing in it is executed.
+    """Arrays of an npz file; nothing in it is executed, and others in it do not matter.
 
     Raises:
         BenchDataError: The file is missing or damaged, or an array is missing.
@@ -146,10 +146,8 @@ def read_arrays(path: Path, keys: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
         raise BenchDataError("missing_file", path, "no such file, expected an npz with the camera")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            names = set(archive.files)
-            wanted = list(keys)
-            missing = [key for key in wanted if key not in names]
-            arrays = {key: archive[key] for key in wanted if key in names}
+            missing = [key for key in keys if key not in archive.files]
+            arrays = {key: archive[key] for key in keys if key in archive.files}
     # Damaged archives fail in every way there is: zip, zlib, header, memory, pickle.
     except Exception as error:
         reason = str(error) or type(error).__name__
@@ -159,28 +157,13 @@ def read_arrays(path: Path, keys: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def read_picture(path: Path) -> Picture:
-    """An image file as uint8 [height, width, 3] RGB.
-
-    Raises:
-        BenchDataError: The file is missing or damaged.
-    """
-    with _opened(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def picture_size(path: Path) -> tuple[int, int]:
-    """(height, width) of an image file, from its header.
-
-    Raises:
-        BenchDataError: The file is missing or no image.
-    """
-    with _opened(path) as image:
-        return image.height, image.width
-
-
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """An image file, opened.
+
+    Raises:
+        BenchDataError: It is missing or damaged; also in the block, where pixels are read.
+    """
     if not path.is_file():
         raise BenchDataError("missing_file", path, "no such file, expected an image")
     try:

@@ -50,14 +50,38 @@ def bench_root(
         FileNotFoundError: The hub has no such dataset or commit, cannot be reached, or, offline,
             the files are not in the cache.
     """
-    folder = Path(source)
-    if folder.is_dir():
+    if Path(source).is_dir():
         if revision is not None:
             raise ValueError(f"revision {revision} is for hub datasets, {source} is a folder")
-        return folder
+        return Path(source)
     if not _HUB_ID.fullmatch(str(source)):
         raise ValueError(f"no folder {source}, expected one or a hub id such as {PUBLIC_BENCH}")
-    return _fetch(str(source), revision, patterns(splits), offline, cache)
+    allowed = patterns(splits)
+    if revision is None or not _COMMIT.fullmatch(revision):
+        raise ValueError(
+            f"revision of {source} is {revision!r}, expected a commit of 40 hexadecimal digits: "
+            "branches and tags move, and scores would no longer compare. The dataset's page lists "
+            "commits under Files, History"
+        )
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        install = "pip install sana_wm_gym[hub]"
+        raise ImportError(f"{source} is on the hub: {install}, or pass a folder") from error
+    try:
+        path = snapshot_download(
+            str(source),
+            repo_type="dataset",
+            revision=revision,
+            allow_patterns=allowed,
+            local_files_only=offline,
+            cache_dir=cache,
+        )
+    # The hub's errors are OSError or ValueError, depending on its version.
+    except (OSError, ValueError) as error:
+        hint = "; fetch it once without offline" if offline else ""
+        raise FileNotFoundError(f"cannot get {source} at {revision}{hint}: {error}") from error
+    return Path(path)
 
 
 def patterns(splits: Sequence[str] = tuple(FOLDERS)) -> list[str]:
@@ -72,36 +96,3 @@ def patterns(splits: Sequence[str] = tuple(FOLDERS)) -> list[str]:
     for folder in dict.fromkeys(FOLDERS[split_of(split)] for split in splits):
         found += [f"{folder}/{TRAJECTORIES}", f"{folder}/{MANIFEST}", f"{folder}/{EXPORT}/*.npz"]
     return found
-
-
-def _fetch(
-    repository: str, revision: str | None, allow: list[str], offline: bool, cache: Path | None
-) -> Path:
-    if revision is None or not _COMMIT.fullmatch(revision):
-        raise ValueError(
-            f"revision of {repository} is {revision!r}, expected a commit of 40 hexadecimal "
-            "digits: branches and tags move, and scores would no longer compare. The dataset's "
-            "page lists commits under Files, History"
-        )
-    try:
-        from huggingface_hub import (
-            snapshot_download,
-        )
-    except ImportError as error:
-        raise ImportError(
-            f"{repository} is on the hub: pip install sana_wm_gym[hub], or pass a folder"
-        ) from error
-    try:
-        path = snapshot_download(
-            repository,
-            repo_type="dataset",
-            revision=revision,
-            allow_patterns=allow,
-            local_files_only=offline,
-            cache_dir=cache,
-        )
-    # The hub's errors are OSError or ValueError, depending on its version.
-    except (OSError, ValueError) as error:
-        hint = "; fetch it once without offline" if offline else ""
-        raise FileNotFoundError(f"cannot get {repository} at {revision}{hint}: {error}") from error
-    return Path(path)

@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sana_wm_gym.evaluation.bench.build import FULL_FRAMES, TEMPLATES
+from sana_wm_gym.checks import require_integer, require_number
+from sana_wm_gym.evaluation.bench.build import TEMPLATES
 from sana_wm_gym.evaluation.bench.layout import Split, split_of
-from sana_wm_gym.evaluation.control.jobs import Launcher
-from sana_wm_gym.evaluation.control.launchers import launcher_of
 from sana_wm_gym.evaluation.control.score_video import Scoring
+from sana_wm_gym.jobs import Launcher
 from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.poses.protocol import PoseEstimator
-from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
-
-FULL_CHUNKS = (FULL_FRAMES - 1) // CHUNK_FRAMES
 
 
 @dataclass(frozen=True)
@@ -23,22 +20,22 @@ class ControlConfig:
     """One run.
 
     Attributes:
-        world: A world of the catalogue, or a world file.
+        world: As `load_world` names it: of the catalogue, a world file, "package.module:object".
         split: Splits to run, under either of their names.
         bench: Folder or hub id; None builds a small one for the world in the run's folder.
         revision: Commit of a hub bench.
         offline: Take a hub bench from the cache only.
         scenes: First scenes of every split to run; None for all (10 where the bench is built).
-        chunks: Length of a bench that is built, in chunks of 1.5 s.
+        chunks: Length of a bench that is built, in the world's chunks; None for a minute.
         folder: Where everything goes; None for outputs/camera_control/<world>.
         seed: Source of all noise, and of a built bench.
-        interval: Every how manieth pose is scored.
-        min_coverage: Smallest accepted share of placed frames, 0 to 1.
+        interval: Stride of the poses that are scored.
+        min_coverage: Smallest accepted fraction of placed frames, 0 to 1.
         floor: Score true videos with the same estimator.
         estimator: Turns frames into poses.
         launcher: Where scenes run: `processes` of this machine, or `ray`.
-        ray_address: A Ray cluster that runs already, or `auto`; None starts one here.
-        workers: Scenes at a time; a cluster that runs already takes as many as it has CPUs.
+        ray_address: A Ray cluster that already runs, or `auto`; None starts one here.
+        workers: Scenes at a time; a cluster that already runs uses all its CPUs.
         shard: This process runs scenes shard, shard + shards, ... of the list.
         shards: How many such processes share the folder.
     """
@@ -49,7 +46,7 @@ class ControlConfig:
     revision: str | None = None
     offline: bool = False
     scenes: int | None = None
-    chunks: int = FULL_CHUNKS
+    chunks: int | None = None
     folder: str | None = None
     seed: int = 0
     interval: int = 4
@@ -68,25 +65,18 @@ class ControlConfig:
         if not names:
             raise ValueError(f"given no split; expected some of {', '.join(TEMPLATES)}")
         object.__setattr__(self, "split", tuple(dict.fromkeys(map(split_of, names))))
-        least = {"seed": 0, "interval": 1, "workers": 1, "shards": 1, "shard": 0, "chunks": 1}
-        for name, low in least.items():
+        for name, low in {"seed": 0, "interval": 1, "shards": 1, "scenes": 1, "chunks": 1}.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise ValueError(f"given {name}={value!r}; expected a whole number >= {low}")
-        if self.scenes is not None and (not isinstance(self.scenes, int) or self.scenes < 1):
-            raise ValueError(f"given scenes={self.scenes!r}; expected a whole number >= 1 or null")
-        if self.chunks > FULL_CHUNKS:
-            raise ValueError(f"given chunks={self.chunks}; expected at most {FULL_CHUNKS}")
-        if self.bench is not None and self.chunks != FULL_CHUNKS:
+            if value is not None or name not in ("scenes", "chunks"):
+                require_integer(name, value, low)
+        require_integer("shard", self.shard, 0, self.shards - 1)
+        require_number("min_coverage", self.min_coverage, 0, 1)
+        if self.bench is not None and self.chunks is not None:
             raise ValueError("given chunks with a bench; the bench's own paths decide the length")
-        if self.shard >= self.shards:
-            raise ValueError(f"given shard={self.shard} of shards={self.shards}; it counts from 0")
-        if not 0 <= self.min_coverage <= 1:
-            raise ValueError(f"given min_coverage={self.min_coverage}; expected 0 to 1")
-        launcher_of(self.launcher, self.ray_address)
         if not hasattr(self.estimator, "estimate"):
             kind = type(self.estimator).__name__
             raise ValueError(f"given estimator {kind}; expected something with .estimate()")
+        self.launch  # noqa: B018 - raises where it makes no sense
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -96,7 +86,7 @@ class ControlConfig:
     @property
     def name(self) -> str:
         """Of the world, fit for a folder."""
-        return Path(self.world).stem
+        return Path(self.world.rpartition(":")[2]).stem
 
     @property
     def root(self) -> Path:
@@ -106,7 +96,7 @@ class ControlConfig:
     @property
     def launch(self) -> Launcher:
         """Runs the scenes."""
-        return launcher_of(self.launcher, self.ray_address)
+        return Launcher(self.launcher, self.workers, self.ray_address)
 
     @property
     def scoring(self) -> Scoring:

@@ -1,178 +1,156 @@
-"""The run as a document: summary.json, report.md, one self-contained report.html, the terminal."""
+"""A run from its jobs to its report: summary.json, scenes.csv, report.md and the terminal, and the
+files that other tools of SANA-WM-Bench read."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table as RichTable
 
-from sana_wm_gym.evaluation.control.cells import Table
-from sana_wm_gym.evaluation.control.pictures import COLUMNS, legend, path_plots, strip_times
-from sana_wm_gym.evaluation.control.run_folder import RunFolder
-from sana_wm_gym.evaluation.control.summary import SplitSummary
-from sana_wm_gym.evaluation.control.tables import failure_table, scene_table, split_tables
+from sana_wm_gym.evaluation.bench.results import MethodFolder, write_pose_errors
+from sana_wm_gym.evaluation.control.run_folder import scene_file
+from sana_wm_gym.evaluation.control.scene_job import Result, SceneJob, run_scenes
+from sana_wm_gym.evaluation.control.summary import Summary, summarise
+from sana_wm_gym.evaluation.control.tables import report_tables, scene_table
 from sana_wm_gym.files import write_json, write_text
-
-_STYLE = """
-body { font: 14px/1.45 system-ui, sans-serif; max-width: 1180px; margin: 2em auto; padding: 0 1em;
-       color: #222; }
-table { border-collapse: collapse; margin: .6em 0; }
-caption { text-align: left; font-weight: 600; padding: .3em 0; }
-th, td { padding: .2em .7em; border-bottom: 1px solid #e4e4e4; text-align: left;
-         font-variant-numeric: tabular-nums; white-space: pre-wrap; }
-tr.other td { color: #777; }
-p.note { color: #555; margin: .2em 0; max-width: 75em; }
-section.scene { border-top: 1px solid #ccc; margin-top: 1.5em; }
-img.strip { width: 100%; max-width: 900px; image-rendering: pixelated; display: block; }
-dt { font-weight: 600; } dd { margin: 0 0 .3em 1em; overflow-wrap: anywhere; }
-"""
+from sana_wm_gym.jobs import Launcher
+from sana_wm_gym.metrics import RELEASE
+from sana_wm_gym.tables import progress
 
 
-@dataclass(frozen=True)
-class Report:
-    """Everything a report says.
+def run(
+    jobs: Sequence[SceneJob],
+    folder: Path,
+    method: MethodFolder,
+    name: str,
+    provenance: Mapping[str, Any],
+    launcher: Launcher,
+    console: Console,
+    pending: int = 0,
+) -> int:
+    """Score scenes, write and print the report.
 
-    Attributes:
+    Args:
+        jobs: One per scene.
+        folder: Of the run.
+        method: For the files that other tools read.
         name: What made the videos.
-        provenance: Command, commit, device, date, identity of the run; plain values.
-        summaries: One per split.
-        results: Of every scene, in order.
-        folder: Where strips are and reports go.
+        provenance: Command, commit, device, date and identity of the run; plain values.
+        launcher: Where scenes run.
+        console: Where to print.
+        pending: Scenes that other processes of this run have yet to finish.
+
+    Returns:
+        Exit status: 0 if every scene was scored, 1 if some were not, 2 if a worker died.
+
+    Raises:
+        ValueError: A finished scene's files have changed, or scores may not share a mean.
     """
+    try:
+        with progress(console) as bar:
+            task = bar.add_task("scenes", total=len(jobs))
 
-    name: str
-    provenance: Mapping[str, Any]
-    summaries: Sequence[SplitSummary]
-    results: Sequence[Mapping[str, Any]]
-    folder: RunFolder
+            def done(result: Result) -> None:
+                bar.advance(task)
+                bar.console.print(_line(result), markup=False, highlight=False, soft_wrap=True)
 
-    def tables(self) -> list[Table]:
-        """Tables of all splits, then what failed."""
-        found = [table for summary in self.summaries for table in split_tables(self.name, summary)]
-        failures = failure_table(self.summaries)
-        return found if failures is None else [*found, failures]
-
-    def write(self) -> list[Path]:
-        """Write summary.json, report.md and report.html, each whole."""
-        names = ("summary.json", "report.md", "report.html")
-        summary, markdown, html = (self.folder.path / name for name in names)
-        write_json(
-            summary,
-            {
-                "method": self.name,
-                **self.provenance,
-                "splits": {one.split: one.to_dict() for one in self.summaries},
-            },
-        )
-        write_text(markdown, self.markdown())
-        write_text(html, self.html())
-        return [summary, markdown, html]
-
-    def print(self, console: Console) -> None:
-        """Draw the tables in a terminal."""
-        for table in self.tables():
-            shown = RichTable(title=table.title, title_justify="left", box=None)
-            for column, head in enumerate(table.heads):
-                shown.add_column(head, overflow="fold", no_wrap=column == 0)
-            for index, row in enumerate(table.rows):
-                shown.add_row(*map(_plain, row), style="dim" if index >= table.ours else None)
-            console.print(shown)
-            for note in table.notes:
-                console.print(_plain(note), style="dim")
-            console.print()
-
-    def markdown(self) -> str:
-        """The tables and where they come from."""
-        parts = [f"# Camera control: {self.name}", _sentence(self.provenance)]
-        for table in [*self.tables(), scene_table(self.results)]:
-            lines = [f"## {table.title}", "", *_markdown_rows(table), ""]
-            lines += [f"{note}\n" for note in table.notes]
-            parts.append("\n".join(lines).rstrip())
-        parts.append("Camera paths and frames of every scene are in report.html.")
-        return "\n\n".join(parts) + "\n"
-
-    def html(self) -> str:
-        """One file that needs no other."""
-        title = f"Camera control: {self.name}"
-        facts = "".join(
-            f"<dt>{escape(str(key))}</dt><dd>{escape(_value(value))}</dd>"
-            for key, value in self.provenance.items()
-        )
-        tables = [*self.tables(), scene_table(self.results)]
-        return (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-            f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
-            f"<h1>{escape(title)}</h1><dl>{facts}</dl>"
-            + "".join(map(_html_table, tables))
-            + "<h2>Scene by scene</h2>"
-            + "".join(self._html_scene(result) for result in self.results)
-            + "</body></html>\n"
-        )
-
-    def _html_scene(self, result: Mapping[str, Any]) -> str:
-        label = f"{result['split']} / {result['scene']} / {result['trajectory']}"
-        head = f'<section class="scene"><h3>{escape(label)}</h3>'
-        if result["status"] != "scored":
-            reason = f"{result['code']}: {result['message']}"
-            return f'{head}<p class="note">No result. {escape(reason)}</p></section>'
-        paths, video = result["paths"], result["video"]
-        parts = [head, path_plots(paths, label), f"<p>{legend(paths)}</p>"]
-        if paths["estimated"] is None:
-            code = next(iter(result["pose"]["scores"].values()))["code"]
-            parts.append(
-                f'<p class="note">No path could be read from the video: {escape(code)}.</p>'
-            )
-        strip = self.folder.strip_file(result["split"], result["scene"])
-        if strip.is_file():
-            data = base64.b64encode(strip.read_bytes()).decode()
-            parts.append(
-                f'<img class="strip" alt="frames of {escape(label)}" '
-                f'src="data:image/png;base64,{data}">'
-            )
-            times = ", ".join(f"{t:.1f}" for t in strip_times(video["frames"], video["fps"]))
-            above = "; the true video above" if result["twin"] else ""
-            parts.append(f'<p class="note">{COLUMNS} frames, at {times} s{above}.</p>')
-        return "".join(parts) + "</section>"
+            results = run_scenes(jobs, launcher, done)
+    except BrokenExecutor:
+        console.print("a worker died, perhaps for lack of memory; the same command resumes")
+        return 2
+    summaries = []
+    for split in dict.fromkeys(job.entry.split for job in jobs):
+        found = [result for (one, _), result in results.items() if one == split]
+        summaries.append(summarise(split, found))
+        _write_evaluations(method, summaries[-1], found)
+    written = _write_report(folder, name, provenance, summaries, list(results.values()))
+    for table in report_tables(name, summaries):
+        table.print(console)
+    failed = sum(result["status"] != "scored" for result in results.values())
+    console.print(f"wrote {', '.join(map(str, written))}", soft_wrap=True)
+    if pending:
+        console.print(f"{pending} scenes belong to other shards: run again when all are done")
+    if failed:
+        console.print(f"{failed} of {len(results)} scenes have no result; see Failures")
+    return int(failed > 0)
 
 
-def _value(value: Any) -> str:
+def _line(result: Result) -> str:
+    head = f"{result['split']:6} {result['scene']:28} {result['trajectory']:20}"
+    if result["status"] != "scored":
+        return f"{head} {result['code']}: {result['message']}"
+    score = result["pose"]["scores"][RELEASE.name]
+    if "code" in score:
+        return f"{head} poses: {score['code']}"
+    return f"{head} RotErr {score['RotErr']:.2f} deg, TransErr {score['TransErr']:.3f} m"
+
+
+def _write_report(
+    folder: Path,
+    name: str,
+    provenance: Mapping[str, Any],
+    summaries: Sequence[Summary],
+    results: Sequence[Result],
+) -> list[Path]:
+    """Write summary.json, scenes.csv and report.md."""
+    summary, lines, report = (folder / f for f in ("summary.json", "scenes.csv", "report.md"))
+    splits = {one["split"]: one for one in summaries}
+    write_json(summary, {"method": name, **provenance, "splits": splits})
+    scenes = scene_table(results)
+    write_text(lines, scenes.csv())
+    facts = "\n".join(f"- {key}: {_words(value)}" for key, value in provenance.items())
+    parts = [f"# Camera control: {name}", facts]
+    for table in [*report_tables(name, summaries), scenes]:
+        parts += [f"## {table.title}", table.markdown().rstrip(), *table.notes]
+    parts += ["## Scene by scene", *map(_pictures, results)]
+    write_text(report, "\n\n".join(parts) + "\n")
+    return [summary, lines, report]
+
+
+def _pictures(result: Result) -> str:
+    """Frames and camera paths of a scene, or why there are none."""
+    label = f"{result['split']} / {result['scene']} / {result['trajectory']}"
+    if result["status"] != "scored":
+        return f"### {label}\n\nNo result. {result['code']}: {result['message']}"
+    key = result["split"], result["scene"]
+    images = [
+        f"![{kind} of {label}]({scene_file(Path(), kind, *key).as_posix()})"
+        for kind in ("frames", "paths")
+    ]
+    return "\n\n".join([f"### {label}", *images])
+
+
+def _words(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "; ".join(f"{key} {_value(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_value, value))
+        return "; ".join(f"{key} {_words(item)}" for key, item in value.items())
     return str(value)
 
 
-def _sentence(provenance: Mapping[str, Any]) -> str:
-    return "\n".join(f"- {key}: {_value(value)}" for key, value in provenance.items())
-
-
-def _markdown_rows(table: Table) -> list[str]:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.strip().replace("|", "/") for cell in cells) + " |"
-
-    return [line(table.heads), "|" + "---|" * len(table.heads), *map(line, table.rows)]
-
-
-def _html_table(table: Table) -> str:
-    heads = "".join(f"<th>{escape(head)}</th>" for head in table.heads)
-    rows = []
-    for index, row in enumerate(table.rows):
-        cells = "".join(f"<td>{escape(cell)}</td>" for cell in row)
-        rows.append(f"<tr{'' if index < table.ours else ' class=other'}>{cells}</tr>")
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in table.notes)
-    return (
-        f"<table><caption>{escape(table.title)}</caption><thead><tr>{heads}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>{notes}"
-    )
-
-
-def _plain(text: str) -> str:
-    """Keep square brackets from being read as markup."""
-    return text.replace("[", "\\[")
+def _write_evaluations(method: MethodFolder, summary: Summary, results: Sequence[Result]) -> None:
+    """Write eval_poses.json, revisit_consistency.json, temporal_degradation.json and
+    summary.json of a split. Scenes without a number are absent, as their readers expect."""
+    scored = {result["scene"]: result for result in results if result["status"] == "scored"}
+    errors = {}
+    for scene, result in scored.items():
+        pose = result["pose"]
+        score = pose["scores"][RELEASE.name]
+        if "code" not in score and not score["undefined"]:
+            errors[scene] = {
+                "RotErr": score["RotErr"],
+                "TransErr_rel": score["TransErr"],
+                "CamMC_rel": score["CamMC"],
+                "scene_type": result["scene_type"],
+                "n_frames": score["n"],
+                "source": pose["source"],
+                "flags": score["flags"],
+            }
+    write_pose_errors(method.poses_file(summary["split"]), errors)
+    files = {"revisit_consistency": "revisit", "temporal_degradation": "drift"}
+    for name, key in files.items():
+        scenes = {scene: result[key] for scene, result in scored.items()}
+        content = {"summary": summary[key], "scenes": scenes}
+        write_json(method.eval_file(summary["split"], name), content)
+    write_json(method.eval_file(summary["split"], "summary"), summary)

@@ -2,7 +2,8 @@
 
     run.json                      the run's identity: world, weights, seed, scoring
     scenes/<split>/<scene>.json   result, or why there is none
-    scenes/<split>/<scene>.png    a few frames
+    frames/<split>/<scene>.png    a few frames
+    paths/<split>/<scene>.png     camera paths
     made/<split>/<scene>.json     what making the video took; written after the video
 
 A run may be stopped at any point and started again: what has a file is not done again. A folder
@@ -14,53 +15,47 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sana_wm_gym.evaluation.bench.files import BenchDataError, inside, parse_object, read_text
-from sana_wm_gym.evaluation.bench.layout import FOLDERS, MANIFEST, SceneEntry
+from sana_wm_gym.evaluation.bench.files import BenchDataError, Record
+from sana_wm_gym.evaluation.bench.reader import SceneEntry
+from sana_wm_gym.evaluation.control.score_video import Scoring
 from sana_wm_gym.files import remove_leftovers, sha256, write_json
 
+FORMAT = 1
+"""Of scene results; another one is never mixed with this."""
 
-@dataclass(frozen=True)
-class RunFolder:
-    """Where a run keeps its files.
 
-    Attributes:
-        path: The folder.
+def claim(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Make a folder this run's, or check that it is.
+
+    Raises:
+        ValueError: It holds another run; the message lists what differs.
     """
-
-    path: Path
-
-    def claim(self, identity: Mapping[str, Any]) -> None:
-        """Make the folder this run's, or check that it is.
-
-        Raises:
-            ValueError: It holds another run; says in what they differ.
-        """
-        remove_leftovers(self.path)
-        target = self.path / "run.json"
-        if target.is_file():
-            differ("this run", self.path, parse_object(read_text(target), target), identity)
-        else:
-            write_json(target, identity)
-
-    def result_file(self, split: str, scene: str) -> Path:
-        """Result of a scene."""
-        return self.path / "scenes" / split / f"{scene}.json"
-
-    def strip_file(self, split: str, scene: str) -> Path:
-        """A few frames of a scene's video."""
-        return self.path / "scenes" / split / f"{scene}.png"
-
-    def made_file(self, split: str, scene: str) -> Path:
-        """What making a scene's video took."""
-        return self.path / "made" / split / f"{scene}.json"
+    remove_leftovers(folder)
+    old = read_json(folder / "run.json")
+    if old is None:
+        write_json(folder / "run.json", identity)
+    else:
+        refuse_mix("this run", folder, old, identity)
 
 
-def differ(what: str, folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Refuse to mix.
+def scene_file(folder: Path, kind: str, split: str, scene: str) -> Path:
+    """A scene's file in a run's folder: of kind `scenes`, `frames`, `paths` or `made`."""
+    suffix = "json" if kind in ("scenes", "made") else "png"
+    return folder / kind / split / f"{scene}.{suffix}"
+
+
+def scoring_identity(scoring: Scoring) -> dict[str, Any]:
+    """What of the scoring a result depends on, as plain values."""
+    kind = type(scoring.estimator)
+    shown = repr(scoring.estimator) if hasattr(kind, "__dataclass_fields__") else kind.__qualname__
+    return {"format": FORMAT, **vars(scoring), "estimator": f"{kind.__module__}: {shown}"}
+
+
+def refuse_mix(what: str, folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Refuse to mix results of two runs in a folder.
 
     Raises:
         ValueError: `old` and `new` differ; names each key with both values.
@@ -89,19 +84,19 @@ def read_json(path: Path) -> dict[str, Any] | None:
     Raises:
         BenchDataError: The file is no json object.
     """
-    return dict(parse_object(read_text(path), path)) if path.is_file() else None
+    return dict(Record.read(path).row) if path.is_file() else None
 
 
 def scene_digest(entry: SceneEntry, videos: Sequence[Path] = ()) -> str:
     """Digest of everything that a scene's result depends on: its rows, first frame and camera,
     and the video where somebody else made it. Files that are missing count as missing."""
-    digest = hashlib.sha256(json.dumps([dict(entry.row), entry.trajectory]).encode())
-    manifest = entry.root / FOLDERS[entry.split] / MANIFEST
+    trajectory = None if entry.trajectory is None else dict(entry.trajectory.row)
+    digest = hashlib.sha256(json.dumps([dict(entry.manifest.row), trajectory]).encode())
     files = list(videos)
     for key in ("image_path", "camera_path"):
         try:
-            files.append(inside(entry.root, entry.row, key, manifest, entry.id))
-        except (BenchDataError, KeyError):
+            files.append(entry.manifest.file(key, entry.root))
+        except BenchDataError:
             continue  # reading the scene will say what is wrong with it
     for path in files:
         digest.update(sha256(path).encode() if path.is_file() else b"missing")

@@ -1,8 +1,8 @@
-"""One video against its scene: camera, revisits, drift, likeness to the truth.
+"""One video against its scene: camera, revisits, drift, PSNR to the truth.
 
 Whoever made the video, it is read from its file, cut to the frames that count and matched with the
-command by time. Where the scene is procedural the true video is rendered and asked the same
-questions, so that every number has its bracket.
+command by time. Where the scene is procedural, the true video is rendered and measured likewise,
+so that every number has its bracket.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation, Slerp
 
+from sana_wm_gym.camera.image import centre_crop, crop_intrinsics
 from sana_wm_gym.camera.se3 import from_rotation_translation
 from sana_wm_gym.evaluation.bench.layout import BenchScene
-from sana_wm_gym.evaluation.control.generate import fitted_intrinsics
-from sana_wm_gym.evaluation.control.videos import SAME_RATE, Clip
 from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
 from sana_wm_gym.metrics import (
     RELEASE,
@@ -34,11 +34,14 @@ from sana_wm_gym.metrics import (
 from sana_wm_gym.metrics.drift import windows
 from sana_wm_gym.metrics.pose_checks import PathPair
 from sana_wm_gym.poses.protocol import PoseEstimate, PoseEstimator
-from sana_wm_gym.video import Frames, VideoError
+from sana_wm_gym.video import Frames, VideoError, probe, read_frames
 from sana_wm_gym.world.procedural.renderer import render
 from sana_wm_gym.world.procedural.scenes import generate_scene
 
 Array = npt.NDArray[np.float64]
+
+SAME_RATE = 0.1
+"""Rates closer than this, in Hz, are one rate, as in `metrics.matching`."""
 
 _lpips = cache(load_lpips)
 _HALF = 0.5 + 1e-9  # of a frame period, as in `metrics.matching`
@@ -51,8 +54,8 @@ class Scoring:
 
     Attributes:
         estimator: Turns frames into poses; sees every frame.
-        interval: Every how manieth pose counts; the published benchmark takes every 4th.
-        min_coverage: Smallest accepted share of placed frames.
+        interval: Stride of the poses that count; the published benchmark takes every 4th.
+        min_coverage: Smallest accepted fraction of placed frames.
         floor: Score the true video with the same estimator, where there is one.
         truncate: Score what there is of a video that ends early, instead of refusing it.
     """
@@ -65,42 +68,37 @@ class Scoring:
 
 
 @dataclass(frozen=True, eq=False)
-class ScoredVideo:
-    """The frames that count, and what they say.
+class VideoClip:
+    """A video in memory: frames uint8 [n, height, width, 3] RGB, evenly spaced at `fps` Hz, and
+    the file that they were read from."""
 
-    Attributes:
-        document: Plain values for json.
-        frames: Frames that count, uint8 [n, H, W, 3].
-        truth: True frames at the same instants; None outside procedural scenes.
-    """
-
-    document: dict[str, Any]
     frames: Frames
-    truth: Frames | None
+    fps: float
+    path: Path
 
 
-@dataclass
-class Remembering:
-    """An estimator that keeps what it answered, for the plots.
+def read_clip(path: Path, fps: float | None = None) -> VideoClip:
+    """Every frame of a video.
 
-    Attributes:
-        estimator: Who answers.
-        answers: In the order of the questions.
+    Args:
+        path: Any file that FFmpeg reads.
+        fps: Its rate in Hz, where the time stamps of the file are wrong.
+
+    Raises:
+        VideoError: The file is missing, damaged or cut (codes of `sana_wm_gym.video`); or its
+            frames are unevenly spaced (`variable_rate`) or its rate is none (`wrong_fps`).
     """
-
-    estimator: PoseEstimator
-    answers: list[PoseEstimate] = field(default_factory=list)
-
-    def estimate(
-        self, frames: Frames, intrinsics: npt.ArrayLike | None, fps: float
-    ) -> PoseEstimate:
-        """See `PoseEstimator.estimate`."""
-        answer = self.estimator.estimate(frames, intrinsics, fps)
-        self.answers.append(answer)
-        return answer
+    info = probe(path)
+    if fps is None and info.varies:
+        found = f"its frame rate is variable, {float(info.rate):.4g} Hz on average"
+        raise VideoError("variable_rate", path, f"{found}; give a rate to space frames evenly")
+    rate = float(info.rate) if fps is None else fps
+    if not 0 < rate < 1000:
+        raise VideoError("wrong_fps", path, f"its rate is {rate:g} Hz; give the right one")
+    return VideoClip(read_frames(path)[0], rate, path)
 
 
-def cut(clip: Clip, scene: BenchScene, truncate: bool) -> tuple[Clip, int]:
+def cut(clip: VideoClip, scene: BenchScene, truncate: bool) -> tuple[VideoClip, int]:
     """The frames of a video that the bench counts, and how many poses they show.
 
     A rate within 0.1 Hz of the command's is taken for it; frames after the last pose are left out.
@@ -111,25 +109,28 @@ def cut(clip: Clip, scene: BenchScene, truncate: bool) -> tuple[Clip, int]:
     """
     fps = scene.fps if abs(clip.fps - scene.fps) < SAME_RATE else clip.fps
     poses, frames = scene.trim_to_frames, len(clip.frames)
-    counts = (scene.expected_video_frames, poses, len(scene.c2w))
-    if fps != scene.fps and frames in counts:
-        raise VideoError(
-            "wrong_fps",
-            clip.path,
+    if fps != scene.fps and frames in (scene.expected_video_frames, poses, len(scene.c2w)):
+        message = (
             f"{frames} frames, as many as commanded at {scene.fps:g} Hz, but its rate is "
-            f"{fps:g} Hz; if that is a slip, give the right one",
+            f"{fps:g} Hz; if that is a slip, give the right one"
         )
+        raise VideoError("wrong_fps", clip.path, message)
     reached = math.floor((frames - 1 + _HALF) * scene.fps / fps) + 1
     if reached < poses and not truncate:
-        raise VideoError(
-            "too_short",
-            clip.path,
+        message = (
             f"{frames} frames at {fps:g} Hz show {reached} of {poses} commanded poses; "
-            "truncate scores the common part",
+            "truncate scores the common part"
         )
+        raise VideoError("too_short", clip.path, message)
     poses = min(poses, reached)
     last = min(round((poses - 1) * fps / scene.fps), frames - 1)
     return replace(clip, frames=clip.frames[: last + 1], fps=fps), poses
+
+
+def fitted_intrinsics(scene: BenchScene, size: tuple[int, int]) -> Array:
+    """Intrinsics [n, 4] in pixels of a video (height, width) whose frames are the scene's first
+    frame resized and centre-cropped, as SANA-WM prepares it."""
+    return crop_intrinsics(scene.intrinsics, centre_crop(scene.image_size, size))
 
 
 def poses_at(scene: BenchScene, frames: int, fps: float) -> Array:
@@ -144,7 +145,7 @@ def poses_at(scene: BenchScene, frames: int, fps: float) -> Array:
     return from_rotation_translation(turns, centres)
 
 
-def true_video(scene: BenchScene, clip: Clip) -> Frames | None:
+def true_video(scene: BenchScene, clip: VideoClip) -> Frames | None:
     """What the commanded camera truly sees, like the frames of `clip`; None if nobody knows."""
     if scene.procedural_scene is None or scene.scene_c2w is None:
         return None
@@ -154,8 +155,23 @@ def true_video(scene: BenchScene, clip: Clip) -> Frames | None:
     return render(generate_scene(scene.procedural_scene), poses, intrinsics, size)
 
 
-def score_video(scene: BenchScene, clip: Clip, scoring: Scoring) -> ScoredVideo:
-    """Everything that is asked of one video.
+@dataclass(frozen=True, eq=False)
+class ScoredVideo:
+    """What a video scores.
+
+    Attributes:
+        document: Plain values for json.
+        clip: The frames that count.
+        truth: True frames at the same instants; None outside procedural scenes.
+    """
+
+    document: dict[str, Any]
+    clip: VideoClip
+    truth: Frames | None
+
+
+def score_video(scene: BenchScene, clip: VideoClip, scoring: Scoring) -> ScoredVideo:
+    """Everything that is measured on one video.
 
     Raises:
         VideoError: The video does not cover the command.
@@ -164,8 +180,8 @@ def score_video(scene: BenchScene, clip: Clip, scoring: Scoring) -> ScoredVideo:
     clip, poses = cut(clip, scene, scoring.truncate)
     truth = true_video(scene, clip)
     commanded = scene.c2w[:poses]
-    intrinsics = fitted_intrinsics(scene, clip.frames.shape[1:3])[0]
-    estimator = Remembering(scoring.estimator)
+    height, width = clip.frames.shape[1:3]
+    estimator = _Recorder(scoring.estimator)
     # Thinning the command, not the video: tracks hold on better from frame to frame.
     thinned = commanded[:: scoring.interval]
     match = match_frames(
@@ -178,23 +194,22 @@ def score_video(scene: BenchScene, clip: Clip, scoring: Scoring) -> ScoredVideo:
     pose = score_rollout(
         clip.frames,
         thinned,
-        intrinsics,
+        fitted_intrinsics(scene, (height, width))[0],
         clip.fps,
         estimator,
         match=match,
         truth_frames=truth if scoring.floor else None,
         min_coverage=scoring.min_coverage,
     )
-    height, width = clip.frames.shape[1:3]
     wanted = asked(scene.trim_to_frames, scoring.interval)  # what a short video lacks counts
     document = {
         "video": {"frames": len(clip.frames), "fps": clip.fps, "height": height, "width": width},
         "pose": {**pose.to_dict(), "frames_asked": wanted, "coverage": pose.frames_scored / wanted},
-        **_looks(scene, clip, clip.frames),
+        **_appearance(scene, clip.fps, clip.frames),
         "twin": None if truth is None else _twin(scene, clip, truth),
         "paths": _paths(commanded, scene.fps, clip.fps, pose, estimator.answers),
     }
-    return ScoredVideo(document, clip.frames, truth)
+    return ScoredVideo(document, clip, truth)
 
 
 def asked(poses: int, interval: int) -> int:
@@ -202,29 +217,40 @@ def asked(poses: int, interval: int) -> int:
     return len(range(0, poses, interval))
 
 
-def _looks(scene: BenchScene, clip: Clip, frames: Frames) -> dict[str, Any]:
-    revisits = score_revisits(frames, scene.revisits, scene.fps, clip.fps, lpips=_lpips())
-    return {
-        "revisit": revisits.to_dict(),
-        "drift": score_drift(frames, clip.fps).to_dict(),
-    }
+@dataclass
+class _Recorder:
+    """An estimator that keeps its answers, for the plots."""
+
+    estimator: PoseEstimator
+    answers: list[PoseEstimate] = field(default_factory=list)
+
+    def estimate(
+        self, frames: Frames, intrinsics: npt.ArrayLike | None, fps: float
+    ) -> PoseEstimate:
+        self.answers.append(self.estimator.estimate(frames, intrinsics, fps))
+        return self.answers[-1]
 
 
-def _twin(scene: BenchScene, clip: Clip, truth: Frames) -> dict[str, Any]:
-    """The true video's own looks, and how near the video comes to it in windows of 10 s."""
-    repeated = np.broadcast_to(clip.frames[:1], clip.frames.shape)
+def _appearance(scene: BenchScene, fps: float, frames: Frames) -> dict[str, Any]:
+    revisits = score_revisits(frames, scene.revisits, scene.fps, fps, lpips=_lpips())
+    return {"revisit": revisits.to_dict(), "drift": score_drift(frames, fps).to_dict()}
+
+
+def _twin(scene: BenchScene, clip: VideoClip, truth: Frames) -> dict[str, Any]:
+    """The true video's own numbers, and PSNR to it in windows of 10 s."""
     rows = []
     for begin, end in windows(len(truth), clip.fps):
         span = slice(max(begin, 1), end)  # the first frame is given
+        repeated = np.broadcast_to(clip.frames[:1], truth[span].shape)
         rows.append(
             {
                 "begin_s": begin / clip.fps,
                 "end_s": end / clip.fps,
                 "psnr_db": psnr(clip.frames[span], truth[span]),
-                "repeat_db": psnr(repeated[span], truth[span]),
+                "repeat_db": psnr(repeated, truth[span]),
             }
         )
-    return {"windows": rows, **_looks(scene, clip, truth)}
+    return {"windows": rows, **_appearance(scene, clip.fps, truth)}
 
 
 def _paths(
@@ -232,8 +258,7 @@ def _paths(
 ) -> dict[str, Any]:
     """Camera centres in metres for the plots, about four per second, estimates aligned as
     `release` does; None where they could not be scored."""
-    every = max(1, round(fps / 4))
-    indices = np.arange(0, len(commanded), every)
+    indices = np.arange(0, len(commanded), max(1, round(fps / 4)))
     in_video = np.round(indices * video_fps / fps).astype(np.int64)
 
     def aligned(scores: Mapping[str, PoseScore | str] | None, answer: int) -> Any:

@@ -1,8 +1,9 @@
-"""Writing the public SANA-WM-Bench layout that `layout.py` reads."""
+"""Writing the public SANA-WM-Bench layout."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sana_wm_gym.camera.revisits import RevisitPair
 from sana_wm_gym.camera.trajectory import check_rigid
-from sana_wm_gym.evaluation.bench.camera_file import write_camera
 from sana_wm_gym.evaluation.bench.files import Picture
 from sana_wm_gym.evaluation.bench.layout import (
     FOLDERS,
@@ -20,13 +21,13 @@ from sana_wm_gym.evaluation.bench.layout import (
     MANIFEST,
     SAFE_ID,
     TRAJECTORIES,
+    Array,
     BenchScene,
     camera_file,
     image_file,
-    list_scenes,
     split_of,
 )
-from sana_wm_gym.evaluation.bench.pairs import pair_rows
+from sana_wm_gym.evaluation.bench.reader import list_scenes
 from sana_wm_gym.files import atomic_path, write_text
 
 
@@ -49,17 +50,16 @@ def write_bench(
 
     Raises:
         ValueError: Nothing to write, an id twice or unfit for a file name, not one picture per
-            scene, a picture of another size than its scene says, or poses that are not rigid.
+            scene, a picture of another size than its scene has, or poses that are not rigid.
     """
     name, ids = split_of(split), [scene.id for scene in scenes]
     if not ids or len(set(ids)) != len(ids) or not all(map(SAFE_ID.fullmatch, ids)):
         raise ValueError(f"scene ids are {ids}, expected at least one, unique, fit for file names")
     for scene, image in zip(scenes, images, strict=True):
-        if image.dtype != np.uint8 or image.shape != (*scene.image_size, 3):
-            raise ValueError(
-                f"picture of {scene.id} is {image.dtype} {image.shape}, "
-                f"expected uint8 {(*scene.image_size, 3)}"
-            )
+        shape = (*scene.image_size, 3)
+        if image.dtype != np.uint8 or image.shape != shape:
+            given = f"{image.dtype} {image.shape}"
+            raise ValueError(f"picture of {scene.id} is {given}, expected uint8 {shape}")
         check_rigid(scene.c2w, f"c2w of {scene.id}")
     written = tuple(
         replace(
@@ -88,6 +88,21 @@ def write_bench(
     return written
 
 
+def write_camera(path: Path, c2w: Array, intrinsics: Array, fps: float) -> None:
+    """Write poses [n, 4, 4] and their (fx, fy, cx, cy) in pixels [n, 4] as `read_camera` reads
+    them."""
+    matrices = np.tile(np.eye(3), (len(intrinsics), 1, 1))
+    matrices[:, (0, 1, 0, 1), (0, 1, 2, 2)] = intrinsics
+    with atomic_path(path) as partial:
+        np.savez_compressed(
+            partial,
+            c2w=c2w,
+            intrinsics=matrices,
+            fps=np.float64(fps),
+            num_frames=np.int64(len(c2w)),
+        )
+
+
 def _manifest_row(root: Path, scene: BenchScene) -> dict[str, Any]:
     row: dict[str, Any] = {
         "id": scene.id,
@@ -111,5 +126,16 @@ def _trajectory_row(scene: BenchScene) -> dict[str, Any]:
     return {
         "scene_id": scene.id,
         "trajectory_id": scene.trajectory_id,
-        "evaluation_pairs": pair_rows(scene.revisits),
+        "evaluation_pairs": [_pair_row(pair) for pair in scene.revisits],
     }
+
+
+def _pair_row(pair: RevisitPair) -> dict[str, float]:
+    """A pair as json values; a quality that is not finite is left out."""
+    row: dict[str, float] = {
+        "frame_a": pair.frame_a,
+        "frame_b": pair.frame_b,
+        "distance_m": pair.distance_m,
+        "angle_diff_deg": pair.angle_deg,
+    }
+    return row | ({"quality_score": pair.quality} if math.isfinite(pair.quality) else {})

@@ -15,7 +15,7 @@ from sana_wm_gym.evaluation.bench.build import (
     choose_start,
     survey,
 )
-from sana_wm_gym.evaluation.bench.layout import read_bench
+from sana_wm_gym.evaluation.bench.reader import read_bench
 from sana_wm_gym.evaluation.outside_training import outside_training
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 from sana_wm_gym.world.procedural.renderer import render
@@ -133,7 +133,7 @@ def test_command_repeats_itself_and_short_benches_are_cut_long_ones(tmp_path, ca
         (["--frames", "1"], "24 k + 1"),
         (["--frames", "985"], "up to 961"),
         (["--scenes-per-split", "0"], "scenes per split is 0"),
-        (["--seed", "-1"], "seed -1"),
+        (["--seed", "-1"], "seed is -1"),
         (["--size", "0"], "positive size"),
     ],
 )

@@ -1,9 +1,9 @@
-"""Rollouts as pictures: strips of frames, time to the right, and a moving grid."""
+"""Rollouts as pictures: strips of frames, time to the right, a moving grid, and camera paths."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from sana_wm_gym.files import write_bytes
 
 Frames = npt.NDArray[np.uint8]
+Array = npt.NDArray[np.float64]
 
 ENLARGED = 3
 MOVING_BYTES = 2_000_000
@@ -21,6 +22,8 @@ MOVING_BYTES = 2_000_000
 _MARGIN, _HEADER, _GAP = 78, 22, 10
 _INK, _PAPER = (60, 60, 60), (255, 255, 255)
 _QUALITIES = (85, 75, 65, 50, 35, 20)
+_COLOURS = ("#222222", "#3b82c4", "#d9472b")
+_SIDE, _PAD = 300, 20  # pixels of a plot of paths
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,18 @@ class Strip:
     rows: Sequence[tuple[str, Frames]]
 
 
-def write_strips(path: Path, strips: Sequence[Strip], times: Sequence[str]) -> None:
-    """Draw clips below each other, every pixel enlarged to 3 x 3, labels in the margin.
+def write_strips(
+    path: Path, strips: Sequence[Strip], times: Sequence[str], factor: float = ENLARGED
+) -> None:
+    """Draw clips below each other, labels in the margin.
 
     Args:
-        path: PNG file; written under a temporary name, then renamed.
+        path: PNG file, written in one step.
         strips: Clips with n frames in every row.
         times: Label of each of the n columns.
+        factor: Size of a frame over its own.
     """
-    height, width = (ENLARGED * side for side in strips[0].rows[0][1].shape[1:3])
+    height, width = enlarge(strips[0].rows[0][1][0], factor).size[::-1]
     row, column = height + 2, width + 2
     size = (
         _MARGIN + column * len(times),
@@ -57,9 +63,48 @@ def write_strips(path: Path, strips: Sequence[Strip], times: Sequence[str]) -> N
         for label, frames in strip.rows:
             draw.text((_MARGIN - 8, top + height / 2), label, _INK, font, anchor="rm")
             for index, frame in enumerate(frames):
-                sheet.paste(enlarge(frame), (_MARGIN + index * column, top))
+                sheet.paste(enlarge(frame, factor), (_MARGIN + index * column, top))
             top += row
         top += _GAP
+    _write_png(path, sheet)
+
+
+def write_paths(path: Path, lines: Mapping[str, Array]) -> None:
+    """Plot up to three camera paths twice: from above, one scale for both axes, and the height
+    along the way.
+
+    Args:
+        path: PNG file, written in one step.
+        lines: Label -> camera centres [n, 3] in metres, axes right, down, ahead. The start of the
+            first is marked.
+    """
+    above = {label: line[:, [0, 2]] for label, line in lines.items()}
+    along = {
+        label: np.stack([np.linspace(0, 1, len(line)), -line[:, 1]], axis=1)
+        for label, line in lines.items()
+    }
+    sheet = Image.new("RGB", (2 * _SIDE, _SIDE + _HEADER * (1 + len(lines))), _PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for index, label in enumerate(lines):
+        place = (_PAD, _SIDE + _HEADER * (1 + index))
+        draw.text(place, label, _COLOURS[index], font)
+    for left, plot, title in ((0, above, "from above"), (_SIDE, along, "height along the path")):
+        points = np.concatenate(list(plot.values()))
+        low, high = points.min(axis=0), points.max(axis=0)
+        extent = high - low
+        span = np.maximum(np.full(2, extent.max()) if plot is above else extent, 1e-3)
+        metres = " x ".join(f"{side:.2f}" for side in (extent if plot is above else extent[1:]))
+        draw.text((left + _PAD, _SIDE), f"{title}, {metres} m", _INK, font)
+        for index, line in enumerate(plot.values()):
+            unit = (line - (low + high) / 2) / span * (1, -1) + 0.5
+            pixels = (unit * (_SIDE - 2 * _PAD) + _PAD + (left, 0)).tolist()
+            draw.line([tuple(pixel) for pixel in pixels], _COLOURS[index], 2)
+            if index == 0:
+                draw.circle(pixels[0], 4, _COLOURS[0])
+    _write_png(path, sheet)
+
+
+def _write_png(path: Path, sheet: Image.Image) -> None:
     encoded = io.BytesIO()
     sheet.save(encoded, format="png", optimize=True)
     write_bytes(path, encoded.getvalue())
@@ -70,7 +115,7 @@ def write_moving(path: Path, strips: Sequence[Strip], fps: float, columns: int =
     `MOVING_BYTES`, enlarged smoothly, in the best quality that fits.
 
     Args:
-        path: WebP file; written under a temporary name, then renamed.
+        path: WebP file, written in one step.
         strips: Clips with the same labels and n frames in every row.
         fps: Frames per second.
         columns: Clips per line.
@@ -117,8 +162,11 @@ def write_moving(path: Path, strips: Sequence[Strip], fps: float, columns: int =
 
 
 def enlarge(
-    frame: Frames, factor: int = ENLARGED, method: Image.Resampling = Image.Resampling.NEAREST
+    frame: Frames, factor: float = ENLARGED, method: Image.Resampling | None = None
 ) -> Image.Image:
-    """A frame uint8 [H, W, 3] that many times as large; by default every pixel is a square."""
-    height, width = frame.shape[:2]
-    return Image.fromarray(frame).resize((factor * width, factor * height), method)
+    """A frame uint8 [H, W, 3] that many times as large; by default every pixel is a square, or
+    smoothed where it shrinks."""
+    height, width = (max(1, round(factor * side)) for side in frame.shape[:2])
+    if method is None:
+        method = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
+    return Image.fromarray(frame).resize((width, height), method)

@@ -1,4 +1,4 @@
-"""Worlds of any chunk length, driven by a camera or by keys; `toy_worlds:make` names them."""
+"""Worlds of any chunk length, driven by a camera or by keys; `chunk_worlds:make` names them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sana_wm_gym.world.world_model import ChunkInput, Start, WorldSpec, require_
 
 
 @dataclass(frozen=True)
-class ToyState:
+class ChunkState:
     """Where something stands, and the frame it is at."""
 
     seed: int
@@ -23,7 +23,7 @@ class ToyState:
 
 
 @dataclass(frozen=True)
-class ToyWorld:
+class ChunkWorld:
     """Frame k of a rollout is grey k; its first pixel tells where a camera or keys have led."""
 
     frames: int = 12
@@ -47,13 +47,15 @@ class ToyWorld:
         )
 
     def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:
-        [image] = self.decode([ToyState(0)], last=True)
+        [image] = self.decode([ChunkState(0)], last=True)
         return Start(image, self.spec.intrinsics, scene=0)
 
-    def begin(self, start: Start, seed: int) -> ToyState:
-        return ToyState(seed)
+    def begin(self, start: Start, seed: int) -> ChunkState:
+        return ChunkState(seed)
 
-    def advance(self, states: Sequence[ToyState], inputs: Sequence[ChunkInput]) -> list[ToyState]:
+    def advance(
+        self, states: Sequence[ChunkState], inputs: Sequence[ChunkInput]
+    ) -> list[ChunkState]:
         require_pairs(states, inputs)
         moved = []
         for state, given in zip(states, inputs, strict=True):
@@ -68,7 +70,7 @@ class ToyWorld:
             moved.append(replace(state, place=place, frame=state.frame + self.frames))
         return moved
 
-    def decode(self, states: Sequence[ToyState], last: bool = False) -> list[Any]:
+    def decode(self, states: Sequence[ChunkState], last: bool = False) -> list[Any]:
         shown = []
         for state in states:
             count = self.frames + self.lie if state.frame else 1
@@ -79,22 +81,22 @@ class ToyWorld:
             shown.append(frames[-1] if last else frames)
         return shown
 
-    def latents(self, states: Sequence[ToyState], last: bool = False) -> list[Any]:
+    def latents(self, states: Sequence[ChunkState], last: bool = False) -> list[Any]:
         raise ValueError("no latents")
 
-    def anchor_confidence(self, state: ToyState) -> float:
+    def anchor_confidence(self, state: ChunkState) -> float:
         return 1.0
 
-    def pack(self, state: ToyState) -> dict[str, Any]:
+    def pack(self, state: ChunkState) -> dict[str, Any]:
         return {name: np.array(value) for name, value in vars(state).items()}
 
-    def unpack(self, arrays: dict[str, Any]) -> ToyState:
-        return ToyState(int(arrays["seed"]), float(arrays["place"]), int(arrays["frame"]))
+    def unpack(self, arrays: dict[str, Any]) -> ChunkState:
+        return ChunkState(int(arrays["seed"]), float(arrays["place"]), int(arrays["frame"]))
 
 
-def make(frames: int = 12, keys: bool = False) -> ToyWorld:
+def make(frames: int = 12, keys: bool = False) -> ChunkWorld:
     """A toy by its length and what drives it."""
-    return ToyWorld(frames, ("keys",) if keys else ("camera",))
+    return ChunkWorld(frames, ("keys",) if keys else ("camera",))
 
 
-TOY = ToyWorld()
+TOY = ChunkWorld()

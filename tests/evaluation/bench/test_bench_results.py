@@ -12,19 +12,27 @@ from sana_wm_gym.evaluation.bench.files import BenchDataError
 from sana_wm_gym.evaluation.bench.results import (
     MethodFolder,
     MethodInfo,
-    ScenePoseErrors,
-    read_eval,
     read_method_info,
     read_pose_errors,
-    write_eval,
     write_method_info,
     write_pose_errors,
 )
 
-ERRORS = {
-    "indoor_001": ScenePoseErrors(2.5, 0.3, 0.31, "indoor", 240, True, {"convention": "release"}),
-    "indoor_002": ScenePoseErrors(0.0, 0.0, 0.0, "indoor", 241),
-}
+
+def row(**changes) -> dict:
+    """A scene's object as the published evaluator writes it, with changes; None removes."""
+    plain = {
+        "RotErr": 1.5,
+        "RotErr_unit": "deg",
+        "TransErr_rel": 0.2,
+        "CamMC_rel": 0.3,
+        "scene_type": "indoor",
+        "n_frames": 241,
+    }
+    return {key: value for key, value in {**plain, **changes}.items() if value is not None}
+
+
+ERRORS = {"indoor_002": row(RotErr=2.5, convention="release"), "indoor_001": row()}
 
 
 @pytest.fixture
@@ -35,16 +43,14 @@ def folder(tmp_path) -> MethodFolder:
 def test_files_are_where_the_guide_has_them(folder, tmp_path):
     write_method_info(folder, MethodInfo("tiny", "shipped", 16.0, "64x64"))
     write_pose_errors(folder.poses_file("simple"), ERRORS)
-    write_eval(folder, "hard_60s", "summary", {"scenes": 2})
     found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
     assert found == {
         "tiny/method_info.json",
         "tiny/simple_60s/eval_poses.json",
-        "tiny/eval/hard_60s/summary.json",
     }
+    assert folder.eval_file("hard", "summary") == folder.path / "eval/hard_60s/summary.json"
     video = folder.video("hard", "indoor_001")
     assert video == tmp_path / "tiny" / "hard_60s" / "indoor_001_generated.mp4"
-    assert read_eval(folder, "hard", "summary") == {"scenes": 2}
 
 
 def test_videos_are_found_by_scene(folder):
@@ -63,40 +69,18 @@ def test_videos_are_found_by_scene(folder):
 def test_pose_errors_are_read_back(folder):
     path = folder.poses_file("simple")
     write_pose_errors(path, ERRORS)
-    assert read_pose_errors(path) == ERRORS
-    assert list(read_pose_errors(path)) == list(ERRORS)
-    row = json.loads(path.read_text())["indoor_001"]
-    assert row == {
-        "convention": "release",
-        "RotErr": 2.5,
-        "RotErr_unit": "deg",
-        "TransErr_rel": 0.3,
-        "CamMC_rel": 0.31,
-        "scene_type": "indoor",
-        "n_frames": 240,
-        "skip_first_frame": True,
-    }
-
-
-def row(**changes) -> dict:
-    """A scene's object as the published evaluator writes it, with changes; None removes."""
-    plain = {
-        "RotErr": 1.5,
-        "RotErr_unit": "deg",
-        "TransErr_rel": 0.2,
-        "CamMC_rel": 0.3,
-        "scene_type": "indoor",
-        "n_frames": 241,
-    }
-    return {key: value for key, value in {**plain, **changes}.items() if value is not None}
+    read = read_pose_errors(path)
+    assert list(read) == list(ERRORS)
+    assert read == {k: {**v, "skip_first_frame": False} for k, v in ERRORS.items()}
+    assert json.loads(path.read_text()) == read
 
 
 def test_radians_become_degrees_where_they_are_named(tmp_path):
     path = tmp_path / "eval_poses.json"
     path.write_text(json.dumps({"a": row(RotErr=math.pi / 2, RotErr_unit="rad"), "b": row()}))
     read = read_pose_errors(path)
-    assert read["a"].rot_err_deg == pytest.approx(90.0)
-    assert read["b"].rot_err_deg == 1.5 and not read["b"].skip_first_frame
+    assert read["a"]["RotErr"] == pytest.approx(90.0) and read["a"]["RotErr_unit"] == "deg"
+    assert read["b"] == row()
 
 
 @pytest.mark.parametrize("value", [0.5, 3.0, 40.0])
@@ -143,7 +127,7 @@ def test_numbers_that_are_not_finite_are_not_written(folder):
     write_pose_errors(path, ERRORS)
     before = path.read_bytes()
     with pytest.raises(ValueError, match="not finite"):
-        write_pose_errors(path, {"a": ScenePoseErrors(math.nan, 0.1, 0.1, "indoor", 241)})
+        write_pose_errors(path, {"a": row(RotErr=math.nan)})
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["eval_poses.json"]
 

@@ -1,20 +1,28 @@
-"""Camera paths on which estimators are measured: six seconds each, up to 0.4 m/s."""
+"""Camera paths on which estimators are measured, six seconds each, up to 0.4 m/s; and the floors
+that follow from the errors on them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.camera.se3 import rotation_x, rotation_y
+from sana_wm_gym.files import write_json
+from sana_wm_gym.poses.floors import FLOORS, Floor, read_floors
 from sana_wm_gym.world.procedural.scenes import Scene, free_space, sample_pose
 
 Path3 = npt.NDArray[np.float64]
 
 FPS = 16.0
 SPEED = 0.4  # metres per second at most
+MIN_COVERAGE = 0.5
+"""Fraction of frames that are placed before a clip counts, as in the benchmark."""
 
 
 def _poses(centres: Path3, yaw: Path3, pitch: Path3 | float = 0.0) -> Path3:
@@ -124,3 +132,50 @@ def degrade(video: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     blurred = np.stack([cv2.GaussianBlur(frame, (0, 0), 1.0) for frame in video])
     noise = np.random.default_rng(0).normal(0.0, 2.5, video.shape)
     return np.clip(np.rint(0.5 * blurred + 64 + noise), 0, 255).astype(np.uint8)
+
+
+def floors_of(rows: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> list[Floor]:
+    """One floor under `release` per estimator, width and softness, over the clips it is for:
+    those that turn on the spot for `rotation_only`, those that travel for all others.
+
+    Args:
+        rows: One per clip, as `benchmarks.estimator_floor` measures them.
+        made: Their provenance.
+    """
+    groups: dict[tuple[str, str, int, bool], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        key = (row["estimator"], row["version"], row["size"], row["degraded"])
+        if row["clip"] in (("pan",) if key[0] == "rotation_only" else MOVING):
+            groups.setdefault(key, []).append(row)
+    found = []
+    for key, asked in sorted(groups.items()):
+        scored = [r["release"] for r in asked if r["coverage"] >= MIN_COVERAGE]
+        scored = [score for score in scored if score.get("RotErr") is not None]
+        if not scored:
+            continue
+        rotation = [score["RotErr"] for score in scored]
+        travel = [0.0 if key[0] == "rotation_only" else s["TransErr"] for s in scored]
+        found.append(
+            Floor(
+                *key,
+                clips=len(asked),
+                scored=len(scored),
+                rot_err=round(float(np.median(rotation)), 4),
+                rot_err_worst=round(max(rotation), 4),
+                trans_err=round(float(np.median(travel)), 5),
+                trans_err_worst=round(max(travel), 5),
+                cpu_seconds=round(float(np.mean([r["cpu_seconds"] for r in asked])), 2),
+                frames=asked[0]["frames"],
+                **{key: made.get(key, "") for key in ("date", "commit", "device", "command")},
+            )
+        )
+    return found
+
+
+def store_floors(new: Sequence[Floor], path: Path = FLOORS) -> None:
+    """Add floors to the stored ones, replacing those of the same estimator, width and softness."""
+    replaced = {(floor.estimator, floor.width, floor.soft) for floor in new}
+    kept = [f for f in read_floors(path) if (f.estimator, f.width, f.soft) not in replaced]
+    both = sorted([*kept, *new], key=lambda f: (f.estimator, f.soft, f.width))
+    write_json(path, {"floors": [asdict(floor) for floor in both]})
+    read_floors.cache_clear()

@@ -1,0 +1,74 @@
+"""Small camera-control runs: estimators that need no pixels, settings, and results read back."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+
+import numpy as np
+from rich.console import Console
+from toy_worlds import ToyWorld
+
+from benchmarks import camera_control
+from sana_wm_gym.evaluation.bench.layout import camera_file
+from sana_wm_gym.evaluation.control.config import ControlConfig
+from sana_wm_gym.poses.protocol import EstimatorInfo, PoseEstimate
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
+
+WORLD = ProceduralWorld(size=(32, 32), scenes=(5,))
+SHORT = replace(WORLD, frames_per_chunk=10)
+KEYS = ToyWorld(driven_by=("keys",))
+FRAMES = 49  # poses; two chunks
+VIDEO = FRAMES - 1
+
+
+@dataclass(frozen=True)
+class Drifting:
+    """An estimator that reads no pixels: every camera moves right."""
+
+    source: str = "estimated"
+
+    def estimate(self, frames, intrinsics, fps):
+        info = EstimatorInfo("drifting", "1", self.source, "full", None, None, False)
+        poses = np.tile(np.eye(4), (len(frames), 1, 1))
+        poses[:, 0, 3] = np.linspace(0, 1, len(frames))
+        return PoseEstimate(poses, np.ones(len(frames), dtype=bool), info)
+
+
+@dataclass(frozen=True)
+class Blind:
+    """An estimator that places nothing but frame 0."""
+
+    def estimate(self, frames, intrinsics, fps):
+        info = EstimatorInfo("blind", "1", "estimated", "static", None, None, False)
+        poses = np.tile(np.eye(4), (len(frames), 1, 1))
+        return PoseEstimate(poses, np.arange(len(frames)) < 1, info)
+
+
+def config(bench, folder, **changes):
+    plain = ControlConfig(
+        world="procedural",
+        split=("simple",),
+        bench=str(bench),
+        folder=str(folder),
+        estimator=Drifting(),
+        workers=1,
+    )
+    return replace(plain, **changes)
+
+
+def silent():
+    return Console(file=open(os.devnull, "w"), width=200)
+
+
+def run(settings):
+    return camera_control.benchmark(settings, silent())
+
+
+def results(folder, split="simple"):
+    return {p.stem: json.loads(p.read_text()) for p in (folder / "scenes" / split).glob("*.json")}
+
+
+def break_camera(root, scene):
+    camera_file(root, "simple", scene).write_bytes(b"no camera")
