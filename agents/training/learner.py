@@ -123,7 +123,7 @@ def check_arguments(agent: partial[Any], num_envs: int) -> None:
             require_number(f"agent.{name}", value, 0, 1)
         elif name in _POSITIVE and not callable(value):
             require_number(f"agent.{name}", value, 0, ends="(]")
-    if issubclass(agent.func, OnPolicyAlgorithm):
+    if isinstance(agent.func, type) and issubclass(agent.func, OnPolicyAlgorithm):
         known = inspect.signature(agent.func).parameters
         n_steps, batch_size = (
             agent.keywords.get(name, known[name].default) for name in ("n_steps", "batch_size")
