@@ -15,10 +15,13 @@ import numpy.typing as npt
 import torch
 from gymnasium import spaces
 from rich.console import Console
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.vec_env import VecTransposeImage
 from torch import Tensor, nn
 
 from agents.command import run_command
-from agents.extractors import StackedViews, is_picture
+from agents.extractors import StackedViews
 from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.dataset import open_dataset
@@ -27,8 +30,8 @@ from sana_wm_gym.files import atomic_path, write_json, write_text
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import Table, progress
 
-Steps = tuple[dict[str, Tensor], Tensor]
-"""Observations before some steps, by name of their parts, and the actions taken, [steps, n]."""
+Steps = tuple[Observations, Tensor]
+"""Observations before some steps, and the actions taken, [steps, n]."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,10 @@ class CloneConfig:
         require_number("held_out", self.held_out, 0, 1, ends="()")
 
 
-class Clone(nn.Module):
-    """Observation in, action out.
+def make_policy(
+    observation_space: spaces.Space[Any], action_space: spaces.Space[Any], features: int = 128
+) -> ActorCriticPolicy:
+    """An untrained policy of stable-baselines3 that sees the images of an observation stacked.
 
     Args:
         observation_space: Of one environment.
@@ -86,54 +91,22 @@ class Clone(nn.Module):
     Raises:
         ValueError: Actions are no such box, or no image is observed.
     """
-
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Space[Any],
-        features: int = 128,
-    ) -> None:
-        super().__init__()
-        if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1:
-            raise ValueError(f"action space is {action_space}, expected a box of one axis")
-        parts = observation_space
-        if not isinstance(parts, spaces.Dict):
-            parts = spaces.Dict({"": parts})
-        self.actions = action_space
-        self.encoder = StackedViews(
-            spaces.Dict({name: _channels_first(part) for name, part in parts.spaces.items()}),
-            features,
-        )
-        self.head = nn.Sequential(
-            nn.Linear(features, features), nn.ReLU(), nn.Linear(features, action_space.shape[0])
-        )
-
-    def forward(self, parts: dict[str, Tensor]) -> Tensor:
-        """Actions [batch, n], not yet clipped, for what `tensors` makes of observations."""
-        return self.head(self.encoder(parts))
-
-    def predict(
-        self,
-        observation: Observations,
-        state: tuple[npt.NDArray[Any], ...] | None = None,
-        episode_start: npt.NDArray[np.bool_] | None = None,
-        deterministic: bool = False,
-    ) -> tuple[npt.NDArray[Any], None]:
-        """Actions for a batch of observations, as policies of stable-baselines3 return them."""
-        with torch.no_grad():
-            actions = self(tensors(observation)).numpy()
-        return np.clip(actions, self.actions.low, self.actions.high), None
-
-
-def tensors(observation: Observations) -> dict[str, Tensor]:
-    """A batch of observations by name of their parts: images in [0, 1], channels first."""
-    parts = observation if isinstance(observation, dict) else {"": observation}
-    return {
-        name: torch.from_numpy(part).movedim(-1, 1).float() / 255
-        if part.dtype == np.uint8
-        else torch.from_numpy(part).float()
-        for name, part in parts.items()
-    }
+    if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1:
+        raise ValueError(f"action space is {action_space}, expected a box of one axis")
+    if isinstance(observation_space, spaces.Dict):
+        parts = observation_space.spaces.items()
+        seen: spaces.Space[Any] = spaces.Dict({name: _channels_first(part) for name, part in parts})
+    else:
+        seen = _channels_first(observation_space)
+    return ActorCriticPolicy(
+        seen,
+        action_space,
+        lambda _: 0.0,  # `fit` has an optimizer of its own
+        net_arch={"pi": [features], "vf": []},
+        activation_fn=nn.ReLU,
+        features_extractor_class=StackedViews,
+        features_extractor_kwargs={"features_dim": features},
+    )
 
 
 def steps_of(dataset: Any, episodes: npt.NDArray[np.intp]) -> Steps:
@@ -148,11 +121,11 @@ def steps_of(dataset: Any, episodes: npt.NDArray[np.intp]) -> Steps:
     else:
         seen = np.concatenate([one.observations[:-1] for one in found])
     actions = np.concatenate([one.actions for one in found]).astype(np.float32)
-    return tensors(seen), torch.from_numpy(actions)
+    return seen, torch.from_numpy(actions)
 
 
 def fit(
-    policy: Clone, train: Steps, held_out: Steps, config: CloneConfig, console: Console
+    policy: ActorCriticPolicy, train: Steps, held_out: Steps, config: CloneConfig, console: Console
 ) -> list[dict[str, float]]:
     """Train `policy` in place.
 
@@ -164,19 +137,26 @@ def fit(
     optimizer = torch.optim.Adam(policy.parameters(), config.learning_rate)
 
     def error(steps: Steps) -> Tensor:
-        return nn.functional.mse_loss(policy(steps[0]), steps[1])
+        observations, _ = policy.obs_to_tensor(steps[0])
+        return nn.functional.mse_loss(policy.get_distribution(observations).mode(), steps[1])
 
     def measured(steps: Steps) -> float:
         with torch.no_grad():
             return float(error(steps))
 
     rows = [{"epoch": 0.0, "loss": measured(train), "held_out": measured(held_out)}]
-    parts, actions = train
+    seen, actions = train
     with progress(console) as bars:
         for epoch in bars.track(range(1, config.epochs + 1), description="cloning"):
             order, total = torch.from_numpy(rng.permutation(len(actions))), 0.0
             for batch in order.split(config.batch_size):
-                loss = error(({name: part[batch] for name, part in parts.items()}, actions[batch]))
+                index = batch.numpy()
+                part = (
+                    {k: v[index] for k, v in seen.items()}
+                    if isinstance(seen, dict)
+                    else seen[index]
+                )
+                loss = error((part, actions[batch]))
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -207,7 +187,7 @@ def clone(
             f"{config.dataset} has {dataset.total_episodes} episodes, expected at least 2: "
             "one to train on and one to hold out"
         )
-    policy = Clone(dataset.observation_space, dataset.action_space, config.features)
+    policy = make_policy(dataset.observation_space, dataset.action_space, config.features)
     order = np.random.default_rng(config.seed).permutation(dataset.total_episodes)
     kept = min(max(1, round(config.held_out * len(order))), len(order) - 1)
     held_out, train = (steps_of(dataset, part) for part in (order[:kept], order[kept:]))
@@ -245,9 +225,8 @@ def clone(
 
 
 def _channels_first(space: spaces.Space[Any]) -> spaces.Space[Any]:
-    if isinstance(space, spaces.Box) and is_picture(space):
-        low, high = (np.moveaxis(bound, -1, 0) for bound in (space.low, space.high))
-        return spaces.Box(low, high, dtype=np.uint8)
+    if isinstance(space, spaces.Box) and is_image_space(space):
+        return VecTransposeImage.transpose_space(space)
     return space
 
 

@@ -31,7 +31,7 @@ def run_command(config_name: str, work: Work) -> None:
     except ModuleNotFoundError:
         sys.exit("error: settings need hydra: pip install sana_wm_gym[agents]")
     given = list(sys.argv)
-    sys.argv = [given[0], *_with_files(given[1:])]
+    sys.argv = [given[0], *_completed(given[1:])]
     problem = _problem(config_name, sys.argv[1:])
     if problem is not None:
         print(f"error: {problem}", file=sys.stderr)
@@ -72,14 +72,17 @@ def instantiated(settings: Any) -> Any:
         raise ValueError(_one_line(cause or error)) from error
 
 
-def _with_files(arguments: list[str]) -> list[str]:
-    """`world=NAME` of a world without a config of its own, as hydra takes it."""
+def _completed(arguments: list[str]) -> list[str]:
+    """Short forms as hydra takes them: `world=NAME` of a world without a config of its own, and
+    `agent.NAME=VALUE` of an argument that no config lists."""
     known = {path.stem for path in (CONF / "world").glob("*.yaml")}
     result = []
     for argument in arguments:
         key, sign, value = argument.partition("=")
         if sign and key == "world" and value not in known and "," not in value:
             result += ["world=named", f"world.name={value}"]
+        elif sign and key.startswith("agent."):
+            result.append(f"++{argument}")
         else:
             result.append(argument)
     return result

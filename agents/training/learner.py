@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -11,14 +12,20 @@ import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents.extractors import is_picture
 from agents.training.config import TrainAgentConfig
+from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.envs.tasks.task import Relabels
 from sana_wm_gym.envs.vector_env import SanaWMVectorEnv
 from sana_wm_gym.evaluation.episodes import Observations
 from sana_wm_gym.world.world_model import WorldModel
+
+_FRACTIONS = ("gamma", "gae_lambda", "tau", "exploration_fraction", "exploration_final_eps")
+_POSITIVE = ("clip_range", "max_grad_norm", "learning_rate")
+_COUNTS = ("n_steps", "batch_size", "n_epochs", "buffer_size", "target_update_interval")
 
 
 class RandomPolicy:
@@ -80,10 +87,12 @@ def build_learner(agent: partial[Any], env: SanaWMVecEnv, seed: int, device: str
         device: Of its networks.
 
     Raises:
-        ValueError: stable-baselines3 refuses an argument or the environment.
+        ValueError: An argument is out of range, or stable-baselines3 refuses one or the
+            environment.
     """
     if not (isinstance(agent.func, type) and issubclass(agent.func, BaseAlgorithm)):
         return agent(env.action_space, seed)
+    check_arguments(agent, env.num_envs)
     space = env.observation_space
     parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
     pictures = any(isinstance(part, spaces.Box) and is_picture(part) for part in parts)
@@ -99,3 +108,28 @@ def build_learner(agent: partial[Any], env: SanaWMVecEnv, seed: int, device: str
         return agent.func(policy, env, **arguments)
     except (AssertionError, TypeError) as error:
         raise ValueError(f"agent {agent.func.__name__}: {error}") from error
+
+
+def check_arguments(agent: partial[Any], num_envs: int) -> None:
+    """Check hyperparameters that stable-baselines3 takes unchecked.
+
+    Raises:
+        ValueError: One is out of range, or a rollout is not a whole number of minibatches.
+    """
+    for name, value in agent.keywords.items():
+        if name in _COUNTS:
+            require_integer(f"agent.{name}", value, 1)
+        elif name in _FRACTIONS:
+            require_number(f"agent.{name}", value, 0, 1)
+        elif name in _POSITIVE and not callable(value):
+            require_number(f"agent.{name}", value, 0, ends="(]")
+    if isinstance(agent.func, type) and issubclass(agent.func, OnPolicyAlgorithm):
+        known = inspect.signature(agent.func).parameters
+        n_steps, batch_size = (
+            agent.keywords.get(name, known[name].default) for name in ("n_steps", "batch_size")
+        )
+        if n_steps * num_envs % batch_size:
+            raise ValueError(
+                f"agent.batch_size is {batch_size} for rollouts of {num_envs} x {n_steps} steps, "
+                f"expected a divisor of {num_envs * n_steps}"
+            )

@@ -85,7 +85,7 @@ def open_run(path: Path, trust: bool = False) -> SavedRun:
     Args:
         path: The folder of a run, whose newest checkpoint is meant, or of a checkpoint.
         trust: Run settings that name code outside of this project. Settings are instructions: a
-            stranger's may do anything.
+            unknownr's may do anything.
 
     Raises:
         FileNotFoundError: There is no run.
@@ -97,10 +97,10 @@ def open_run(path: Path, trust: bool = False) -> SavedRun:
     if folder is None:
         raise FileNotFoundError(f"no run at {path}: expected a folder that agents.train has made")
     settings = OmegaConf.load(folder / "config.yaml")
-    strange = sorted(set(_targets(OmegaConf.to_container(settings))) - known_targets())
-    if strange and not trust:
+    unknown = sorted(set(_targets(OmegaConf.to_container(settings))) - known_targets())
+    if unknown and not trust:
         raise ValueError(
-            f"the settings of {folder} name {', '.join(strange)}, which no file in conf/ does; "
+            f"the settings of {folder} name {', '.join(unknown)}, which no file in conf/ does; "
             "trust=true runs them all the same"
         )
     config = instantiated(settings)

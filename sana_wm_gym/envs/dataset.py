@@ -174,7 +174,7 @@ class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
         try:
             self._storage.update_episodes([buffer])
         except BaseException:
-            # A group that is half written cannot be told from a whole one.
+            # A group that is half written looks like a whole one.
             self.discard()
             raise
         if self._video is not None:
@@ -251,10 +251,10 @@ def _infos(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[npt.NDArray[Any]
         shape, kind = np.shape(last), np.asarray(last).dtype
         if kind.kind not in "biuf":
             continue
-        told = all(name in row for row in rows)
-        if not told and kind.kind in "iu":
+        complete = all(name in row for row in rows)
+        if not complete and kind.kind in "iu":
             kind = np.dtype(np.float64)
-        missing = np.full(shape, False if kind.kind == "b" or told else np.nan, kind)
+        missing = np.full(shape, False if kind.kind == "b" or complete else np.nan, kind)
         values = [np.asarray(row.get(name, missing), kind) for row in rows]
         if shape and values[0].shape == (1, *shape[1:]):
             # Before the first chunk only one frame exists; it stands for the whole clip.

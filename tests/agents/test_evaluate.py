@@ -170,7 +170,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "num_envs=1",
         "steps=4",
         "agent.n_steps=4",
-        "agent.batch_size=4",
+        "++agent.batch_size=4",
         "agent.n_epochs=1",
         "eval_episodes=1",
         "evaluation.episodes=2",

@@ -17,7 +17,7 @@ from rich.console import Console
 pytest.importorskip("minari", reason="pip install sana_wm_gym[data]")
 pytest.importorskip("h5py", reason="pip install sana_wm_gym[data]")
 
-from agents.clone import Clone, CloneConfig, clone
+from agents.clone import CloneConfig, clone, make_policy
 from agents.planners import RandomActions, ScriptedExpert
 from agents.record import RecordConfig, play_planner, record, write_clip
 from sana_wm_gym import ENV_ID
@@ -247,25 +247,26 @@ def test_a_clone_learns_and_acts(tmp_path: Path) -> None:
     assert runs[0] == runs[1]
     env = environment(observation=["frame"]).unwrapped
     assert isinstance(env, SanaWMEnv)
-    policies = [Clone(env.observation_space, env.action_space, 32) for _ in range(2)]
+    policies = [make_policy(env.observation_space, env.action_space, 32) for _ in range(2)]
     for policy in policies:
         policy.load_state_dict(torch.load(tmp_path / "a" / "policy.pt", weights_only=True))
     observation, _ = env.reset(seed=0)
     batch = {name: part[None] for name, part in observation.items()}
-    first, second = (policy.predict(batch)[0] for policy in policies)
+    first, second = (policy.predict(batch, deterministic=True)[0] for policy in policies)
     assert np.array_equal(first, second) and env.action_space.contains(first[0])
     with pytest.raises(ValueError, match="one axis"):
-        Clone(env.observation_space, gym.spaces.Discrete(3))
+        make_policy(env.observation_space, gym.spaces.Discrete(3))
 
 
 def test_clones_look_at_channels_last_pictures_of_any_batch() -> None:
     torch.manual_seed(0)
     env = environment(observation=["frame"])
-    policy = Clone(env.observation_space, env.action_space, 16)
+    policy = make_policy(env.observation_space, env.action_space, 16)
     views = {
         name: np.stack([space.sample() for _ in range(3)])
         for name, space in env.observation_space.spaces.items()  # type: ignore[attr-defined]
     }
-    together = policy.predict(views)[0]
-    alone = [policy.predict({k: v[i : i + 1] for k, v in views.items()})[0][0] for i in range(3)]
+    together = policy.predict(views, deterministic=True)[0]
+    rows = [{k: v[i : i + 1] for k, v in views.items()} for i in range(3)]
+    alone = [policy.predict(row, deterministic=True)[0][0] for row in rows]
     assert together.shape == (3, 5) and np.allclose(together, alone, atol=1e-5)

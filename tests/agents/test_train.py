@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import sys
 from dataclasses import fields, is_dataclass, replace
@@ -155,6 +156,7 @@ def test_settings_are_checked(make: Any, message: str) -> None:
     [
         (partial(PPO, gama=0.5), "gama"),
         (partial(PPO, batch_size=1), "batch_size"),
+        (partial(PPO, n_steps=4, batch_size=7), "a divisor of 8"),
         (partial(DQN, buffer_size=10), "action space"),
     ],
 )
@@ -176,7 +178,8 @@ def test_an_observation_without_images_needs_no_other_agent() -> None:
             ("agents", wrong)
             for wrong in ("foo=1", "agent=nobody", "world=nowhere", "task.near=-1")
         ),
-        ("agents", "+agent.gama=2"),
+        ("agents", "agent.gama=2"),
+        ("agents", "agent.gamma=2"),
         ("agents", "launcher=joblib"),
         ("evaluate", "episodes=2"),
         ("evaluate", "checkpoint=nowhere"),
@@ -210,6 +213,9 @@ def test_every_choice_of_every_group_can_be_made() -> None:
                 made = instantiated(cfg[group])
                 if group == "agent" and path.stem != "random":
                     assert issubclass(made.func, BaseAlgorithm)
+                    # Files list what differs from the algorithm's defaults, and nothing else.
+                    known = inspect.signature(made.func).parameters
+                    assert not [k for k, v in made.keywords.items() if known[k].default == v]
 
 
 def test_tasks_of_conf_are_the_defaults() -> None:
