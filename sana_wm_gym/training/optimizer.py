@@ -27,12 +27,12 @@ class OptimizerConfig:
         ema: Decay of the averaged weights per step.
     """
 
-    matrix_rate: float = 9e-3
-    other_rate: float = 2.2e-3
+    matrix_rate: float = 7e-3
+    other_rate: float = 1.7e-3
     gate_rate: float = 2e-4
     warmup: int = 40
     decay: int = 0
-    weight_decay: float = 0.0
+    weight_decay: float = 0.03
     clip: float = 1.0
     ema: float = 0.999
 

@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass, replace
 
 import numpy as np
+from chunk_worlds import ChunkWorld
 from rich.console import Console
-from toy_worlds import ToyWorld
 
 from benchmarks import camera_control
 from sana_wm_gym.evaluation.bench.layout import camera_file
@@ -18,7 +18,7 @@ from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 WORLD = ProceduralWorld(size=(32, 32), scenes=(5,))
 SHORT = replace(WORLD, frames_per_chunk=10)
-KEYS = ToyWorld(driven_by=("keys",))
+KEYS = ChunkWorld(driven_by=("keys",))
 FRAMES = 49  # poses; two chunks
 VIDEO = FRAMES - 1
 
