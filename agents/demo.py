@@ -107,7 +107,7 @@ def walk(world: WorldModel[Any], chunks: int, seed: int, console: Console) -> To
     }
     env = gym.make(ENV_ID, world=world, **arguments)
     frames, info = env.reset(seed=seed, options={"start": start})
-    seen, poses = [frames[:1]], [info["c2w"]]
+    seen, poses = [frames[:1]], [info["c2w"][:1]]
     with progress(console) as bars:
         for action in bars.track(actions, description=f"stepping {world.spec.name}"):
             frames, _, _, _, info = env.step(action.astype(np.float32))

@@ -9,7 +9,7 @@ import numpy as np
 from agents.planners.planner import Plan, Planner
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.envs.tasks import ImageGoal, Verdict
+from sana_wm_gym.envs.tasks import ImageGoal, StepResult
 from sana_wm_gym.envs.tasks.image_goal import GoalState, goal_view
 from sana_wm_gym.envs.tasks.task import Setting
 
@@ -55,8 +55,10 @@ class ImageCostTask(ImageGoal):
     is defined by poses.
     """
 
-    def judge(self, setting: Setting, before: Episode, after: Episode) -> tuple[GoalState, Verdict]:
+    def evaluate(
+        self, setting: Setting, before: Episode, after: Episode
+    ) -> tuple[GoalState, StepResult]:
         """Minus the difference of images after the step."""
         [seen] = setting.look([after], goal_view(setting))[0].values()
         gap = seen.astype(np.float64) - before.task.picture
-        return before.task, Verdict(-float(np.sqrt(np.mean(gap**2))))
+        return before.task, StepResult(-float(np.sqrt(np.mean(gap**2))))

@@ -29,12 +29,12 @@ class SanaWMEnv(gym.Env[Any, Any]):
     """Move a camera through a world and see what it answers.
 
     `info` holds "c2w", the camera-to-world poses that the world was moved along in a chunk of n
-    frames, relative to the first frame, float64 [n, 4, 4] ([1, 4, 4] after reset): the commanded
-    ones, unless the task disturbs them; "intrinsics", (fx, fy, cx, cy) in pixels of the world's
-    frames, float64 [4]; "chunk_index", the number of chunks so far; "anchor_confidence", the
-    probability in [0, 1], a float, that the first frame shows a place the world knows (1.0 for
-    worlds that do not localise); after a step, the task's numbers. A world without camera has no
-    poses and intrinsics.
+    frames, relative to the first frame, float64 [n, 4, 4] (after reset the start pose, n times):
+    the commanded ones, unless the task disturbs them; "intrinsics", (fx, fy, cx, cy) in pixels of
+    the world's frames, float64 [4]; "chunk_index", the number of chunks so far;
+    "anchor_confidence", the probability in [0, 1], a float, that the first frame shows a place the
+    world knows (1.0 for worlds that do not localise); and the task's numbers. Keys, shapes and
+    types are the same from reset to the end. A world without camera has no poses and intrinsics.
 
     Everything that changes is in one `Episode` value, replaced at the end of a successful step,
     so a step that fails changes nothing. The world itself is shared by all environments of a
@@ -80,6 +80,16 @@ class SanaWMEnv(gym.Env[Any, Any]):
             ResetNeeded: There is no rollout yet.
         """
         return self._begun().prompt
+
+    @property
+    def intrinsics_from(self) -> str:
+        """Where the running episode's intrinsics come from: "given", "assumed", or the name of what
+        estimated them. Never in `info`.
+
+        Raises:
+            ResetNeeded: There is no rollout yet.
+        """
+        return self._begun().intrinsics_from
 
     @property
     def horizon(self) -> int:
@@ -144,12 +154,12 @@ class SanaWMEnv(gym.Env[Any, Any]):
         return self._play(episode, Command(controls))
 
     def _play(self, episode: Episode, command: Command) -> Transition:
-        [after], [verdict] = self.simulation.play([episode], [command])
+        [after], [result] = self.simulation.play([episode], [command])
         observation = self._observe(after)
         self._episode = after
         truncated = after.chunk >= self.horizon
-        info = self.simulation.info(after, verdict)
-        return observation, float(verdict.reward), bool(verdict.terminated), truncated, info
+        info = self.simulation.info(after)
+        return observation, float(result.reward), bool(result.terminated), truncated, info
 
     @property
     def compute_reward(self) -> Callable[[Any, Any, Any], npt.NDArray[np.float32]]:
@@ -186,8 +196,7 @@ class SanaWMEnv(gym.Env[Any, Any]):
         """Continue from a snapshot, bit for bit.
 
         Returns:
-            Observation and info as they were when it was taken, without the task's numbers, which
-            belong to a step.
+            Observation and info as they were when it was taken.
 
         Raises:
             ValueError: It was made in another world or task.

@@ -1,6 +1,6 @@
 """Episodes of a task in a world, any number at once. What both kinds of environment are made of.
 
-    begin ──> Episode ──decode──> Command ──play──> Episode, Verdict ──observe──> observation
+    begin ──> Episode ──decode──> Command ──play──> Episode, StepResult ──observe──> observation
 
 A simulation holds settings alone and episodes are values, so whoever has an episode may try
 futures from it (`play`, `move`) without disturbing anybody.
@@ -27,7 +27,7 @@ from sana_wm_gym.envs.frame_cache import FrameCache
 from sana_wm_gym.envs.observations import Observation, ObservationView, observation_view
 from sana_wm_gym.envs.start import default_options, start_choice, with_defaults
 from sana_wm_gym.envs.tasks import load_task
-from sana_wm_gym.envs.tasks.task import RenamesView, Task, Verdict
+from sana_wm_gym.envs.tasks.task import RenamesView, StepResult, Task
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.world_model import ChunkInput, WorldModel, WorldSpec, as_arrays
 
@@ -110,9 +110,9 @@ class Simulation:
 
     def play(
         self, episodes: Sequence[Episode], commands: Sequence[Command]
-    ) -> tuple[list[Episode], list[Verdict]]:
+    ) -> tuple[list[Episode], list[StepResult]]:
         """One step of each episode, all in one batch: the task disturbs, the world moves, the task
-        judges.
+        evaluates.
 
         Args:
             episodes: Possibly at different chunks, and any of them several times.
@@ -129,15 +129,15 @@ class Simulation:
             for e, command in zip(episodes, commands, strict=True)
         ]
         moved = self.move(episodes, disturbed)
-        after, verdicts = [], []
+        after, results = [], []
         for before, now in zip(episodes, moved, strict=True):
-            state, verdict = self.task.judge(self, before, now)
-            after.append(replace(now, task=state, over=verdict.terminated))
-            verdicts.append(verdict)
-        return after, verdicts
+            state, result = self.task.evaluate(self, before, now)
+            after.append(replace(now, task=state, over=result.terminated))
+            results.append(result)
+        return after, results
 
     def move(self, episodes: Sequence[Episode], commands: Sequence[Command]) -> list[Episode]:
-        """As `play`, past the task: its state is carried along, undisturbed and not judged.
+        """As `play`, past the task: its state is carried along, undisturbed and not evaluated.
 
         Raises:
             ValueError: There is not one command of a chunk's frames per episode.
@@ -232,18 +232,22 @@ class Simulation:
             for parts, episode in zip(seen, episodes, strict=True)
         ]
 
-    def info(self, episode: Episode, verdict: Verdict | None = None) -> Info:
-        """`info` of an environment that stands at `episode`: new values, without a clock."""
+    def info(self, episode: Episode) -> Info:
+        """`info` of an environment that stands at `episode`: new values, numbers alone.
+
+        Every key has one shape and type from reset to the end.
+        """
+        frames = self.world.spec.frames_per_chunk
         camera = {
-            "c2w": episode.c2w.copy(),
+            # Before any chunk, the start pose in place of each frame's.
+            "c2w": np.repeat(episode.c2w, frames // len(episode.c2w), axis=0),
             "intrinsics": np.array(episode.intrinsics, dtype=np.float64),
-            "intrinsics_from": episode.intrinsics_from,
         }
         return {
             **(camera if self.world.spec.has_camera else {}),
             "chunk_index": episode.chunk,
             "anchor_confidence": episode.anchor_confidence,
-            **({} if verdict is None else verdict.info),
+            **self.task.info(self, episode),
         }
 
 

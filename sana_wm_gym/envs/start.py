@@ -31,7 +31,7 @@ class IntrinsicsEstimate(Protocol):
 
     @property
     def name(self) -> str:
-        """What `info["intrinsics_from"]` says."""
+        """As `env.unwrapped.intrinsics_from` reports it."""
         ...
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> Sequence[float]:

@@ -184,16 +184,16 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             raise ResetNeeded(f"the rollout in row {row} {ended[row]}, expected reset() first")
         playing = [row for row, ending in enumerate(ended) if not ending]
         moves = [self._decode(before[row], given[row], row) for row in playing]
-        played, verdicts = self.simulation.play([before[row] for row in playing], moves)
+        played, results = self.simulation.play([before[row] for row in playing], moves)
         rewards = np.zeros(self.num_envs)
         terminations = np.zeros(self.num_envs, dtype=np.bool_)
         truncations = np.zeros(self.num_envs, dtype=np.bool_)
         infos_of: dict[int, Info] = {}
-        for row, episode, verdict in zip(playing, played, verdicts, strict=True):
-            rewards[row] = verdict.reward
-            terminations[row] = verdict.terminated
+        for row, episode, result in zip(playing, played, results, strict=True):
+            rewards[row] = result.reward
+            terminations[row] = result.terminated
             truncations[row] = episode.chunk >= self.horizons[row]
-            infos_of[row] = self.simulation.info(episode, verdict)
+            infos_of[row] = self.simulation.info(episode)
         episodes = _placed(before, playing, played)
         finals: list[Episode] = []
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
@@ -215,7 +215,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             last = {"final_obs": view.alone(final), "final_info": infos_of[row]}
             infos = self._add_info(infos, last, row)
         for row, episode in zip(over, begun, strict=True):
-            infos_of[row] = self._spread(simulation.info(episode))
+            infos_of[row] = simulation.info(episode)
         for row in range(self.num_envs):
             infos = self._add_info(infos, infos_of[row], row)
         ends = view.numbers(terminations), view.numbers(truncations)
@@ -282,12 +282,6 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         for row in rows:
             self._random[row] = (generator(snapshot.rng), -1)
         return self._view.alone(observation), self.simulation.info(snapshot.episode)
-
-    def _spread(self, info: Info) -> Info:
-        """The info of a reset among those of steps: its one pose as a whole chunk's."""
-        if "c2w" not in info:
-            return info
-        return {**info, "c2w": np.repeat(info["c2w"], self.world.spec.frames_per_chunk, axis=0)}
 
     def _copied(self, rows: list[int]) -> list[tuple[np.random.Generator, int]]:
         """The generators, with copies in some rows: drawn from, and kept if nothing fails."""

@@ -163,7 +163,7 @@ def play_episodes(
         for index, episode, result in zip(running, after, results, strict=True):
             episodes[index] = episode
             returns[index] += result.reward
-            infos[index] = dict(result.info)
+            infos[index] = dict(simulation.task.info(simulation, episode))
             if on_chunk is not None:
                 on_chunk(index, episode)
         running = [

@@ -158,7 +158,8 @@ class OnlineCameraMetrics(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
 
     def _see(self, rollout: _Rollout, info: Info) -> None:
         """Keep what the last chunk was asked for and what came of it."""
-        rollout.commanded.append(info["c2w"].copy())
+        poses = info["c2w"] if info["chunk_index"] else info["c2w"][:1]
+        rollout.commanded.append(poses.copy())
         state = rollout.last.world
         if isinstance(self.estimator, KnownCamera):
             rollout.seen.append(self.estimator.c2w_of(state))

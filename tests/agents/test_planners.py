@@ -47,7 +47,7 @@ from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.actions import Command
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, Verdict
+from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, StepResult
 from sana_wm_gym.envs.tasks.follow import Follow
 from sana_wm_gym.envs.tasks.task import Setting
 from sana_wm_gym.evaluation.episodes import play_episodes
@@ -80,10 +80,12 @@ class Beacons(FreeRoam):
     twists: tuple[tuple[float, float], ...] = ((0.6, -0.3), (-0.5, 0.7))
     stop_at: float = math.inf
 
-    def judge(self, setting: Setting, before: Episode, after: Episode) -> tuple[None, Verdict]:
+    def evaluate(
+        self, setting: Setting, before: Episode, after: Episode
+    ) -> tuple[None, StepResult]:
         beacon = np.sum(self.twists[: after.chunk], axis=0)
         miss = float(np.linalg.norm(after.c2w[-1, [0, 2], 3] - beacon))
-        return None, Verdict(-miss, terminated=abs(after.c2w[-1, 0, 3]) > self.stop_at)
+        return None, StepResult(-miss, terminated=abs(after.c2w[-1, 0, 3]) > self.stop_at)
 
 
 def simulated(world: Any, task: Any, **arguments: Any) -> Simulation:
@@ -290,8 +292,8 @@ def test_the_expert_follows_better_than_one_who_stands_still() -> None:
     for seed in range(4):
         episode, earned = first(simulation, seed), 0.0
         while not episode.over and episode.chunk < simulation.horizon:
-            [episode], [verdict] = simulation.play([episode], [Command(Controls.still(24))])
-            earned += verdict.reward
+            [episode], [result] = simulation.play([episode], [Command(Controls.still(24))])
+            earned += result.reward
         still.append(earned)
     assert min(one.episode_return for one in expert) > max(still)
     assert all(one.length == task.horizon for one in expert)

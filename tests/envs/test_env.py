@@ -56,9 +56,9 @@ def test_noise_of_a_seed_is_the_same_for_a_drawn_and_a_given_start(world: Any) -
 def test_info_is_the_commanded_camera(world: Any) -> None:
     env = SanaWMEnv(world)
     _, info = env.reset(seed=0)
-    assert np.array_equal(info["c2w"], np.eye(4)[None])
+    assert np.array_equal(info["c2w"], np.tile(np.eye(4), (24, 1, 1)))
     assert info["intrinsics"].tolist() == list(world.spec.intrinsics)
-    poses = [info["c2w"]]
+    poses = [info["c2w"][:1]]
     for index, text in enumerate(["w-24", "dw-12,none-12", "i-24"], start=1):
         info = env.step_string(text)[4]
         assert info["chunk_index"] == index
@@ -201,7 +201,7 @@ def test_reset_options_reach_the_world(world: Any) -> None:
     image[:] = 255
     assert not observation.any() and not env.snapshot().episode.world.image.any()
     assert info["intrinsics"].tolist() == [9, 8, 7, 6]
-    assert info["intrinsics_from"] == "given"
+    assert env.intrinsics_from == "given"
     env.reset(options={"start": START})
     assert env.snapshot().episode.intrinsics == START.intrinsics
 

@@ -19,7 +19,7 @@ from sana_wm_gym.camera.keys import (
 )
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.actions import Command
-from sana_wm_gym.envs.tasks import Verdict
+from sana_wm_gym.envs.tasks import StepResult
 
 
 def test_calls_out_of_order(world: Any) -> None:
@@ -143,9 +143,12 @@ class Dive:
     def disturb(self, state: float, chunk: int, controls: Controls) -> Controls:
         return replace(controls, down=controls.down + 0.001 * chunk)
 
-    def judge(self, simulation: Any, before: Any, after: Any) -> Any:
+    def evaluate(self, simulation: Any, before: Any, after: Any) -> Any:
         deep = float(after.c2w[-1, 1, 3])
-        return deep, Verdict(deep - before.task, deep > 0.5, {"deep": deep})
+        return deep, StepResult(deep - before.task, deep > 0.5)
+
+    def info(self, simulation: Any, episode: Any) -> Any:
+        return {"deep": episode.task}
 
     def observe(self, state: float) -> Any:
         return {"deep": np.array([state], np.float32)}
@@ -156,7 +159,7 @@ def test_a_task_disturbs_judges_and_ends(world: Any) -> None:
     assert env.horizon == 7 and SanaWMEnv(world, task=Dive(), horizon=3).horizon == 3
     observation, info = env.reset(seed=0)
     assert observation["frame"].shape == (40, 48, 3) and observation["deep"] == 0
-    assert "deep" not in info
+    assert info["deep"] == 0
     down, total = np.array([0, 0, 0, 0.5, 0]), 0.0
     for chunk in range(2):
         observation, reward, terminated, truncated, info = env.step(down)
@@ -177,9 +180,9 @@ def test_imagining_disturbs_nobody(world: Any) -> None:
         each.reset(seed=0)
     here, simulation = env.snapshot().episode, env.simulation
     motion = simulation.decode(here, np.array([0, 0, 0, 1, 0]))
-    after, verdicts = simulation.play([here] * 3, [motion] * 3)
+    after, results = simulation.play([here] * 3, [motion] * 3)
     [passed] = simulation.move([here], [motion])
-    assert [verdict.terminated for verdict in verdicts] == [after[0].over] * 3 == [True] * 3
+    assert [result.terminated for result in results] == [after[0].over] * 3 == [True] * 3
     assert passed.task == 0.0 and not passed.over and passed.chunk == 1
     assert np.array_equal(passed.c2w, after[0].c2w)
     assert same(simulation.observe(after), [simulation.observe([after[0]])[0]] * 3)
@@ -222,7 +225,6 @@ def test_the_info_has_no_clock_in_it(world: Any) -> None:
     assert set(env.step(np.zeros(5))[4]) == {
         "c2w",
         "intrinsics",
-        "intrinsics_from",
         "chunk_index",
         "anchor_confidence",
     }

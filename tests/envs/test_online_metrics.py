@@ -73,7 +73,7 @@ def test_it_measures_the_whole_rollout_from_the_first_frame() -> None:
     seen: list[Any] = []
     env = OnlineCameraMetrics(procedural(), Fixed(seen=seen), every=2)
     observation, info = env.reset(seed=3)
-    commanded, shown = [info["c2w"]], [observation]
+    commanded, shown = [info["c2w"][:1]], [observation]
     for chunk in range(1, 5):
         observation, *_, info = env.step(FORWARD)
         commanded.append(info["c2w"])

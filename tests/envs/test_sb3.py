@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import (
 
 from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv, row_info
-from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, ThumbnailGoal, Verdict
+from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, StepResult, ThumbnailGoal
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
@@ -35,9 +35,12 @@ class EndsSomewhere(FreeRoam):
     horizon: int = 4
     metres: float = 1.0
 
-    def judge(self, simulation, before, after):
+    def evaluate(self, simulation, before, after):
         gone = float(after.c2w[-1, 2, 3])
-        return None, Verdict(gone, gone > self.metres, {"is_success": gone > self.metres})
+        return None, StepResult(gone, gone > self.metres)
+
+    def info(self, simulation, episode):
+        return {"is_success": bool(episode.c2w[-1, 2, 3] > self.metres)}
 
 
 def bridge(world, *, task=None, autoreset_mode="NextStep", as_torch=False, **settings):

@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from sana_wm_gym.camera import Controls
 from sana_wm_gym.envs import Episode, SanaWMVectorEnv, Simulation
-from sana_wm_gym.envs.tasks.task import Verdict
+from sana_wm_gym.envs.tasks.task import StepResult
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,15 @@ class Countdown:
     def disturb(self, state: int, chunk: int, controls: Controls) -> Controls:
         return replace(controls, forward=controls.forward + 0.001 * state)
 
-    def judge(self, simulation: Simulation, before: Episode, after: Episode) -> tuple[int, Verdict]:
+    def evaluate(
+        self, simulation: Simulation, before: Episode, after: Episode
+    ) -> tuple[int, StepResult]:
         left = before.task - 1
         gone = float(np.linalg.norm(after.c2w[-1, :3, 3]))
-        return left, Verdict(gone, left == 0, {"left": float(left), "is_success": left == 0})
+        return left, StepResult(gone, left == 0)
+
+    def info(self, simulation: Simulation, episode: Episode) -> dict[str, float]:
+        return {"left": float(episode.task), "is_success": episode.task == 0}
 
     def observe(self, state: int) -> dict[str, npt.NDArray[Any]]:
         return {"left": np.array([state], np.float32)}

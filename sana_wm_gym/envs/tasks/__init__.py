@@ -8,7 +8,7 @@ from sana_wm_gym.envs.tasks.follow import Follow
 from sana_wm_gym.envs.tasks.image_goal import ImageGoal, Shaped, Sparse
 from sana_wm_gym.envs.tasks.inspect_point import Inspect
 from sana_wm_gym.envs.tasks.pose_distance import PoseDistance
-from sana_wm_gym.envs.tasks.task import FreeRoam, Task, Verdict
+from sana_wm_gym.envs.tasks.task import FreeRoam, StepResult, Task
 from sana_wm_gym.envs.tasks.thumbnail_goal import ThumbnailGoal
 
 TASKS: Mapping[str, Callable[[], Task]] = MappingProxyType(
@@ -45,8 +45,8 @@ __all__ = [
     "PoseDistance",
     "Shaped",
     "Sparse",
+    "StepResult",
     "Task",
     "ThumbnailGoal",
-    "Verdict",
     "load_task",
 ]

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.tasks.pose_distance import PoseDistance
-from sana_wm_gym.envs.tasks.task import Setting, Task, Verdict
+from sana_wm_gym.envs.tasks.task import Numbers, Setting, StepResult, Task
 from sana_wm_gym.metrics.image import ssim
 
 _NEVER = -1
@@ -126,22 +126,27 @@ class Explore(Task):
         )
         return [self._seen(blank, setting, episode) for episode in episodes]
 
-    def judge(
+    def evaluate(
         self, setting: Setting, before: Episode, after: Episode
-    ) -> tuple[ExploreState, Verdict]:
+    ) -> tuple[ExploreState, StepResult]:
         """New cells, and whether an old one still looks as it did."""
         old: ExploreState = before.task
         new = self._seen(old, setting, after)
         cells = int((new.seen != _NEVER).sum())
         fresh = cells - int((old.seen != _NEVER).sum())
         reward = fresh / self.scale + self.bonus * (new.similarity - old.similarity)
-        info = {
+        return new, StepResult(reward)
+
+    def info(self, setting: Setting, episode: Episode) -> Numbers:
+        """Cells and revisits so far."""
+        state: ExploreState = episode.task
+        cells = int((state.seen != _NEVER).sum())
+        return {
             "cells": cells,
-            "coverage": cells / new.seen.size,
-            "revisits": new.revisits,
-            "revisit_similarity": new.similarity / max(new.revisits, 1),
+            "coverage": cells / state.seen.size,
+            "revisits": state.revisits,
+            "revisit_similarity": float(state.similarity / max(state.revisits, 1)),
         }
-        return new, Verdict(reward, info=info)
 
     def cells(self, c2w: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """Cells that poses are in, relative to the first frame's: those that count, each once.

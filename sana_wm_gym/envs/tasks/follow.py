@@ -17,7 +17,7 @@ from sana_wm_gym.camera.trajectory import rollout
 from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import POSE_BOUND
-from sana_wm_gym.envs.tasks.task import Arrays, Setting, Task, Verdict
+from sana_wm_gym.envs.tasks.task import Arrays, Numbers, Setting, StepResult, Task
 from sana_wm_gym.world.world_model import WorldSpec
 
 Array = npt.NDArray[np.float64]
@@ -136,25 +136,34 @@ class Follow(Task):
             **{f.name: getattr(controls, f.name) + slip.get(f.name, 0.0) for f in fields(Controls)}
         )
 
-    def judge(
+    def evaluate(
         self, setting: Setting, before: Episode, after: Episode
-    ) -> tuple[FollowState, Verdict]:
+    ) -> tuple[FollowState, StepResult]:
         """How near the path the chunk was."""
-        state: FollowState = before.task
-        frames = len(after.c2w) * before.chunk + 1 + np.arange(len(after.c2w))
-        # Past its end the path stands still.
-        wanted = state.path[np.minimum(frames, len(state.path) - 1)]
-        angle = float(geodesic_angle(wanted[:, :3, :3], after.c2w[:, :3, :3]).mean())
-        metres = float(np.linalg.norm(wanted[:, :3, 3] - after.c2w[:, :3, 3], axis=1).mean())
-        lost = metres > self.lost
+        angle, metres = self._errors(after)
+        reward = math.exp(-(metres / self.scale + angle / self.turn_scale))
+        return replace(before.task, chunk=after.chunk), StepResult(reward, metres > self.lost)
+
+    def info(self, setting: Setting, episode: Episode) -> Numbers:
+        """Errors of the last chunk, and success at the end of the path."""
+        angle, metres = self._errors(episode)
         near = metres <= self.near and angle <= self.turn
-        info = {
+        return {
             "rot_err_deg": math.degrees(angle),
             "trans_err_m": metres,
-            "is_success": near and after.chunk >= setting.horizon,
+            "is_success": near and episode.chunk >= setting.horizon,
         }
-        reward = math.exp(-(metres / self.scale + angle / self.turn_scale))
-        return replace(state, chunk=after.chunk), Verdict(reward, lost, info)
+
+    def _errors(self, episode: Episode) -> tuple[float, float]:
+        """Mean angle (radians) and distance (metres) to the path over the last chunk's frames."""
+        state, count = episode.task, len(episode.c2w)
+        frames = np.arange(count) + (count * (episode.chunk - 1) + 1 if episode.chunk else 0)
+        # Past its end the path stands still.
+        wanted = state.path[np.minimum(frames, len(state.path) - 1)]
+        angle = geodesic_angle(wanted[:, :3, :3], episode.c2w[:, :3, :3]).mean()
+        return float(angle), float(
+            np.linalg.norm(wanted[:, :3, 3] - episode.c2w[:, :3, 3], axis=1).mean()
+        )
 
     def observe(self, state: FollowState) -> Arrays:
         """The path at the ends of the next chunks."""

@@ -18,7 +18,7 @@ from sana_wm_gym.envs.actions import Command
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import ObservationView, observation_view
 from sana_wm_gym.envs.tasks.pose_distance import Pose, PoseDistance, gap
-from sana_wm_gym.envs.tasks.task import Arrays, Setting, Task, Verdict
+from sana_wm_gym.envs.tasks.task import Arrays, Numbers, Setting, StepResult, Task
 from sana_wm_gym.world.world_model import WorldSpec
 
 _TRIES = 200
@@ -194,26 +194,32 @@ class ImageGoal(Task):
                 ends[i] = end
         return ends
 
-    def judge(self, setting: Setting, before: Episode, after: Episode) -> tuple[GoalState, Verdict]:
+    def evaluate(
+        self, setting: Setting, before: Episode, after: Episode
+    ) -> tuple[GoalState, StepResult]:
         """Reward of the step, and whether the goal is reached."""
         state: GoalState = before.task
         last, pose = before.c2w[-1], after.c2w[-1]
-        metres, angle = gap(pose, state.c2w)
-        reached = self.reached(metres, angle)
+        reached = self.reached(*gap(pose, state.c2w))
         taken = state.taken + self.distance.between(last, pose)
         reward = self.reward(
             self.distance.between(last, state.c2w),
             self.distance.between(pose, state.c2w),
             reached,
         )
-        spl = state.shortest / max(taken, state.shortest) if reached else 0.0
-        info = {
+        return replace(state, taken=taken), StepResult(reward, reached)
+
+    def info(self, setting: Setting, episode: Episode) -> Numbers:
+        """Distance to the goal, success, and success weighted by path length (SPL)."""
+        state: GoalState = episode.task
+        metres, angle = gap(episode.c2w[-1], state.c2w)
+        reached = self.reached(metres, angle)
+        return {
             "is_success": reached,
             "goal_distance_m": metres,
             "goal_angle_deg": math.degrees(angle),
-            "spl": spl,
+            "spl": state.shortest / max(state.taken, state.shortest) if reached else 0.0,
         }
-        return replace(state, taken=taken), Verdict(reward, reached, info)
 
     def reached(self, metres: float, angle: float) -> bool:
         """Whether a camera this far from the goal, in metres and radians, has reached it."""

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from sana_wm_gym.checks import require_integer, require_number, require_range
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import POSE_BOUND
-from sana_wm_gym.envs.tasks.task import Arrays, Setting, Task, Verdict
+from sana_wm_gym.envs.tasks.task import Arrays, Numbers, Setting, StepResult, Task
 
 Array = npt.NDArray[np.float64]
 
@@ -100,9 +100,9 @@ class Inspect(Task):
         points = [np.array([0.0, 0.0, rng.uniform(*self.distance)]) for rng in rngs]
         return [InspectState(point, point) for point in points]
 
-    def judge(
+    def evaluate(
         self, setting: Setting, before: Episode, after: Episode
-    ) -> tuple[InspectState, Verdict]:
+    ) -> tuple[InspectState, StepResult]:
         """How far round, how well in view and how near the set distance."""
         state: InspectState = before.task
         poses = np.concatenate([before.c2w[-1:], after.c2w])
@@ -118,14 +118,20 @@ class Inspect(Task):
         counted = on * (in_view & (close > 0))
         progress = state.progress + float((counted + back_again).sum())
         done = progress >= self.arc
-        info = {
-            "is_success": done,
-            "orbit_deg": math.degrees(progress),
-            "distance_m": float(distance[-1]),
-            "in_view": bool(in_view[-1]),
-        }
         reward = float((counted * close + back_again).sum())
-        return replace(state, target=targets[-1], progress=progress), Verdict(reward, done, info)
+        return replace(state, target=targets[-1], progress=progress), StepResult(reward, done)
+
+    def info(self, setting: Setting, episode: Episode) -> Numbers:
+        """How far round, how far away, and whether the point is in view."""
+        state, spec = episode.task, setting.spec
+        across, _, ahead = episode.c2w[-1, :3, 3] - state.point
+        [in_view] = projects(state.target[None], episode.intrinsics, spec.width, spec.height)
+        return {
+            "is_success": bool(state.progress >= self.arc),
+            "orbit_deg": math.degrees(state.progress),
+            "distance_m": float(np.hypot(across, ahead)),
+            "in_view": bool(in_view),
+        }
 
     def observe(self, state: InspectState) -> Arrays:
         """The point in camera axes."""

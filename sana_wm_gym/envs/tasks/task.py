@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,20 +20,21 @@ from sana_wm_gym.world.world_model import WorldSpec
 Arrays = dict[str, npt.NDArray[Any]]
 
 
+Numbers = Mapping[str, float | bool]
+
+
 @dataclass(frozen=True)
-class Verdict:
-    """What a task says of one step.
+class StepResult:
+    """A step as a task evaluates it.
 
     Attributes:
         reward: Of this step.
         terminated: The episode is over, by success or otherwise; running out of time is not the
             task's business.
-        info: Numbers to report in `info`, under the same names at every step.
     """
 
     reward: float
     terminated: bool = False
-    info: Mapping[str, float | bool] = field(default_factory=dict)
 
 
 class Setting(Protocol):
@@ -115,12 +116,19 @@ class Task:
         """The motion that really happens when the agent commands `controls` for chunk `chunk`."""
         return controls
 
-    def judge(self, setting: Setting, before: Episode, after: Episode) -> tuple[Any, Verdict]:
-        """The task's next state, and what it says of the step from `before` to `after`.
+    def evaluate(self, setting: Setting, before: Episode, after: Episode) -> tuple[Any, StepResult]:
+        """The task's next state, and reward and end of the step from `before` to `after`.
 
         `before.task` is the state so far; `after.task` is still the same.
         """
-        return before.task, Verdict(0.0)
+        return before.task, StepResult(0.0)
+
+    def info(self, setting: Setting, episode: Episode) -> Numbers:
+        """Numbers to report in `info`; `episode.task` is the state there.
+
+        Names and types are the same at reset and after every step.
+        """
+        return {}
 
     def observe(self, state: Any) -> Arrays:
         """Arrays for the parts that `spaces` names.

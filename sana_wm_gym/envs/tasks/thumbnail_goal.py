@@ -19,7 +19,7 @@ from sana_wm_gym.checks import require_number
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import ObservationView
 from sana_wm_gym.envs.tasks.image_goal import ImageGoal
-from sana_wm_gym.envs.tasks.task import Arrays, Setting, Task, Verdict
+from sana_wm_gym.envs.tasks.task import Arrays, Numbers, Setting, StepResult, Task
 
 SIDE = 8
 """Rows and columns of a thumbnail."""
@@ -137,18 +137,20 @@ class ThumbnailGoal(Task):
             for goal, start in zip(goals, starts, strict=True)
         ]
 
-    def judge(
+    def evaluate(
         self, setting: Setting, before: Episode, after: Episode
-    ) -> tuple[ThumbnailState, Verdict]:
+    ) -> tuple[ThumbnailState, StepResult]:
         """Whether the last frame looks like the goal."""
         achieved = thumbnail(setting.frames([after], last=True)[0])
         desired = before.task.desired
         reward = float(self.reward(achieved, desired))
-        info = {
-            "is_success": reward == 0.0,
-            "goal_rms": float(self.difference(achieved, desired)),
-        }
-        return replace(before.task, achieved=achieved), Verdict(reward, info=info)
+        return replace(before.task, achieved=achieved), StepResult(reward)
+
+    def info(self, setting: Setting, episode: Episode) -> Numbers:
+        """Whether the last frame looks like the goal, and how far it is from that."""
+        state: ThumbnailState = episode.task
+        difference = float(self.difference(state.achieved, state.desired))
+        return {"is_success": difference <= self.threshold, "goal_rms": difference}
 
     def observe(self, state: ThumbnailState) -> Arrays:
         """The two thumbnails."""

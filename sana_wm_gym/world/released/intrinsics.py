@@ -57,7 +57,7 @@ class RayIntrinsics:
     """Intrinsics from the viewing rays that a network sees in a picture.
 
     Attributes:
-        name: Of the network and its weights, as `info["intrinsics_from"]` tells.
+        name: Of the network and its weights, as `env.unwrapped.intrinsics_from` reports it.
         rays: float32 [3, h, w] in 0..1 to ray directions in camera axes, float64 [h, w, 3].
     """
 

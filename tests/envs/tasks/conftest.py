@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,19 @@ import pytest
 from sana_wm_gym.camera import MotionLimits, twist_to_controls
 from sana_wm_gym.envs import Episode, SanaWMEnv, Simulation
 from sana_wm_gym.envs.actions import Command
-from sana_wm_gym.envs.tasks import Task, Verdict
+from sana_wm_gym.envs.tasks import Task
 
-Play = Callable[..., tuple[Episode, list[Verdict]]]
+
+@dataclass(frozen=True)
+class Played:
+    """A step's result, and `info` after it."""
+
+    reward: float
+    terminated: bool
+    info: dict[str, Any]
+
+
+Play = Callable[..., tuple[Episode, list[Played]]]
 
 
 @pytest.fixture
@@ -36,14 +46,15 @@ def play() -> Play:
 
     def play(
         simulation: Simulation, episode: Episode, twists: Sequence[Any]
-    ) -> tuple[Episode, list[Verdict]]:
-        verdicts: list[Verdict] = []
+    ) -> tuple[Episode, list[Played]]:
+        results: list[Played] = []
         for twist in twists:
-            [episode], [verdict] = simulation.play([episode], [held(simulation, twist)])
-            verdicts.append(verdict)
-            if verdict.terminated:
+            [episode], [result] = simulation.play([episode], [held(simulation, twist)])
+            info = simulation.info(episode)
+            results.append(Played(result.reward, result.terminated, info))
+            if result.terminated:
                 break
-        return episode, verdicts
+        return episode, results
 
     return play
 

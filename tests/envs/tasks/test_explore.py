@@ -26,20 +26,20 @@ def test_rewards_sum_to_the_cells_that_were_visited(begin, play, twists, rings, 
     assert len(visited) == 1
     total = 0.0
     for twist in np.random.default_rng(twists).uniform(-1, 1, (5, 5)):
-        episode, [verdict] = play(simulation, episode, [twist])
+        episode, [result] = play(simulation, episode, [twist])
         visited |= set(task.cells(episode.c2w).tolist())
-        total += verdict.reward
-        assert verdict.reward >= 0.0
-        assert verdict.info["cells"] == len(visited)
-        assert verdict.info["coverage"] == len(visited) / ((2 * rings + 1) ** 2 * sectors)
+        total += result.reward
+        assert result.reward >= 0.0
+        assert result.info["cells"] == len(visited)
+        assert result.info["coverage"] == len(visited) / ((2 * rings + 1) ** 2 * sectors)
     assert total == pytest.approx((len(visited) - 1) / 2.0)
 
 
 def test_the_way_back_earns_nothing(begin, play):
     simulation, start = begin(Explore())
-    _, verdicts = play(simulation, start, [AHEAD, BACK, AHEAD])
-    assert verdicts[0].reward > 0.0
-    assert [v.reward for v in verdicts[1:]] == [0.0, 0.0]
+    _, results = play(simulation, start, [AHEAD, BACK, AHEAD])
+    assert results[0].reward > 0.0
+    assert [v.reward for v in results[1:]] == [0.0, 0.0]
 
 
 def test_cells_are_places_and_headings():
@@ -57,9 +57,9 @@ def test_cells_are_places_and_headings():
 
 def test_walking_off_for_ever_earns_nothing(begin, play):
     simulation, start = begin(Explore(rings=1))
-    _, verdicts = play(simulation, start, [AHEAD] * 4)
-    assert verdicts[0].reward > 0.0
-    assert sum(v.reward for v in verdicts[1:]) == 0.0
+    _, results = play(simulation, start, [AHEAD] * 4)
+    assert results[0].reward > 0.0
+    assert sum(v.reward for v in results[1:]) == 0.0
 
 
 def test_nothing_is_decoded_without_a_bonus(world):
@@ -76,24 +76,24 @@ def test_a_perfect_world_looks_the_same_on_return(play):
     task = Explore(bonus=0.5, away=2, scale=1.0)
     simulation = SanaWMEnv(ProceduralWorld(size=(32, 32)), task=task).simulation
     [start] = simulation.begin([None], [np.random.default_rng(3)])
-    _, verdicts = play(simulation, start, [AHEAD, AHEAD, BACK, BACK])
-    assert [v.info["revisits"] for v in verdicts] == [0, 0, 0, 1]
+    _, results = play(simulation, start, [AHEAD, AHEAD, BACK, BACK])
+    assert [v.info["revisits"] for v in results] == [0, 0, 0, 1]
     # The square at the end of the third chunk was left in the second, so the camera was hardly
     # away; the start was left in the first.
-    assert verdicts[-1].info["revisit_similarity"] == pytest.approx(1.0)
-    assert [v.reward for v in verdicts[2:]] == pytest.approx([0.0, 0.5])
+    assert results[-1].info["revisit_similarity"] == pytest.approx(1.0)
+    assert [v.reward for v in results[2:]] == pytest.approx([0.0, 0.5])
 
 
 def test_a_forgetful_world_is_caught(begin, play):
     # The fake world shows noise of its own in every chunk.
     simulation, start = begin(Explore(bonus=0.5, away=2))
-    _, verdicts = play(simulation, start, [AHEAD, AHEAD, BACK, BACK])
-    assert verdicts[-1].info["revisits"] == 1
-    assert verdicts[-1].info["revisit_similarity"] < 0.5
+    _, results = play(simulation, start, [AHEAD, AHEAD, BACK, BACK])
+    assert results[-1].info["revisits"] == 1
+    assert results[-1].info["revisit_similarity"] < 0.5
 
 
 def test_staying_is_no_revisit(begin, play):
     simulation, start = begin(Explore(bonus=0.5, away=2))
-    _, verdicts = play(simulation, start, [np.zeros(5)] * 5)
-    assert [v.info["revisits"] for v in verdicts] == [0] * 5
-    assert [v.reward for v in verdicts] == [0.0] * 5
+    _, results = play(simulation, start, [np.zeros(5)] * 5)
+    assert [v.info["revisits"] for v in results] == [0] * 5
+    assert [v.reward for v in results] == [0.0] * 5

@@ -29,18 +29,18 @@ def the_way(episode: Any, task: Follow) -> tuple[float, ...]:
 
 def test_following_exactly_is_worth_one_a_step(begin, play):
     simulation, start = begin(EXACT)
-    end, verdicts = play(simulation, start, [the_way(start, EXACT)] * 4)
-    assert [v.reward for v in verdicts] == pytest.approx([1.0] * 4)
-    assert [v.info["is_success"] for v in verdicts] == [False] * 3 + [True]
+    end, results = play(simulation, start, [the_way(start, EXACT)] * 4)
+    assert [v.reward for v in results] == pytest.approx([1.0] * 4)
+    assert [v.info["is_success"] for v in results] == [False] * 3 + [True]
     assert not end.over
 
 
 def test_whoever_stands_still_gets_lost(begin, play):
     simulation, start = begin(replace(EXACT, horizon=8))
-    _, verdicts = play(simulation, start, [np.zeros(5)] * 8)
-    assert len(verdicts) < 8 and verdicts[-1].terminated
-    assert verdicts[-1].info["trans_err_m"] > 1.0 and not verdicts[-1].info["is_success"]
-    rewards = [v.reward for v in verdicts]
+    _, results = play(simulation, start, [np.zeros(5)] * 8)
+    assert len(results) < 8 and results[-1].terminated
+    assert results[-1].info["trans_err_m"] > 1.0 and not results[-1].info["is_success"]
+    rewards = [v.reward for v in results]
     assert all(0.0 < reward < 1.0 for reward in rewards)
 
 
@@ -51,7 +51,7 @@ def test_errors_are_those_of_the_metrics(begin, play, seed, twists):
     simulation, episode = begin(task, seed)
     seen, wanted, total = [], [], np.zeros(2)
     for chunk, twist in enumerate(np.random.default_rng(twists).uniform(-1, 1, (3, 5))):
-        episode, [verdict] = play(simulation, episode, [twist])
+        episode, [result] = play(simulation, episode, [twist])
         seen.append(episode.c2w)
         wanted.append(episode.task.path[24 * chunk + 1 : 24 * chunk + 25])
         # The metrics' mean counts the shared first frame and the chunks before as well.
@@ -60,11 +60,11 @@ def test_errors_are_those_of_the_metrics(begin, play, seed, twists):
             np.concatenate([first, *seen]), np.concatenate([first, *wanted]), UNALIGNED
         )
         n = 24 * (chunk + 1) + 1
-        degrees, metres = verdict.info["rot_err_deg"], verdict.info["trans_err_m"]
+        degrees, metres = result.info["rot_err_deg"], result.info["trans_err_m"]
         total += 24 * np.array([degrees, metres])
         assert [score.rot_err * n, score.trans_err * n] == pytest.approx(total)
         expected = math.exp(-metres / task.scale - math.radians(degrees) / task.turn_scale)
-        assert verdict.reward == pytest.approx(expected)
+        assert result.reward == pytest.approx(expected)
 
 
 @FIXTURES

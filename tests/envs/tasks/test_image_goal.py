@@ -42,11 +42,11 @@ def test_shaped_rewards_telescope(begin, play, seed, twists, distance):
     task = ImageGoal(distance=PoseDistance(distance), reward=Shaped(bonus=2.0, step_cost=0.1))
     simulation, start = begin(task, seed)
     actions = np.random.default_rng(twists).uniform(-1, 1, (4, 5))
-    end, verdicts = play(simulation, start, actions)
+    end, results = play(simulation, start, actions)
     here, there = (task.distance.between(e.c2w[-1], start.task.c2w) for e in (start, end))
-    won = sum(v.info["is_success"] for v in verdicts)
-    total = sum(v.reward for v in verdicts)
-    assert total == pytest.approx(here - there - 0.1 * len(verdicts) + 2.0 * won)
+    won = sum(v.info["is_success"] for v in results)
+    total = sum(v.reward for v in results)
+    assert total == pytest.approx(here - there - 0.1 * len(results) + 2.0 * won)
     assert end.over == bool(won)
 
 
@@ -65,14 +65,16 @@ def test_success_is_being_near_and_turned_right(begin, metres, degrees, axis, wa
         pose[:3, :3] @ Rotation.from_rotvec(np.eye(3)[axis] * math.radians(degrees)).as_matrix()
     )
     pose[way, 3] += metres
-    _, verdict = task.judge(simulation, start, replace(start, c2w=pose[None], chunk=1))
+    there = replace(start, c2w=pose[None], chunk=1)
+    state, result = task.evaluate(simulation, start, there)
+    info = task.info(simulation, replace(there, task=state))
     if abs(metres - 0.4) > 1e-6 and abs(degrees - 15) > 1e-6:
         reached = metres <= 0.4 and degrees <= 15
-        assert verdict.info["is_success"] == verdict.terminated == reached
-        assert verdict.reward == float(reached)
-        assert (verdict.info["spl"] > 0) == reached
-    assert verdict.info["goal_distance_m"] == pytest.approx(metres, abs=1e-9)
-    assert verdict.info["goal_angle_deg"] == pytest.approx(degrees, abs=1e-6)
+        assert info["is_success"] == result.terminated == reached
+        assert result.reward == float(reached)
+        assert (info["spl"] > 0) == reached
+    assert info["goal_distance_m"] == pytest.approx(metres, abs=1e-9)
+    assert info["goal_angle_deg"] == pytest.approx(degrees, abs=1e-6)
 
 
 @FIXTURES
@@ -81,15 +83,15 @@ def test_path_lengths_and_spl(begin, play, seed, twists):
     task = ImageGoal(near=1.5, turn=1.0, forward=(1.0, 1.0), chunks=(2,))
     simulation, start = begin(task, seed)
     actions = np.random.default_rng(twists).uniform(-1, 1, (6, 5))
-    end, verdicts = play(simulation, start, actions)
+    end, results = play(simulation, start, actions)
     shortest = task.distance.between(start.c2w[-1], end.task.c2w)
     # The distance is a metric: no way is shorter than the straight one.
     assert end.task.taken >= task.distance.between(start.c2w[-1], end.c2w[-1]) - 1e-9
-    for verdict in verdicts:
-        assert 0.0 <= verdict.info["spl"] <= 1.0
-    if verdicts[-1].info["is_success"]:
+    for result in results:
+        assert 0.0 <= result.info["spl"] <= 1.0
+    if results[-1].info["is_success"]:
         expected = shortest / max(end.task.taken, shortest)
-        assert verdicts[-1].info["spl"] == pytest.approx(expected)
+        assert results[-1].info["spl"] == pytest.approx(expected)
 
 
 def test_a_detour_costs_spl(begin, play):

@@ -91,14 +91,6 @@ def test_goals_of_other_tasks_cannot_be_relabelled() -> None:
         env.compute_reward([0.0], [0.0], {})
 
 
-class WholeInfo(gym.Wrapper[Any, Any, Any, Any]):
-    """Repeats the one pose of a reset 24 times: Gymnasium's loop cannot mix array shapes."""
-
-    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        observation, info = self.env.reset(**kwargs)
-        return observation, {**info, "c2w": np.repeat(info["c2w"], 24, axis=0)}
-
-
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_rows_are_the_single_environments_of_their_seeds(mode: AutoresetMode) -> None:
     options: dict[str, Any] = {"world": SMALL, "observation_size": (18, 18), "horizon": 2}
@@ -106,7 +98,7 @@ def test_rows_are_the_single_environments_of_their_seeds(mode: AutoresetMode) ->
         "SanaWM/ImageGoalHER-v0", num_envs=3, autoreset_mode=mode.value, **options
     )
     loop = SyncVectorEnv(
-        [lambda: WholeInfo(SanaWMEnv(task="image_goal_her", **options))] * 3, autoreset_mode=mode
+        [lambda: SanaWMEnv(task="image_goal_her", **options)] * 3, autoreset_mode=mode
     )
     assert isinstance(batch, SanaWMVectorEnv)
     assert batch.metadata["autoreset_mode"] is mode

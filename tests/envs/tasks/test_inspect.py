@@ -27,33 +27,33 @@ def circle(simulation, episode, yaw=1.0):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_circle_about_the_point_succeeds(begin, play, seed):
     simulation, start = begin(Inspect(), seed)
-    end, verdicts = play(simulation, start, [circle(simulation, start)] * 24)
+    end, results = play(simulation, start, [circle(simulation, start)] * 24)
     chunks = math.ceil(math.pi / (24 * simulation.world.spec.limits.yaw))
-    assert chunks - 1 <= len(verdicts) <= chunks and end.over
-    last = verdicts[-1].info
+    assert chunks - 1 <= len(results) <= chunks and end.over
+    last = results[-1].info
     assert last["is_success"] and last["in_view"] and last["orbit_deg"] >= 180.0
     assert last["distance_m"] == pytest.approx(start.task.point[2], abs=0.03)
     # Nearly every radian counts fully.
-    total = sum(v.reward for v in verdicts)
+    total = sum(v.reward for v in results)
     assert total == pytest.approx(math.radians(last["orbit_deg"]), rel=0.05)
 
 
 def test_the_other_way_round_costs(begin, play):
     simulation, start = begin(Inspect())
-    _, verdicts = play(simulation, start, [circle(simulation, start, yaw=-1.0)] * 3)
-    assert all(v.reward < 0.0 for v in verdicts)
-    assert verdicts[-1].info["orbit_deg"] == pytest.approx(-math.degrees(72 * 0.026), rel=0.05)
+    _, results = play(simulation, start, [circle(simulation, start, yaw=-1.0)] * 3)
+    assert all(v.reward < 0.0 for v in results)
+    assert results[-1].info["orbit_deg"] == pytest.approx(-math.degrees(72 * 0.026), rel=0.05)
 
 
 def test_only_what_is_in_view_and_near_counts(begin, play):
     simulation, start = begin(Inspect())
-    _, verdicts = play(simulation, start, [(0, 0, 1, 0, 0)] * 3)
+    _, results = play(simulation, start, [(0, 0, 1, 0, 0)] * 3)
     # Walking on without turning loses the point from view.
-    assert not verdicts[-1].info["in_view"] and verdicts[-1].reward == 0.0
+    assert not results[-1].info["in_view"] and results[-1].reward == 0.0
     narrow = replace(simulation, task=Inspect(slack=1e-3))
     twist = circle(simulation, start) * np.array([1.0, 1.0, 0.5, 1.0, 1.0])
-    _, [verdict] = play(narrow, start, [twist])
-    assert verdict.reward < 0.1 * 24 * 0.026
+    _, [result] = play(narrow, start, [twist])
+    assert result.reward < 0.1 * 24 * 0.026
 
 
 @FIXTURES
@@ -63,9 +63,9 @@ def test_rewards_never_exceed_the_net_angle(begin, play, seed, twists):
     actions = np.random.default_rng(twists).uniform(-1, 1, (6, 5)) * [1, 1, 1, 1, 0.2]
     poses, total, point = [episode.c2w], 0.0, episode.task.point
     for action in actions:
-        episode, [verdict] = play(simulation, episode, [action])
+        episode, [result] = play(simulation, episode, [action])
         poses.append(episode.c2w)
-        total += verdict.reward
+        total += result.reward
     x, z = (np.concatenate(poses)[:, :3, 3] - point)[:, (0, 2)].T
     net = np.unwrap(np.arctan2(x, -z))
     assert total <= net[-1] - net[0] + 1e-9

@@ -82,7 +82,8 @@ def test_a_state_goes_on_from_its_arrays(task: Any, world: Any) -> None:
         np.testing.assert_array_equal(task.observe(state)[name], array)
     [after] = simulation.move([before], [env.simulation.decode(before, np.ones(5))])
     ours, theirs = (
-        task.judge(simulation, replace(before, task=value), after) for value in (state, before.task)
+        task.evaluate(simulation, replace(before, task=value), after)
+        for value in (state, before.task)
     )
     assert ours[1] == theirs[1]
     for name, array in task.pack(theirs[0]).items():
