@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from gymnasium import spaces
 
 from sana_wm_gym.camera.action_string import parse_action_string
@@ -75,9 +76,9 @@ class ActionView:
         Raises:
             ValueError: The action has the wrong shape, is not finite or is out of range.
         """
+        actions = action_array(action)
         if self.parts == 1:
-            return self.decode(action, self.frames, keys)
-        actions = np.asarray(action)
+            return self.decode(actions, self.frames, keys)
         if actions.shape != self.space.shape:
             raise ValueError(
                 f"action has shape {actions.shape}, expected {self.space.shape}: "
@@ -102,6 +103,29 @@ class ActionView:
                 f"action string {text!r} is {len(held)} frames long, expected {self.frames}"
             )
         return _pressed(held, self.key_map, keys)
+
+
+def action_array(action: Any, name: str = "action") -> npt.NDArray[Any]:
+    """An action as an array of numbers.
+
+    It may be numbers, an array, or a tensor of any type and device, with gradients or without.
+
+    Raises:
+        ValueError: It is no array of real numbers.
+    """
+    try:
+        if hasattr(action, "detach"):
+            tensor = action.detach().cpu()
+            # NumPy has no bfloat16.
+            action = tensor.double() if tensor.is_floating_point() else tensor
+        array = np.asarray(action)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise ValueError(f"{name} is no array of numbers: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name} is a {type(action).__name__} of {array.dtype}, expected real numbers"
+        )
+    return array
 
 
 def _pressed(held: Sequence[frozenset[str]], key_map: KeyMap, keys: KeyState) -> Command:
@@ -140,7 +164,7 @@ def action_view(mode: str, parts: int, key_map: str, spec: WorldSpec) -> ActionV
         return Command(twist_to_controls(action, limits, frames))
 
     def planar(action: Any, frames: int, keys: KeyState) -> Command:
-        part = np.asarray(action)
+        part = action_array(action)
         if part.shape != (len(PLANAR),):
             raise ValueError(f"action has shape {part.shape}, expected ({len(PLANAR)},): {PLANAR}")
         whole = np.zeros(len(TWIST_NAMES), part.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from types import MappingProxyType
 from typing import Any
 
@@ -49,7 +50,8 @@ class EnvConfig:
         observation: What is observed: one or more of "frame" (last frame of the chunk), "frames"
             (all of them), "latent" (last latent frame, flattened) and "pose" (first three rows of
             the last c2w, flattened). One name gives that `Box`, several a flat `Dict`.
-        observation_size: (height, width) that "frame" is resized to by area averaging.
+        observation_size: (height, width), or one number for both, that "frame" is resized to by
+            area averaging.
         horizon: Chunks after which an episode is truncated; None takes the task's.
         render_mode: None, "rgb_array" (last frame) or "rgb_array_list" (every frame of the chunk).
 
@@ -58,7 +60,7 @@ class EnvConfig:
             environment is made.
     """
 
-    world: str | WorldModel[Any] = "tiny"
+    world: str | PathLike[str] | WorldModel[Any] = "tiny"
     world_kwargs: Mapping[str, Any] | None = None
     task: str | Task = "free_roam"
     image: Picture | None = None
@@ -67,8 +69,8 @@ class EnvConfig:
     action_mode: str = "continuous"
     actions_per_chunk: int = 1
     key_map: str = SANA_WM_2026_06.name
-    observation: Sequence[str] = ("frame",)
-    observation_size: tuple[int, int] | None = None
+    observation: str | Sequence[str] = ("frame",)
+    observation_size: int | tuple[int, int] | None = None
     horizon: int | None = None
     render_mode: str | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import cv2
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from sana_wm_gym.checks import require_integer
 from sana_wm_gym.world.world_model import WorldSpec
 
 POSE_BOUND = 1000.0
@@ -96,26 +98,28 @@ def pose_part(c2w: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
 
 
 def observation_view(
-    names: Sequence[str], size: tuple[int, int] | None, spec: WorldSpec
+    names: str | Sequence[str], size: int | tuple[int, int] | None, spec: WorldSpec
 ) -> ObservationView:
     """The view for an environment's constructor arguments.
 
     Args:
         names: One or more of "frame", "frames", "latent", "pose".
-        size: (height, width) of `frame`, or None for the world's.
+        size: (height, width) of `frame`, one number for both, or None for the world's.
         spec: What the world shows.
 
     Raises:
         ValueError: A name is unknown or repeated, nothing is named, the size is not positive, or
             the world has no latents.
     """
-    if isinstance(names, str) or not names or len(set(names)) != len(names):
+    names = (names,) if isinstance(names, str) else tuple(names)
+    if not names or len(set(names)) != len(names):
         raise ValueError(
-            f"observation is {names!r}, expected a sequence of different names such as ('frame',)"
+            f"observation is {names!r}, expected different names such as ('frame', 'pose')"
         )
-    height, width = (spec.height, spec.width) if size is None else size
-    if min(height, width) < 1:
-        raise ValueError(f"observation_size is {size}, expected a positive (height, width)")
+    sides = spec.size if size is None else (size, size) if isinstance(size, Integral) else size
+    if not isinstance(sides, Sequence) or len(sides) != 2:
+        raise ValueError(f"observation_size is {size!r}, expected (height, width) or one number")
+    height, width = (require_integer("observation_size", side, 1) for side in sides)
     low, high = _pose_bounds()
     known: dict[str, spaces.Space[Any]] = {
         "frame": spaces.Box(0, 255, (height, width, 3), np.uint8),

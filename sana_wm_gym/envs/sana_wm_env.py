@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from os import PathLike
 from typing import Any
 
 import gymnasium as gym
@@ -51,7 +52,9 @@ class SanaWMEnv(gym.Env[Any, Any]):
 
     metadata: dict[str, Any] = dict(METADATA)  # noqa: RUF012 (Gymnasium's own type)
 
-    def __init__(self, world: str | WorldModel[Any] = EnvConfig.world, **settings: Any) -> None:
+    def __init__(
+        self, world: str | PathLike[str] | WorldModel[Any] = EnvConfig.world, **settings: Any
+    ) -> None:
         config = EnvConfig(world, **settings)
         self.simulation = simulation_of(config)
         fps = config.render_fps(self.simulation.spec)

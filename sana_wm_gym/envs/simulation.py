@@ -263,7 +263,11 @@ def simulation_of(config: EnvConfig) -> Simulation:
         world = load_world(world, config.world_kwargs)
     elif config.world_kwargs:
         raise ValueError("world_kwargs are for a world that is named, given a world itself")
+    if not hasattr(world, "spec"):
+        raise ValueError(f"world is {world!r}, expected a world, its name or its file")
     task = load_task(task) if isinstance(task, str) else task
+    if isinstance(task, type) or not hasattr(task, "evaluate"):
+        raise ValueError(f"task is {task!r}, expected a name or an instance of a Task")
     horizon = checked_horizon(task.horizon if config.horizon is None else config.horizon)
     spec = world.spec
     view = observation_view(config.observation, config.observation_size, spec)

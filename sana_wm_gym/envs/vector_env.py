@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -18,7 +19,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from sana_wm_gym.checks import require_integer
-from sana_wm_gym.envs.actions import Command
+from sana_wm_gym.envs.actions import Command, action_array
 from sana_wm_gym.envs.config import METADATA, EnvConfig
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import Observation
@@ -69,7 +70,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
     def __init__(
         self,
         num_envs: int,
-        world: str | WorldModel[Any] = EnvConfig.world,
+        world: str | PathLike[str] | WorldModel[Any] = EnvConfig.world,
         *,
         horizon: int | Sequence[int] | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
@@ -291,8 +292,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         ]
 
     def _checked(self, actions: Any) -> npt.NDArray[Any]:
-        # A tensor may live on a device or carry gradients.
-        array = np.asarray(actions.detach().cpu() if hasattr(actions, "detach") else actions)
+        array = action_array(actions, "actions")
         expected = self.action_space.shape
         if array.shape != expected:
             raise ValueError(
@@ -321,6 +321,8 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             return [None] * self.num_envs
         if isinstance(seed, (int, np.integer)):
             return [int(seed) + row for row in range(self.num_envs)]
+        if not isinstance(seed, Sequence | np.ndarray):
+            raise ValueError(f"seed is {seed!r}, expected an integer or one for each row")
         if len(seed) != self.num_envs:
             raise ValueError(f"given {len(seed)} seeds, expected one for each of {self.num_envs}")
         return list(seed)

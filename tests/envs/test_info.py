@@ -1,4 +1,4 @@
-"""`info` is regular: the same keys, shapes and types from reset to the end, numbers alone."""
+"""`info` is regular, from reset to the end; arguments and actions of other loops are taken."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from sana_wm_gym.envs.tasks import TASKS
+from sana_wm_gym.envs import SanaWMVectorEnv
+from sana_wm_gym.envs.tasks import TASKS, ImageGoal
+from sana_wm_gym.weights.world_file import EMBEDDED
 
 
 def make(task: str, **settings: Any) -> Any:
@@ -58,3 +61,55 @@ def test_gymnasiums_processes_run_and_close() -> None:
     for _ in range(4):
         envs.step(envs.action_space.sample())
     envs.close()
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        torch.zeros(5, dtype=torch.bfloat16),
+        torch.zeros(5, requires_grad=True),
+        torch.zeros(5, dtype=torch.float64),
+        [0, 0, 0, 0, 0],
+    ],
+)
+def test_tensors_of_any_type_are_actions(action: Any) -> None:
+    env = make("free_roam")
+    env.reset(seed=0)
+    batch = SanaWMVectorEnv(1, "procedural")
+    batch.reset(seed=0)
+    row = action[None] if isinstance(action, torch.Tensor) else [action]
+    assert np.array_equal(env.step(action)[0], batch.step(row)[0][0])
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        np.zeros(5, complex),
+        {"yaw": 1},
+        "w-24",
+        None,
+        torch.zeros(5).to_sparse(),
+        torch.zeros(5, device="meta"),
+        [[1], [1, 2]],
+        np.array([object()] * 5),
+    ],
+)
+def test_what_is_no_action_is_a_value_error(action: Any) -> None:
+    env = make("free_roam")
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="action"):
+        env.step(action)
+
+
+def test_arguments_that_people_give() -> None:
+    env = make("free_roam", observation="frame", observation_size=84)
+    assert env.observation_space.shape == (84, 84, 3)
+    path = EMBEDDED / "tiny.safetensors"
+    assert gym.make("SanaWM/World-v0", world=path).unwrapped.world.spec.name == "tiny"
+    for name, value in (("world", None), ("world", 3), ("observation_size", (0, 4))):
+        with pytest.raises(ValueError, match=name):
+            gym.make("SanaWM/World-v0", **{"world": "procedural", name: value})
+    with pytest.raises(ValueError, match="expected a name or an instance"):
+        gym.make("SanaWM/World-v0", world="procedural", task=ImageGoal)
+    with pytest.raises(ValueError, match=r"seed is 1\.5"):
+        SanaWMVectorEnv(2, "procedural").reset(seed=1.5)  # type: ignore[arg-type]
