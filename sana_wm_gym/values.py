@@ -165,6 +165,26 @@ class _Reader:
         return torch.from_numpy(np.array(self._take(name))).to(self.device)
 
 
+def equal(a: Any, b: Any) -> bool:
+    """Whether two values hold the same: dataclasses field by field (those that compare), tuples,
+    lists and mappings entry by entry, arrays and tensors of one shape and type bit for bit."""
+    if is_dataclass(a) and not isinstance(a, type):
+        if type(a) is not type(b):
+            return False
+        names = [field.name for field in fields(a) if field.compare]
+        return all(equal(getattr(a, name), getattr(b, name)) for name in names)
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, tuple | list) and isinstance(b, tuple | list):
+        return len(a) == len(b) and all(map(equal, a, b))
+    if hasattr(a, "dtype") and hasattr(b, "dtype"):
+        if type(a) is not type(b) or a.dtype != b.dtype or a.shape != b.shape:
+            return False
+        same: Any = (a == b) | ((a != a) & (b != b))  # NaN is itself
+        return bool(same.all())
+    return bool(a == b)
+
+
 def _packed(kind: Any) -> list[str]:
     return [f.name for f in fields(kind) if f.metadata.get("packed", True)]
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sana_wm_gym.values import pack, unpack
+from sana_wm_gym.values import equal, pack, unpack
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,25 @@ def test_what_does_not_fit_is_refused(spoil: Any, fault: str) -> None:
             shapes={"image": (2, None, 3), "start.place": (3,)},
             kinds={"other": None | Point},
         )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image": np.zeros((2, 2, 3), np.uint8)},
+        {"image": state().image.astype(np.float32)},
+        {"prompt": "a green door"},
+        {"start": None},
+        {"start": Point(np.array([1.0, 2.0, np.nan]), 0.25)},
+        {"appearance": (1,)},
+        {"past": (Memory(torch.ones(2)),)},
+        {"either": Chunks(())},
+    ],
+)
+def test_equal_compares_contents(change: dict[str, Any]) -> None:
+    assert equal(state(), unpack(State, pack(state())))
+    assert equal(state(**change), state(**change))
+    assert not equal(state(), state(**change))
 
 
 def test_what_has_no_arrays_is_refused() -> None:

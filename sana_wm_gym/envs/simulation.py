@@ -40,7 +40,11 @@ Options = Mapping[str, Any]
 class Simulation:
     """A world, a task set in it, and how an agent acts and sees. Nothing in it changes.
 
+    Pickled as its config, so that what is read back shares the world of that name; a copy is the
+    same object.
+
     Attributes:
+        config: What it was made from.
         world: What is moved through.
         task: Goal, reward and end.
         actions: Action space, and the motion its actions stand for.
@@ -51,6 +55,7 @@ class Simulation:
         cache: Decoded frames.
     """
 
+    config: EnvConfig
     world: WorldModel[Any]
     task: Task
     actions: ActionView
@@ -62,6 +67,12 @@ class Simulation:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cache", FrameCache.of(self.world))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return simulation_of, (self.config,)
+
+    def __deepcopy__(self, memo: Any) -> Simulation:
+        return self
 
     @property
     def spec(self) -> WorldSpec:
@@ -273,6 +284,7 @@ def simulation_of(config: EnvConfig) -> Simulation:
     view = observation_view(config.observation, config.observation_size, spec)
     view = task.renamed(view) if isinstance(task, RenamesView) else view
     simulation = Simulation(
+        config=config,
         world=world,
         task=task,
         actions=action_view(config.action_mode, config.actions_per_chunk, config.key_map, spec),

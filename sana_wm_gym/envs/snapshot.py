@@ -27,11 +27,12 @@ _NO_TASK = FreeRoam()
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Snapshot:
     """A rollout's state and the environment's random generator: all that the future depends on.
 
-    Sampling from `env.action_space` has a generator of its own, which is not part of it.
+    Sampling from `env.action_space` has a generator of its own, which is not part of it. Snapshots
+    are equal where their contents are, and then have one hash.
 
     Attributes:
         episode: Where the rollout stands.
@@ -43,6 +44,16 @@ class Snapshot:
     episode: Episode
     rng: Mapping[str, Any]
     made_in: Mapping[str, Any]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Snapshot):
+            return NotImplemented
+        mine, theirs = (one.episode for one in (self, other))
+        rest = (self.rng, self.made_in), (other.rng, other.made_in)
+        return values.equal(mine, theirs) and values.equal(*rest)
+
+    def __hash__(self) -> int:
+        return hash((self.episode.chunk, self.episode.prompt, self.episode.c2w.tobytes()))
 
     def check_fits(self, spec: WorldSpec, task: Task = _NO_TASK) -> None:
         """Raise if the snapshot was made in another world or task.

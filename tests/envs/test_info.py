@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import gymnasium as gym
@@ -113,3 +115,30 @@ def test_arguments_that_people_give() -> None:
         gym.make("SanaWM/World-v0", world="procedural", task=ImageGoal)
     with pytest.raises(ValueError, match=r"seed is 1\.5"):
         SanaWMVectorEnv(2, "procedural").reset(seed=1.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+@pytest.mark.parametrize("world", ["procedural", "tiny"])
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_a_copy_of_an_environment_continues_bit_for_bit(world: str, task: str, way: Any) -> None:
+    env = gym.make("SanaWM/World-v0", world=world, task=task, horizon=3)
+    env.reset(seed=0)
+    batch = gym.make_vec("SanaWM/World-v0", 2, world=world, task=task, as_torch=True)
+    batch.reset(seed=0)
+    for one in (env, batch):
+        action = one.action_space.sample()
+        one.step(action)
+        twin: Any = way(one)
+        assert twin.unwrapped.world is one.unwrapped.world
+        assert np.array_equal(twin.action_space.sample(), one.action_space.sample())
+        for mine, theirs in zip(one.step(action)[:4], twin.step(action)[:4], strict=True):
+            assert same(mine, theirs)
+    env.reset(seed=5)
+    assert not same(way(env).reset()[0], env.reset(seed=6)[0])
+    assert same(way(env).reset()[0], way(env).reset()[0])
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    return np.array_equal(np.asarray(a), np.asarray(b))

@@ -50,6 +50,25 @@ def test_restore_then_replay(world: Any, tmp_path: Path, mode: str, steps: int) 
     assert [path.name for path in tmp_path.iterdir()] == ["here.safetensors"]
 
 
+@pytest.mark.parametrize("name", ["procedural", "tiny"])
+def test_equal_contents_are_equal_and_hash_alike(tmp_path: Path, name: str) -> None:
+    env = SanaWMEnv(name)
+    env.reset(seed=0)
+    first = env.snapshot()
+    env.step(np.zeros(5, np.float32))
+    second = env.snapshot()
+    env.restore(first)
+    env.step(np.zeros(5, np.float32))
+    replayed = env.snapshot()
+    second.save(tmp_path / "second.safetensors", env.world)
+    loaded = Snapshot.load(tmp_path / "second.safetensors", env.world)
+    assert first != second
+    assert second == replayed == loaded
+    assert len({first, second, replayed, loaded}) == 2
+    assert second != replace(second, rng=first.rng | {"state": {"state": 1, "inc": 1}})
+    assert second != "second"
+
+
 @pytest.mark.parametrize("name", sorted(WORLDS))
 def test_every_world_survives_a_file(tmp_path: Path, name: str) -> None:
     env = SanaWMEnv(name, observation=("frame", "pose"))
