@@ -5,7 +5,7 @@
 | `tum` | text, `t tx ty tz qx qy qz qw` | camera to world |
 | `kitti` | text, 12 numbers: the first three rows of a 4x4 matrix | camera to world |
 | `euroc` | csv with a header line, `t[ns], px, py, pz, qw, qx, qy, qz, ...` | body to world |
-| `colmap` | `images.txt`, every other line `id qw qx qy qz tx ty tz camera name` | world to camera |
+| `colmap` | `images.txt`, alternately `id qw qx qy qz tx ty tz camera name` | world to camera |
 | `nerfstudio` | `transforms.json`, `frames[].transform_matrix` | camera to world, OpenGL axes |
 | `realestate10k` | text: a url, then `t[us] fx fy cx cy 0 0 r11 r12 ... t3` | world to camera |
 """

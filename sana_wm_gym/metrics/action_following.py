@@ -3,7 +3,7 @@ WorldScore's camera error. All read poses, commanded and estimated."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ MIN_STEP_M = 0.02
 _VARIES = 0.1  # of the command's root mean square per frame, before a delay can be read
 
 Array = npt.NDArray[np.float64]
+Motion = Callable[[Array, npt.NDArray[np.int64], npt.NDArray[np.int64]], Array]
+"""(poses, first frames, second frames) -> motion between them, [n, 3]."""
 
 
 @dataclass(frozen=True)
@@ -77,24 +79,23 @@ def action_following(
     """
     require_integer("frames_per_chunk", frames_per_chunk, 1)
     est, ref, keep = checked_paths(estimate, reference, valid)
-    est = np.where(keep[:, None, None], est, np.eye(4))
+    est, ref = (np.where(keep[:, None, None], path, np.eye(4)) for path in (est, ref))
     score = score_or_code(est, ref, SCALE_ONLY, keep, 0.0)
     scale = 1.0 if isinstance(score, str) or score.scale is None else score.scale
     ends = np.arange(0, len(ref), frames_per_chunk)
     starts, stops = ends[:-1], ends[1:]
     whole = keep[starts] & keep[stops]
-    starts, stops = starts[whole], stops[whole]
-    steps_known = keep[:-1] & keep[1:]
-    turn, step = [], []
-    for path, factor in ((ref, 1.0), (est, scale)):
-        for kind, value in ((turn, _turns), (step, _steps)):
-            size = 1.0 if kind is turn else factor
-            each = value(path, np.arange(len(path) - 1), np.arange(1, len(path)))
-            kind.append((value(path, starts, stops) * size, each * size))
-    return ActionFollowing(
-        _follow(turn, steps_known, np.radians(MIN_TURN_DEG), frames_per_chunk),
-        _follow(step, steps_known, MIN_STEP_M, frames_per_chunk),
-    )
+    starts, stops, frames = starts[whole], stops[whole], np.arange(len(ref) - 1)
+    est[:, :3, 3] *= scale
+    known = keep[:-1] & keep[1:]
+
+    def follow(motion: Motion, least: float) -> Following:
+        asked, done = (
+            (motion(path, starts, stops), motion(path, frames, frames + 1)) for path in (ref, est)
+        )
+        return _follow(asked, done, known, least, frames_per_chunk)
+
+    return ActionFollowing(follow(_turns, np.radians(MIN_TURN_DEG)), follow(_steps, MIN_STEP_M))
 
 
 def _turns(path: Array, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> Array:
@@ -109,22 +110,23 @@ def _steps(path: Array, first: npt.NDArray[np.int64], second: npt.NDArray[np.int
 
 
 def _follow(
-    motions: Sequence[tuple[Array, Array]],
+    asked: tuple[Array, Array],
+    done: tuple[Array, Array],
     known: npt.NDArray[np.bool_],
     least: float,
     longest: int,
 ) -> Following:
-    (asked, asked_each), (done, done_each) = motions
-    moves = np.linalg.norm(asked, axis=1) >= least
+    """Compare motions [chunks, 3] and, for the delay, those of each frame [n - 1, 3]."""
+    moves = np.linalg.norm(asked[0], axis=1) >= least
     if not moves.any():
         return Following(0)
-    asked, done = asked[moves], done[moves]
-    ratio = np.sum(asked * done, axis=1) / np.sum(asked**2, axis=1)
+    wanted, seen = asked[0][moves], done[0][moves]
+    ratio = np.sum(wanted * seen, axis=1) / np.sum(wanted**2, axis=1)
     return Following(
         int(moves.sum()),
         float(np.mean(ratio > 0)),
         float(np.mean(ratio)),
-        _delay(asked_each, np.where(known[:, None], done_each, 0.0), longest),
+        _delay(*(np.where(known[:, None], one[1], 0.0) for one in (asked, done)), longest),
     )
 
 
