@@ -126,7 +126,7 @@ def _follow(
         int(moves.sum()),
         float(np.mean(ratio > 0)),
         float(np.mean(ratio)),
-        _delay(*(np.where(known[:, None], one[1], 0.0) for one in (asked, done)), longest),
+        _delay(known[:, None] * asked[1], known[:, None] * done[1], longest),
     )
 
 
