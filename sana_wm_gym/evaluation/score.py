@@ -1,8 +1,5 @@
-"""Did the video follow the commanded camera? One call, one typed answer.
-
-frames -> estimator -> poses -> scores under `release` and `scale_only`, next to what a motionless
-camera would score and, where true frames exist, what the estimator makes of those.
-"""
+"""Camera errors of one video: frames -> estimator -> poses -> scores under `release` and
+`scale_only`, next to those of a motionless camera and, where true frames exist, of true frames."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from sana_wm_gym.metrics.pose import PoseScore, null_scores, score_or_code
 from sana_wm_gym.metrics.pose_checks import InvalidPosesError, check_poses
 from sana_wm_gym.poses.floors import Floor, floor_of
 from sana_wm_gym.poses.protocol import EstimatorInfo, Frames, PoseEstimate, PoseEstimator
-from sana_wm_gym.tables import Table, cell
+from sana_wm_gym.tables import NONE, Table, cell
 
 REPORTED: tuple[Convention, ...] = (RELEASE, SCALE_ONLY)
 AT_FLOOR = 2.0
@@ -31,9 +28,8 @@ Scores = Mapping[str, PoseScore | str]
 
 @dataclass(frozen=True)
 class RolloutScore:
-    """Camera-control scores of one rollout. Mappings are keyed by convention name.
-
-    A score that is undefined on this path is the reason code, a string, in place of a PoseScore.
+    """Camera-control scores of one rollout, by convention name; the reason code, a string, where
+    a score is undefined on this path.
 
     Attributes:
         scores: What the rollout scores.
@@ -74,13 +70,10 @@ class RolloutScore:
         return self.scores[SCALE_ONLY.name]
 
     def at_floor(self, convention: Convention) -> bool | None:
-        """Whether RotErr is below twice the floor, where clips can no longer be ranked.
-
-        None where there is no floor to compare with.
-        """
-        score = self.scores[convention.name]
-        floor = "" if self.floor is None else self.floor[convention.name]
-        if isinstance(score, str) or isinstance(floor, str):
+        """Whether RotErr is below twice the floor, where clips can no longer be ranked; None
+        where there is no floor to compare with."""
+        score, floor = self.scores[convention.name], (self.floor or {}).get(convention.name)
+        if not (isinstance(score, PoseScore) and isinstance(floor, PoseScore)):
             return None
         if score.rot_err is None or floor.rot_err is None:
             return None
@@ -204,21 +197,19 @@ def score_rollout(
     )
 
 
-def _cells(score: PoseScore | str) -> tuple[str, str, str, str]:
-    if isinstance(score, str):
-        return score, "-", "-", "-"
-    # On a command without translation only the rotation was asked for.
-    turning = "reference_static" in score.flags
-    return (
-        cell(score.rot_err),
-        cell(None if turning else score.trans_err, 3),
-        cell(None if turning else score.cam_mc, 3),
-        cell(score.scale, 3),
-    )
+def plain_score(score: PoseScore | str) -> dict[str, object]:
+    """Plain values for json; a reason code becomes `{"code": reason}`."""
+    return {"code": score} if isinstance(score, str) else score.to_dict()
 
 
 def _plain(scores: Scores) -> dict[str, object]:
-    return {
-        name: {"code": score} if isinstance(score, str) else score.to_dict()
-        for name, score in scores.items()
-    }
+    return {name: plain_score(score) for name, score in scores.items()}
+
+
+def _cells(score: PoseScore | str) -> tuple[str, ...]:
+    if isinstance(score, str):
+        return score, NONE, NONE, NONE
+    # On a command without translation only the rotation was commanded.
+    turning = "reference_static" in score.flags
+    translation = (None, None) if turning else (score.trans_err, score.cam_mc)
+    return cell(score.rot_err), *(cell(value, 3) for value in (*translation, score.scale))

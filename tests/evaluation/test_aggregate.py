@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sana_wm_gym.evaluation.aggregate import FailedClip, Mean, MixedScoresError, aggregate_clips
+from sana_wm_gym.evaluation.aggregate import Mean, MixedScoresError, aggregate_clips
 from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
 from sana_wm_gym.metrics import PAPER_SIM3, SCALE_ONLY
 from sana_wm_gym.poses import EstimatorInfo, OracleEstimator, PoseEstimate
@@ -86,7 +86,7 @@ def test_failures_are_counted_not_averaged() -> None:
     clips = {
         "a": one,
         "b": other,
-        "c": FailedClip("truncated_video", 40),
+        "c": {"code": "truncated_video", "frames_asked": 40},
         "d": {"code": "truncated_video", "frames_asked": 40},
         "e": scored(0.1, 2, placed=2),  # too few frames for any convention
     }
@@ -100,7 +100,7 @@ def test_failures_are_counted_not_averaged() -> None:
 
 
 def test_nothing_scored_is_none() -> None:
-    row = aggregate_clips({"a": FailedClip("missing_video", N)})
+    row = aggregate_clips({"a": {"code": "missing_video", "frames_asked": N}})
     assert (row.source, row.estimator, row.rollout.rot_err.value) == (None, None, None)
     assert aggregate_clips({}).coverage == "0/0 clips, 0/0 frames"
 

@@ -15,10 +15,11 @@ from probe_worlds import PERFECT, silent
 
 from benchmarks import trust_probes
 from benchmarks.trust_probes import draw_starts
+from sana_wm_gym.evaluation.aggregate import ErrorMeans, Mean
 from sana_wm_gym.evaluation.held_out import held_out_clip, held_out_clips, roll
 from sana_wm_gym.evaluation.outside_training import Flag
 from sana_wm_gym.evaluation.probes import gates, horizon, novel_control, persistence, watch
-from sana_wm_gym.evaluation.probes.results import PoseMeans, Spread
+from sana_wm_gym.evaluation.probes.results import Spread
 from sana_wm_gym.metrics import RELEASE, score_poses
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.poses.protocol import EstimatorInfo, PoseEstimate
@@ -73,7 +74,7 @@ def test_perfect_world_is_followed_and_failures_stay_visible():
     [window] = result.rows
     assert window["PSNR dB"] > 90 > window["repeat dB"]
     for name in ("poses", "floor", "poses, scale_only"):
-        assert window[name].failures == {"too_few_valid": 1} and window[name].rot_err is None
+        assert window[name].rot_err == Mean(None, 0, {"too_few_valid": 1})
     text = result.tables()[""].csv()
     assert "too_few_valid 1" in text and "scale_only" not in text
 
@@ -105,11 +106,12 @@ def test_variants_keep_the_autocast_dtype():
 def test_turning_clips_count_for_rotation_alone():
     turn = persistence.look_away(PERFECT.spec, 1)[:49]
     still = np.tile(np.eye(4), (49, 1, 1))
-    summary = PoseMeans.of([score_poses(still, turn, RELEASE), "too_few_valid"])
-    assert summary.rot_err > 1 and summary.trans_err is None and summary.cam_mc is None
-    assert (summary.scored, summary.requested) == (1, 2)
+    scores = [score_poses(still, turn, RELEASE).to_dict(), {"code": "too_few_valid"}]
+    summary = ErrorMeans.of(scores)
+    assert summary.rot_err.value > 1 and summary.rot_err.clips == 1
+    assert summary.trans_err.value is None and summary.cam_mc.value is None
     assert str(summary).endswith("/ - / - (1/2: too_few_valid 1)")
-    assert str(PoseMeans.of([])) == "not requested"
+    assert str(ErrorMeans.of([])) == "not requested"
 
 
 # Novel control ----------------------------------------------------------------------------------
