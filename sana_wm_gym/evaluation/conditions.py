@@ -1,4 +1,4 @@
-"""A learned world on the same clips under different conditions: as it is, and ablations of it."""
+"""A learned world, and ablations of it, on the same clips."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Roller:
     """Rolls clips out in one world.
 
     Attributes:
-        world: The world.
+        world: Makes the frames.
         seed: Source of all noise.
         true_anchors: Whether first frames are placed by their true pose.
         bar: Shows progress.
@@ -93,8 +93,7 @@ def wrong_prompt(spec: WorldSpec, appearance: Sequence[int]) -> str:
 def conditions_of(
     roller: Roller, clips: Sequence[HeldOutClip], own: Frames
 ) -> list[dict[str, Any]]:
-    """PSNR and variants of the clips as they are, whose frames are `own`, of a baseline, and of
-    ablations."""
+    """PSNR and variants of the clips as they are (frames `own`), a baseline, and ablations."""
     spec, views, truth = roller.world.spec, surface_views(clips), truth_of(clips)
     found: list[dict[str, Any]] = []
 

@@ -90,13 +90,11 @@ class Evaluation:
 
     def summary(self) -> dict[str, Estimate]:
         """Means and 95 % intervals of "return", "length" and the task's numbers."""
-        values: dict[str, list[float | bool]] = {
-            "return": [one.episode_return for one in self.episodes],
-            "length": [float(one.length) for one in self.episodes],
-        }
-        for name in self.episodes[0].info:
-            values[name] = [one.info[name] for one in self.episodes]
-        return {name: estimate(found) for name, found in values.items()}
+        rows = [
+            {"return": one.episode_return, "length": float(one.length), **one.info}
+            for one in self.episodes
+        ]
+        return {name: estimate([row[name] for row in rows]) for name in rows[0]}
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
@@ -120,14 +118,9 @@ class Evaluation:
 
 
 def draw_start(world: WorldModel[Any], seed: int) -> Start | None:
-    """The start of `world` for episode `seed`; None where it has no scenes.
-
-    It depends on the world's scenes and the seed alone, so that worlds that share scenes, and
-    policies, are compared from the same places.
-    """
-    if not world.spec.scenes:
-        return None
-    return world.sample_start(np.random.default_rng([seed, 0]))
+    """The start of `world` for episode `seed`, by its scenes and the seed alone; None where it has
+    no scenes."""
+    return world.sample_start(np.random.default_rng([seed, 0])) if world.spec.scenes else None
 
 
 def play_episodes(
@@ -142,18 +135,18 @@ def play_episodes(
     Args:
         simulation: World, task and views.
         act: Chooses the actions.
-        seeds: Of the episodes; each decides all that is random in its episode.
+        seeds: Each decides all that is random in its episode.
         starts_from: The world that draws the starts.
-        on_chunk: Called at the start of each episode and after each step.
+        on_chunk: See `OnChunk`.
     """
+    on_chunk = on_chunk or (lambda index, episode: None)
     starts = [draw_start(starts_from, seed) for seed in seeds]
     episodes = simulation.begin(
         [None if start is None else {"start": start} for start in starts],
         [seeding.np_random(seed)[0] for seed in seeds],
     )
     for index, episode in enumerate(episodes):
-        if on_chunk is not None:
-            on_chunk(index, episode)
+        on_chunk(index, episode)
     returns, infos = [0.0] * len(seeds), [dict[str, float | bool]() for _ in seeds]
     running = list(range(len(seeds)))
     while running:
@@ -164,8 +157,7 @@ def play_episodes(
             episodes[index] = episode
             returns[index] += result.reward
             infos[index] = dict(simulation.task.info(simulation, episode))
-            if on_chunk is not None:
-                on_chunk(index, episode)
+            on_chunk(index, episode)
         running = [
             index
             for index in running
@@ -191,10 +183,10 @@ def evaluate_policy(
     """Play one episode per seed. Neither reads nor changes torch's global generator.
 
     Args:
-        policy: Acts.
+        policy: Chooses the actions.
         simulation: World, task and views.
-        seeds: Of the episodes. Episode i has the same start and task in every world that shares
-            the scenes of `starts_from`.
+        seeds: An episode has the same start and task in every world that shares the scenes of
+            `starts_from`.
         starts_from: The world that draws the starts.
         batch_size: Episodes played in one batch.
         deterministic: Take the policy's most likely action rather than a sample.
@@ -207,15 +199,12 @@ def evaluate_policy(
         for first in range(0, len(seeds), batch_size):
             batch = seeds[first : first + batch_size]
             act = _PolicyActor(policy, simulation, deterministic)
-            recorded = [] if videos is None else batch[: max(0, num_videos - first)]
             with ExitStack() as stack:
-                writers = [
-                    stack.enter_context(
-                        VideoWriter(videos / f"episode-{seed}.mp4", simulation.world.spec.fps)
-                    )
-                    for seed in recorded
-                    if videos is not None
-                ]
+                writers: list[VideoWriter] = []
+                for seed in batch[: max(0, num_videos - first)]:
+                    if videos is not None:
+                        path, fps = videos / f"episode-{seed}.mp4", simulation.world.spec.fps
+                        writers.append(stack.enter_context(VideoWriter(path, fps)))
 
                 def record(
                     index: int, episode: Episode, writers: list[VideoWriter] = writers

@@ -1,7 +1,6 @@
 """Held-out clips of procedural scenes, rollouts of a world along them, and errors to the truth.
 
-A clip is a walk that no training clip comes from, with the frames a camera would truly see. All
-functions take and return plain arrays, so that the ground-truth world is scored like a learned one.
+A clip is a walk that no training clip comes from, with the frames a camera would truly see.
 """
 
 from __future__ import annotations
@@ -52,17 +51,17 @@ class HeldOutClip:
 def leaves_start(c2w: Array) -> bool:
     """Whether poses [n, 4, 4] relative to the first leave it by 0.3 m or 10 degrees."""
     distance = np.linalg.norm(c2w[:, :3, 3], axis=-1).max()
-    angle = max(geodesic_angle(np.eye(3), pose[:3, :3]) for pose in c2w)
-    return bool(distance >= LEAST_TRANSLATION or np.degrees(angle) >= LEAST_ROTATION_DEG)
+    angle = np.degrees(geodesic_angle(np.eye(3), c2w[:, :3, :3]).max())
+    return bool(distance >= LEAST_TRANSLATION or angle >= LEAST_ROTATION_DEG)
 
 
 def held_out_clip(spec: WorldSpec, scene: int, index: int, chunks: int) -> HeldOutClip:
-    """The held-out walk of this number, in an appearance of its own that its prompt names; without
-    true frames but the first."""
+    """The held-out walk of this number, in an appearance of its own that its prompt names; of the
+    true frames only the first."""
     frames = chunks * spec.frames_per_chunk
     radius, limits = spec.start_radius, spec.limits
     place, walk = draw_walk(scene, index, frames, radius, limits, held_out=True)
-    first = render(place, walk[:1], np.array(spec.intrinsics), (spec.height, spec.width))
+    first = render(place, walk[:1], np.array(spec.intrinsics), spec.size)
     start = Start(
         first[0],
         spec.intrinsics,
@@ -97,12 +96,8 @@ def held_out_clips(
 
 
 def true_frames(start: Start, c2w: Array) -> Frames | None:
-    """What the camera would truly see, uint8 [n, H, W, 3]; None for a start outside any scene.
-
-    Args:
-        start: Where the rollout began.
-        c2w: Poses relative to its first frame, [n, 4, 4].
-    """
+    """What the camera would truly see at poses [n, 4, 4] relative to a start, uint8 [n, H, W, 3];
+    None for a start outside any scene."""
     if start.scene is None or start.scene_c2w is None:
         return None
     (scene, first), size = scene_of(start), start.image.shape[:2]
@@ -110,11 +105,8 @@ def true_frames(start: Start, c2w: Array) -> Frames | None:
 
 
 def with_truth(start: Start, c2w: Array) -> HeldOutClip:
-    """A command [n + 1, 4, 4] from a start, with its true frames.
-
-    Raises:
-        ValueError: The start lies in no procedural scene, so the truth is unknown.
-    """
+    """A command [n + 1, 4, 4] from a start, with its true frames; `ValueError` for a start in no
+    procedural scene."""
     truth = true_frames(start, c2w)
     if truth is None:
         raise ValueError("given a start without scene and scene_c2w; expected a procedural scene")
@@ -179,7 +171,7 @@ def repeat_first(truth: Frames) -> Frames:
 
 
 def frame_errors(frames: Frames, truth: Frames) -> Array:
-    """Mean squared error in grey levels of every frame, [b, n] of two uint8 [b, n, H, W, 3]."""
+    """Mean squared error in grey levels² of every frame, [b, n] of two uint8 [b, n, H, W, 3]."""
     # One clip at a time: a minute of video in float is large.
     pairs = zip(frames, truth, strict=True)
     return np.stack([mean_squared_error(made, true, (1, 2, 3)) for made, true in pairs])

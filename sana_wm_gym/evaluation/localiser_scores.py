@@ -1,4 +1,4 @@
-"""How well a localiser knows its map, and whether it recognises pictures of something else."""
+"""Pose errors of a localiser in its scene, and whether it recognises foreign pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sana_wm_gym.world.procedural.renderer import default_intrinsics, render
 from sana_wm_gym.world.procedural.scenes import Scene, cast, sample_pose, with_appearance
 
 FALSE_ALARMS = 0.05
-"""Fraction of the map's own frames taken for foreign at which recognition is measured."""
+"""Fraction of the scene's own frames taken for foreign at which recognition is measured."""
 BOUNDS = {"metres": 0.05, "degrees": 0.7, "metres_p95": 0.3, "degrees_p95": 4.0}
 LEAST_RECOGNISED = 0.9
 DISTANCES = (1.6, 2.0, 2.5, 3.0, 4.0, 5.0, np.inf)
@@ -80,19 +80,13 @@ def render_varied(
     size: int,
 ) -> Frames:
     """Frames at poses [n, 4, 4], uint8 [n, size, size, 3], each in an appearance of its own where
-    the scene's surfaces vary; the renderer's default lens for None."""
+    the scene's surfaces vary; the renderer's default intrinsics for None."""
     lens = np.array(default_intrinsics(size, size) if intrinsics is None else intrinsics)
-    return np.concatenate(
-        [
-            render(
-                with_appearance(scene, draw_appearance(scene.surfaces, rng)),
-                pose[None],
-                lens,
-                (size, size),
-            )
-            for pose in poses
-        ]
-    )
+    frames = []
+    for pose in poses:
+        varied = with_appearance(scene, draw_appearance(scene.surfaces, rng))
+        frames.append(render(varied, pose[None], lens, (size, size)))
+    return np.concatenate(frames)
 
 
 def localiser_report(
@@ -102,22 +96,22 @@ def localiser_report(
     starts: int = 1024,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Measure a localiser on held-out starts of its map and on foreign pictures.
+    """Measure a localiser on held-out starts of its scene and on foreign pictures.
 
     Args:
         localiser: What to measure; its poses are in the scene's axes.
-        scene: Its map.
+        scene: Its scene.
         intrinsics: (fx, fy, cx, cy) in pixels; None for the renderer's default.
         starts: Number of held-out starts, >= 512 for steady tails.
         seed: Source of the starts and of the foreign pictures.
 
     Returns:
         For json: `PoseErrors` of all starts (`overall`), `by_distance` to the surface straight
-        ahead and `by_heading`; `recognition` by kind of foreign picture, and over all in the last
-        row: number, fraction recognised when 5 % of the map's own frames are taken for foreign, and
-        fraction whose confidence lies below 0.5, where a world with this localiser warns; the
-        fraction of held-out starts below 0.5 (`false_alarms_at_half`); and the packages that
-        photographs come with and that are `missing`.
+        ahead and `by_heading`; `recognition` by kind of foreign picture, all in the last row:
+        number, fraction recognised when 5 % of the scene's own frames are taken for foreign, and
+        fraction with a confidence below 0.5, where a world with this localiser warns; that fraction
+        of held-out starts (`false_alarms_at_half`); and the packages of photographs that are
+        `missing`.
     """
     size = localiser.config.size
     rng = np.random.default_rng([_STREAM, scene.seed, seed])
@@ -131,7 +125,6 @@ def localiser_report(
 
     ahead = cast(scene, poses[:, :3, 3], poses[:, :3, 2])
     octant = np.round(np.arctan2(poses[:, 0, 2], poses[:, 2, 2]) / (np.pi / 4)).astype(int) % 8
-    # The lowest confidence that is still taken for the map, at 5 % false alarms.
     threshold = float(np.quantile(genuine, FALSE_ALARMS))
     pictures, missing = foreign_pictures(scene, frames, size, seed)
     scores = {kind: localise(localiser, p).confidence.numpy() for kind, p in pictures.items()}
@@ -161,6 +154,6 @@ def localiser_report(
 
 
 def bounds_kept(report: dict[str, Any]) -> dict[str, bool]:
-    """Which bounds a report keeps, by name."""
+    """Whether a report satisfies each bound, by name."""
     kept = {name: report["overall"][name] <= bound for name, bound in BOUNDS.items()}
     return kept | {"recognised": report["recognition"][-1]["at_false_alarms"] >= LEAST_RECOGNISED}

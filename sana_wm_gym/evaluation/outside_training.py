@@ -1,5 +1,4 @@
-"""In what a path leaves the walks that the embedded world was trained on: measured on the poses,
-not declared."""
+"""What of a path lies outside the walks that the embedded world was trained on."""
 
 from __future__ import annotations
 
@@ -42,7 +41,7 @@ def outside_training(
     """What a camera does that training walks never do; empty if nothing.
 
     Args:
-        in_scene: Poses in scene axes, [n, 4, 4]: y is down, 0 at the height of the eyes.
+        in_scene: Poses in scene axes, [n, 4, 4]: y is down, 0 at the height of training cameras.
         limits: Fastest motion of training.
     """
     rotation, steps = in_scene[:, :3, :3], np.diff(in_scene[:, :3, 3], axis=0)

@@ -1,4 +1,4 @@
-"""Rollouts as pictures: strips of frames, time to the right, a moving grid, and camera paths."""
+"""Rollouts as images: strips of frames, time to the right, an animated grid, and camera paths."""
 
 from __future__ import annotations
 
@@ -78,24 +78,23 @@ def write_paths(path: Path, lines: Mapping[str, Array]) -> None:
         lines: Label -> camera centres [n, 3] in metres, axes right, down, ahead. The start of the
             first is marked.
     """
-    above = {label: line[:, [0, 2]] for label, line in lines.items()}
-    along = {
-        label: np.stack([np.linspace(0, 1, len(line)), -line[:, 1]], axis=1)
-        for label, line in lines.items()
-    }
+    above = [line[:, [0, 2]] for line in lines.values()]
+    along = [
+        np.stack([np.linspace(0, 1, len(line)), -line[:, 1]], axis=1) for line in lines.values()
+    ]
     sheet = Image.new("RGB", (2 * _SIDE, _SIDE + _HEADER * (1 + len(lines))), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for index, label in enumerate(lines):
         place = (_PAD, _SIDE + _HEADER * (1 + index))
         draw.text(place, label, _COLOURS[index], font)
     for left, plot, title in ((0, above, "from above"), (_SIDE, along, "height along the path")):
-        points = np.concatenate(list(plot.values()))
+        points = np.concatenate(plot)
         low, high = points.min(axis=0), points.max(axis=0)
         extent = high - low
         span = np.maximum(np.full(2, extent.max()) if plot is above else extent, 1e-3)
         metres = " x ".join(f"{side:.2f}" for side in (extent if plot is above else extent[1:]))
         draw.text((left + _PAD, _SIDE), f"{title}, {metres} m", _INK, font)
-        for index, line in enumerate(plot.values()):
+        for index, line in enumerate(plot):
             unit = (line - (low + high) / 2) / span * (1, -1) + 0.5
             pixels = (unit * (_SIDE - 2 * _PAD) + _PAD + (left, 0)).tolist()
             draw.line([tuple(pixel) for pixel in pixels], _COLOURS[index], 2)
@@ -146,16 +145,8 @@ def write_moving(path: Path, strips: Sequence[Strip], fps: float, columns: int =
     durations = np.diff(ends).tolist()
     for quality in _QUALITIES:
         encoded = io.BytesIO()
-        sheets[0].save(
-            encoded,
-            format="webp",
-            save_all=True,
-            append_images=sheets[1:],
-            duration=durations,
-            loop=0,
-            quality=quality,
-            method=4,
-        )
+        options = {"duration": durations, "loop": 0, "quality": quality, "method": 4}
+        sheets[0].save(encoded, "webp", save_all=True, append_images=sheets[1:], **options)
         if encoded.tell() <= MOVING_BYTES:
             break
     write_bytes(path, encoded.getvalue())

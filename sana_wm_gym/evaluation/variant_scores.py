@@ -1,9 +1,8 @@
 """Which variant of a varying surface do generated frames show?
 
-Every pair of a clip and a surface gets one assignment: over all frames in which the surface covers
-at least 3 % of the pixels, its generated pixels are compared with the ground truth rendered with
-each variant of this surface, the others as in the clip. The nearest variant has the smallest sum of
-squared errors.
+For every pair of a clip and a surface, over all frames in which the surface covers at least 3 % of
+the pixels, its generated pixels are compared with the ground truth rendered with each variant of
+this surface. The nearest variant has the smallest sum of squared errors.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ class SurfaceView:
         clip: Index of the clip.
         surface: Index of the surface.
         true: Its variant in the ground truth.
-        in_first_frame: Whether the first frame shows any of it.
-        frames: Frames in which it covers enough, intp [m]; never the first, which is given.
+        in_first_frame: Whether the first frame, which is given, shows any of it.
+        frames: Later frames in which it covers enough, intp [m].
         mask: Its pixels in them, bool [m, H, W].
         variants: These k pixels as each variant shows them, uint8 [variants, k, 3].
     """
@@ -64,29 +63,25 @@ def surface_views(clips: Sequence[HeldOutClip]) -> list[SurfaceView]:
         assert start.scene is not None and start.scene_c2w is not None
         scene = with_appearance(generate_scene(start.scene), start.appearance)
         poses, lens = start.scene_c2w @ clip.c2w, np.array(start.intrinsics)
-        height, width = start.image.shape[:2]
-        seen = render_surfaces(scene, poses, lens, (height, width))
+        size = start.image.shape[0], start.image.shape[1]
+        seen = render_surfaces(scene, poses, lens, size)
         for number, surface in enumerate(scene.surfaces):
             mask = seen == number
             coverage = mask.mean(axis=(1, 2))
             frames = 1 + np.flatnonzero(coverage[1:] >= LEAST_COVERAGE)
             if not len(frames):
                 continue
-            true, shown = start.appearance[number], []
+            shown = []
             for variant in range(len(surface.variants)):
                 other = [*start.appearance]
                 other[number] = variant
-                video = (
-                    clip.truth[frames]
-                    if variant == true
-                    else render(with_appearance(scene, other), poses[frames], lens, (height, width))
-                )
+                video = render(with_appearance(scene, other), poses[frames], lens, size)
                 shown.append(video[mask[frames]])
             views.append(
                 SurfaceView(
                     clip=index,
                     surface=number,
-                    true=true,
+                    true=start.appearance[number],
                     in_first_frame=bool(mask[0].any()),
                     frames=frames,
                     mask=mask[frames],

@@ -190,8 +190,8 @@ def test_bound_and_scale_hold_the_norm_and_their_absence_does_not(small):
     assert own.sound_chunks == own.requested_chunks == 4
     assert len(own.transition_norm) == len(own.state_norm) == 4
     assert 0 < max(own.transition_norm) <= 1 + 1e-6
-    assert len(own.heads) == len(result.more["heads"]) == 2 * 2
-    for quantiles in own.heads.values():
+    assert len(own.heads()) == len(result.more["heads"]) == 2 * 2
+    for quantiles in own.heads().values():
         assert len(quantiles) == 2 + 3 * 3
         for stream in watch.STREAMS:
             assert quantiles[f"{stream} energy"].highest <= 1 + 1e-6
@@ -212,11 +212,11 @@ def test_a_chunk_that_breaks_half_way_counts_what_is_finite():
         seen.memory = np.full((2, 1), memory)
         return seen
 
-    statistics = gates._Statistics()
+    statistics = gates.GateRun(watch.Safeguards(True, True), 3)
     assert statistics.add([block(3.0, key)])
     assert not statistics.add([block(np.inf, key)])
     assert not statistics.add([block(3.0, key + torch.inf)])
-    assert statistics.transition == [1, 1, 0] and statistics.state == [3, 0, 3]
+    assert statistics.transition_norm == [1, 1, 0] and statistics.state_norm == [3, 0, 3]
     assert list(statistics.heads()) == [(0, 0), (0, 1)]
 
 

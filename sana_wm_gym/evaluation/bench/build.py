@@ -1,8 +1,8 @@
 """A bench whose truth is known: the public layout, built from the scenes of a procedural world.
 
-Every bench scene has a first frame in some procedural scene and two paths from it, a simple and a
-hard one. Scenes are surveyed with the renderer's depth first; a start is chosen where both paths
-keep clear of what was seen, and have something to look at.
+Every bench scene has a first frame in some procedural scene and a simple and a hard path from it.
+Scenes are first surveyed with the renderer's depth; a start is chosen where both paths keep clear
+of the surfaces.
 """
 
 from __future__ import annotations
@@ -59,8 +59,7 @@ _CUBE = (
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """A scene and points on its surfaces in scene axes, float64 [m, 3]: one per 8 cm cell that was
-    seen."""
+    """A scene and points on its surfaces in scene axes, float64 [m, 3], one per 8 cm cell."""
 
     scene: Scene
     points: Array
@@ -68,7 +67,7 @@ class Survey:
 
 @lru_cache(maxsize=8)
 def survey(seed: int) -> Survey:
-    """Look all around from many places of a scene; the same places every time."""
+    """Survey a scene from many places, the same every time."""
     scene, rng = generate_scene(seed), np.random.default_rng([seed, _STANDPOINTS])
     points = np.concatenate([_seen(scene, sample_pose(scene, rng)) for _ in range(_STANDPOINTS)])
     _, first = np.unique(np.floor(points / _VOXEL), axis=0, return_index=True)
@@ -78,7 +77,7 @@ def survey(seed: int) -> Survey:
 
 
 def _seen(scene: Scene, c2w: Array) -> Array:
-    """Points [m, 3] that the depth of a cube of views at a pose shows, in scene axes."""
+    """Surface points [m, 3] in scene axes that a cube of views at a pose shows."""
     views = np.tile(c2w, (len(_CUBE), 1, 1))
     views[:, :3, :3] = c2w[:3, :3] @ np.stack(_CUBE)
     size = (_PIXELS, _PIXELS)
@@ -102,17 +101,17 @@ class Viewpoint:
 def choose_start(
     place: Survey, paths: Sequence[SynthesisedTrajectory], spec: WorldSpec, rng: np.random.Generator
 ) -> Viewpoint:
-    """Of some random starts the one that suits all paths best: most of them clear, then the
-    longest nearest view ahead.
+    """Of some random starts the one where most paths are clear, then the one whose nearest surface
+    ahead is farthest.
 
     Args:
         place: The scene.
         paths: At the size that speed allows; depth is applied here.
-        spec: How first frames are taken.
-        rng: Where to look for starts.
+        spec: Frame size, intrinsics and start radius.
+        rng: Draws the starts.
 
     Raises:
-        ValueError: The scene leaves no place to stand.
+        ValueError: The scene has no free place.
     """
     starts = np.stack(
         [sample_pose(place.scene, rng, radius=spec.start_radius) for _ in range(_CANDIDATES)]
@@ -151,8 +150,8 @@ def build_bench(
 ) -> dict[Split, tuple[BenchScene, ...]]:
     """Build and write a bench.
 
-    Bench scene i takes scene i and template i of either split; lists that end begin again. The
-    same arguments give the same files, byte for byte.
+    Bench scene i takes scene i and template i of either split, in turn. The same arguments give the
+    same files, byte for byte.
 
     Args:
         root: Folder to write to.
@@ -162,11 +161,8 @@ def build_bench(
         seed: Source of all starts.
         on_scene: Called after each scene, for progress.
 
-    Returns:
-        The scenes of each split.
-
     Raises:
-        ValueError: An argument is out of range, or a scene leaves no place to stand.
+        ValueError: An argument is out of range, or a scene has no free place.
     """
     require_integer("scenes per split", scenes_per_split, 1)
     require_integer("seed", seed, 0)
@@ -185,17 +181,14 @@ def build_bench(
         kind = "procedural_courtyard" if place.scene.open_sky else "procedural_room"
         kinds[kind] += 1
         name = f"{kind}_{kinds[kind]:03d}"
-        view, size = np.array(spec.intrinsics), (spec.height, spec.width)
-        images.append(render(place.scene, start.c2w[None], view, size)[0])
+        view = np.array(spec.intrinsics)
+        images.append(render(place.scene, start.c2w[None], view, spec.size)[0])
         inverse = invert(start.c2w)
         collides = near_points(place.points @ inverse[:3, :3].T + inverse[:3, 3])
         for split, template in chosen.items():
+            depth = start.median_depth
             path = synthesise(
-                template,
-                FULL_FRAMES,
-                spec.fps,
-                median_depth=start.median_depth,
-                collides=collides,
+                template, FULL_FRAMES, spec.fps, median_depth=depth, collides=collides
             )
             outside = outside_training(start.c2w @ path.c2w[:frames])
             built[split].append(
@@ -206,7 +199,7 @@ def build_bench(
                     trajectory_id=template.name,
                     image_path=image_file(root, name),
                     camera_path=camera_file(root, split, name),
-                    image_size=(spec.height, spec.width),
+                    image_size=spec.size,
                     c2w=path.c2w[:frames],
                     intrinsics=np.tile(spec.intrinsics, (frames, 1)),
                     fps=spec.fps,
@@ -218,7 +211,7 @@ def build_bench(
                     scene_c2w=start.c2w,
                     extra={
                         "world": spec.name,
-                        "median_depth_m": start.median_depth,
+                        "median_depth_m": depth,
                         "extent_m": path.extent,
                         "collision_status": path.collision_status,
                         "collision_retries": path.retries,

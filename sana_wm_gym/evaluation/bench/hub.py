@@ -37,7 +37,7 @@ def bench_root(
     """The folder that a bench is in, fetched if it is a hub id.
 
     Args:
-        source: A folder, which is taken where there is one, or a hub id as in "owner/name".
+        source: A folder, or a hub id as in "owner/name".
         revision: Commit of the hub dataset, 40 hexadecimal digits.
         splits: Which splits to fetch.
         offline: Use only what an earlier fetch left in the cache.
@@ -85,11 +85,7 @@ def bench_root(
 
 
 def patterns(splits: Sequence[str] = tuple(FOLDERS)) -> list[str]:
-    """Glob patterns of a bench's files for some of its splits.
-
-    Raises:
-        ValueError: No split, or one that is not known.
-    """
+    """Glob patterns of a bench's files for some splits; `ValueError` for none or an unknown one."""
     if not splits:
         raise ValueError("no splits given, expected at least one")
     found = [f"{IMAGES}/*.png", KEPT_SCENES]

@@ -86,21 +86,13 @@ class BenchScene:
     extra: Row = field(default_factory=dict)
 
     def image(self) -> Picture:
-        """The first frame, uint8 [height, width, 3] RGB.
-
-        Raises:
-            BenchDataError: The file is missing or damaged.
-        """
+        """The first frame, uint8 [height, width, 3] RGB; `BenchDataError` for a bad file."""
         with open_picture(self.image_path) as image:
             return np.asarray(image.convert("RGB"))
 
 
 def split_of(name: str) -> Split:
-    """ "simple" or "hard", from that name or the public one (`simple_60s`, `hard_60s`).
-
-    Raises:
-        ValueError: Another name.
-    """
+    """The split of this name or public name; `ValueError` for another one."""
     for split, public in PUBLIC_NAMES.items():
         if name in (split, public):
             return split

@@ -1,9 +1,8 @@
-"""Novel control: camera motion that training never showed, each flagged with what is new in it.
+"""Novel control: camera motion inside and outside the training distribution.
 
-Manoeuvres come in pairs or rows where one can: the same motion inside the training distribution
-and outside. What lies outside is measured on the poses, against the world's motion limits and the
-bounds of the training walks, not declared. Every clip is compared with the ground-truth twin, and
-with its own first frame repeated, because fast motion makes any PSNR small.
+What lies outside is measured on the poses, against the world's motion limits and the bounds of the
+training walks. Every clip is compared with the ground truth, and with its own first frame repeated,
+because fast motion makes any PSNR small.
 """
 
 from __future__ import annotations
@@ -29,12 +28,7 @@ from sana_wm_gym.evaluation.held_out import (
     with_truth,
 )
 from sana_wm_gym.evaluation.outside_training import Flag, outside_training
-from sana_wm_gym.evaluation.probes.results import (
-    ProbeResult,
-    Spread,
-    pose_columns,
-    score_clips,
-)
+from sana_wm_gym.evaluation.probes.results import ProbeResult, Spread, pose_columns, score_clips
 from sana_wm_gym.metrics import psnr_from_mse
 from sana_wm_gym.poses.protocol import PoseEstimator
 from sana_wm_gym.world.procedural.procedural_world import scene_of
@@ -78,46 +72,23 @@ def _only(axis: str, name: str, steps: Callable[[MotionLimits, int], Array]) -> 
     return Manoeuvre(name, motion)
 
 
-def _pan(times: float) -> Manoeuvre:
-    return _only("yaw", f"pan {times:g}x", lambda limits, n: times * limits.yaw * _swing(n))
-
-
-def _rise(metres: float) -> Manoeuvre:
-    return _only("down", f"rise {100 * metres:g} cm", lambda limits, n: -metres * _hump(n))
-
-
-def _pitch(times: float) -> Manoeuvre:
-    return _only(
-        "pitch",
-        f"pitch {times:g}x",
-        lambda limits, n: min(times * limits.pitch_limit, _STEEPEST) * _hump(n),
-    )
-
-
 MANOEUVRES = (
-    _pan(1.0),
-    _pan(2.0),
-    _pan(3.0),
-    _pitch(0.8),
-    _pitch(2.0),
-    _rise(0.04),
-    _rise(0.5),
+    _only("yaw", "pan 1x", lambda limits, n: limits.yaw * _swing(n)),
+    _only("yaw", "pan 2x", lambda limits, n: 2 * limits.yaw * _swing(n)),
+    _only("yaw", "pan 3x", lambda limits, n: 3 * limits.yaw * _swing(n)),
+    _only("pitch", "pitch 0.8x", lambda limits, n: 0.8 * limits.pitch_limit * _hump(n)),
+    _only("pitch", "pitch 2x", lambda limits, n: min(2 * limits.pitch_limit, _STEEPEST) * _hump(n)),
+    _only("down", "rise 4 cm", lambda limits, n: -0.04 * _hump(n)),
+    _only("down", "rise 50 cm", lambda limits, n: -0.5 * _hump(n)),
     _only("roll", "roll 20 deg", lambda limits, n: math.radians(20.0) * _wave(n)),
-    # At full speed for the whole clip, through whatever stands there.
+    # At full speed for the whole clip, through any surface.
     _only("forward", "backwards", lambda limits, n: np.full(n, -limits.forward)),
 )
 
 
 def outside(start: Start, c2w: Array, limits: MotionLimits) -> tuple[Flag, ...]:
-    """What a command does that training walks never do.
-
-    Args:
-        start: Where it begins, in a procedural scene.
-        c2w: Poses relative to the first frame, [n, 4, 4].
-        limits: Fastest motion of training.
-
-    Raises:
-        ValueError: The start lies in no scene.
+    """What a command, poses [n, 4, 4] relative to a start, does that training walks, of motion
+    within `limits`, never do; `ValueError` for a start in no scene.
     """
     scene, first = scene_of(start)
     in_scene = first @ c2w
@@ -153,8 +124,7 @@ def measure(
     """Roll and score held-out walks and every manoeuvre.
 
     Each row is one motion over several starts: what is outside of training at the worst start, PSNR
-    to the twin, squared error averaged over a clip first, of the first frame repeated, their
-    difference, and pose errors.
+    to the truth, of the first frame repeated, their difference, and pose errors.
 
     Args:
         world: Any world that follows a camera.

@@ -1,16 +1,15 @@
 """Persistence: look away until the first view is out of sight, wait, look back. Is it still there?
 
-The camera turns on the spot past its field of view, looks around out there for 1, 2, 4 or 8
-chunks, and turns back by the same way. The first view and the return view show the same place, so
-they should be equal. Four baselines are given next to that number:
+The camera turns on the spot past its field of view, sways there for 1, 2, 4 or 8 chunks, and turns
+back by the same way. The return view should equal the first view. Four baselines:
 
-  twin         the exact renderer on the same command: nothing is forgotten (upper)
-  stayed       the same world after the same time, the camera never moved: blur and drift alone
-  stuck        the last view before turning back, repeated: a world that forgot to return (lower)
-  mean colour  the first view's mean colour: what can be had without any detail (lower)
+  twin         the exact renderer on the same command (upper)
+  stayed       the same world after the same time without motion: blur and drift alone
+  stuck        the last view before turning back, repeated (lower)
+  mean colour  the first view's mean colour (lower)
 
-A frozen video returns perfectly, because it never left. The away view reveals it: its PSNR to the
-twin's away view is given next to what the first frame, repeated, scores there.
+A frozen video returns perfectly, so the PSNR of the away view to the true one is given next to that
+of the first frame.
 """
 
 from __future__ import annotations
@@ -63,11 +62,7 @@ def field_of_view(spec: WorldSpec) -> float:
 
 
 def turn_chunks(spec: WorldSpec) -> int:
-    """Chunks that turning away takes at the world's own speed.
-
-    Raises:
-        ValueError: The world has no camera, or cannot turn.
-    """
+    """Chunks that turning away takes at the world's speed; `ValueError` where it cannot turn."""
     spec.require_camera("the persistence probe")
     if spec.limits.yaw == 0:
         raise ValueError(f"given world {spec.name!r} with a yaw limit of 0; it cannot look away")
@@ -99,16 +94,14 @@ def measure(
     tick: Tick,
     holds: Sequence[int] = HOLDS,
 ) -> ProbeResult:
-    """Look away and return from every start.
+    """Look away and return from every start. Turning away and waiting are made once; every return
+    branches off from there.
 
-    Turning away and waiting are made once; every return branches off from there, which costs
-    nothing because a state is a value.
-
-    Each row is one length of looking away: the chunks in between, the time between the two views,
-    for how long nothing of the first view was in sight, and then against the first view the return
-    view of the `world` and the four baselines; `away` is the last view before turning back against
-    the true one, and `away, repeated` the first view against that one. What needs the truth is None
-    where it is unknown.
+    Each row is one length of looking away: its chunks, the time between the two views, for how long
+    nothing of the first view was in sight, and then against the first view the return view of the
+    `world` and the four baselines; `away` is the last view before turning back against the true
+    one, and `away, repeated` the first view against that one. What needs the truth is None where it
+    is unknown.
 
     Args:
         world: Any world that follows a camera.
@@ -121,10 +114,8 @@ def measure(
         ValueError: No start, no length, or a world that cannot turn.
     """
     if not starts or not holds or min(holds) < 1:
-        raise ValueError(
-            f"given {len(starts)} starts and holds {tuple(holds)}; expected at least one start "
-            "and lengths of at least 1 chunk"
-        )
+        given = f"given {len(starts)} starts and holds {tuple(holds)}"
+        raise ValueError(f"{given}; expected at least one start and lengths of at least 1 chunk")
     spec, turn = world.spec, turn_chunks(world.spec)
     chunk = spec.frames_per_chunk
     first = [start.image for start in starts]

@@ -26,8 +26,7 @@ class ProbeResult:
     Attributes:
         title: What, of which world, from how much.
         notes: How to read the values.
-        rows: Values by column; some are dataclasses, which go whole to json and as a text to a
-            table.
+        rows: Values by column; dataclasses among them go whole to json and as a text to a table.
         more: Rows of further tables by name.
     """
 
@@ -51,14 +50,8 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class Spread:
-    """One number over several starts.
-
-    Attributes:
-        mean: Average.
-        std: Standard deviation over starts, 0 for a single one.
-        low: Smallest.
-        high: Largest.
-    """
+    """Mean, standard deviation (0 for a single start), smallest and largest of one number over
+    several starts."""
 
     mean: float
     std: float

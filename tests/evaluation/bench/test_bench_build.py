@@ -9,12 +9,7 @@ from benchmarks import make_bench
 from sana_wm_gym.camera.revisits import find_revisits
 from sana_wm_gym.camera.synthesis import near_points, synthesise
 from sana_wm_gym.camera.templates import HARD, SIMPLE
-from sana_wm_gym.evaluation.bench.build import (
-    FULL_FRAMES,
-    build_bench,
-    choose_start,
-    survey,
-)
+from sana_wm_gym.evaluation.bench.build import FULL_FRAMES, build_bench, choose_start, survey
 from sana_wm_gym.evaluation.bench.reader import read_bench
 from sana_wm_gym.evaluation.outside_training import outside_training
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld

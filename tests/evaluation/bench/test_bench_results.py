@@ -44,24 +44,13 @@ def test_files_are_where_the_guide_has_them(folder, tmp_path):
     write_method_info(folder, MethodInfo("tiny", "shipped", 16.0, "64x64"))
     write_pose_errors(folder.poses_file("simple"), ERRORS)
     found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
-    assert found == {
-        "tiny/method_info.json",
-        "tiny/simple_60s/eval_poses.json",
-    }
+    assert found == {"tiny/method_info.json", "tiny/simple_60s/eval_poses.json"}
     assert folder.eval_file("hard", "summary") == folder.path / "eval/hard_60s/summary.json"
     video = folder.video("hard", "indoor_001")
     assert video == tmp_path / "tiny" / "hard_60s" / "indoor_001_generated.mp4"
 
 
-def test_videos_are_found_by_scene(folder):
-    for scene in ("b_2", "a_1"):
-        path = folder.video("simple", scene)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    (path.parent / "overlay.mp4").touch()
-    assert list(folder.videos("simple_60s")) == ["a_1", "b_2"]
-    assert folder.videos("simple")["b_2"] == folder.video("simple", "b_2")
-    assert folder.videos("hard") == {}
+def test_scene_ids_are_file_names(folder):
     with pytest.raises(ValueError, match="scene id is"):
         folder.video("simple", "../a")
 

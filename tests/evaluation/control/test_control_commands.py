@@ -198,7 +198,7 @@ def test_a_world_may_be_named_by_its_code(tmp_path):
         estimator=Drifting(), workers=1,
     )  # fmt: skip
     assert run(settings) == 0
-    (video,) = MethodFolder(tmp_path / "SHORT").videos("simple").values()
+    (video,) = MethodFolder(tmp_path / "SHORT").split_folder("simple").glob("*_generated.mp4")
     assert len(read_clip(video).frames) == 40
 
 
