@@ -35,13 +35,8 @@ class MixedScoresError(ValueError):
 
 @dataclass(frozen=True)
 class Mean:
-    """Plain mean of one number over clips.
-
-    Attributes:
-        value: None where no clip has the number.
-        clips: How many clips it is the mean of.
-        codes: How many clips lack it, by reason.
-    """
+    """Plain mean of one number over `clips` clips, None without any; `codes` counts the clips that
+    lack the number, by reason."""
 
     value: float | None
     clips: int
@@ -49,11 +44,7 @@ class Mean:
 
     @staticmethod
     def of(values: Iterable[float | str]) -> Mean:
-        """Mean of numbers; a string is the reason why a clip has none.
-
-        Raises:
-            ValueError: A number is NaN or infinite.
-        """
+        """Mean of finite numbers, else `ValueError`; a string is why a clip has none."""
         given = list(values)
         numbers = [float(value) for value in given if not isinstance(value, str)]
         if not all(map(math.isfinite, numbers)):
@@ -125,23 +116,12 @@ class FloorMark:
 class AggregateScore:
     """One table row under one convention.
 
-    Attributes:
-        convention: Its name.
-        rotation_unit: Of RotErr.
-        translation_unit: Of TransErr.
-        source: `estimated` or `oracle`; None where every clip failed, as `estimator`.
-        estimator: Name and version.
-        clips_asked: Clips given.
-        clips_scored: Of those, the ones with a score under this convention.
-        frames_asked: Instants asked for, failed clips included.
-        frames_scored: Of those, the ones in scored clips that have a pose.
-        failures: Clips without a score, by reason.
-        modes: Scored clips by the estimator's mode.
-        rollout: What the videos score.
-        floor: What the estimator makes of true frames, where clips have a floor.
-        motionless: What videos that never move would score.
-        no_rotation: What videos with the right path that never turn would score.
-        floor_marks: Per error name, whether it stands above the floor.
+    `source` (`estimated` or `oracle`) and `estimator` (name and version) are None where every clip
+    failed. `frames_asked` counts the instants of all clips, `frames_scored` those with a pose in
+    scored clips; `failures` clips without a score by reason, `modes` scored clips by the
+    estimator's mode. Means are of the videos (`rollout`), of true frames where clips have a
+    `floor`, and of videos that never move or have the right path and never turn. `floor_marks`
+    has, per error name, whether it stands above the floor.
     """
 
     convention: str

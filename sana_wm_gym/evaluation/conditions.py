@@ -21,7 +21,7 @@ from sana_wm_gym.evaluation.held_out import (
 from sana_wm_gym.evaluation.variant_scores import score_variants, surface_views
 from sana_wm_gym.evaluation.world_scores import PsnrErrors
 from sana_wm_gym.world.learned.sana_world import SanaWorld
-from sana_wm_gym.world.learned.schedule import self_forcing
+from sana_wm_gym.world.learned.schedule import NoiseSchedule, self_forcing
 from sana_wm_gym.world.procedural.appearance import prompt_of
 from sana_wm_gym.world.world_model import WorldSpec
 
@@ -31,15 +31,8 @@ _SEVERAL_STEPS_CLIPS = 8
 
 @dataclass
 class Roller:
-    """Rolls clips out in one world.
-
-    Attributes:
-        world: Makes the frames.
-        seed: Source of all noise.
-        true_anchors: Whether first frames are placed by their true pose.
-        bar: Shows progress.
-        broken: Chunks so far with a latent that is NaN or infinite.
-    """
+    """Rolls clips out in one world, by default with first frames at their true pose if
+    `true_anchors`; `broken` counts chunks with a latent that is NaN or infinite."""
 
     world: SanaWorld
     seed: int
@@ -54,10 +47,10 @@ class Roller:
         *,
         shuffled: bool = False,
         true_anchors: bool = False,
-        **changes: Any,
+        schedule: NoiseSchedule | None = None,
     ) -> Frames:
-        """Frames [b, n + 1, H, W, 3] of the world with `changes` under the clips' own or under each
-        other's commands."""
+        """Frames [b, n + 1, H, W, 3] under the clips' own or under each other's commands, by
+        default with the world's own schedule."""
         chunks = (len(clips[0].c2w) - 1) // self.world.spec.frames_per_chunk
         task = self.bar.add_task(title, total=chunks)
 
@@ -66,7 +59,7 @@ class Roller:
             self.bar.advance(task)
 
         anchors = true_anchors or self.true_anchors
-        world = replace(self.world, **changes)
+        world = replace(self.world, schedule=schedule or self.world.schedule)
         return roll(world, clips, self.seed, shuffled=shuffled, true_anchors=anchors, after=after)
 
     def scored(self, clips: Sequence[HeldOutClip], title: str) -> tuple[PsnrErrors, Frames]:

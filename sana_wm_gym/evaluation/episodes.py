@@ -50,14 +50,8 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class EpisodeStatistics:
-    """The result of one episode.
-
-    Attributes:
-        seed: Of the episode.
-        episode_return: Undiscounted sum of rewards.
-        length: Steps.
-        info: The task's numbers at the last step.
-    """
+    """The result of one episode: undiscounted return, number of steps, and the task's numbers at
+    the last step."""
 
     seed: int
     episode_return: float
@@ -67,13 +61,7 @@ class EpisodeStatistics:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A policy's episodes in one world.
-
-    Attributes:
-        world: Name of the world.
-        task: Name of the task.
-        episodes: In the order of their seeds.
-    """
+    """A policy's episodes, in the order of their seeds, in the world and task of these names."""
 
     world: str
     task: str
@@ -246,14 +234,8 @@ def play_episode(
     seed: int,
     options: dict[str, Any] | None = None,
 ) -> EpisodeStatistics:
-    """Play one episode of a single Gymnasium environment, wrapped or not.
-
-    Args:
-        env: The environment.
-        act: Observation -> action.
-        seed: Of the reset.
-        options: Of the reset.
-    """
+    """Play one episode of a single Gymnasium environment, wrapped or not; `act` maps observations
+    to actions, `seed` and `options` are those of the reset."""
     observation, info = env.reset(seed=seed, options=options)
     total, length, over = 0.0, 0, False
     while not over:

@@ -32,16 +32,8 @@ _STREAM = 71
 
 @dataclass(frozen=True)
 class PoseErrors:
-    """Errors of a group of frames.
-
-    Attributes:
-        group: Which frames.
-        count: How many.
-        metres: Median position error; None for an empty group, as the other three.
-        degrees: Median rotation error.
-        metres_p95: 95th percentile of the position error.
-        degrees_p95: 95th percentile of the rotation error.
-    """
+    """Medians and 95th percentiles of the position and rotation errors of a group of frames, None
+    for an empty group."""
 
     group: str
     count: int
@@ -55,10 +47,8 @@ class PoseErrors:
         """Summarise predicted poses [n, 4, 4]."""
         if not len(true):
             return PoseErrors(group, 0, None, None, None, None)
-        errors = pose_errors(predicted, true)
-        medians = (float(np.median(error)) for error in errors)
-        tails = (float(np.percentile(error, 95)) for error in errors)
-        return PoseErrors(group, len(true), *medians, *tails)
+        quantiles = np.quantile(pose_errors(predicted, true), (0.5, 0.95), axis=1)
+        return PoseErrors(group, len(true), *quantiles.ravel().tolist())
 
 
 def pose_errors(predicted: Array, true: Array) -> tuple[Array, Array]:

@@ -82,8 +82,8 @@ class OnlineCameraMetrics(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
     `env.unwrapped.restore`, the `code` is `rollout_replaced` until the next reset.
 
     Args:
-        env: A `SanaWMEnv`, wrapped or not, in any render mode. With "rgb_array_list" frames are
-            decoded once for everybody; otherwise once more for this wrapper.
+        env: A `SanaWMEnv`, wrapped or not. Unless its render mode is "rgb_array_list", frames are
+            decoded once more for this wrapper.
         estimator: Turns frames into poses; or `KnownCamera()` in a world that knows its own.
         every: Chunks between measurements.
 

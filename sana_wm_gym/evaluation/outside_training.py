@@ -17,14 +17,8 @@ _LEVEL_DEG = 1.0  # paths through key poses sway by less
 
 @dataclass(frozen=True)
 class Flag:
-    """One way in which a motion leaves the training distribution.
-
-    Attributes:
-        what: The quantity.
-        value: Its largest value on the path.
-        limit: The largest in training.
-        unit: Of both.
-    """
+    """One way in which a motion leaves the training distribution: the largest value of a quantity
+    on the path, and in training."""
 
     what: str
     value: float

@@ -32,16 +32,15 @@ class RolloutScore:
     a score is undefined on this path.
 
     Attributes:
-        scores: What the rollout scores.
-        motionless: What a video without any motion would score on the same command.
-        no_rotation: What a video with the right centres that never turns would score.
-        floor: What the same estimator scores on true frames of the commanded path; None where
-            no true frames were given.
-        stored_floor: What the estimator scored on true frames of other clips, as stored with the
-            package; None where nothing of its version and resolution is.
+        scores: Of the rollout.
+        motionless: Of a video without any motion on the same command.
+        no_rotation: Of a video with the right centres that never turns.
+        floor: Of true frames of the commanded path with the same estimator; None without them.
+        stored_floor: What the package stores for true frames of other clips with this estimator,
+            version and resolution, or None.
         info: The estimator, its mode and reprojection error. `info.source` is `oracle` where
             poses were known: never mix those with estimated ones in a mean.
-        frames_asked: Reference instants asked for.
+        frames_asked: Commanded instants.
         frames_scored: Of those, the ones with an estimate.
     """
 

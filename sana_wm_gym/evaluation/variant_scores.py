@@ -96,12 +96,12 @@ class VariantScore:
     """Which variants generated frames show.
 
     Attributes:
-        pairs: Pairs of a clip and a surface.
+        pairs: Number of pairs of a clip and a surface.
         true: Fraction of them whose nearest variant is that of the ground truth.
-        hidden_pairs: Pairs whose first frame shows nothing of the surface.
+        hidden_pairs: Pairs whose first frame does not show the surface.
         hidden_true: `true` over these; None where there are none.
         decided: Fraction of pairs that are nearer to one variant than to the mean of variants.
-        surfaces: Per surface, the number of its pairs and the fraction of them as in `true`.
+        surfaces: Per surface, the number of its pairs and `true` over them.
     """
 
     pairs: int
@@ -115,10 +115,7 @@ class VariantScore:
 def score_variants(
     views: Sequence[SurfaceView], frames: Frames, surfaces: Sequence[Surface]
 ) -> VariantScore | None:
-    """Assign the generated frames [b, n, H, W, 3] of all clips; None where nothing varies.
-
-    Views of clips beyond the b given ones are left out.
-    """
+    """Scores of generated frames [b, n, H, W, 3] of the first b clips; None where nothing varies."""
     views = [view for view in views if view.clip < len(frames)]
     if not views:
         return None

@@ -116,9 +116,9 @@ def camera_errors(scores: Sequence[RolloutScore], convention: Convention) -> dic
     """Camera errors of clips under one convention, for json: errors first per clip, then averaged.
 
     Returns:
-        Numbers of clips and frames generated and scored, of clips whose true frames could be scored
-        (`floor_clips`), of clips by reason of failure and by the estimator's mode; and `rot_err`
-        (degrees) and `trans_err` (metres), None where no clip was scored, each with the means
+        Numbers of clips and frames, of clips whose true frames could be scored (`floor_clips`), of
+        clips by reason of failure and by the estimator's mode; and `rot_err` (degrees) and
+        `trans_err` (metres), None where no clip was scored, each with the means
 
         generated             over scored clips
         motionless            of a camera that never moves, over the same clips

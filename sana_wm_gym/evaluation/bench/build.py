@@ -102,16 +102,8 @@ def choose_start(
     place: Survey, paths: Sequence[SynthesisedTrajectory], spec: WorldSpec, rng: np.random.Generator
 ) -> Viewpoint:
     """Of some random starts the one where most paths are clear, then the one whose nearest surface
-    ahead is farthest.
-
-    Args:
-        place: The scene.
-        paths: At the size that speed allows; depth is applied here.
-        spec: Frame size, intrinsics and start radius.
-        rng: Draws the starts.
-
-    Raises:
-        ValueError: The scene has no free place.
+    ahead is farthest. Paths have the size that speed allows; depth is applied here. `ValueError`
+    where the scene has no free place.
     """
     starts = np.stack(
         [sample_pose(place.scene, rng, radius=spec.start_radius) for _ in range(_CANDIDATES)]
@@ -155,9 +147,9 @@ def build_bench(
 
     Args:
         root: Folder to write to.
-        spec: The world that the bench is for: its scenes, frame size, rate and intrinsics.
+        spec: Scenes, frame size, rate and intrinsics.
         scenes_per_split: How many scenes.
-        frames: Poses of each path; paths are always those of a full minute, and cut.
+        frames: Poses of each path, the beginning of that of a full minute.
         seed: Source of all starts.
         on_scene: Called after each scene, for progress.
 

@@ -1,7 +1,4 @@
-"""A bench by name: a folder on this machine, or a dataset of the Hugging Face hub.
-
-From the hub one commit is taken, never a branch, so that everyone scores the same files.
-"""
+"""A bench by name: a folder on this machine, or one commit of a dataset of the Hugging Face hub."""
 
 from __future__ import annotations
 

@@ -38,8 +38,7 @@ class MethodInfo:
         variant: Which weights or settings of it.
         fps: Frames per second of its videos.
         resolution: As in "1280x720", width first.
-        refiner: Name of the second stage, None without one; with one the published evaluator leaves
-            out frame 0, a copy of the given image.
+        refiner: Name of the second stage, None without one.
         extra: Further keys of the file.
     """
 

@@ -46,8 +46,8 @@ def write_bench(
         The scenes with the paths they now have.
 
     Raises:
-        ValueError: Nothing to write, an id twice or unfit for a file name, not one picture per
-            scene, a picture of another size than its scene has, or poses that are not rigid.
+        ValueError: No scene, an id that is no unique file name, poses that are not rigid, or not
+            one picture of the right size per scene.
     """
     name, ids = split_of(split), [scene.id for scene in scenes]
     if not ids or len(set(ids)) != len(ids) or not all(map(SAFE_ID.fullmatch, ids)):

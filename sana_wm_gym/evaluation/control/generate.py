@@ -38,13 +38,8 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class OpenedWorld:
-    """A world and the weights that its results are signed with.
-
-    Attributes:
-        world: The world.
-        kind: `renderer` for exact frames, `learned` for a network, `code` for a user's own world.
-        weights: File or folder of a network's weights; None for other kinds.
-    """
+    """A world (`renderer` for exact frames, `learned` for a network, `code` for a user's own) and
+    the file or folder of a network's weights."""
 
     world: WorldModel[Any]
     kind: Literal["renderer", "learned", "code"]

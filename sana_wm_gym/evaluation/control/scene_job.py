@@ -1,5 +1,5 @@
-"""One scene is one job: make or find its video, score it, write the result. Jobs share nothing, so
-they may run in this process, in several, or on other machines that see the same folder."""
+"""One scene is one job: make or find its video, score it, write the result. Jobs share nothing but
+the folder."""
 
 from __future__ import annotations
 

@@ -146,13 +146,8 @@ def true_video(scene: BenchScene, clip: VideoClip) -> Frames | None:
 
 @dataclass(frozen=True, eq=False)
 class ScoredVideo:
-    """What a video scores.
-
-    Attributes:
-        document: Plain values for json.
-        clip: The frames that count.
-        truth: True frames at the same instants; None outside procedural scenes.
-    """
+    """What a video scores as plain values for json, the frames that count, and true frames at the
+    same instants, None outside procedural scenes."""
 
     document: dict[str, Any]
     clip: VideoClip
