@@ -71,10 +71,8 @@ class Roller:
 
 def with_prompts(clips: Sequence[HeldOutClip], prompts: Sequence[str]) -> list[HeldOutClip]:
     """The clips under other prompts; first frames and ground truth stay."""
-    return [
-        replace(clip, start=replace(clip.start, prompt=prompt))
-        for clip, prompt in zip(clips, prompts, strict=True)
-    ]
+    pairs = zip(clips, prompts, strict=True)
+    return [replace(clip, start=replace(clip.start, prompt=prompt)) for clip, prompt in pairs]
 
 
 def wrong_prompt(spec: WorldSpec, appearance: Sequence[int]) -> str:
@@ -93,14 +91,8 @@ def conditions_of(
     def score(name: str, frames: Frames) -> None:
         errors = chunk_errors(frames, truth[: len(frames)], spec.frames_per_chunk)
         variants = score_variants(views, frames, spec.surfaces)
-        found.append(
-            {
-                "name": name,
-                "clips": len(frames),
-                "psnr_own": mean_psnr(errors).tolist(),
-                "variants": variants and asdict(variants),
-            }
-        )
+        row = {"name": name, "clips": len(frames), "psnr_own": mean_psnr(errors).tolist()}
+        found.append(row | {"variants": variants and asdict(variants)})
 
     score("own prompt", own)
     score("repeat first frame", repeat_first(truth))

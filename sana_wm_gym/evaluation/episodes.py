@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -116,18 +116,10 @@ def play_episodes(
     act: Act,
     seeds: Sequence[int],
     starts_from: WorldModel[Any],
-    on_chunk: OnChunk | None = None,
+    on_chunk: OnChunk = lambda index, episode: None,
 ) -> list[EpisodeStatistics]:
-    """Play one episode per seed, all in one batch.
-
-    Args:
-        simulation: World, task and views.
-        act: Chooses the actions.
-        seeds: Each decides all that is random in its episode.
-        starts_from: The world that draws the starts.
-        on_chunk: See `OnChunk`.
-    """
-    on_chunk = on_chunk or (lambda index, episode: None)
+    """Play one episode per seed, all in one batch. A seed decides all that is random in its
+    episode; the world `starts_from` draws the starts."""
     starts = [draw_start(starts_from, seed) for seed in seeds]
     episodes = simulation.begin(
         [None if start is None else {"start": start} for start in starts],
@@ -151,10 +143,8 @@ def play_episodes(
             for index in running
             if not episodes[index].over and episodes[index].chunk < simulation.horizon
         ]
-    return [
-        EpisodeStatistics(seed, total, episode.chunk, info)
-        for seed, total, episode, info in zip(seeds, returns, episodes, infos, strict=True)
-    ]
+    lengths = [episode.chunk for episode in episodes]
+    return list(map(EpisodeStatistics, seeds, returns, lengths, infos))
 
 
 def evaluate_policy(
@@ -204,26 +194,25 @@ def evaluate_policy(
     return Evaluation(simulation.world.spec.name, simulation.task.name, tuple(results))
 
 
+@dataclass
 class _PolicyActor:
     """A policy's actions for a batch of episodes."""
 
-    def __init__(self, policy: Policy, simulation: Simulation, deterministic: bool) -> None:
-        self._policy, self._simulation, self._deterministic = policy, simulation, deterministic
-        self._seen: list[Any] = []
-        self._memory: tuple[npt.NDArray[Any], ...] | None = None
+    policy: Policy
+    simulation: Simulation
+    deterministic: bool
+    seen: list[Any] = field(default_factory=list)
+    memory: tuple[npt.NDArray[Any], ...] | None = None
 
     def __call__(self, episodes: Sequence[Episode], running: Sequence[int]) -> npt.NDArray[Any]:
-        first = not self._seen
-        self._seen = self._seen or [None] * len(episodes)
-        views = self._simulation.observe([episodes[index] for index in running])
+        first = np.full(len(episodes), not self.seen)
+        self.seen = self.seen or [None] * len(episodes)
+        views = self.simulation.observe([episodes[index] for index in running])
         # Episodes that are over keep their place, so that the policy's memory keeps its shape.
         for index, view in zip(running, views, strict=True):
-            self._seen[index] = view
-        actions, self._memory = self._policy.predict(
-            _stack(self._seen),
-            self._memory,
-            np.full(len(episodes), first),
-            deterministic=self._deterministic,
+            self.seen[index] = view
+        actions, self.memory = self.policy.predict(
+            _stack(self.seen), self.memory, first, deterministic=self.deterministic
         )
         return actions
 

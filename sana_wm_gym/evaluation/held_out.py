@@ -148,21 +148,18 @@ def roll(
     if shuffled:
         commands = commands[1:] + commands[:1]
     paths = [camera_path(clip.start, c2w) for clip, c2w in zip(clips, commands, strict=True)]
-    states = [world.begin(clip.start, seed + i) for i, clip in enumerate(clips)]
+    states: list[Any] = [world.begin(clip.start, seed + i) for i, clip in enumerate(clips)]
     if true_anchors:
-        states = [_placed(state, clip.start) for state, clip in zip(states, clips, strict=True)]
+        anchors = [clip.start.scene_c2w for clip in clips]
+        if any(anchor is None for anchor in anchors):
+            raise ValueError("given a start without scene_c2w; expected the pose of its image")
+        states = [replace(state, anchor=one) for state, one in zip(states, anchors, strict=True)]
     parts = [np.stack(as_arrays(world.decode(states)))]
     for moved in rollout_from(world, states, paths):
         parts.append(np.stack(as_arrays(world.decode(moved))))
         if after is not None:
             after(moved)
     return np.concatenate(parts, axis=1)
-
-
-def _placed(state: Any, start: Start) -> Any:
-    if start.scene_c2w is None:
-        raise ValueError("given a start without scene_c2w; expected the pose of its image")
-    return replace(state, anchor=start.scene_c2w)
 
 
 def repeat_first(truth: Frames) -> Frames:

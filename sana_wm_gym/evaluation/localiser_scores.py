@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ def localiser_report(
                 f"{low:g} m or more" if np.isinf(high) else f"{low:g} to {high:g} m",
                 (ahead >= low) & (ahead < high),
             )
-            for low, high in zip(DISTANCES, DISTANCES[1:], strict=False)
+            for low, high in pairwise(DISTANCES)
         ],
         "by_heading": [errors(name, octant == index) for index, name in enumerate(OCTANTS)],
         "recognition": [

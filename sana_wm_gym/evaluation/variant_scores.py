@@ -115,7 +115,7 @@ class VariantScore:
 def score_variants(
     views: Sequence[SurfaceView], frames: Frames, surfaces: Sequence[Surface]
 ) -> VariantScore | None:
-    """Scores of generated frames [b, n, H, W, 3] of the first b clips; None where nothing varies."""
+    """Scores of generated frames [b, n, H, W, 3] of the first b clips; None if nothing varies."""
     views = [view for view in views if view.clip < len(frames)]
     if not views:
         return None

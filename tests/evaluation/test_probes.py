@@ -20,8 +20,6 @@ from sana_wm_gym.evaluation.held_out import held_out_clip, roll, with_truth
 from sana_wm_gym.evaluation.probes import gates, persistence, watch
 from sana_wm_gym.models.attention import DeltaRuleAttention, bounded
 from sana_wm_gym.models.delta_rule.naive import update
-from sana_wm_gym.weights.world_file import read_world_file
-from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS, ProceduralWorld
 
 
@@ -31,11 +29,6 @@ class Frozen(ProceduralWorld):
 
     def decode(self, states, last=False):
         return [s.start.image if last else np.repeat(s.start.image[None], 24, 0) for s in states]
-
-
-@pytest.fixture(scope="module")
-def courtyard(courtyard_world_file):
-    return world_of(read_world_file(courtyard_world_file))
 
 
 # Persistence ------------------------------------------------------------------------------------
@@ -123,9 +116,8 @@ def test_what_is_observed_is_what_the_network_did(name, rows, request):
     with watch.observed(world.model) as passes:
         roll(world, [clip], 0, after=kept.extend)
     memory = kept[0].generator.blocks[1].attention
-    expected = torch.stack(
-        [part[0].flatten(1).norm(dim=1) for part in (memory.numerator, memory.denominator)], 1
-    )
+    parts = memory.numerator, memory.denominator
+    expected = torch.stack([part[0].flatten(1).norm(dim=1) for part in parts], 1)
     np.testing.assert_allclose(passes[1].memory[:, :2], expected, rtol=1e-5)
     # Two delta-rule blocks, three streams of four frames and two heads each.
     assert len(passes) == len(rows)
@@ -164,11 +156,11 @@ def test_norm_is_what_one_frame_can_do_to_a_memory(key, beta, decay):
 
 def test_ablation_takes_the_key_scale_out_of_a_copy(small):
     changed = watch.altered(small, watch.Safeguards(key_scaling=False, bounded_writes=False))
-    blocks = zip(
-        watch.delta_rule_blocks(small.model), watch.delta_rule_blocks(changed.model), strict=True
+    blocks, x = (
+        map(watch.delta_rule_blocks, (small.model, changed.model)),
+        torch.randn(1, 2, 64, 32),
     )
-    x = torch.randn(1, 2, 64, 32)
-    for (_, own), (_, other) in blocks:
+    for (_, own), (_, other) in zip(*blocks, strict=True):
         assert type(own) is DeltaRuleAttention and own.numerics.bounded_writes
         assert not other.numerics.bounded_writes
         query, key = own.features(x, x, own.q_norm, own.k_norm)
@@ -181,9 +173,7 @@ def test_ablation_takes_the_key_scale_out_of_a_copy(small):
 
 def test_bound_and_scale_hold_the_norm_and_their_absence_does_not(small):
     ticks, clip = [], held_out_clip(small.spec, 5, 0, 4)
-    result = gates.measure(
-        small, clip.start, clip.c2w, ablation_chunks=2, seed=0, tick=ticks.append
-    )
+    result = gates.measure(small, clip.start, clip.c2w, 2, 0, ticks.append)
     assert sum(ticks) == 4 + 3 * 2
     assert [row["sound chunks"] for row in result.rows[:1]] == [4]
     own = gates.run(small, clip.start, clip.c2w, watch.own_safeguards(small), 0, silent)

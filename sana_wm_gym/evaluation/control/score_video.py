@@ -6,7 +6,6 @@ Where the scene is procedural, the true video is rendered and measured likewise.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -35,7 +34,6 @@ SAME_RATE = 0.1
 """Rates closer than this, in Hz, are one rate, as in `metrics.matching`."""
 
 _lpips = cache(load_lpips)
-_HALF = 0.5 + 1e-9  # of a frame period, as in `metrics.matching`
 _DIGITS = 4  # of stored path points: a tenth of a millimetre
 
 
@@ -76,8 +74,8 @@ def read_clip(path: Path, fps: float | None = None) -> VideoClip:
     """Every frame of a video; `fps` is its rate in Hz, where the time stamps of the file are wrong.
 
     Raises:
-        VideoError: The file is missing, damaged or cut (codes of `sana_wm_gym.video`); or its
-            frames are unevenly spaced (`variable_rate`) or its rate is none (`wrong_fps`).
+        VideoError: The file is missing or damaged (codes of `sana_wm_gym.video`), its frames are
+            unevenly spaced (`variable_rate`), or its rate is no rate (`wrong_fps`).
     """
     info = probe(path)
     if fps is None and info.varies:
@@ -100,21 +98,17 @@ def cut(clip: VideoClip, scene: BenchScene, truncate: bool) -> tuple[VideoClip, 
     fps = scene.fps if abs(clip.fps - scene.fps) < SAME_RATE else clip.fps
     poses, frames = scene.trim_to_frames, len(clip.frames)
     if fps != scene.fps and frames in (scene.expected_video_frames, poses, len(scene.c2w)):
-        message = (
-            f"{frames} frames, as many as commanded at {scene.fps:g} Hz, but its rate is "
-            f"{fps:g} Hz; if that is a slip, give the right one"
-        )
+        found = f"{frames} frames, as many as commanded at {scene.fps:g} Hz, but its rate is"
+        message = f"{found} {fps:g} Hz; if that is a mistake, give the right one"
         raise VideoError("wrong_fps", clip.path, message)
-    reached = math.floor((frames - 1 + _HALF) * scene.fps / fps) + 1
-    if reached < poses and not truncate:
+    shown = match_frames(poses, scene.fps, frames, fps, truncate=True).video
+    if len(shown) < poses and not truncate:
         message = (
-            f"{frames} frames at {fps:g} Hz show {reached} of {poses} commanded poses; "
+            f"{frames} frames at {fps:g} Hz show {len(shown)} of {poses} commanded poses; "
             "truncate scores the common part"
         )
         raise VideoError("too_short", clip.path, message)
-    poses = min(poses, reached)
-    last = min(round((poses - 1) * fps / scene.fps), frames - 1)
-    return replace(clip, frames=clip.frames[: last + 1], fps=fps), poses
+    return replace(clip, frames=clip.frames[: shown[-1] + 1], fps=fps), len(shown)
 
 
 def fitted_intrinsics(scene: BenchScene, size: tuple[int, int]) -> Array:

@@ -146,10 +146,10 @@ def measure(
         back = last_views(play(away, path, done, done + turn))
         stuck, turned = last_views(away), path[done * chunk]
         rendered = [true_frames(start, np.stack([turned, path[-1]])) for start in starts]
-        # The true away view and the true return view, from starts in a scene.
-        true = [views for views in rendered if views is not None]
-        twins = len(true) == len(starts)
-        true_away, true_back = [views[0] for views in true], [views[1] for views in true]
+        # The true away view and the true return view; fewer where some start is in no scene.
+        true_away, true_back = (
+            [views[i] for views in rendered if views is not None] for i in (0, 1)
+        )
         pairs = {
             "world": (back, first),
             "twin": (true_back, first),
@@ -159,13 +159,10 @@ def measure(
             "away": (stuck, true_away),
             "away, repeated": (first, true_away),
         }
-        row: Row = {
-            "away for, chunks": hold,
-            "elapsed, s": (len(path) - 1) / spec.fps,
-            "unseen, s": unseen_frames(spec, path) / spec.fps,
-        }
+        times = {"elapsed, s": len(path) - 1, "unseen, s": unseen_frames(spec, path)}
+        row: Row = {"away for, chunks": hold, **{k: n / spec.fps for k, n in times.items()}}
         for name, (views, references) in pairs.items():
-            known = twins or name not in ("twin", "away", "away, repeated")
+            known = len(views) == len(references)
             row[name] = ViewSimilarity.of(views, references) if known else None
         rows.append(row)
     return ProbeResult(

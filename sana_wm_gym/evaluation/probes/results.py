@@ -85,14 +85,13 @@ def pose_columns(generated: Sequence[RolloutScore], floors: Sequence[RolloutScor
     """Pose errors of generated frames, of a camera that never moves, and of true frames (`floors`,
     the same clips) under the headline and the strict convention, as columns of a row."""
 
-    columns = {}
-    for convention in (RELEASE, SCALE_ONLY):
-        end = "" if convention is RELEASE else f", {convention.name}"
-        for name, scores in (
-            ("poses", [one.scores for one in generated]),
-            ("motionless", [one.motionless for one in generated]),
-            ("floor", [one.scores for one in floors]),
-        ):
-            rows = [plain_score(by_convention[convention.name]) for by_convention in scores]
-            columns[name + end] = ErrorMeans.of(rows)
-    return columns
+    groups = {
+        "poses": [one.scores for one in generated],
+        "motionless": [one.motionless for one in generated],
+        "floor": [one.scores for one in floors],
+    }
+    return {
+        name + end: ErrorMeans.of(plain_score(scores[convention.name]) for scores in group)
+        for convention, end in ((RELEASE, ""), (SCALE_ONLY, f", {SCALE_ONLY.name}"))
+        for name, group in groups.items()
+    }

@@ -1,4 +1,4 @@
-"""Worlds make a scene's video, and their results are signed with their weights."""
+"""Worlds make a scene's video, and results carry the digest of their weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import pytest
 from control_runs import FRAMES, VIDEO, WORLD
 
 from sana_wm_gym.evaluation.control import generate as generate_module
-from sana_wm_gym.evaluation.control.generate import generate, scene_seed, whole_chunks
+from sana_wm_gym.evaluation.control.generate import (
+    generate,
+    open_world,
+    released_weights,
+    scene_seed,
+    weights_digest,
+    whole_chunks,
+)
 from sana_wm_gym.evaluation.control.score_video import read_clip, true_video
 from sana_wm_gym.video import VideoError
 from sana_wm_gym.world.procedural.renderer import render
@@ -28,13 +35,8 @@ def test_generated_video_is_the_truth_and_has_the_frames_the_bench_expects(scene
 
 
 def test_a_path_of_broken_chunks_is_filled_up_and_cut_again(scene, tmp_path):
-    short = replace(
-        scene,
-        c2w=scene.c2w[:31],
-        intrinsics=scene.intrinsics[:31],
-        expected_video_frames=30,
-        trim_to_frames=30,
-    )
+    short = replace(scene, c2w=scene.c2w[:31], intrinsics=scene.intrinsics[:31])
+    short = replace(short, expected_video_frames=30, trim_to_frames=30)
     assert len(whole_chunks(short.c2w, 24)) == FRAMES
     generate(WORLD, short, 0, tmp_path / "v.mp4")
     assert len(read_clip(tmp_path / "v.mp4").frames) == 30
@@ -58,13 +60,13 @@ def test_weights_nobody_can_name_are_no_result(monkeypatch):
     monkeypatch.setattr(generate_module, "WORLDS", {"unknown": Unknown})
     monkeypatch.setattr(generate_module, "load_world", lambda name: Unknown())
     with pytest.raises(ValueError, match="random weights"):
-        generate_module.open_world("unknown")
-    assert generate_module.open_world("some.where:Unknown").kind == "code"
+        open_world("unknown")
+    assert open_world("some.where:Unknown").kind == "code"
 
 
 def test_a_world_without_a_camera_is_refused_by_name():
     with pytest.raises(ValueError, match="needs a camera, and world 'toy-12-keys'"):
-        generate_module.open_world("control_runs:KEYS")
+        open_world("control_runs:KEYS")
 
 
 @pytest.mark.parametrize("chunk", [1, 12, 30])
@@ -80,34 +82,30 @@ class Renders:
 
     scene: int
     scene_c2w: np.ndarray
-    asked: list
+    calls: list
 
     def clip(self, image, trajectory, prompt, *, seed):
-        self.asked.append((len(trajectory), seed))
-        frames = render(
-            generate_scene(self.scene),
-            self.scene_c2w @ trajectory.c2w,
-            trajectory.intrinsics,
-            (trajectory.height, trajectory.width),
-        )
+        self.calls.append((len(trajectory), seed))
+        poses, size = self.scene_c2w @ trajectory.c2w, (trajectory.height, trajectory.width)
+        frames = render(generate_scene(self.scene), poses, trajectory.intrinsics, size)
         return GeneratedClip(frames, np.zeros(((len(frames) - 1) // 8 + 1, 1, 1, 1), np.float32))
 
     def replay(self, plan):
         return ReplayWorld(self, replace(WORLD.spec, name="clips", latent_shape=(1, 1, 1)), plan)
 
 
-def test_a_generator_of_whole_clips_is_told_each_path(scene, tmp_path, monkeypatch):
+def test_a_generator_of_whole_clips_gets_each_path(scene, tmp_path, monkeypatch):
     generator = Renders(scene.procedural_scene, scene.scene_c2w, [])
     weights = tmp_path / "dit"
     weights.mkdir()
     monkeypatch.setattr(generate_module, "load_clip_generator", lambda name: generator)
     monkeypatch.setattr(generate_module, "released_weights", lambda name: weights)
-    opened = generate_module.open_world("sana-wm-bidirectional")
+    opened = open_world("sana-wm-bidirectional")
     assert opened.kind == "learned" and opened.weights == weights
     made, true = tmp_path / "made.mp4", tmp_path / "true.mp4"
     generate(opened.for_scene(scene), scene, 5, made)
     generate(WORLD, scene, 5, true)
-    assert generator.asked == [(len(whole_chunks(scene.c2w, 24)), 5)]
+    assert generator.calls == [(len(whole_chunks(scene.c2w, 24)), 5)]
     assert made.read_bytes() == true.read_bytes()
 
 
@@ -115,27 +113,26 @@ def test_released_weights_are_those_on_this_machine(tmp_path, monkeypatch):
     for name in ("dit", "vae"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("SANA_WM_BIDIRECTIONAL", str(tmp_path))
-    assert generate_module.released_weights("sana-wm-bidirectional-refined") == tmp_path / "dit"
+    assert released_weights("sana-wm-bidirectional-refined") == tmp_path / "dit"
     with pytest.raises(FileNotFoundError, match="no release"):
-        generate_module.released_weights("somebody-else")
+        released_weights("somebody-else")
 
 
-def test_results_of_a_folder_of_weights_are_signed_with_all_of_it(tmp_path):
-    folder = tmp_path / "dit"
+def test_digest_of_a_folder_of_weights_covers_all_of_it(tmp_path):
+    folder, digest = tmp_path / "dit", weights_digest
     (folder / "shards").mkdir(parents=True)
     (folder / "shards" / "1.safetensors").write_bytes(b"one")
-    (folder / "2.safetensors").write_bytes(b"two")
-    before = generate_module.weights_digest(folder)
-    assert generate_module.weights_digest(folder) == before
-    (folder / "2.safetensors").write_bytes(b"TWO")
-    assert generate_module.weights_digest(folder) != before
-    (folder / "2.safetensors").write_bytes(b"two")
-    (folder / "2.safetensors").rename(folder / "3.safetensors")
-    assert generate_module.weights_digest(folder) != before
+    second = folder / "2.safetensors"
+    second.write_bytes(b"two")
+    before = digest(folder)
+    assert digest(folder) == before
+    second.write_bytes(b"TWO")
+    assert digest(folder) != before
+    second.write_bytes(b"two")
+    second.rename(folder / "3.safetensors")
+    assert digest(folder) != before
 
 
-def test_both_kinds_of_the_embedded_world_are_signed_with_its_file():
-    assert (
-        generate_module.open_world("tiny-bf16").weights
-        == generate_module.open_world("tiny").weights
-    )
+def test_both_kinds_of_the_embedded_world_have_its_weights():
+    tiny, half = map(open_world, ("tiny", "tiny-bf16"))
+    assert tiny.weights == half.weights

@@ -1,21 +1,66 @@
-"""The public bench layout: what is written is read back, and every fault is named."""
+"""The public bench layout: its paths, keys and shapes, what is read back, and every error."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from bench_scenes import FRAMES, INTRINSICS, picture, poses, scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from sana_wm_gym.camera.revisits import RevisitPair
+from sana_wm_gym.camera.se3 import from_rotation_translation, relative_to_first
 from sana_wm_gym.evaluation.bench.files import BenchDataError
-from sana_wm_gym.evaluation.bench.layout import FOLDERS, MANIFEST, TRAJECTORIES, split_of
+from sana_wm_gym.evaluation.bench.layout import (
+    FOLDERS,
+    KEPT_SCENES,
+    MANIFEST,
+    TRAJECTORIES,
+    BenchScene,
+    camera_file,
+)
 from sana_wm_gym.evaluation.bench.reader import list_scenes, read_bench, read_camera, read_scene
 from sana_wm_gym.evaluation.bench.writer import write_bench, write_camera
+
+FRAMES = 12
+INTRINSICS = (50.0, 51.0, 12.0, 8.5)
+
+
+def poses(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    turns = Rotation.from_rotvec(rng.normal(0, 0.3, (FRAMES, 3))).as_matrix()
+    return relative_to_first(from_rotation_translation(turns, rng.normal(0, 1, (FRAMES, 3))))
+
+
+def scene(number: int, root) -> BenchScene:
+    procedural = number % 2 == 0
+    return BenchScene(
+        id=f"indoor_{number:03d}",
+        prompt=f"Raum {number} mit Türen",
+        scene_type="indoor",
+        trajectory_id="orbit",
+        image_path=root,
+        camera_path=root,
+        image_size=(17, 24),
+        c2w=poses(number),
+        intrinsics=np.tile(INTRINSICS, (FRAMES, 1)) + np.arange(FRAMES)[:, None],
+        fps=16.0,
+        revisits=(RevisitPair(1, 9, 0.2, 3.0, 0.55), RevisitPair(0, 10, 0.4, 9.0, math.inf)),
+        expected_video_frames=FRAMES - 1,
+        trim_to_frames=FRAMES - 1,
+        procedural_scene=8 if procedural else None,
+        scene_c2w=poses(number + 100)[1] if procedural else None,
+        extra={"note": {"any": [1, "thing"]}},
+    )
+
+
+def picture(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (17, 24, 3), np.uint8)
 
 
 @pytest.fixture
@@ -25,17 +70,16 @@ def bench(tmp_path):
     return tmp_path
 
 
-def manifest(root, split="simple"):
-    return root / FOLDERS[split] / MANIFEST
+def manifest(root):
+    return root / FOLDERS["simple"] / MANIFEST
 
 
 def edit_row(root, change) -> None:
     """Change the first scene's manifest row in place."""
-    path = manifest(root)
-    lines = path.read_text(encoding="utf-8").splitlines()
-    row = json.loads(lines[0])
+    first, *others = manifest(root).read_text(encoding="utf-8").splitlines()
+    row = json.loads(first)
     change(row)
-    path.write_text("\n".join([json.dumps(row), *lines[1:]]), encoding="utf-8")
+    manifest(root).write_text("\n".join([json.dumps(row), *others]), encoding="utf-8")
 
 
 def edit_trajectories(root, change) -> None:
@@ -46,23 +90,23 @@ def edit_trajectories(root, change) -> None:
 
 
 def edit_camera(root, **changes) -> None:
-    path = root / FOLDERS["simple"] / "sanawm_export_v2" / "indoor_001.npz"
+    path = camera_file(root, "simple", "indoor_001")
     with np.load(path) as stored:
         arrays = {**stored, **changes}
     np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
 
 
-def fault(root) -> BenchDataError:
-    """What is wrong with the first scene; the second must be readable in spite of it."""
+def check_error(root, code, name, words="") -> None:
+    """Reading the first scene fails at a file with these words; the second is readable."""
     first, second = list_scenes(root, "simple")
     assert read_scene(second).id == "indoor_002"
-    with pytest.raises(BenchDataError) as caught:
+    with pytest.raises(BenchDataError, match=re.escape(words)) as caught:
         read_scene(first)
-    return caught.value
+    assert caught.value.code == code and name in str(caught.value.path)
 
 
 def test_written_benches_are_read_back(bench, tmp_path):
-    read = read_bench(bench, "simple_60s")
+    read = read_bench(bench, "simple_60s")  # as results are named
     for found, number in zip(read, (1, 2), strict=True):
         given_scene = scene(number, tmp_path)
         arrays = {"c2w", "intrinsics", "scene_c2w"}
@@ -113,12 +157,13 @@ def test_pairs_may_be_bare_or_without_quality(bench):
 
 
 def test_missing_manifest_keys_are_named_at_once(bench):
-    keys = list(json.loads(manifest(bench).read_text(encoding="utf-8").splitlines()[0]))[1:-1]
+    keys = (
+        "prompt", "scene_type", "image_path", "camera_path", "trajectory_id", "sanawm_frames",
+        "expected_fps", "expected_video_frames", "trim_to_frames",
+    )  # fmt: skip
     edit_row(bench, lambda row: [row.pop(key) for key in keys])
-    error = fault(bench)
-    assert error.code == "missing_key" and error.path == manifest(bench)
-    assert "line 1 (scene indoor_001) lacks " in str(error)
-    assert set(str(error).partition("lacks ")[2].split(", ")) == set(keys)
+    lacks = f"line 1 (scene indoor_001) lacks {', '.join(keys)}"
+    check_error(bench, "missing_key", "manifest", lacks)
 
 
 @pytest.mark.parametrize(
@@ -147,9 +192,7 @@ def test_missing_manifest_keys_are_named_at_once(bench):
 )
 def test_bad_manifest_values_are_named(bench, change, code, words):
     edit_row(bench, lambda row: row.update(change))
-    error = fault(bench)
-    assert error.code == code
-    assert words in str(error)
+    check_error(bench, code, "", words)
 
 
 @pytest.mark.parametrize(
@@ -167,10 +210,9 @@ def test_broken_manifest_lines_are_named_with_their_number(bench, line, code, wo
     path = manifest(bench)
     first = path.read_text(encoding="utf-8").splitlines()[0]
     path.write_text(f"{first}\n{line}\n", encoding="utf-8")
-    with pytest.raises(BenchDataError) as caught:
+    with pytest.raises(BenchDataError, match=re.escape(words)) as caught:
         list_scenes(bench, "simple")
     assert caught.value.code == code and caught.value.path == path
-    assert words in str(caught.value)
 
 
 def test_missing_and_empty_indices_are_named(bench):
@@ -189,7 +231,7 @@ def test_missing_and_empty_indices_are_named(bench):
         list_scenes(bench, "simple")
 
 
-def test_blank_manifest_lines_do_not_matter(bench):
+def test_blank_manifest_lines_are_ignored(bench):
     path = manifest(bench)
     path.write_text("\n" + path.read_text(encoding="utf-8").replace("\n", "\r\n\r\n"))
     places = [entry.manifest.where.split(" (")[0] for entry in list_scenes(bench, "simple")]
@@ -212,9 +254,7 @@ def test_blank_manifest_lines_do_not_matter(bench):
 )
 def test_bad_trajectory_rows_are_named(bench, change, code, words):
     edit_trajectories(bench, change)
-    error = fault(bench)
-    assert error.code == code and error.path.name == TRAJECTORIES
-    assert words in str(error)
+    check_error(bench, code, TRAJECTORIES, words)
 
 
 def spoilt(frame: int, change: np.ndarray) -> np.ndarray:
@@ -252,18 +292,15 @@ MIRRORED = spoilt(6, np.where(np.eye(4)[0], [[-1], [-1], [-1], [1]], 1))
 )
 def test_bad_cameras_are_named(bench, changes, code, words):
     edit_camera(bench, **changes)
-    error = fault(bench)
-    assert error.code == code and error.path.name == "indoor_001.npz"
-    assert words in str(error)
+    check_error(bench, code, "indoor_001.npz", words)
 
 
-def test_extra_arrays_do_not_matter_and_single_ones_are_no_npz(bench):
+def test_extra_arrays_are_ignored_and_single_ones_are_no_npz(bench):
     edit_camera(bench, depth=np.array([None], dtype=object))
     assert len(read_bench(bench, "simple")) == 2
-    path = bench / FOLDERS["simple"] / "sanawm_export_v2" / "indoor_001.npz"
-    with path.open("wb") as file:
+    with camera_file(bench, "simple", "indoor_001").open("wb") as file:
         np.save(file, poses(1))
-    assert fault(bench).code == "corrupt_file"
+    check_error(bench, "corrupt_file", "indoor_001.npz")
 
 
 @pytest.fixture(scope="module")
@@ -295,12 +332,71 @@ def test_damaged_pictures_are_named(bench):
     path = bench / "images" / "indoor_001.png"
     whole = path.read_bytes()
     path.write_bytes(b"not a picture")
-    assert fault(bench).code == "corrupt_file"
+    check_error(bench, "corrupt_file", "indoor_001.png")
     # The header of a cut picture is whole; the pixels are not.
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BenchDataError, match=r"indoor_001\.png: not a readable image"):
         read_bench(bench, "simple")[0].image()
 
 
-def test_splits_have_two_names():
-    assert [split_of(name) for name in ("simple", "hard_60s")] == ["simple", "hard"]
+def test_layout_is_the_public_one(bench):
+    """Paths, keys and shapes as the benchmark guide names them."""
+    files = {path.relative_to(bench).as_posix() for path in bench.rglob("*") if path.is_file()}
+    export = "benchmark_v2_smooth_60s/sanawm_export_v2"
+    assert files == {
+        "images/indoor_001.png",
+        "images/indoor_002.png",
+        "scene_set/kept_scenes.txt",
+        "benchmark_v2_smooth_60s/scene_trajectories_v2.json",
+        f"{export}/run_manifest.jsonl",
+        f"{export}/indoor_001.npz",
+        f"{export}/indoor_002.npz",
+    }
+    row = json.loads(manifest(bench).read_text(encoding="utf-8").splitlines()[0])
+    assert row["camera_path"] == f"{export}/indoor_001.npz"
+    assert row["image_path"] == "images/indoor_001.png"
+    assert (row["sanawm_frames"], row["expected_fps"], row["trim_to_frames"]) == (12, 16.0, 11)
+    with np.load(bench / row["camera_path"]) as camera:
+        assert camera["c2w"].shape == (12, 4, 4) and camera["intrinsics"].shape == (12, 3, 3)
+        assert camera["fps"] == 16 and camera["num_frames"] == 12
+        np.testing.assert_array_equal(
+            camera["intrinsics"][3], [[53, 0, 15], [0, 54, 11.5], [0, 0, 1]]
+        )
+    document = json.loads((bench / FOLDERS["simple"] / TRAJECTORIES).read_text(encoding="utf-8"))
+    pair = document["scenes"][0]["evaluation_pairs"][0]
+    assert set(pair) == {"frame_a", "frame_b", "distance_m", "angle_diff_deg", "quality_score"}
+
+
+def test_splits_share_pictures_and_the_list_of_scenes(bench, tmp_path):
+    scenes = [scene(number, tmp_path) for number in (2, 3)]
+    write_bench(bench, "hard", scenes, [picture(2), picture(3)])
+    assert (bench / KEPT_SCENES).read_text().split() == ["indoor_001", "indoor_002", "indoor_003"]
+    assert len(list((bench / "images").iterdir())) == 3
+    write_bench(bench, "simple", scenes[:1], [picture(2)])
+    assert (bench / KEPT_SCENES).read_text().split() == ["indoor_002", "indoor_003"]
+
+
+def test_only_writable_benches_are_written(tmp_path):
+    good, stretched = scene(1, tmp_path), poses(1)
+    stretched[5, :3, :3] *= 1.01
+    for scenes, images in (
+        ([], []),
+        ([good, good], [picture(1)] * 2),
+        ([replace(good, id="../x")], [picture(1)]),
+        ([good], [picture(1)[:, :5]]),
+        ([good], [picture(1).astype(float)]),
+        ([good], []),
+        ([replace(good, c2w=stretched)], [picture(1)]),
+    ):
+        with pytest.raises(ValueError, match=r"scene ids|picture|zip|c2w of indoor_001 frame 5"):
+            write_bench(tmp_path, "simple", scenes, images)
+    assert not list(tmp_path.iterdir())
+
+
+def test_failed_writes_leave_what_was_there(bench):
+    before = manifest(bench).read_bytes()
+    bad = replace(scene(1, bench), extra={"value": math.nan})
+    with pytest.raises(ValueError, match="JSON"):
+        write_bench(bench, "simple", [bad], [picture(1)])
+    assert manifest(bench).read_bytes() == before
+    assert not list(bench.rglob(".partial-*"))
