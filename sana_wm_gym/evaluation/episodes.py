@@ -116,10 +116,11 @@ def play_episodes(
     act: Act,
     seeds: Sequence[int],
     starts_from: WorldModel[Any],
-    on_chunk: OnChunk = lambda index, episode: None,
+    on_chunk: OnChunk | None = None,
 ) -> list[EpisodeStatistics]:
     """Play one episode per seed, all in one batch. A seed decides all that is random in its
     episode; the world `starts_from` draws the starts."""
+    on_chunk = on_chunk or (lambda index, episode: None)
     starts = [draw_start(starts_from, seed) for seed in seeds]
     episodes = simulation.begin(
         [None if start is None else {"start": start} for start in starts],

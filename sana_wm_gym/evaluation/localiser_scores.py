@@ -70,8 +70,8 @@ def render_varied(
     intrinsics: Sequence[float] | None,
     size: int,
 ) -> Frames:
-    """Frames at poses [n, 4, 4], uint8 [n, size, size, 3], each in an appearance of its own where
-    the scene's surfaces vary; the renderer's default intrinsics for None."""
+    """Frames at poses [n, 4, 4], uint8 [n, size, size, 3], each in a random appearance; the
+    renderer's default intrinsics for None."""
     lens = np.array(default_intrinsics(size, size) if intrinsics is None else intrinsics)
     frames = []
     for pose in poses:
@@ -90,8 +90,8 @@ def localiser_report(
     """Measure a localiser on held-out starts of its scene and on foreign pictures.
 
     Args:
-        localiser: What to measure; its poses are in the scene's axes.
-        scene: Its scene.
+        localiser: What to measure; its poses are in the axes of `scene`.
+        scene: Where starts are drawn.
         intrinsics: (fx, fy, cx, cy) in pixels; None for the renderer's default.
         starts: Number of held-out starts, >= 512 for steady tails.
         seed: Source of the starts and of the foreign pictures.

@@ -35,30 +35,27 @@ Info = dict[str, Any]
 class CameraError(TypedDict, total=False):
     """`info["camera_error"]`: the rollout so far, from the first frame on.
 
-    An undefined number is missing, with the reason in a code; nothing is NaN. On a command that
+    `source` is `estimated` from pixels, or `oracle` from the world's own camera; never mix the two.
+    `mode` is the estimator's (`full`, `rotation_only` or `static`), `coverage` the fraction of
+    frames with a pose. Four numbers follow under `release` (a mean turn and the scale are
+    forgiven), four under `scale_only` (`strict_`: frame 0 is shared, only the scale is forgiven).
+    An undefined number is missing, with the reason in `code` or `strict_code`; on a command that
     only turns there are no translation numbers.
     """
 
     source: Required[str]
-    """`estimated` from pixels, or `oracle` from the world's own camera; never mix the two."""
     mode: str
-    """The estimator's: `full`, `rotation_only` or `static`."""
     coverage: float
-    """Fraction of frames with a pose, 0 to 1."""
     rot_err_deg: float
-    """Under `release`: a mean turn and the scale are forgiven."""
     trans_err_m: float
     cam_mc: float
     scale: float
     code: str
-    """Why the four numbers of `release`, or all of them, are missing."""
     strict_rot_err_deg: float
-    """Under `scale_only`: frame 0 is shared, only the scale is forgiven."""
     strict_trans_err_m: float
     strict_cam_mc: float
     strict_scale: float
     strict_code: str
-    """Why the four numbers of `scale_only` are missing."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +98,8 @@ class OnlineCameraMetrics(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
         world = env.unwrapped.world
         world.spec.require_camera("OnlineCameraMetrics")
         if estimator == KnownCamera() and not isinstance(world, ProceduralWorld):
-            raise ValueError(
-                f"world {world.spec.name!r} does not know its camera, expected the procedural "
-                "world; hand in an estimator to measure from pixels"
-            )
+            expected = "expected the procedural world, or an estimator to measure from pixels"
+            raise ValueError(f"world {world.spec.name!r} does not know its camera, {expected}")
         RecordConstructorArgs.__init__(self, estimator=estimator, every=every)
         gym.Wrapper.__init__(self, env)
         self.estimator = estimator
@@ -125,16 +120,14 @@ class OnlineCameraMetrics(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, Info]:
         """Step, and measure when it is time."""
-        rollout = self._rollout
-        if rollout is not None and self._episode() is not rollout.last:
-            rollout = None
+        if self._rollout is not None and self._episode() is not self._rollout.last:
+            self._rollout = None
         observation, reward, terminated, truncated, info = self.env.step(action)
-        self._rollout = rollout
-        if rollout is not None:
-            rollout.last = self._episode()
-            self._see(rollout, info)
+        if self._rollout is not None:
+            self._rollout.last = self._episode()
+            self._see(self._rollout, info)
         if info["chunk_index"] % self.every == 0 or terminated or truncated:
-            info = {**info, KEY: self._measure(rollout, info)}
+            info = {**info, KEY: self._measure(self._rollout, info)}
         return observation, reward, terminated, truncated, info
 
     def _episode(self) -> Episode:

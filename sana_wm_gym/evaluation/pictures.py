@@ -28,11 +28,7 @@ _SIDE, _PAD = 300, 20  # pixels of a plot of paths
 
 @dataclass(frozen=True)
 class Strip:
-    """One clip: rows of frames that show the same instants.
-
-    Attributes:
-        rows: Label and frames, uint8 [n, H, W, 3], top to bottom.
-    """
+    """One clip: rows of a label and frames uint8 [n, H, W, 3] at the same instants."""
 
     rows: Sequence[tuple[str, Frames]]
 
@@ -155,8 +151,8 @@ def write_moving(path: Path, strips: Sequence[Strip], fps: float, columns: int =
 def enlarge(
     frame: Frames, factor: float = ENLARGED, method: Image.Resampling | None = None
 ) -> Image.Image:
-    """A frame uint8 [H, W, 3] that many times as large; by default every pixel is a square, or
-    smoothed where it shrinks."""
+    """A frame uint8 [H, W, 3] that many times as large, by default with square pixels, or smoothed
+    where it shrinks."""
     height, width = (max(1, round(factor * side)) for side in frame.shape[:2])
     if method is None:
         method = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS

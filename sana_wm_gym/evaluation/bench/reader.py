@@ -136,9 +136,7 @@ def read_scene(entry: SceneEntry) -> BenchScene:
         size = image.height, image.width
     return BenchScene(
         id=entry.id,
-        prompt=row.text("prompt"),
-        scene_type=row.text("scene_type"),
-        trajectory_id=row.text("trajectory_id"),
+        **{key: row.text(key) for key in ("prompt", "scene_type", "trajectory_id")},
         image_path=image_path,
         camera_path=camera_path,
         image_size=size,
@@ -232,13 +230,9 @@ def _revisits(entry: SceneEntry, c2w: Array) -> tuple[RevisitPair, ...]:
 
 def _pair(row: Record, index: int, value: Any, c2w: Array) -> RevisitPair:
     """A pair, an object or just two frame numbers; what it lacks is measured on the poses."""
-    where = f"{row.where}, evaluation_pairs[{index}]"
     if isinstance(value, list) and len(value) == 2:
         value = {"frame_a": value[0], "frame_b": value[1]}
-    if not isinstance(value, dict):
-        message = f"{where} is {value!r}, expected an object or two frame numbers"
-        raise BenchDataError("bad_value", row.path, message)
-    pair = Record(value, row.path, where)
+    pair = Record.of(value, row.path, f"{row.where}, evaluation_pairs[{index}]")
     pair.need("frame_a", "frame_b")
     a, b = pair.count("frame_a"), pair.count("frame_b")
     if max(a, b) >= len(c2w):

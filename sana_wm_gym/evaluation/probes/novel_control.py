@@ -41,10 +41,11 @@ _STEEPEST = math.radians(80.0)
 
 @dataclass(frozen=True)
 class Manoeuvre:
-    """A motion by name; `controls(limits, frames)` are its steps."""
+    """Motion along one axis of the controls: `steps(limits, n)` are its n steps."""
 
     name: str
-    controls: Callable[[MotionLimits, int], Controls]
+    axis: str
+    steps: Callable[[MotionLimits, int], Array]
 
 
 def _hump(frames: int) -> Array:
@@ -62,27 +63,19 @@ def _swing(frames: int) -> Array:
     return np.where(np.arange(frames) < frames // 2, 1.0, -1.0)
 
 
-def _only(axis: str, name: str, steps: Callable[[MotionLimits, int], Array]) -> Manoeuvre:
-    """Motion along one axis of the controls."""
-
-    def motion(limits: MotionLimits, frames: int) -> Controls:
-        still = {part: np.zeros(frames) for part in vars(Controls.still(1))}
-        return Controls(**{**still, axis: steps(limits, frames)})
-
-    return Manoeuvre(name, motion)
-
-
 MANOEUVRES = (
-    _only("yaw", "pan 1x", lambda limits, n: limits.yaw * _swing(n)),
-    _only("yaw", "pan 2x", lambda limits, n: 2 * limits.yaw * _swing(n)),
-    _only("yaw", "pan 3x", lambda limits, n: 3 * limits.yaw * _swing(n)),
-    _only("pitch", "pitch 0.8x", lambda limits, n: 0.8 * limits.pitch_limit * _hump(n)),
-    _only("pitch", "pitch 2x", lambda limits, n: min(2 * limits.pitch_limit, _STEEPEST) * _hump(n)),
-    _only("down", "rise 4 cm", lambda limits, n: -0.04 * _hump(n)),
-    _only("down", "rise 50 cm", lambda limits, n: -0.5 * _hump(n)),
-    _only("roll", "roll 20 deg", lambda limits, n: math.radians(20.0) * _wave(n)),
+    Manoeuvre("pan 1x", "yaw", lambda limits, n: limits.yaw * _swing(n)),
+    Manoeuvre("pan 2x", "yaw", lambda limits, n: 2 * limits.yaw * _swing(n)),
+    Manoeuvre("pan 3x", "yaw", lambda limits, n: 3 * limits.yaw * _swing(n)),
+    Manoeuvre("pitch 0.8x", "pitch", lambda limits, n: 0.8 * limits.pitch_limit * _hump(n)),
+    Manoeuvre(
+        "pitch 2x", "pitch", lambda limits, n: min(2 * limits.pitch_limit, _STEEPEST) * _hump(n)
+    ),
+    Manoeuvre("rise 4 cm", "down", lambda limits, n: -0.04 * _hump(n)),
+    Manoeuvre("rise 50 cm", "down", lambda limits, n: -0.5 * _hump(n)),
+    Manoeuvre("roll 20 deg", "roll", lambda limits, n: math.radians(20.0) * _wave(n)),
     # At full speed for the whole clip, through any surface.
-    _only("forward", "backwards", lambda limits, n: np.full(n, -limits.forward)),
+    Manoeuvre("backwards", "forward", lambda limits, n: np.full(n, -limits.forward)),
 )
 
 
@@ -108,7 +101,9 @@ def worst(flags: Sequence[tuple[Flag, ...]]) -> tuple[Flag, ...]:
 
 def poses_of(manoeuvre: Manoeuvre, limits: MotionLimits, frames: int) -> Array:
     """A manoeuvre's poses relative to the first frame, [frames + 1, 4, 4]."""
-    return rollout(manoeuvre.controls(limits, frames), pitch_limit=_STEEPEST)
+    still = {axis: np.zeros(frames) for axis in vars(Controls.still(1))}
+    controls = Controls(**{**still, manoeuvre.axis: manoeuvre.steps(limits, frames)})
+    return rollout(controls, pitch_limit=_STEEPEST)
 
 
 def measure(
@@ -143,9 +138,9 @@ def measure(
         raise ValueError(f"given {len(walks)} walks and {len(starts)} starts; expected some")
     spec, steps = world.spec, len(walks[0].c2w) - 1
     motions = {"held-out walk": list(walks)}
-    for manoeuvre in manoeuvres:
-        c2w = poses_of(manoeuvre, spec.limits, steps)
-        motions[manoeuvre.name] = [with_truth(start, c2w) for start in starts]
+    for one in manoeuvres:
+        c2w = poses_of(one, spec.limits, steps)
+        motions[one.name] = [with_truth(start, c2w) for start in starts]
     rows = []
     for name, clips in motions.items():
         truth, posed = truth_of(clips), clips[:pose_starts]
@@ -156,17 +151,11 @@ def measure(
         )
         tick(2 * len(posed))
         own, repeat = _clip_psnr(frames, truth), _clip_psnr(repeat_first(truth), truth)
+        psnrs = {"PSNR": own, "repeat": repeat, "margin": own - repeat}
         flags = worst([outside(clip.start, clip.c2w, spec.limits) for clip in clips])
-        rows.append(
-            {
-                "motion": name,
-                "outside of training": "; ".join(map(str, flags)) or "inside",
-                "PSNR": Spread.of(own),
-                "repeat": Spread.of(repeat),
-                "margin": Spread.of(own - repeat),
-                **pose_columns(made, floors),
-            }
-        )
+        row = {"motion": name, "outside of training": "; ".join(map(str, flags)) or "inside"}
+        row |= {column: Spread.of(values) for column, values in psnrs.items()}
+        rows.append(row | pose_columns(made, floors))
     return ProbeResult(
         f"Novel control of {spec.name}: {steps / spec.fps:g} s from {len(starts)} starts",
         "PSNR dB to the twin, mean ± standard deviation over clips; poses as RotErr deg / "
