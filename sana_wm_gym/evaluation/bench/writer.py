@@ -120,7 +120,7 @@ def _manifest_row(root: Path, scene: BenchScene) -> dict[str, Any]:
 def _trajectory_row(scene: BenchScene) -> dict[str, Any]:
     pairs = []
     for pair in scene.revisits:
-        row = {"frame_a": pair.frame_a, "frame_b": pair.frame_b}
+        row: dict[str, float] = {"frame_a": pair.frame_a, "frame_b": pair.frame_b}
         row |= {"distance_m": pair.distance_m, "angle_diff_deg": pair.angle_deg}
         pairs.append(row | ({"quality_score": pair.quality} if math.isfinite(pair.quality) else {}))
     ids = {"scene_id": scene.id, "trajectory_id": scene.trajectory_id}

@@ -104,7 +104,7 @@ def check_error(root, code, name, words="") -> None:
     """Reading the first scene fails at a file with these words; the second is readable."""
     first, second = list_scenes(root, "simple")
     assert read_scene(second).id == "indoor_002"
-    with pytest.raises(BenchDataError, match=re.escape(words)) as caught:
+    with pytest.raises(BenchDataError, match=re.escape(words) or None) as caught:
         read_scene(first)
     assert caught.value.code == code and name in str(caught.value.path)
 

@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from control_runs import config, results, run
@@ -20,11 +21,13 @@ from PIL import Image
 from probe_worlds import Blind
 
 from benchmarks import score
+from sana_wm_gym import jobs
 from sana_wm_gym.evaluation.bench.layout import camera_file
-from sana_wm_gym.evaluation.bench.reader import list_scenes
+from sana_wm_gym.evaluation.bench.reader import list_scenes, read_bench
 from sana_wm_gym.evaluation.bench.results import MethodFolder, read_pose_errors
 from sana_wm_gym.evaluation.control import scene_job
 from sana_wm_gym.poses import RotationOnly
+from sana_wm_gym.poses.protocol import EstimatorInfo, PoseEstimate
 from sana_wm_gym.video import VideoError, VideoWriter
 
 
@@ -241,3 +244,65 @@ def test_a_video_that_could_not_be_written_is_made_again(bench, tmp_path, monkey
     assert {result["code"] for result in results(tmp_path).values()} == {"not_written"}
     assert not list(tmp_path.rglob("*.mp4*"))
     assert run(config(bench, tmp_path)) == 0
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """Knows nothing of poses. Kills its own process, the first `kills` times that it sees a video
+    brighter than `limit`, and lists these times in `folder`."""
+
+    folder: str
+    limit: float
+    kills: int
+
+    def estimate(self, frames, intrinsics, fps):
+        killed = len(list(Path(self.folder).iterdir()))
+        if frames[0].mean() > self.limit and killed < self.kills:
+            (Path(self.folder) / str(killed)).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        assert os.environ["OMP_NUM_THREADS"] == "1" and cv2.getNumThreads() == 1
+        info = EstimatorInfo("deadly", "1", "estimated", "full", None, None, False)
+        poses = np.tile(np.eye(4), (len(frames), 1, 1))
+        poses[:, 0, 3] = np.linspace(0, frames[0].mean() / 100, len(frames))
+        return PoseEstimate(poses, np.ones(len(frames), dtype=bool), info)
+
+
+def run_on_ray(settings):
+    pytest.importorskip("ray", reason="needs ray: pip install sana_wm_gym[distributed]")
+    try:
+        return run(settings)
+    except ConnectionError as error:
+        if "timed out during startup" not in str(error):
+            raise
+        pytest.skip(f"this machine is too busy for Ray's half minute: {error}")
+
+
+def found(folder):
+    """All results and the summary without what differs between runs."""
+    splits = summary_of(folder)["splits"]
+    documents = [*results(folder).values(), *splits.values()]
+    return [{k: v for k, v in one.items() if k not in ("taken", "cost")} for one in documents]
+
+
+def test_killed_workers_cost_their_scene_alone_and_change_no_number(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "RETRIES", 1)
+    dark, bright = sorted(read_bench(bench, "simple"), key=lambda scene: scene.image().mean())
+    limit = float(np.mean([dark.image().mean(), bright.image().mean()]))
+    deaths, folder = tmp_path / "deaths", tmp_path / "run"
+    deaths.mkdir()
+    settings = config(bench, folder, estimator=Deadly(str(deaths), limit, 3), workers=2)
+
+    assert run_on_ray(replace(settings, launcher="ray")) == 1
+    assert len(list(deaths.iterdir())) == 2
+    assert results(folder)[bright.id]["code"] == "worker_died"
+    assert results(folder)[dark.id]["status"] == "scored"
+    # Failed scenes are tried again, from the video that is there; one more death is survived.
+    made = (folder / "made" / "simple" / f"{bright.id}.json").stat().st_mtime_ns
+    assert run_on_ray(replace(settings, launcher="ray")) == 0
+    assert len(list(deaths.iterdir())) == 3
+    assert (folder / "made" / "simple" / f"{bright.id}.json").stat().st_mtime_ns == made
+    assert not list(Path("/tmp").glob(f"ray{os.getpid()}-*")), "a cluster left its folder behind"
+
+    assert run(replace(settings, folder=str(tmp_path / "alone"), workers=1)) == 0
+    assert found(folder) == found(tmp_path / "alone")
+    assert {result["status"] for result in results(folder).values()} == {"scored"}
