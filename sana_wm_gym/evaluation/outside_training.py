@@ -59,9 +59,6 @@ def outside_training(
         Flag(what, float(np.abs(values).max(initial=0.0)), limit, unit)
         for what, values, limit, unit in measured
     ]
-    return tuple(flag for flag in flags if flag.value > _allowed(flag))
-
-
-def _allowed(flag: Flag) -> float:
     # Poses come from sums and products: leave room for rounding.
-    return _LEVEL_DEG if flag.what == "roll" else flag.limit * (1 + 1e-6) + 1e-6
+    allowed = {flag.what: flag.limit * (1 + 1e-6) + 1e-6 for flag in flags} | {"roll": _LEVEL_DEG}
+    return tuple(flag for flag in flags if flag.value > allowed[flag.what])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from sana_wm_gym.checks import require_number
 
 Picture = npt.NDArray[np.uint8]
 Row = Mapping[str, Any]
@@ -90,10 +91,10 @@ class Record:
     def number(self, key: str) -> float:
         """A finite number."""
         self.need(key)
-        value = self.row[key]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        self._checked(key, is_number and math.isfinite(value), "a finite number")
-        return float(value)
+        try:
+            return require_number(key, self.row[key])
+        except ValueError as error:
+            raise self.error("bad_value", str(error)) from error
 
     def count(self, key: str, least: int = 0) -> int:
         """A whole number, at least `least`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -95,10 +96,9 @@ def _failures(result: Result) -> list[dict[str, str]]:
 
 
 def _windows(twins: Sequence[Result]) -> list[dict[str, Any]]:
-    by_time: dict[tuple[float, float], list[Result]] = {}
-    for twin in twins:
-        for window in twin["windows"]:
-            by_time.setdefault((window["begin_s"], window["end_s"]), []).append(window)
+    by_time = defaultdict[tuple[float, float], list[Result]](list)
+    for window in (window for twin in twins for window in twin["windows"]):
+        by_time[window["begin_s"], window["end_s"]].append(window)
     return [
         {"begin_s": begin, "end_s": end}
         | {key: _mean(found, key) for key in ("psnr_db", "repeat_db")}
