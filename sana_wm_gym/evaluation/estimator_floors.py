@@ -71,26 +71,19 @@ def _pan_then_dolly(t: Path3) -> Path3:
     return _path(ahead * np.sin(yaw[-1]), z=ahead * np.cos(yaw[-1]), yaw=yaw)
 
 
+def _strafe_yaw(t: Path3) -> Path3:
+    return _path(0.8 * SPEED * t, yaw=np.deg2rad(20) * np.sin(2 * np.pi * t / t[-1]))
+
+
 CLIPS: dict[str, Callable[[Path3], Path3]] = {
-    # Straight ahead, no turn.
-    "dolly": lambda t: _path(z=np.linspace(0, SPEED * t[-1], len(t))),
-    # Ahead, swaying to both sides and looking along the path.
-    "s_curve": _s_curve,
-    # Sideways while the view swings 20 degrees to either side.
-    "strafe_yaw": lambda t: _path(
-        0.8 * SPEED * t, yaw=np.deg2rad(20) * np.sin(2 * np.pi * t / t[-1])
-    ),
-    # An arc about a point 2 m ahead, always facing it.
-    "orbit": _orbit,
-    # A circle back to the start while the view turns 15 degrees away and back.
-    "loop": _loop,
-    # A widening turn that climbs, with pitch.
-    "spiral": _spiral,
-    # One third turning on the spot, then straight ahead along the new view.
-    "pan_then_dolly": _pan_then_dolly,
-    # Turning at 12 degrees per second, no translation.
-    "pan": lambda t: _path(yaw=np.deg2rad(12) * t),
-    # No motion.
+    "dolly": lambda t: _path(z=np.linspace(0, SPEED * t[-1], len(t))),  # straight ahead
+    "s_curve": _s_curve,  # ahead, swaying to both sides and looking along the path
+    "strafe_yaw": _strafe_yaw,  # sideways while the view swings 20 degrees to either side
+    "orbit": _orbit,  # an arc about a point 2 m ahead, always facing it
+    "loop": _loop,  # a circle back to the start while the view turns 15 degrees away and back
+    "spiral": _spiral,  # a widening turn that climbs, with pitch
+    "pan_then_dolly": _pan_then_dolly,  # a third turning on the spot, then along the new view
+    "pan": lambda t: _path(yaw=np.deg2rad(12) * t),  # turning on the spot
     "still": lambda t: _path(yaw=0 * t),
 }
 """Path by name: times in seconds [n] -> poses [n, 4, 4]."""

@@ -26,10 +26,8 @@ Frames = npt.NDArray[np.uint8]
 Tick = Callable[[int], None]
 StateT = TypeVar("StateT")
 
-LEAST_TRANSLATION = 0.3
-"""Metres from its start that a clip must reach, or"""
-LEAST_ROTATION_DEG = 10.0
-"""degrees that it must turn by."""
+# A clip must reach this far from its start, in metres, or turn by so many degrees.
+LEAST_TRANSLATION, LEAST_ROTATION_DEG = 0.3, 10.0
 
 
 @dataclass(frozen=True)

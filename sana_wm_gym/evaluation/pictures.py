@@ -18,7 +18,7 @@ Array = npt.NDArray[np.float64]
 
 ENLARGED = 3
 MOVING_BYTES = 2_000_000
-"""Largest moving picture."""
+"""Largest animation."""
 _MARGIN, _HEADER, _GAP = 78, 22, 10
 _INK, _PAPER = (60, 60, 60), (255, 255, 255)
 _QUALITIES = (85, 75, 65, 50, 35, 20)

@@ -34,7 +34,7 @@ class Frozen(ProceduralWorld):
 # Persistence ------------------------------------------------------------------------------------
 
 
-def test_perfect_world_forgets_nothing():
+def test_perfect_world_returns_to_the_first_view():
     ticks = []
     starts = draw_starts(PERFECT, 2, seed=0)
     result = persistence.measure(PERFECT, starts, 0, ticks.append, holds=(2, 1))
@@ -47,7 +47,7 @@ def test_perfect_world_forgets_nothing():
             assert row[lower].psnr_db.high < 30 and row[lower].ssim.high < 0.9
 
 
-def test_frozen_world_is_revealed_by_its_away_view():
+def test_frozen_world_fails_in_its_away_view():
     """It returns perfectly, because it never left; away it is no better than the first frame."""
     world = Frozen(size=(32, 32), scenes=(5,))
     [row] = persistence.measure(world, draw_starts(world, 1, 0), 0, silent, holds=(1,)).rows

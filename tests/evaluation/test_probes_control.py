@@ -168,8 +168,8 @@ def test_command(small_world_file, tmp_path, capsys):
 def test_a_world_without_a_network_has_no_gates(tmp_path, capsys):
     arguments = ["--world", "procedural", "--quick", "--probe", "gates", "--out", str(tmp_path)]
     assert trust_probes.main(arguments) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "not measured, world 'procedural' has no network" in said and "world file" in said
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "not measured, world 'procedural' has no network" in shown and "world file" in shown
     assert not list(tmp_path.iterdir())
 
 

@@ -43,18 +43,11 @@ FULL_FRAMES = 60 * 16 + 1
 TEMPLATES: Mapping[Split, tuple[Template, ...]] = MappingProxyType({"simple": SIMPLE, "hard": HARD})
 """Split -> its paths."""
 
-_STANDPOINTS = 40
-_CANDIDATES = 64
-_PIXELS = 32
-_VOXEL = 0.08
-_EVERY = 8
-
+_STANDPOINTS, _PIXELS, _VOXEL = 40, 32, 0.08  # of a survey; voxels in metres
+_CANDIDATES, _STRIDE = 64, 8  # starts, and of the poses that are checked from each
 # A cube of views, 90 degrees each: four around, up and down.
-_CUBE = (
-    *(rotation_y(np.pi / 2 * turn) for turn in range(4)),
-    rotation_x(np.pi / 2),
-    rotation_x(-np.pi / 2),
-)
+_CUBE = [rotation_y(np.pi / 2 * turn) for turn in range(4)]
+_CUBE += [rotation_x(np.pi / 2), rotation_x(-np.pi / 2)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +113,7 @@ def choose_start(
     def merit(view: Viewpoint) -> tuple[int, float]:
         clear, nearest = 0, np.inf
         for path in paths:
-            poses = path.c2w[::_EVERY].copy()
+            poses = path.c2w[::_STRIDE].copy()
             poses[:, :3, 3] *= min(1.0, DEPTH_SHARE * view.median_depth / max(path.extent, 1e-9))
             poses = view.c2w @ poses
             if not blocked(poses[:, :3, 3]).any():
@@ -217,7 +210,7 @@ def build_bench(
 
 
 def prompt(scene: Scene) -> str:
-    """The variants that a scene shows, or a plain sentence about one that never varies."""
+    """The variants that a scene shows, or a sentence about one that never varies."""
     if scene.surfaces:
         return prompt_of(scene.surfaces, scene.appearance)
     blocks = len(scene.lower) - 1

@@ -128,7 +128,7 @@ def read_text(path: Path) -> str:
 
 
 def read_arrays(path: Path, keys: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
-    """Arrays of an npz file, without unpickling; others in it do not matter. `BenchDataError` where
+    """Arrays of an npz file, without unpickling; others in it are ignored. `BenchDataError` where
     the file is missing or damaged, or lacks an array.
     """
     if not path.is_file():

@@ -40,16 +40,16 @@ _SHOWN, _WIDTH = 7, 192  # frames in a strip, and the largest width of one in pi
 
 @dataclass(frozen=True)
 class SceneJob:
-    """A scene to score, by a video that a world makes or by somebody else's.
+    """A scene to score, by a video that a world makes or by an existing one.
 
     Attributes:
         entry: The scene.
         folder: Where results go.
         scoring: How the video is scored.
         video: Its file; need not exist.
-        world: Makes the video, as `open_world` takes it; None for somebody else's.
+        world: Makes the video, as `open_world` takes it; None for an existing video.
         seed: Source of the world's noise.
-        fps: Rate of somebody else's video, Hz, where the file's own is wrong.
+        fps: Rate of an existing video, Hz, where the file's own is wrong.
         declared_fps: The rate in its maker's method_info.json; the file must agree.
     """
 
@@ -69,7 +69,7 @@ class SceneJob:
 
     def digest(self) -> str:
         """Of everything the result depends on besides the run's identity: the scene's rows, first
-        frame and camera, and somebody else's video. Missing files count as missing."""
+        frame and camera, and an existing video. Missing files count as missing."""
         entry = self.entry
         trajectory = None if entry.trajectory is None else dict(entry.trajectory.row)
         rows = json.dumps([dict(entry.manifest.row), trajectory])
@@ -78,7 +78,7 @@ class SceneJob:
             try:
                 files.append(entry.manifest.file(key, entry.root))
             except BenchDataError:
-                continue  # reading the scene will name what is wrong with it
+                continue  # reading the scene will raise it
         for path in files:
             digest.update(sha256(path).encode() if path.is_file() else b"missing")
         return digest.hexdigest()
@@ -118,7 +118,7 @@ def run_scene(job: SceneJob) -> Result:
         _draw(job, scored)
     except (BenchDataError, VideoError) as error:
         return _fail(error.code, job, str(error))
-    # One scene never takes the others down, whatever is the matter with it.
+    # An error in one scene must not stop the others.
     except Exception as error:
         return _fail("unexpected", job, f"{type(error).__name__}: {error}")
     return _write(job, {"status": "scored", "cost": cost, **scored.document})
@@ -187,10 +187,7 @@ def _draw(job: SceneJob, scored: ScoredVideo) -> None:
     factor = min(ENLARGED, _WIDTH / clip.frames.shape[2])
     times = [f"{index / clip.fps:.1f} s" for index in shown]
     write_strips(job.file("frames"), [Strip(rows)], times, factor)
-    names = {
-        "commanded": "commanded",
-        "truth_estimated": "read from true frames",
-        "estimated": "read from the video",
-    }
-    lines = {label: np.array(paths[key]) for key, label in names.items() if paths[key] is not None}
-    write_paths(job.file("paths"), lines)
+    labels = ("commanded", "read from true frames", "read from the video")
+    keys = ("commanded", "truth_estimated", "estimated")
+    lines = {label: paths[key] for label, key in zip(labels, keys, strict=True) if paths[key]}
+    write_paths(job.file("paths"), {label: np.array(line) for label, line in lines.items()})

@@ -42,7 +42,7 @@ class Scoring:
     """How videos are scored.
 
     Attributes:
-        estimator: Turns frames into poses; sees every frame.
+        estimator: Turns frames into poses; gets every frame.
         interval: Stride of the poses that count; the published benchmark takes every 4th.
         min_coverage: Smallest accepted fraction of placed frames.
         floor: Score the true video with the same estimator, where there is one.
@@ -129,7 +129,8 @@ def poses_at(scene: BenchScene, frames: int, fps: float) -> Array:
 
 
 def true_video(scene: BenchScene, clip: VideoClip) -> Frames | None:
-    """What the commanded camera truly sees, like the frames of `clip`; None if nobody knows."""
+    """What the commanded camera truly sees, like the frames of `clip`; None outside
+    procedural scenes."""
     if scene.procedural_scene is None or scene.scene_c2w is None:
         return None
     frames, size = len(clip.frames), clip.frames.shape[1:3]

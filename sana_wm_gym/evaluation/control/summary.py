@@ -34,7 +34,7 @@ def summarise(split: str, results: Sequence[Result]) -> dict[str, Any]:
         revisit, drift: `RevisitSummary`, and `DriftSummary` or None; twin_revisit, twin_drift: the
             same of true videos, None without any.
         windows: PSNR to the true videos, and of the first frame repeated, by 10 s windows.
-        cost: speed, largest memory and devices; None for videos that somebody else made.
+        cost: speed, largest memory and devices; None for existing videos.
 
     Raises:
         MixedScoresError: Poses of different sources or estimators.

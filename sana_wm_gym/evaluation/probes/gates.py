@@ -5,7 +5,7 @@ has a norm over 1, no state can grow by itself, however long the rollout. On a l
 collects, for every delta-rule block, head and stream, statistics of
 
   decay         g, one per frame
-  write gate    beta as the network asks for it, one per token
+  write gate    beta as the network predicts it, one per token
   write energy  trace of K^T diag(beta) K as used; up to 1 nothing is written twice
   transition    spectral norm of T
   state         Frobenius norm of M after each chunk

@@ -119,6 +119,7 @@ def measure(
     spec, turn = world.spec, turn_chunks(world.spec)
     chunk = spec.frames_per_chunk
     first = [start.image for start in starts]
+    mean_colours = [np.full_like(view, np.rint(view.mean(axis=(0, 1)))) for view in first]
 
     def play(states: list[StateT], path: Array, begin: int, end: int) -> list[StateT]:
         part = path[begin * chunk : end * chunk + 1]
@@ -131,16 +132,12 @@ def measure(
     def last_views(states: Sequence[StateT]) -> list[Frames]:
         return as_arrays(world.decode(states, last=True))
 
-    begun = [world.begin(start, seed + i) for i, start in enumerate(starts)]
-    standing, stood, stayed = begun, 0, {}
+    rows = []
+    standing = away = [world.begin(start, seed + i) for i, start in enumerate(starts)]
+    stood = done = 0
     still = rollout(Controls.still((2 * turn + max(holds)) * chunk))
     for hold in sorted(set(holds)):
         standing, stood = play(standing, still, stood, 2 * turn + hold), 2 * turn + hold
-        stayed[hold] = last_views(standing)
-
-    rows = []
-    away, done = begun, 0
-    for hold in sorted(set(holds)):
         path = look_away(spec, hold)
         away, done = play(away, path, done, turn + hold), turn + hold
         back = last_views(play(away, path, done, done + turn))
@@ -153,9 +150,9 @@ def measure(
         pairs = {
             "world": (back, first),
             "twin": (true_back, first),
-            "stayed": (stayed[hold], first),
+            "stayed": (last_views(standing), first),
             "stuck": (stuck, first),
-            "mean colour": ([_mean_colour(view) for view in first], first),
+            "mean colour": (mean_colours, first),
             "away": (stuck, true_away),
             "away, repeated": (first, true_away),
         }
@@ -172,8 +169,3 @@ def measure(
         "two columns against the true away view",
         rows,
     )
-
-
-def _mean_colour(view: Frames) -> Frames:
-    mean = np.rint(view.mean(axis=(0, 1))).astype(np.uint8)
-    return np.broadcast_to(mean, view.shape).copy()

@@ -92,7 +92,7 @@ class BlockPass:
     Attributes:
         block: Its index.
         decay: [heads, f].
-        write: Write gates as the network asks for them, [heads, f * s].
+        write: Write gates as the network predicts them, [heads, f * s].
         memory: Frobenius norms of the memory afterwards, [heads, streams].
         rules: Keys [heads, f, s, key], write gates as used [heads, f, s] and decays [heads, f] of
             each stream that the block has, in the order of `STREAMS`.

@@ -1,4 +1,4 @@
-"""Benches from known maps: paths keep clear, starts are where the frames say, builds repeat."""
+"""Benches from procedural scenes: paths are clear, starts match the frames, builds repeat."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def scenes(bench):
 
 
 @pytest.mark.parametrize("seed", [0, 3, 8])
-def test_survey_knows_where_the_map_is(seed):
+def test_survey_finds_the_surfaces(seed):
     """Seen points lie on surfaces, and what is near a surface is near a seen point."""
     place, scene = survey(seed), generate_scene(seed)
     assert clearance(scene, place.points).max() < 1e-3
@@ -66,7 +66,7 @@ def test_scenes_are_commanded_minutes(scenes):
     assert [s.id for s in scenes["simple"]] == [s.id for s in scenes["hard"]]
 
 
-def test_clear_paths_are_clear_of_the_true_map(scenes):
+def test_clear_paths_are_clear_of_the_true_scene(scenes):
     clear = 0
     for scene in (*scenes["simple"], *scenes["hard"]):
         if scene.extra["collision_status"] == "colliding":

@@ -116,7 +116,7 @@ def test_method_info_is_read_back(folder, refiner):
     info = MethodInfo("sana-wm", "streaming", 16.0, "1280x720", refiner, {"steps": 4})
     write_method_info(folder, info)
     assert read_method_info(folder) == info
-    # Readers ask whether the key is there.
+    # Readers check whether the key is there.
     assert ("refiner" in json.loads(folder.info_file().read_text())) == (refiner is not None)
 
 

@@ -1,4 +1,4 @@
-"""The two commands: somebody else's videos, and the settings of the benchmark."""
+"""The two commands: existing videos, and the settings of the benchmark."""
 
 from __future__ import annotations
 

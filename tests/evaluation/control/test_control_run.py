@@ -248,7 +248,7 @@ def test_a_video_that_could_not_be_written_is_made_again(bench, tmp_path, monkey
 
 @dataclass(frozen=True)
 class Deadly:
-    """Knows nothing of poses. Kills its own process, the first `kills` times that it sees a video
+    """Kills its own process, the first `kills` times that it sees a video
     brighter than `limit`, and lists these times in `folder`."""
 
     folder: str
