@@ -38,8 +38,9 @@ class RolloutScore:
         floor: Of true frames of the commanded path with the same estimator; None without them.
         stored_floor: What the package stores for true frames of other clips with this estimator,
             version and resolution, or None.
-        info: The estimator, its mode and reprojection error. `info.source` is `oracle` where
-            poses were known: never mix those with estimated ones in a mean.
+        estimate: Poses of all frames, and `info`: the estimator, its mode and reprojection error.
+            `info.source` is `oracle` where poses were known: never mix those in a mean.
+        floor_estimate: The same of the true frames.
         frames_asked: Commanded instants.
         frames_scored: Of those, the ones with an estimate.
     """
@@ -49,9 +50,15 @@ class RolloutScore:
     no_rotation: Scores
     floor: Scores | None
     stored_floor: Floor | None
-    info: EstimatorInfo
+    estimate: PoseEstimate
+    floor_estimate: PoseEstimate | None
     frames_asked: int
     frames_scored: int
+
+    @property
+    def info(self) -> EstimatorInfo:
+        """Of the estimate."""
+        return self.estimate.info
 
     @property
     def coverage(self) -> float:
@@ -190,7 +197,8 @@ def score_rollout(
         no_rotation={name: null["no_rotation"] for name, null in nulls.items()},
         floor=None if truth is None else scores(truth),
         stored_floor=floor_of(estimate.info, frames.shape[2]),
-        info=estimate.info,
+        estimate=estimate,
+        floor_estimate=truth,
         frames_asked=len(wanted),
         frames_scored=int(estimate.valid[shown].sum()),
     )

@@ -6,7 +6,7 @@ Where the scene is procedural, the true video is rendered and measured likewise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,6 @@ def score_video(scene: BenchScene, clip: VideoClip, scoring: Scoring) -> ScoredV
     truth = true_video(scene, clip)
     commanded, frames = scene.c2w[:poses], len(clip.frames)
     height, width = clip.frames.shape[1:3]
-    estimator = _Recorder(scoring.estimator)
 
     def matched(stride: int) -> FrameMatch:
         # Truncation is by `cut`, here no more than the rounding of the last instant.
@@ -171,7 +170,7 @@ def score_video(scene: BenchScene, clip: VideoClip, scoring: Scoring) -> ScoredV
         commanded,
         fitted_intrinsics(scene, (height, width))[0],
         clip.fps,
-        estimator,
+        scoring.estimator,
         match=matched(scoring.interval),
         truth_frames=truth if scoring.floor else None,
         min_coverage=scoring.min_coverage,
@@ -183,23 +182,9 @@ def score_video(scene: BenchScene, clip: VideoClip, scoring: Scoring) -> ScoredV
         "pose": {**pose.to_dict(), "frames_asked": wanted, "coverage": pose.frames_scored / wanted},
         **_appearance(scene, clip.fps, clip.frames),
         "twin": None if truth is None else _twin(scene, clip, truth),
-        "paths": _paths(commanded, plotted, pose, estimator.answers),
+        "paths": _paths(commanded, plotted, pose),
     }
     return ScoredVideo(document, clip, truth)
-
-
-@dataclass
-class _Recorder:
-    """An estimator that keeps its answers, for the plots."""
-
-    estimator: PoseEstimator
-    answers: list[PoseEstimate] = field(default_factory=list)
-
-    def estimate(
-        self, frames: Frames, intrinsics: npt.ArrayLike | None, fps: float
-    ) -> PoseEstimate:
-        self.answers.append(self.estimator.estimate(frames, intrinsics, fps))
-        return self.answers[-1]
 
 
 def _appearance(scene: BenchScene, fps: float, frames: Frames) -> dict[str, Any]:
@@ -220,16 +205,13 @@ def _twin(scene: BenchScene, clip: VideoClip, truth: Frames) -> dict[str, Any]:
     return {"windows": rows, **_appearance(scene, clip.fps, truth)}
 
 
-def _paths(
-    commanded: Array, match: FrameMatch, pose: RolloutScore, answers: list[PoseEstimate]
-) -> dict[str, Any]:
+def _paths(commanded: Array, match: FrameMatch, pose: RolloutScore) -> dict[str, Any]:
     """Camera centres in metres for the plots, estimates aligned as `release` does; None where they
     could not be scored."""
 
-    def aligned(scores: Scores | None, answer: int) -> Any:
-        if scores is None or isinstance(scores[RELEASE.name], str):
+    def aligned(scores: Scores | None, found: PoseEstimate | None) -> Any:
+        if scores is None or found is None or isinstance(scores[RELEASE.name], str):
             return None
-        found = answers[answer]
         keep = found.valid[match.video]
         if keep.sum() < 3:
             return None
@@ -240,6 +222,6 @@ def _paths(
 
     return {
         "commanded": commanded[match.reference, :3, 3].round(_DIGITS).tolist(),
-        "estimated": aligned(pose.scores, 0),
-        "truth_estimated": aligned(pose.floor, 1),
+        "estimated": aligned(pose.scores, pose.estimate),
+        "truth_estimated": aligned(pose.floor, pose.floor_estimate),
     }
