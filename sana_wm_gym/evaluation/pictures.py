@@ -24,6 +24,7 @@ _INK, _PAPER = (60, 60, 60), (255, 255, 255)
 _QUALITIES = (85, 75, 65, 50, 35, 20)
 _COLOURS = ("#222222", "#3b82c4", "#d9472b")
 _SIDE, _PAD = 300, 20  # pixels of a plot of paths
+_COLUMNS = 2  # of an animation
 
 
 @dataclass(frozen=True)
@@ -105,24 +106,23 @@ def _write_png(path: Path, sheet: Image.Image) -> None:
     write_bytes(path, encoded.getvalue())
 
 
-def write_moving(path: Path, strips: Sequence[Strip], fps: float, columns: int = 2) -> None:
-    """Play clips in a grid, the rows of each next to each other, as an animated WebP of at most
+def write_moving(path: Path, strips: Sequence[Strip], fps: float) -> None:
+    """Animate clips in two columns, the rows of each next to each other, as a WebP of at most
     `MOVING_BYTES`, enlarged smoothly, in the best quality that fits.
 
     Args:
         path: WebP file, written in one step.
         strips: Clips with the same labels and n frames in every row.
         fps: Frames per second.
-        columns: Clips per line.
     """
     labels = [label for label, _ in strips[0].rows]
     count, height, width = strips[0].rows[0][1].shape[:3]
     height, width = ENLARGED * height, ENLARGED * width
     cell = (len(labels) * (width + 2) + _GAP, height + 2)
-    lines = -(-len(strips) // columns)
-    blank = Image.new("RGB", (columns * cell[0] - _GAP, _HEADER + lines * cell[1]), _PAPER)
+    lines = -(-len(strips) // _COLUMNS)
+    blank = Image.new("RGB", (_COLUMNS * cell[0] - _GAP, _HEADER + lines * cell[1]), _PAPER)
     draw, font = ImageDraw.Draw(blank), ImageFont.load_default(13)
-    for column in range(min(columns, len(strips))):
+    for column in range(min(_COLUMNS, len(strips))):
         for index, label in enumerate(labels):
             middle = column * cell[0] + index * (width + 2) + width / 2
             draw.text((middle, 4), label, _INK, font, anchor="mt")
@@ -130,7 +130,7 @@ def write_moving(path: Path, strips: Sequence[Strip], fps: float, columns: int =
     for instant in range(count):
         sheet = blank.copy()
         for number, strip in enumerate(strips):
-            line, column = divmod(number, columns)
+            line, column = divmod(number, _COLUMNS)
             for index, (_, frames) in enumerate(strip.rows):
                 corner = (column * cell[0] + index * (width + 2), _HEADER + line * cell[1])
                 picture = enlarge(frames[instant], method=Image.Resampling.BICUBIC)

@@ -29,7 +29,6 @@ def bench_root(
     *,
     splits: Sequence[str] = tuple(FOLDERS),
     offline: bool = False,
-    cache: Path | None = None,
 ) -> Path:
     """The folder that a bench is in, fetched if it is a hub id.
 
@@ -37,8 +36,7 @@ def bench_root(
         source: A folder, or a hub id as in "owner/name".
         revision: Commit of the hub dataset, 40 hexadecimal digits.
         splits: Which splits to fetch.
-        offline: Use only what an earlier fetch left in the cache.
-        cache: Folder of the cache; None is the hub's own.
+        offline: Use only what an earlier fetch left in the hub's cache.
 
     Raises:
         ValueError: Neither a folder nor a hub id, a revision that is no commit or given for a
@@ -72,7 +70,6 @@ def bench_root(
             revision=revision,
             allow_patterns=allowed,
             local_files_only=offline,
-            cache_dir=cache,
         )
     # The hub's errors are OSError or ValueError, depending on its version.
     except (OSError, ValueError) as error:
