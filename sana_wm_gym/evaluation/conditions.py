@@ -19,7 +19,7 @@ from sana_wm_gym.evaluation.held_out import (
     truth_of,
 )
 from sana_wm_gym.evaluation.variant_scores import score_variants, surface_views
-from sana_wm_gym.evaluation.world_scores import PsnrErrors
+from sana_wm_gym.evaluation.world_scores import PsnrErrors, through_codec
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import NoiseSchedule, self_forcing
 from sana_wm_gym.world.procedural.appearance import prompt_of
@@ -65,8 +65,9 @@ class Roller:
     def scored(self, clips: Sequence[HeldOutClip], title: str) -> tuple[PsnrErrors, Frames]:
         """Errors next to those of the baselines, and the frames under own commands."""
         own, shuffled = self(clips, title), self(clips, f"{title}, shuffled", shuffled=True)
-        chunk = self.world.spec.frames_per_chunk
-        return PsnrErrors.of(own, shuffled, clips, self.world.codec, chunk), own
+        truth, chunk = truth_of(clips), self.world.spec.frames_per_chunk
+        videos = (own, shuffled, repeat_first(truth), through_codec(self.world.codec, truth))
+        return PsnrErrors(*(chunk_errors(video, truth, chunk) for video in videos)), own
 
 
 def with_prompts(clips: Sequence[HeldOutClip], prompts: Sequence[str]) -> list[HeldOutClip]:

@@ -10,16 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sana_wm_gym.evaluation.held_out import (
-    Array,
-    Frames,
-    HeldOutClip,
-    Tick,
-    chunk_errors,
-    mean_psnr,
-    repeat_first,
-    truth_of,
-)
+from sana_wm_gym.evaluation.held_out import Array, Frames, HeldOutClip, Tick, mean_psnr
 from sana_wm_gym.evaluation.score import RolloutScore, Scores, score_rollout
 from sana_wm_gym.metrics import Convention, PoseScore
 from sana_wm_gym.models.codec import GROUP, PatchCodec
@@ -65,16 +56,6 @@ class PsnrErrors:
     shuffled: Array
     repeat: Array
     codec: Array
-
-    @staticmethod
-    def of(
-        own: Frames, shuffled: Frames, clips: Sequence[HeldOutClip], codec: PatchCodec, chunk: int
-    ) -> PsnrErrors:
-        """Compare rollouts [b, n + 1, H, W, 3] under own and shuffled commands with the truth;
-        `chunk` is the number of frames per chunk."""
-        truth = truth_of(clips)
-        videos = (own, shuffled, repeat_first(truth), through_codec(codec, truth))
-        return PsnrErrors(*(chunk_errors(video, truth, chunk) for video in videos))
 
     def to_dict(self) -> dict[str, Any]:
         """PSNR per chunk of each, and margins over two baselines, for json."""

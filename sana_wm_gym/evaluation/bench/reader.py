@@ -136,7 +136,9 @@ def read_scene(entry: SceneEntry) -> BenchScene:
         size = image.height, image.width
     return BenchScene(
         id=entry.id,
-        **{key: row.text(key) for key in ("prompt", "scene_type", "trajectory_id")},
+        prompt=row.text("prompt"),
+        scene_type=row.text("scene_type"),
+        trajectory_id=row.text("trajectory_id"),
         image_path=image_path,
         camera_path=camera_path,
         image_size=size,

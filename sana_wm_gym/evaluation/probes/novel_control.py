@@ -28,7 +28,13 @@ from sana_wm_gym.evaluation.held_out import (
     with_truth,
 )
 from sana_wm_gym.evaluation.outside_training import Flag, outside_training
-from sana_wm_gym.evaluation.probes.results import ProbeResult, Spread, pose_columns, score_clips
+from sana_wm_gym.evaluation.probes.results import (
+    ProbeResult,
+    Row,
+    Spread,
+    pose_columns,
+    score_clips,
+)
 from sana_wm_gym.metrics import psnr_from_mse
 from sana_wm_gym.poses.protocol import PoseEstimator
 from sana_wm_gym.world.procedural.procedural_world import scene_of
@@ -153,7 +159,7 @@ def measure(
         own, repeat = _clip_psnr(frames, truth), _clip_psnr(repeat_first(truth), truth)
         psnrs = {"PSNR": own, "repeat": repeat, "margin": own - repeat}
         flags = worst([outside(clip.start, clip.c2w, spec.limits) for clip in clips])
-        row = {"motion": name, "outside of training": "; ".join(map(str, flags)) or "inside"}
+        row: Row = {"motion": name, "outside of training": "; ".join(map(str, flags)) or "inside"}
         row |= {column: Spread.of(values) for column, values in psnrs.items()}
         rows.append(row | pose_columns(made, floors))
     return ProbeResult(
