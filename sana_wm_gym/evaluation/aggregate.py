@@ -1,8 +1,5 @@
-"""Means of camera errors over clips, each with what it covers.
-
-One number per clip first, then the plain mean over clips; frames of different clips are never
-pooled. A clip that failed is counted by its reason code, a number that is undefined on a clip is
-left out of that mean and counted by its code, and neither becomes 0 or NaN.
+"""Means of camera errors over clips: one number per clip first, then the plain mean over clips.
+Failed clips and undefined numbers are left out and counted by their code; neither becomes 0 or NaN.
 """
 
 from __future__ import annotations
@@ -86,14 +83,8 @@ class ErrorMeans:
 
 @dataclass(frozen=True)
 class FloorMark:
-    """How many clips an estimator can still tell from perfect ones.
-
-    Attributes:
-        at_floor: Clips whose error is below twice their own floor.
-        with_floor: Clips that have both numbers.
-        mean_at_floor: Whether their mean error is below twice their mean floor; then it ranks
-            nothing. None without such clips.
-    """
+    """How many of the clips with an error and a floor have an error below twice that floor, and
+    whether the mean is below twice the mean floor, where it ranks nothing; None without clips."""
 
     at_floor: int
     with_floor: int

@@ -1,8 +1,4 @@
-"""Episodes of a policy on fixed seeds: the same starts and tasks for every policy and world.
-
-evaluation = evaluate_policy(policy, simulation, range(10_000, 10_100), world)
-print(evaluation.summary()["is_success"])
-"""
+"""Episodes of a policy on fixed seeds: the same starts and tasks for every policy and world."""
 
 from __future__ import annotations
 

@@ -19,10 +19,8 @@ from sana_wm_gym.evaluation.held_out import Frames
 from sana_wm_gym.world.procedural.renderer import render
 from sana_wm_gym.world.procedural.scenes import Scene, generate_scene, sample_pose
 
-FOREIGN_SCENES = range(100)
-"""Scenes of the foreign renders that a localiser is tested with."""
-TRAINING_SCENES = range(1000, 2000)
-"""Scenes whose renders it may be trained with."""
+# Scenes of the foreign renders that a localiser is tested with, and may be trained with.
+FOREIGN_SCENES, TRAINING_SCENES = range(100), range(1000, 2000)
 COUNTS = {"other scenes": 150, "photographs": 20, "noise": 8, "gradients": 6, "mirrored": 8}
 """Foreign pictures by kind; with 8 recoloured ones 200."""
 RECOLOURED = 8

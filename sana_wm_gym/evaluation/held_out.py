@@ -1,7 +1,5 @@
-"""Held-out clips of procedural scenes, rollouts of a world along them, and errors to the truth.
-
-A clip is a walk that no training clip comes from, with the frames a camera would truly see.
-"""
+"""Held-out clips of procedural scenes (walks that no training clip comes from, with true frames),
+rollouts of a world along them, and errors to the truth."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Camera errors of a running rollout, as a wrapper.
-
-env = OnlineCameraMetrics(gym.make("SanaWM/World-v0"), LKBundleAdjustment(), every=5)
-_, _, _, _, info = env.step(action)
-info.get("camera_error")  # {"source": "estimated", "rot_err_deg": 0.8, ...}
-"""
+"""Camera errors of a running rollout, as a wrapper of the environment."""
 
 from __future__ import annotations
 

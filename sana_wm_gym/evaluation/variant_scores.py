@@ -1,9 +1,5 @@
-"""Which variant of a varying surface do generated frames show?
-
-For every pair of a clip and a surface, over all frames in which the surface covers at least 3 % of
-the pixels, its generated pixels are compared with the ground truth rendered with each variant of
-this surface. The nearest variant has the smallest sum of squared errors.
-"""
+"""Which variant of a varying surface do generated frames show? The one whose rendering has the
+smallest squared error over the surface's pixels in all frames with enough of it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """A bench whose truth is known: the public layout, built from the scenes of a procedural world.
-
-Every bench scene has a first frame in some procedural scene and a simple and a hard path from it,
-if possible clear of its surfaces.
-"""
+Every bench scene has one first frame, and a simple and a hard path from it."""
 
 from __future__ import annotations
 

@@ -42,8 +42,7 @@ def bench_root(
         ValueError: Neither a folder nor a hub id, a revision that is no commit or given for a
             folder, or no such split.
         ImportError: huggingface_hub is needed and not installed.
-        FileNotFoundError: The hub has no such dataset or commit, cannot be reached, or, offline,
-            the files are not in the cache.
+        FileNotFoundError: The hub, or offline the cache, has no such dataset or commit.
     """
     if Path(source).is_dir():
         if revision is not None:

@@ -1,11 +1,5 @@
-"""Reading the public SANA-WM-Bench layout.
-
-Unknown keys are ignored. Errors in one scene are raised when it is read, so that the others stay
-usable:
-
-    for entry in list_scenes(root, "simple"):
-        scene = read_scene(entry)               # BenchDataError: this scene alone
-"""
+"""Reading the public SANA-WM-Bench layout. Unknown keys are ignored. Errors in one scene are raised
+when it is read, by `read_scene` of an entry of `list_scenes`, so that the others stay usable."""
 
 from __future__ import annotations
 

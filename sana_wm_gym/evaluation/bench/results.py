@@ -1,13 +1,5 @@
-"""The results layout of SANA-WM-Bench: what a method generated, and what it scored.
-
-    <method>/method_info.json                        what made the videos
-    <method>/<split>/<scene>_generated.mp4
-    <method>/<split>/eval_poses.json                 camera errors of each scored scene
-    <method>/eval/<split>/<name>.json                revisit_consistency, temporal_degradation,
-                                                     summary
-
-`<split>` is the public name, simple_60s or hard_60s. Other tools read these files, so a scene
-that could not be scored is absent from eval_poses.json; the summary has the reason.
+"""The results layout of SANA-WM-Bench: what a method generated, and what it scored. Other tools
+read eval_poses.json, so a scene that could not be scored is absent; the summary has the reason.
 
 Source: the benchmark guide and the evaluator published with SANA-WM.
 """

@@ -1,14 +1,5 @@
-"""A run's files: what it is a run of, and one result per scene, each written whole.
-
-    run.json                      the run's identity: world, weights, seed, scoring
-    scenes/<split>/<scene>.json   result, or why there is none
-    frames/<split>/<scene>.png    a few frames
-    paths/<split>/<scene>.png     camera paths
-    made/<split>/<scene>.json     what making the video took; written after the video
-
-What has a file is not done again when a stopped run is started again. Another identity, or a
-scene whose files changed, is refused.
-"""
+"""A run's folder: run.json with its identity, and the files of every scene in scenes/, frames/,
+paths/ and made/. What has a file is not done again when a stopped run is started again."""
 
 from __future__ import annotations
 

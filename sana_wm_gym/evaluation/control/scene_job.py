@@ -92,7 +92,6 @@ def run_scenes(
     jobs: Sequence[SceneJob], launcher: Launcher, on_result: Callable[[Result], None]
 ) -> dict[tuple[str, str], Result]:
     """Score every scene that has no result yet, or failed earlier; results by (split, scene).
-
     `on_result` is called with every result, those of earlier starts first.
 
     Raises:

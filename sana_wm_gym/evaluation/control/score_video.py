@@ -1,8 +1,5 @@
-"""One video against its scene: camera, revisits, drift, PSNR to the truth.
-
-The video is read from its file, cut to the frames that count and matched with the command by time.
-Where the scene is procedural, the true video is rendered and measured likewise.
-"""
+"""One video against its scene: camera, revisits and drift, next to the same of the true video where
+the scene is procedural, and PSNR to it. Frames are matched with the command by time."""
 
 from __future__ import annotations
 

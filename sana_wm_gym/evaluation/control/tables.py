@@ -165,7 +165,7 @@ def _camera_table(name: str, summary: Summary) -> Table:
 
 
 def _strict_table(name: str, summary: Summary) -> Table:
-    """The same errors with frame 0 shared, and the fitted scale; these are not published."""
+    """The same errors with frame 0 shared, and the fitted scale."""
     score = summary["strict"]
     own, floor = (cell(score[key]["scale"]["value"], 3) for key in ("rollout", "floor"))
     scales = {_FLOOR: floor, _STILL: NONE, _LEVEL: NONE}

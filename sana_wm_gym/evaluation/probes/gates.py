@@ -1,17 +1,9 @@
-"""Gate stability: does the delta-rule memory stay bounded, and what bounds it?
+"""Gate stability: does the delta-rule memory stay bounded over a long walk, and what bounds it?
 
-Every frame acts on a head's memory as M -> T M + A with T = g (I - K^T diag(beta) K). Where no T
-has a norm over 1, no state can grow by itself, however long the rollout. On a long walk this probe
-collects, for every delta-rule block, head and stream, statistics of
-
-  decay         g, one per frame
-  write gate    beta as the network predicts it, one per token
-  write energy  trace of K^T diag(beta) K as used; up to 1 nothing is written twice
-  transition    spectral norm of T
-  state         Frobenius norm of M after each chunk
-
-in the pass whose memory is kept. The same is repeated, without retraining, without the key scale
-(head_dim * tokens)^-1/2 and without the bound on writes.
+Every frame acts on a head's memory as M -> T M + A with T = g (I - K^T diag(beta) K): decay g,
+write gate beta, write energy trace(K^T diag(beta) K). Where no spectral norm of T exceeds 1, no
+state can grow by itself. Statistics are of the pass whose memory is kept; the walk is repeated,
+without retraining, without the key scale and the bound on writes. See docs/trust_probes.md.
 """
 
 from __future__ import annotations

@@ -1,9 +1,5 @@
-"""Novel control: camera motion inside and outside the training distribution.
-
-What lies outside is measured on the poses, against the world's motion limits and the bounds of the
-training walks. Every clip is compared with the ground truth, and with its own first frame repeated,
-because fast motion makes any PSNR small.
-"""
+"""Novel control: camera motion inside and outside the training distribution, as measured on its
+poses, next to the first frame repeated, because fast motion makes any PSNR small."""
 
 from __future__ import annotations
 

@@ -1,16 +1,5 @@
 """Persistence: look away until the first view is out of sight, wait, look back. Is it still there?
-
-The camera turns on the spot past its field of view, sways there for 1, 2, 4 or 8 chunks, and turns
-back by the same way. The return view should equal the first view. Four baselines:
-
-  twin         the exact renderer on the same command (upper)
-  stayed       the same world after the same time without motion: blur and drift alone
-  stuck        the last view before turning back, repeated (lower)
-  mean colour  the first view's mean colour (lower)
-
-A frozen video returns perfectly, so the PSNR of the away view to the true one is given next to that
-of the first frame.
-"""
+See docs/trust_probes.md."""
 
 from __future__ import annotations
 
@@ -99,9 +88,10 @@ def measure(
 
     Each row is one length of looking away: its chunks, the time between the two views, for how long
     nothing of the first view was in sight, and then against the first view the return view of the
-    `world` and the four baselines; `away` is the last view before turning back against the true
-    one, and `away, repeated` the first view against that one. What needs the truth is None where it
-    is unknown.
+    `world`, of its `twin`, the exact renderer, the view of a camera that `stayed`, the last view
+    before turning back (`stuck`) and the first view's `mean colour`; `away` is that last view
+    against the true one, and `away, repeated` the first view against it, which exposes frozen
+    videos. What needs the truth is None where it is unknown.
 
     Args:
         world: Any world that follows a camera.
