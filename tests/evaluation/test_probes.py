@@ -156,10 +156,8 @@ def test_norm_is_what_one_frame_can_do_to_a_memory(key, beta, decay):
 
 def test_ablation_takes_the_key_scale_out_of_a_copy(small):
     changed = watch.altered(small, watch.Safeguards(key_scaling=False, bounded_writes=False))
-    blocks, x = (
-        map(watch.delta_rule_blocks, (small.model, changed.model)),
-        torch.randn(1, 2, 64, 32),
-    )
+    blocks = map(watch.delta_rule_blocks, (small.model, changed.model))
+    x = torch.randn(1, 2, 64, 32)
     for (_, own), (_, other) in zip(*blocks, strict=True):
         assert type(own) is DeltaRuleAttention and own.numerics.bounded_writes
         assert not other.numerics.bounded_writes
