@@ -15,6 +15,7 @@ from gymnasium.utils import RecordConstructorArgs
 from sana_wm_gym.checks import require_integer
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.sana_wm_env import SanaWMEnv
+from sana_wm_gym.evaluation.command_agreement import SPANS_S
 from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
 from sana_wm_gym.metrics.pose import PoseScore
 from sana_wm_gym.poses.protocol import OracleEstimator, PoseEstimator
@@ -159,6 +160,7 @@ class OnlineCameraMetrics(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
 
 def camera_error(score: RolloutScore) -> CameraError:
     """A rollout's score as flat plain values."""
+    agreement = (score.agreement or {}).get(SPANS_S[0])
     values = {
         "source": score.info.source,
         "mode": score.info.mode,
@@ -166,6 +168,8 @@ def camera_error(score: RolloutScore) -> CameraError:
         **_flat(score.release, ""),
         **_flat(score.scale_only, "strict_"),
     }
+    if agreement is not None and agreement.agreement is not None:
+        values["agreement"] = agreement.agreement
     return cast(CameraError, values)
 
 

@@ -11,12 +11,20 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+from sana_wm_gym.evaluation.command_agreement import ANY_DEPTH, command_agreement
+from sana_wm_gym.metrics.command_agreement import CommandAgreement
 from sana_wm_gym.metrics.conventions import RELEASE, SCALE_ONLY, Convention
 from sana_wm_gym.metrics.matching import FrameMatch, match_frames
 from sana_wm_gym.metrics.pose import PoseScore, null_scores, score_or_code
 from sana_wm_gym.metrics.pose_checks import InvalidPosesError, check_poses
 from sana_wm_gym.poses.floors import Floor, floor_of
-from sana_wm_gym.poses.protocol import EstimatorInfo, Frames, PoseEstimate, PoseEstimator
+from sana_wm_gym.poses.protocol import (
+    EstimatorInfo,
+    Frames,
+    PoseEstimate,
+    PoseEstimator,
+    check_input,
+)
 from sana_wm_gym.tables import NONE, Table, cell
 
 REPORTED: tuple[Convention, ...] = (RELEASE, SCALE_ONLY)
@@ -41,6 +49,8 @@ class RolloutScore:
         estimate: Poses of all frames, and `info`: the estimator, its mode and reprojection error.
             `info.source` is `oracle` where poses were known: never mix those in a mean.
         floor_estimate: The same of the true frames.
+        agreement: Command agreement by span in seconds, which needs no estimate; None where poses
+            were known and no frames were looked at.
         frames_asked: Commanded instants.
         frames_scored: Of those, the ones with an estimate.
     """
@@ -52,6 +62,7 @@ class RolloutScore:
     stored_floor: Floor | None
     estimate: PoseEstimate
     floor_estimate: PoseEstimate | None
+    agreement: Mapping[float, CommandAgreement] | None
     frames_asked: int
     frames_scored: int
 
@@ -99,6 +110,7 @@ class RolloutScore:
             "no_rotation": _plain(self.no_rotation),
             "floor": None if self.floor is None else _plain(self.floor),
             "stored_floor": None if self.stored_floor is None else asdict(self.stored_floor),
+            "agreement": [one.to_dict() for one in (self.agreement or {}).values()],
         }
 
     def table(self) -> Table:
@@ -121,6 +133,12 @@ class RolloutScore:
             + ("" if error is None else f", reprojection {error:.2f} px")
             + f"; {self.frames_scored} of {self.frames_asked} frames scored"
         ]
+        if self.agreement is not None:
+            by_span = (
+                f"{cell(one.agreement, 3) if one.code is None else one.code} over {span:g} s"
+                for span, one in self.agreement.items()
+            )
+            notes.append(f"command agreement {', '.join(by_span)}; 0 follows, 1 is a still picture")
         if info.look not in ("", "sharp"):
             notes.append(f"frames taken for {info.look}: tracked with a wider window")
         if self.stored_floor is not None:
@@ -148,6 +166,7 @@ def score_rollout(
     match: FrameMatch | None = None,
     truth_frames: Frames | None = None,
     min_coverage: float = 0.5,
+    depths_m: tuple[float, float] = ANY_DEPTH,
 ) -> RolloutScore:
     """Estimate the camera path of a video and score it against the command.
 
@@ -162,6 +181,8 @@ def score_rollout(
             the rate of the video, which must show them all.
         truth_frames: True frames of the commanded path, like `frames`; gives the floor.
         min_coverage: Smallest accepted fraction of placed frames.
+        depths_m: Nearest and farthest depth in the scene, metres, for command agreement; see
+            `scene_depths`.
 
     Raises:
         ValueError: Bad frames, poses, intrinsics or rates; or the video is too short.
@@ -190,6 +211,10 @@ def score_rollout(
 
     estimate = estimator.estimate(frames, intrinsics, fps)
     truth = None if truth_frames is None else estimator.estimate(truth_frames, intrinsics, fps)
+    agreement = None
+    if estimate.info.source == "estimated":
+        _, lens, _ = check_input(frames, intrinsics, fps)
+        agreement = command_agreement(frames, wanted, lens, fps, shown=shown, depths_m=depths_m)
     nulls = {convention.name: null_scores(wanted, convention) for convention in REPORTED}
     return RolloutScore(
         scores=scores(estimate),
@@ -199,6 +224,7 @@ def score_rollout(
         stored_floor=floor_of(estimate.info, frames.shape[2]),
         estimate=estimate,
         floor_estimate=truth,
+        agreement=agreement,
         frames_asked=len(wanted),
         frames_scored=int(estimate.valid[shown].sum()),
     )
