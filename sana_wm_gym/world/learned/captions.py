@@ -1,4 +1,4 @@
-"""Prompts to what a network reads, by way of the prompt cache."""
+"""Prompts to what a network reads: encoded text, or words for surfaces."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class Captions:
 class SurfaceCaptions:
     """Prompts that name the variants of a map's surfaces, for a generator that learned them.
 
-    A caption has one token per surface and one that is always there. A token is one-hot over all
-    variants of all surfaces; that of a surface which the prompt leaves out is masked.
+    A caption has one token that is always there and one per surface: one-hot over all variants of
+    all surfaces, masked where the prompt leaves the surface out.
 
     Attributes:
         surfaces: What can be named.
@@ -86,11 +86,7 @@ class SurfaceCaptions:
         return 1 + len(self.surfaces)
 
     def __call__(self, text: str) -> PromptEmbedding:
-        """Encode a prompt such as "red door, green crates".
-
-        Raises:
-            ValueError: A phrase names no variant, or a surface is named twice.
-        """
+        """Encode a prompt such as "red door, green crates"; errors as of `parse_prompt`."""
         named = parse_prompt(self.surfaces, text)
         return self.embed(np.array([[-1 if v is None else v for v in named]]))
 
@@ -131,7 +127,7 @@ def generator_text(folder: Path | None, device: str) -> TextEncoder:
     """
     if folder is None:
         raise FileNotFoundError(
-            f"no text encoder for a prompt that is not encoded yet; put {TEXT}/ beside the "
+            f"no text encoder for a prompt that is not encoded yet; put {TEXT}/ next to the "
             "generator, or give the .safetensors file of an encoded prompt as the prompt"
         )
     return load_generator_text(folder, device=device)
@@ -144,7 +140,7 @@ def default_prompts() -> Path:
 
 
 def fingerprint(folder: Path) -> str:
-    """Tells folders without a revision apart: names and sizes of their files, and the texts."""
+    """Stands for a folder's revision: a hash of its JSON files, and all files' names and sizes."""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*")):
         if file.is_file():

@@ -130,7 +130,7 @@ class ReplayWorld:
             ValueError: The image is not uint8 of the world's frame size, or the intrinsics are not
                 finite with positive focal lengths.
         """
-        spec, image = self.spec, require_image(start, self.spec)
+        spec, image = self.spec, require_image(start.image, self.spec.size)
         image.setflags(write=False)
         intrinsics = np.array(start.intrinsics, dtype=np.float64)
         check_intrinsics(intrinsics[None])
