@@ -28,9 +28,10 @@ from transformers import (
 from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
 from sana_wm_gym.weights.generator import save_generator
 from sana_wm_gym.weights.names import Variant
+from sana_wm_gym.world.released.files import STREAMING, Layout
 from sana_wm_gym.world.released.loading import Loading
-from sana_wm_gym.world.released.offline import LAYOUTS, OfflineGenerator, load_offline
-from sana_wm_gym.world.released.streaming import StreamingWorld, load_streaming, streaming_files
+from sana_wm_gym.world.released.offline import OfflineGenerator, load_offline
+from sana_wm_gym.world.released.streaming import StreamingWorld, load_streaming
 
 SIZE = (64, 96)
 CONFIG = SanaWMConfig(
@@ -154,7 +155,7 @@ class Stack:
         own = {name: changes.pop(name) for name in ("schedule", "window") if name in changes}
         size = changes.pop("size", SIZE)
         loading = Loading(**{"config": CONFIG, "device": "cpu", "prompts": self.prompts} | changes)
-        return load_streaming(streaming_files(self.folder), loading, size=size, **own)
+        return load_streaming(STREAMING.within(self.folder), loading, size=size, **own)
 
 
 def write_release(folder: Path) -> None:
@@ -173,13 +174,12 @@ class OfflineStack:
 
     folder: Path
     prompts: Path
-    variant: Variant
+    layout: Layout
 
     def load(self, **changes: Any) -> OfflineGenerator:
         steps = changes.pop("steps", 3)
         loading = Loading(**{"config": CONFIG, "device": "cpu", "prompts": self.prompts} | changes)
-        files = LAYOUTS[self.variant].within(self.folder)
-        return load_offline(files, self.variant, loading, steps=steps)
+        return load_offline(self.layout.within(self.folder), loading, steps=steps)
 
 
 def write_offline_release(folder: Path, variant: Variant, streaming: Path) -> None:

@@ -1,14 +1,14 @@
-"""The courtyard: the scene that the shipped world knows, laid out by hand.
+"""The courtyard: the scene of the shipped world, laid out by hand.
 
-Four walls of clear and different hue under an open sky, panels of about half a metre, and ten
-surfaces that carry one of two variants each. Detail stays above about 0.2 m, which is as fine as
-the embedded world's codec carries.
+Four walls of different hue under an open sky, panels of about half a metre, and ten surfaces of two
+variants each. Detail stays above about 0.2 m, which is as fine as the embedded world's codec
+carries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -32,11 +32,11 @@ COURTYARD = 15178
 EDGE_SIGMA = 2.2
 """Blur of painted edges, in texels."""
 GRAIN = ((0.07, 0.25),)
-"""(relative amplitude, cell in metres) of uneven paint. It costs a codec next to nothing and gives
-pose estimation corners inside large areas."""
+"""(relative amplitude, cell in metres) of uneven paint: corners for pose estimation inside large
+areas, at next to no cost for a codec."""
 LIGHT = (1.15, 0.58)
-"""Brightness at the top of the walls and at the floor. A smooth slope is variance that a codec
-carries for free, and leaves little contrast where walls meet sky and floor."""
+"""Brightness at the top of the walls and at the floor: variance that a codec carries for free, and
+little contrast where walls meet sky and floor."""
 WALL_CONTRAST = 0.38
 """Contrast between the cells of a wall or the floor, as a fraction of that of their colours."""
 PAINT_CONTRAST = 0.5
@@ -44,7 +44,7 @@ PAINT_CONTRAST = 0.5
 PANEL = 0.85
 """Contrast of painted boxes with `MIDDLE`."""
 SATURATION = 0.8
-"""Of all colours. Edges in brightness alone take a third of the directions that others take."""
+"""Of all colours. Edges in brightness alone need a third of the codec's directions."""
 MIDDLE = np.float32(0.6)
 
 Colour = tuple[float, float, float]
@@ -56,12 +56,12 @@ class Paint:
     """A pattern in a few colours.
 
     Attributes:
-        pattern: A name in `_PATTERNS`.
+        pattern: How the colours are laid out.
         colours: RGB in [0, 1].
         step: Size of its cells in metres.
     """
 
-    pattern: str
+    pattern: Literal["checks", "bands", "stripes", "frame", "wedges", "disc"]
     colours: tuple[Colour, ...]
     step: float = 0.5
 
@@ -191,47 +191,25 @@ SOLIDS = (
 )
 
 
-def _checks(u: FloatArray, v: FloatArray, size: tuple[float, float], step: float) -> FloatArray:
-    """Cells of about `step`, a whole number of them on each side."""
-    columns, rows = (max(1, round(s / step)) for s in size)
-    return np.floor(u / size[0] * columns) + np.floor(v / size[1] * rows)
-
-
-def _bands(u: FloatArray, v: FloatArray, size: tuple[float, float], step: float) -> FloatArray:
-    return np.floor(v / size[1] * max(2, round(size[1] / step)))
-
-
-def _stripes(u: FloatArray, v: FloatArray, size: tuple[float, float], step: float) -> FloatArray:
-    return np.floor(u / size[0] * max(2, round(size[0] / step)))
-
-
-def _frame(u: FloatArray, v: FloatArray, size: tuple[float, float], step: float) -> FloatArray:
-    """A border, a quarter of the shorter side wide, around a panel."""
-    border = np.float32(min(size) / 4)
-    inner = (u > border) & (u < size[0] - border) & (v > border) & (v < size[1] - border)
-    return inner.astype(np.float32)
-
-
-def _wedges(u: FloatArray, v: FloatArray, size: tuple[float, float], step: float) -> FloatArray:
-    """Four triangles that meet in the middle."""
-    x, y = np.abs(u / size[0] - 0.5), np.abs(v / size[1] - 0.5)
-    return (x > y).astype(np.float32)
-
-
-def _disc(u: FloatArray, v: FloatArray, size: tuple[float, float], step: float) -> FloatArray:
-    distance = np.hypot(u - size[0] / 2, v - size[1] / 2)
-    return (distance < 0.36 * min(size)).astype(np.float32)
-
-
-_Pattern = Callable[[FloatArray, FloatArray, tuple[float, float], float], FloatArray]
-_PATTERNS: dict[str, _Pattern] = {
-    "checks": _checks,
-    "bands": _bands,
-    "stripes": _stripes,
-    "frame": _frame,
-    "wedges": _wedges,
-    "disc": _disc,
-}
+def _cells(paint: Paint, size: tuple[float, float]) -> npt.NDArray[np.intp]:
+    """The number of the colour of each texel of a tile; beyond the last it starts over."""
+    u, v = tile_grid(size)
+    columns, rows = (max(1, round(side / paint.step)) for side in size)
+    match paint.pattern:
+        case "checks":
+            cells = np.floor(u / size[0] * columns) + np.floor(v / size[1] * rows)
+        case "bands":
+            cells = np.floor(v / size[1] * max(2, rows))
+        case "stripes":
+            cells = np.floor(u / size[0] * max(2, columns))
+        case "frame":  # around a panel, a quarter of the shorter side wide
+            border = np.float32(min(size) / 4)
+            cells = (u > border) & (u < size[0] - border) & (v > border) & (v < size[1] - border)
+        case "wedges":  # four triangles that meet in the middle
+            cells = np.abs(u / size[0] - 0.5) > np.abs(v / size[1] - 0.5)
+        case "disc":
+            cells = np.hypot(u - size[0] / 2, v - size[1] / 2) < 0.36 * min(size)
+    return np.asarray(cells, np.intp)
 
 
 def _mute(image: FloatArray) -> FloatArray:
@@ -260,12 +238,11 @@ def _paint(
     axis: int,
     level: float | None,
 ) -> Tile:
-    u, v = tile_grid(size)
-    cell = _PATTERNS[paint.pattern](u, v, size, paint.step).astype(np.intp)
     colours = _soften(np.array(paint.colours, np.float32), PAINT_CONTRAST)
     colours = MIDDLE + np.float32(PANEL) * (colours - MIDDLE)
     # Faces that meet at an edge begin with different colours, and those along x are in shade.
-    image = colours[(cell + (axis == 0)) % len(colours)] * np.float32(0.9 if axis == 0 else 1.0)
+    cells = (_cells(paint, size) + (axis == 0)) % len(colours)
+    image = colours[cells] * np.float32(0.9 if axis == 0 else 1.0)
     return _tile(image, corner, level)
 
 

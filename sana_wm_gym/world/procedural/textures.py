@@ -1,8 +1,8 @@
 """Procedural surface textures, packed with their blurred copies into one atlas image.
 
 Every surface of a scene is a tile of the atlas. Detail stays above about 0.1 m so that a 64-pixel
-frame shows it without aliasing, and colours are drawn per cell so that no pattern repeats: what
-the camera sees tells where it is.
+frame shows it without aliasing, and colours are drawn per cell so that no pattern repeats: frames
+identify places.
 """
 
 from __future__ import annotations
@@ -61,9 +61,13 @@ def tile_grid(size: tuple[float, float]) -> tuple[FloatArray, FloatArray]:
 
     A tile of `size` (u, v) metres has a margin of a few texels on every side.
     """
-    columns, rows = (int(np.ceil(s * TEXELS_PER_METRE)) + 1 + 2 * _PAD for s in size)
-    v, u = (np.indices((rows, columns), np.float32) - _PAD) / np.float32(TEXELS_PER_METRE)
+    v, u = (np.indices(_tile_shape(size), np.float32) - _PAD) / np.float32(TEXELS_PER_METRE)
     return u, v
+
+
+def _tile_shape(size: tuple[float, float]) -> tuple[int, int]:
+    columns, rows = (int(np.ceil(s * TEXELS_PER_METRE)) + 1 + 2 * _PAD for s in size)
+    return rows, columns
 
 
 def sky_grid() -> tuple[FloatArray, FloatArray]:
@@ -184,11 +188,10 @@ def draw_surface(
     shade: float,
 ) -> Tile:
     """Draw one surface of `size` (u, v) metres, in a random pattern around `hue`, times `shade`."""
-    columns, rows = (int(np.ceil(s * TEXELS_PER_METRE)) + 1 + 2 * _PAD for s in size)
-    shape = (rows, columns)
+    shape = _tile_shape(size)
     pattern = _PATTERNS[int(rng.integers(len(_PATTERNS)))]
     image = pattern(rng, shape, _palette(rng, hue))
-    # Surfaces differ more from each other than within: one look tells which wall it is.
+    # Surfaces differ more from each other than within, so that one frame identifies a wall.
     middle: FloatArray = np.asarray(image.mean(axis=(0, 1), dtype=np.float32), np.float32)
     image = middle + PATTERN_CONTRAST * (image - middle)
     grain = np.ones(shape, np.float32)

@@ -30,8 +30,7 @@ from sana_wm_gym.world.learned.precision import (
     QuantisedLinear,
     engine_for,
     quantise,
-    quantise_generator,
-    quantise_refiner,
+    quantise_network,
     require_gpu,
 )
 from sana_wm_gym.world.released.offload import ON_CPU
@@ -137,7 +136,8 @@ def test_the_forward_pass_goes_through_the_quantised_layers(
     stage: Stage, precision: Precision
 ) -> None:
     """With weights kept whole the result is the plain one, so every layer is where it was."""
-    model = quantise_generator(network(), precision, CPU)
+    model = network()
+    quantise_network(model, precision, CPU)
     assert torch.allclose(call(model), call(network()), atol=1e-5)
     found = [m for m in model.modules() if isinstance(m, QuantisedLinear)]
     assert len(found) == len(stage.layers) == len(stage.rows) == 2 * 8
@@ -220,7 +220,8 @@ def test_a_refiner_goes_through_its_quantised_layers(stage: Stage) -> None:
     text = PromptEmbedding(torch.randn(1, 5, 16, generator=random), torch.ones(1, 5).long())
     with torch.inference_mode():
         plain = refiner().refine(latents, noise, text)
-        model = quantise_refiner(refiner(), Precision.NVFP4, CPU)
+        model = refiner()
+        quantise_network(model, Precision.NVFP4, CPU)
         assert torch.allclose(model.refine(latents, noise, text), plain, atol=1e-5)
     layers = [name for name, m in model.named_modules() if isinstance(m, QuantisedLinear)]
     # Queries, keys, values and output of two attentions, and both layers of the feed-forward.
@@ -260,7 +261,7 @@ def latents_of(world: Any) -> Tensor:
 
 def test_bfloat16_changes_nothing() -> None:
     model = network()
-    assert quantise_generator(model, Precision.BF16, CPU) is model
+    quantise_network(model, Precision.BF16, CPU)
     assert not any(isinstance(m, QuantisedLinear) for m in model.modules())
     require_gpu(Precision.BF16, torch.float32, CPU)
 

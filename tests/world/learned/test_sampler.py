@@ -74,7 +74,7 @@ def test_self_forcing_reaches_the_target(noise_levels):
 @schedules
 def test_flow_euler_ltx_reaches_the_target_and_holds_frame_zero(noise_levels):
     toy, image = Toy(target=normal(*SHAPE, seed=1)), normal(2, 3, 2, 2, seed=2)
-    made = sampler.flow_euler_ltx(toy, normal(*SHAPE), image, NOTHING, noise_levels)
+    made = sampler.denoise(toy, normal(*SHAPE), image, NOTHING, ChunkPlan(), None, noise_levels)[0]
     torch.testing.assert_close(made[:, :, 1:], toy.target[:, :, 1:], rtol=1e-4, atol=1e-4)
     assert torch.equal(made[:, :, 0], image)
     for call, timestep in zip(toy.calls, noise_levels.timesteps, strict=True):

@@ -31,13 +31,8 @@ from sana_wm_gym.models.transformer import SanaWMConfig
 from sana_wm_gym.video import probe
 from sana_wm_gym.weights.prompt_cache import PromptKey, write_embedding
 from sana_wm_gym.world import catalogue
-from sana_wm_gym.world.released.streaming import (
-    FOLDER_VARIABLE,
-    StreamingWorld,
-    assumed_intrinsics,
-    streaming_files,
-    streaming_files_here,
-)
+from sana_wm_gym.world.released.files import STREAMING
+from sana_wm_gym.world.released.streaming import StreamingWorld, assumed_intrinsics
 from sana_wm_gym.world.world_model import Start
 
 
@@ -268,7 +263,7 @@ def test_a_prompt_without_an_encoder(stack: Stack, tmp_path: Path) -> None:
     for name in ("sana_dit", "ltx2_causal_vae", "config.yaml"):
         (tmp_path / name).symlink_to(stack.folder / name)
     world = Stack(tmp_path, tmp_path / "prompts").load()
-    with pytest.raises(FileNotFoundError, match="put gemma-2-2b-it/ beside the generator"):
+    with pytest.raises(FileNotFoundError, match="put gemma-2-2b-it/ next to the generator"):
         environment(world).reset()
     with pytest.raises(FileNotFoundError, match="refiner_diffusers/ and gemma3_12b/"):
         Stack(tmp_path, tmp_path / "prompts").load(refined=True)
@@ -278,25 +273,25 @@ def test_a_world_that_is_not_here(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sana_wm_gym.weights.fetch.default_cache", lambda: tmp_path)
-    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    monkeypatch.delenv(STREAMING.variable, raising=False)
     with pytest.raises(
         FileNotFoundError,
         match=r"run `python -m sana_wm_gym.weights fetch sana-wm-streaming`, or set SANA_WM_STREAM",
     ):
         catalogue.load_world("sana-wm-streaming")
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(STREAMING.variable, str(tmp_path))
     with pytest.raises(FileNotFoundError, match="lacks sana_dit/ and ltx2_causal_vae/"):
         catalogue.load_world("sana-wm-streaming")
-    monkeypatch.setenv(FOLDER_VARIABLE, str(stack.folder))
-    files = streaming_files_here()
-    assert files == streaming_files(stack.folder)
+    monkeypatch.setenv(STREAMING.variable, str(stack.folder))
+    files = STREAMING.here()
+    assert files == STREAMING.within(stack.folder)
     assert files.encoder.startswith("gemma-2-2b-it@")
 
 
 def test_a_world_by_its_name(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a user would, but for the size of the networks; loaders take JSON values."""
     Image.fromarray(picture()).save(tmp_path / "room.png")
-    monkeypatch.setenv(FOLDER_VARIABLE, str(stack.folder))
+    monkeypatch.setenv(STREAMING.variable, str(stack.folder))
     small = {"config": asdict(CONFIG), "size": SIZE, "device": "cpu"}
     small |= {"prompts": str(stack.prompts), "offload": {"vae": "cpu"}, "dtype": "bfloat16"}
     for name, wrong in (("dtype", "int7"), ("offload", {"wings": "cpu"}), ("precision", "fp7")):
