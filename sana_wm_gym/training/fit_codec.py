@@ -47,8 +47,7 @@ def fit_codec(
     size: int,
     report: Callable[[str], None],
 ) -> PatchCodec:
-    """A codec fitted to walks through `scenes` at `size` x `size` pixels; `report` is called with
-    lines of progress."""
+    """A codec fitted to walks through `scenes` at `size` x `size` pixels; `report` gets lines."""
     report("fitting the codec's linear part")
     videos = walk_videos(scenes, fit.walks, fit.frames, size)
     codec = fit_linear(config, videos)
@@ -101,12 +100,12 @@ def fit_linear(config: CodecConfig, videos: Sequence[Tensor]) -> PatchCodec:
 
 @dataclass(frozen=True)
 class DecoderPairs:
-    """What the decoder is given and should answer, over n latent frames.
+    """Inputs and targets of the decoder, over n latent frames.
 
     Attributes:
         frames: True frames, uint8 [n, 8, H, W, 3].
         latents: Latent frame that stands for them, float16 [n, c, h, w].
-        previous: The latent frame before it, float16 [n, c, h, w].
+        previous: The latent frame before it, likewise.
     """
 
     frames: Tensor
@@ -117,14 +116,8 @@ class DecoderPairs:
 def fit_correction(
     codec: PatchCodec, pairs: DecoderPairs, fit: CodecFit, report: Callable[[str], None]
 ) -> None:
-    """Train the decoder's correction in place, the linear part held fixed.
-
-    Args:
-        codec: Codec whose linear part is fitted.
-        pairs: What to learn from.
-        fit: Steps, batch, learning rate, noise and seed.
-        report: Called with a line of progress now and then.
-    """
+    """Train the correction of a codec's decoder in place, its linear part held fixed; `report` gets
+    a line every 250 steps."""
     generator = torch.Generator().manual_seed(fit.seed)
     optimizer = torch.optim.AdamW(
         codec.correction.parameters(), lr=fit.learning_rate, betas=(0.9, 0.98), weight_decay=0.0
