@@ -193,17 +193,15 @@ def localiser_frames(
 
 
 def _check(frames: Frames, poses: Array, foreign: Frames | None) -> None:
+    side = frames.shape[1] if frames.ndim == 4 else None
     for name, value in (("frames", frames), ("foreign", foreign)):
         if value is not None and (
-            value.dtype != np.uint8 or value.ndim != 4 or value.shape[3] != 3 or not len(value)
+            value.dtype != np.uint8 or value.shape[1:] != (side, side, 3) or not len(value)
         ):
             raise ValueError(
-                f"given {name} {value.dtype} {list(value.shape)}; expected uint8 [n, size, size, 3]"
+                f"given {name} {value.dtype} {list(value.shape)}; expected uint8 "
+                "[n >= 1, size, size, 3] of one size"
             )
-    size = frames.shape[1]
-    if frames.shape[2] != size or (foreign is not None and foreign.shape[1:3] != (size, size)):
-        shapes = [list(value.shape) for value in (frames, foreign) if value is not None]
-        raise ValueError(f"given frames and foreign {shapes}; expected one size, square")
     if len(frames) < 20:
         raise ValueError(f"given {len(frames)} frames; expected at least 20")
     if poses.shape != (len(frames), 4, 4) or not np.all(np.isfinite(poses)):

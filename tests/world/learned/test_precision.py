@@ -1,7 +1,7 @@
 """Which weights are quantised, by a stand-in for Transformer Engine that needs no GPU.
 
-The stand-in keeps its weights whole and takes notes; how well the real engine multiplies cannot be
-told here.
+The stand-in keeps its weights whole and records its calls; the accuracy of the real engine is not
+tested here.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from stepping import advance
+from camera_paths import ahead
+from stepping import advance, latents_of
+from tiny_networks import network, one_pass
 from torch import Tensor, nn
 
-from sana_wm_gym.models.plan import ChunkPlan
-from sana_wm_gym.models.transformer import Conditioning, SanaWM, SanaWMConfig
+from sana_wm_gym.models.transformer import SanaWM
 from sana_wm_gym.weights.names import RELEASED, expected_shapes, quantised
 from sana_wm_gym.weights.plan import Precision, weight_bytes
 from sana_wm_gym.world.learned.precision import (
@@ -34,24 +35,15 @@ from sana_wm_gym.world.learned.precision import (
     require_gpu,
 )
 from sana_wm_gym.world.released.offload import ON_CPU
+from sana_wm_gym.world.world_model import Start
 
 CPU = torch.device("cpu")
-CONFIG = SanaWMConfig(
-    latent_channels=8,
-    width=32,
-    depth=2,
-    heads=2,
-    softmax_every=2,
-    mlp_ratio=1.5,
-    text_channels=16,
-    text_tokens=6,
-    position_entries=0,
-)
+SMALLER = {"depth": 2, "text_tokens": 6, "position_entries": 0}
 
 
 @dataclass
 class Stage:
-    """What the stand-in was asked for."""
+    """Calls of the stand-in."""
 
     log: list[str] = field(default_factory=list)
     layers: list[nn.Module] = field(default_factory=list)
@@ -101,6 +93,11 @@ def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> St
             f"NVFP4 {disable_rht} {disable_stochastic_rounding}"
         )
     )
+    install(monkeypatch, te, recipes)
+    return made
+
+
+def install(monkeypatch: pytest.MonkeyPatch, te: Any, recipes: Any) -> None:
     for name, module in (
         ("transformer_engine", ModuleType("transformer_engine")),
         ("transformer_engine.common", ModuleType("common")),
@@ -108,27 +105,6 @@ def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> St
         ("transformer_engine.common.recipe", recipes),
     ):
         monkeypatch.setitem(sys.modules, name, module)
-    return made
-
-
-def network() -> SanaWM:
-    model, random = SanaWM(CONFIG).eval().requires_grad_(False), torch.Generator().manual_seed(0)
-    for parameter in model.parameters():
-        spread = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
-        parameter.normal_(0.0, spread, generator=random)
-    return model
-
-
-def call(model: SanaWM) -> Tensor:
-    random = torch.Generator().manual_seed(1)
-    given = Conditioning(
-        torch.eye(4).expand(1, 4, 2, 3, 4, 4).contiguous(),
-        torch.randn(1, 48, 4, 2, 3, generator=random),
-        torch.randn(1, 6, 16, generator=random),
-    )
-    latents = torch.randn(1, 8, 4, 2, 3, generator=random)
-    with torch.inference_mode():
-        return model(latents, torch.full((1,), 500.0), given, ChunkPlan(), None)[0]
 
 
 @pytest.mark.parametrize("precision", [Precision.FP8, Precision.NVFP4])
@@ -136,9 +112,9 @@ def test_the_forward_pass_goes_through_the_quantised_layers(
     stage: Stage, precision: Precision
 ) -> None:
     """With weights kept whole the result is the plain one, so every layer is where it was."""
-    model = network()
+    model = network(**SMALLER)
     quantise_network(model, precision, CPU)
-    assert torch.allclose(call(model), call(network()), atol=1e-5)
+    assert torch.allclose(one_pass(model), one_pass(network(**SMALLER)), atol=1e-5)
     found = [m for m in model.modules() if isinstance(m, QuantisedLinear)]
     assert len(found) == len(stage.layers) == len(stage.rows) == 2 * 8
     assert set(stage.rows) == {32}  # 24 tokens, or 6 of text, filled up
@@ -150,7 +126,7 @@ def test_the_forward_pass_goes_through_the_quantised_layers(
 
 
 def test_what_reads_cameras_or_writes_latents_is_left_alone(stage: Stage) -> None:
-    model = network()
+    model = network(**SMALLER)
     kept = {name: id(tensor) for name, tensor in model.named_parameters()}
     quantise(model, quantised, engine_for(Precision.FP8, smoothing=True), CPU)
     same = {name for name, tensor in model.named_parameters() if kept.get(name) == id(tensor)}
@@ -240,27 +216,20 @@ def test_a_world_in_fp8(
     world = stack.load(precision=Precision.FP8, dtype=torch.float32)
     assert sum(isinstance(m, QuantisedLinear) for m in world.model.modules()) == 4 * 8
     plain = stack.load(dtype=torch.float32)
-    assert torch.allclose(latents_of(world), latents_of(plain), atol=1e-4)
+    assert np.allclose(one_chunk(world), one_chunk(plain), atol=1e-4)
     with pytest.raises(ValueError, match="refiner in fp8 that rests on cpu; a quantised one stays"):
         stack.load(refined=True, precision=Precision.FP8, offload=ON_CPU)
 
 
-def latents_of(world: Any) -> Tensor:
-    from sana_wm_gym.camera.trajectory import CameraTrajectory
-    from sana_wm_gym.world.world_model import Start
-
-    spec = world.spec
-    image = np.full((spec.height, spec.width, 3), 90, np.uint8)
-    camera = CameraTrajectory(
-        np.tile(np.eye(4), (25, 1, 1)), np.array(spec.intrinsics), spec.width, spec.height
-    )
-    state = world.begin(Start(image, spec.intrinsics, prompt="a room"), seed=1)
-    [state] = advance(world, [state], [camera])
-    return world.latents([state])[0]
+def one_chunk(world: Any) -> np.ndarray:
+    image = np.full((*world.spec.size, 3), 90, np.uint8)
+    state = world.begin(Start(image, world.spec.intrinsics, prompt="a room"), seed=1)
+    [state] = advance(world, [state], [ahead(world.spec, step=0.0)])
+    return latents_of(world, state)
 
 
 def test_bfloat16_changes_nothing() -> None:
-    model = network()
+    model = network(**SMALLER)
     quantise_network(model, Precision.BF16, CPU)
     assert not any(isinstance(m, QuantisedLinear) for m in model.modules())
     require_gpu(Precision.BF16, torch.float32, CPU)
@@ -280,10 +249,7 @@ def test_no_gpu_or_an_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("absent", [True, False], ids=["absent", "too old"])
 def test_no_transformer_engine(monkeypatch: pytest.MonkeyPatch, absent: bool) -> None:
-    empty: Any = None if absent else ModuleType("old")
-    for name in ("transformer_engine", "transformer_engine.common"):
-        monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    for name in ("transformer_engine.pytorch", "transformer_engine.common.recipe"):
-        monkeypatch.setitem(sys.modules, name, empty)
+    empty = None if absent else ModuleType("old")
+    install(monkeypatch, empty, empty)
     with pytest.raises(ImportError, match=r'NVFP4; install "sana_wm_gym\[fp8\]"'):
         engine_for(Precision.NVFP4, smoothing=True)

@@ -51,11 +51,6 @@ def test_both_plans_agree_on_whole_chunks(chunks):
     assert schedule.first_chunk_plus_one(frames) == schedule.first_takes_remainder(frames)
 
 
-def test_plan_examples():
-    assert schedule.first_takes_remainder(11) == (0, 5, 8, 11)
-    assert schedule.first_chunk_plus_one(11) == (0, 4, 7, 11)
-
-
 @plans
 @pytest.mark.parametrize(("frames", "chunk"), [(0, 3), (5, 0), (-1, 3)])
 def test_plan_rejects_empty(plan, frames, chunk):
@@ -114,11 +109,6 @@ def test_shifted_rejects(steps, shift):
         schedule.flow_euler_ltx(steps, shift)
 
 
-def test_table_needs_one_timestep_per_step():
-    with pytest.raises(ValueError, match="expected 2 timesteps, got 1"):
-        schedule.NoiseSchedule((1.0, 0.5, 0.0), (1000.0,))
-
-
 @given(st.integers(1, 60), st.integers(1, 20))
 def test_staggered_chunks_each_walk_the_whole_table(frames, steps):
     staggered = schedule.chunk_flow_euler(frames, steps=steps)
@@ -147,7 +137,9 @@ def test_staggered_levels_per_frame(frames, steps, data):
         assert math.isclose(1000 * sigma, timestep, rel_tol=1e-6)
 
 
-def test_staggered_rejects():
+def test_other_refusals():
+    with pytest.raises(ValueError, match="expected 2 timesteps, got 1"):
+        schedule.NoiseSchedule((1.0, 0.5, 0.0), (1000.0,))
     with pytest.raises(ValueError, match=r"interval is -0.1, expected .* in \[0, inf"):
         schedule.chunk_flow_euler(10, interval=-0.1)
     with pytest.raises(ValueError, match=r"global step is 118, expected an integer in \[0, 117\]"):
