@@ -54,11 +54,7 @@ def test_environments_take_names_and_arguments() -> None:
     [
         ("nowhere", None, "unknown world 'nowhere', expected one of procedural, tiny, "),
         ("no_such_module:make", None, "no world 'no_such_module:make': No module named"),
-        (
-            "chunk_worlds:nothing",
-            None,
-            "no world .*: .* no attribute 'nothing'",
-        ),
+        ("chunk_worlds:nothing", None, "no world .*: .* no attribute 'nothing'"),
         ("chunk_worlds:make", {"colour": "red"}, "does not take {'colour': 'red'}"),
         ("procedural", {"colour": "red"}, "does not take {'colour': 'red'}"),
         ("procedural", {"scenes": {1}}, "does not take .* not JSON serializable"),

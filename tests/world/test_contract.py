@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from camera_paths import ahead, poses_ahead
 from chunk_worlds import ChunkWorld
 from stepping import advance, frames_of
 
-from sana_wm_gym.camera import CameraTrajectory, Controls
-from sana_wm_gym.camera.trajectory import rollout as poses_of
+from sana_wm_gym.camera import CameraTrajectory
 from sana_wm_gym.weights.world_file import read_world_file
 from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
@@ -33,13 +33,6 @@ class Counted:
         return GeneratedClip(frames, np.tile(latents, (1, 2, 5, 6)))
 
 
-def poses(frames: int) -> np.ndarray:
-    """Ahead and to the right."""
-    still = Controls.still(CHUNKS * frames)
-    count = len(still)
-    return poses_of(replace(still, forward=np.full(count, 0.02), yaw=np.full(count, 0.01)))
-
-
 @pytest.fixture(params=["procedural", "small", "courtyard", "replay", "toy", "one frame"])
 def world(request: pytest.FixtureRequest) -> Any:
     name = request.param
@@ -48,7 +41,11 @@ def world(request: pytest.FixtureRequest) -> Any:
         return world_of(read_world_file(path))
     if name == "replay":
         spec = replace(ChunkWorld(24).spec, name="replay", height=40, width=48)
-        return ReplayWorld(Counted(), replace(spec, latent_shape=(2, 5, 6)), poses(24))
+        return ReplayWorld(
+            Counted(),
+            replace(spec, latent_shape=(2, 5, 6)),
+            poses_ahead(range(24 * CHUNKS + 1), 0.02, 0.01),
+        )
     toys = {"toy": ChunkWorld(), "one frame": ChunkWorld(1)}
     return toys.get(name) or ProceduralWorld((16, 24), (3,))
 
@@ -62,9 +59,7 @@ def start(world: Any, seed: int = 0) -> Start:
 
 
 def camera(world: Any, chunk: int) -> CameraTrajectory:
-    spec, n = world.spec, world.spec.frames_per_chunk
-    c2w = poses(n)[n * chunk : n * chunk + n + 1]
-    return CameraTrajectory(c2w, np.array(spec.intrinsics), spec.width, spec.height)
+    return ahead(world.spec, chunk, 0.02, 0.01)
 
 
 def walk(world: Any, chunks: int, seed: int = 0, state: Any = None) -> Any:

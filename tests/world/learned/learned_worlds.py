@@ -13,9 +13,15 @@ from tiny_networks import scramble
 
 from sana_wm_gym.camera.controls import MotionLimits
 from sana_wm_gym.models.codec import CodecConfig, PatchCodec
+from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
 from sana_wm_gym.models.numerics import EXACT
+from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
 from sana_wm_gym.training.config import TINY
+from sana_wm_gym.world.learned.captions import SurfaceCaptions
+from sana_wm_gym.world.learned.sana_world import SanaWorld
+from sana_wm_gym.world.learned.schedule import self_forcing
+from sana_wm_gym.world.procedural.appearance import Surface
 from sana_wm_gym.world.world_model import Start, WorldSpec
 
 HEIGHT, WIDTH = 16, 24
@@ -59,3 +65,32 @@ def walk(world: Any, state: Any, chunks: int, step: float = 0.02) -> Any:
     for _ in range(chunks):
         [state] = advance(world, [state], [ahead(world.spec, state.chunk, step, step / 4)])
     return state
+
+
+SURFACES = (Surface("door", ("red", "blue")), Surface("crates", ("green", "white", "grey")))
+CAPTIONS = SurfaceCaptions(SURFACES)
+FREQUENCIES = (1.5, 3.0)
+
+
+def localised(threshold: float = -20.0) -> SanaWorld:
+    """A world with a localiser and words; with a high `threshold` no picture is of its map."""
+    torch.manual_seed(0)
+    localiser = Localiser(LocaliserConfig(16, (8, 8, 8, 8), (0, 1, 0, 1), 16))
+    localiser.threshold.fill_(threshold)
+    spec = replace(SPEC, width=16, latent_shape=(12, 2, 2), surfaces=SURFACES, prompts=True)
+    config = replace(
+        CONFIG,
+        plucker_channels=48 * (1 + 2 * len(FREQUENCIES)),
+        text_channels=CAPTIONS.channels,
+        text_tokens=CAPTIONS.tokens,
+    )
+    return SanaWorld(
+        spec,
+        *networks(config),
+        self_forcing((1000, 0)),
+        MemoryWindow(2),
+        clean_pass=False,
+        frequencies=FREQUENCIES,
+        localiser=localiser,
+        caption=CAPTIONS,
+    )

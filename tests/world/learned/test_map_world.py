@@ -11,57 +11,20 @@ import numpy as np
 import pytest
 import torch
 from camera_paths import ahead
-from learned_worlds import CONFIG, SPEC, networks, start, walk
+from learned_worlds import FREQUENCIES, SPEC, SURFACES, localised, start, walk
 from stepping import advance, frames_of, latents_of
 
 from sana_wm_gym.camera.se3 import invert, rotation_y
 from sana_wm_gym.camera.trajectory import CameraTrajectory
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.snapshot import Snapshot
-from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.models.state import shapes
 from sana_wm_gym.weights.world_file import WorldFile, read_world_file, write_world_file
-from sana_wm_gym.world.learned.captions import SurfaceCaptions
 from sana_wm_gym.world.learned.sampler import CleanPrediction
-from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import self_forcing
 from sana_wm_gym.world.learned.world_files import load_tiny_bf16, metadata_of, world_of
-from sana_wm_gym.world.procedural.appearance import Surface
 from sana_wm_gym.world.world_model import Start
-
-SURFACES = (Surface("door", ("red", "blue")), Surface("crates", ("green", "white", "grey")))
-CAPTIONS = SurfaceCaptions(SURFACES)
-FREQUENCIES = (1.5, 3.0)
-
-
-def localised(threshold: float = -20.0) -> SanaWorld:
-    """A world with a localiser and words; with a high `threshold` no picture is of its map."""
-    torch.manual_seed(0)
-    localiser = Localiser(LocaliserConfig(16, (8, 8, 8, 8), (0, 1, 0, 1), 16))
-    localiser.threshold.fill_(threshold)
-    spec = replace(SPEC, width=16, latent_shape=(12, 2, 2), surfaces=SURFACES, prompts=True)
-    config = replace(
-        CONFIG,
-        plucker_channels=48 * (1 + 2 * len(FREQUENCIES)),
-        text_channels=CAPTIONS.channels,
-        text_tokens=CAPTIONS.tokens,
-    )
-    return SanaWorld(
-        spec,
-        *networks(config),
-        self_forcing((1000, 0)),
-        MemoryWindow(2),
-        clean_pass=False,
-        frequencies=FREQUENCIES,
-        localiser=localiser,
-        caption=CAPTIONS,
-    )
-
-
-@pytest.fixture(scope="module")
-def placed() -> SanaWorld:
-    return localised()
 
 
 def camera(chunk: int = 0) -> CameraTrajectory:

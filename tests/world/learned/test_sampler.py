@@ -33,7 +33,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 @dataclass
 class Toy:
-    """A flow towards `target`, or a constant one; records its calls, and counts them in its state."""
+    """A flow towards `target`, or a constant one; records its calls, and its state counts them."""
 
     target: Tensor | None = None
     constant: Tensor | None = None

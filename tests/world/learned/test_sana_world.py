@@ -24,17 +24,20 @@ def test_seed_camera_and_image_matter(world):
         assert np.abs(base - other).max() > 1e-3
 
 
-def test_a_batch_is_each_world_alone(world):
+@pytest.mark.parametrize("name", ["world", "placed"])
+def test_a_batch_is_each_world_alone(name, request):
     """Worlds at chunks 0 to 4, shuffled, against one call each."""
+    world = request.getfixturevalue(name)
     before = [
-        walk(world, world.begin(start(seed), seed), chunk)
+        walk(world, world.begin(start(seed, world.spec.width), seed), chunk)
         for seed, chunk in enumerate((2, 0, 4, 1, 0, 3))
     ]
-    cameras = [ahead(SPEC, s.chunk, 0.01 * (i + 1), 0.002) for i, s in enumerate(before)]
+    cameras = [ahead(world.spec, s.chunk, 0.01 * (i + 1), 0.002) for i, s in enumerate(before)]
     together = advance(world, before, cameras)
     for state, trajectory, result in zip(before, cameras, together, strict=True):
         (alone,) = advance(world, [state], [trajectory])
         assert (result.chunk, result.seed) == (alone.chunk, alone.seed)
+        assert np.array_equal(result.anchor, state.anchor)
         np.testing.assert_allclose(
             latents_of(world, result), latents_of(world, alone), rtol=1e-4, atol=1e-5
         )

@@ -5,7 +5,6 @@ Text to first frame to six chunks to pixels to mp4, by the files and the environ
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ from PIL import Image
 pytest.importorskip("transformers")
 pytest.importorskip("diffusers", minversion="0.42")
 
+from camera_paths import ahead
 from stepping import advance, frames_of, latents_of
 from tiny_release import CONFIG, SIZE, Stack, picture
 
-from sana_wm_gym.camera.trajectory import CameraTrajectory
 from sana_wm_gym.envs import ChunkVideoRecorder, SanaWMEnv
 from sana_wm_gym.envs.snapshot import Snapshot
 from sana_wm_gym.models.state import named_tensors
@@ -67,16 +66,16 @@ def test_text_to_video_and_a_restored_half_of_it(
         horizon=6,
         render_mode="rgb_array_list",
     )
-    film = ChunkVideoRecorder(env, tmp_path / "film")
-    film.reset(seed=1)
-    whole = drive(film, range(3))  # type: ignore[arg-type]
+    recorder: Any = ChunkVideoRecorder(env, tmp_path / "video")
+    recorder.reset(seed=1)
+    whole = drive(recorder, range(3))
     env.snapshot().save(tmp_path / "half.safetensors", env.world)
-    whole += drive(film, range(3, 6))  # type: ignore[arg-type]
+    whole += drive(recorder, range(3, 6))
     assert whole[0].shape == (24, *SIZE, 3)
     assert all(array.std() > 0 and np.isfinite(array).all() for array in whole)
     assert len({array.tobytes() for array in whole}) == len(whole)
 
-    [mp4] = (tmp_path / "film").iterdir()
+    [mp4] = (tmp_path / "video").iterdir()
     video = probe(mp4)
     assert video.frames == 1 + 6 * 24 and video.rate == 16
 
@@ -152,22 +151,12 @@ def test_a_packed_state_continues_bit_for_bit(
 
 def test_two_rollouts_share_a_batch(stack: Stack) -> None:
     world = stack.load(dtype=torch.float32)
-    states, cameras = [], []
-    for seed in (1, 2):
-        env = environment(world)
-        env.reset(seed=seed)
-        states.append(env.snapshot().episode.world)
-        cameras.append(straight(world))
-    together = advance(world, states, cameras)
-    for state, camera, result in zip(states, cameras, together, strict=True):
+    start, camera = Start(picture(*SIZE), world.spec.intrinsics, "a room"), ahead(world.spec)
+    states = [world.begin(start, seed) for seed in (1, 2)]
+    together = advance(world, states, [camera, camera])
+    for state, result in zip(states, together, strict=True):
         [alone] = advance(world, [state], [camera])
         np.testing.assert_allclose(latents_of(world, result), latents_of(world, alone), atol=1e-4)
-
-
-def straight(world: StreamingWorld) -> Any:
-    c2w = np.tile(np.eye(4), (25, 1, 1))
-    c2w[:, 2, 3] = 0.02 * np.arange(25)
-    return CameraTrajectory(c2w, np.array(world.spec.intrinsics), *SIZE[::-1])
 
 
 def test_the_encoder_is_loaded_once_per_prompt(stack: Stack, tmp_path: Path) -> None:
@@ -192,31 +181,22 @@ def test_a_prompt_that_is_encoded_already(world: StreamingWorld, tmp_path: Path)
     env.reset(seed=1)
     state = env.snapshot().episode.world
     assert torch.equal(state.text.features, given.features.bfloat16())
-    write_embedding(file, PromptKey("x", Prompt("")), PromptEmbedding(*narrow(given)))
+    narrow = PromptEmbedding(given.features[..., :5], given.mask)
+    write_embedding(file, PromptKey("x", Prompt("")), narrow)
     with pytest.raises(ValueError, match="features of width 5; expected 16"):
         env.reset(seed=1)
 
 
-def narrow(text: PromptEmbedding) -> tuple[torch.Tensor, torch.Tensor]:
-    return text.features[..., :5], text.mask
-
-
-def test_intrinsics_follow_the_crop_or_are_assumed(world: StreamingWorld) -> None:
-    env = environment(world)
-    _, info = env.reset()
+def test_intrinsics_follow_the_crop_and_reset_options_come_first(world: StreamingWorld) -> None:
+    _, info = environment(world).reset()
     assert info["intrinsics"].tolist() == list(assumed_intrinsics(*SIZE))
     assert 2 * np.degrees(np.arctan(48 / info["intrinsics"][0])) == pytest.approx(70)
     # 80 x 200 shrinks by 0.8 to 64 x 160, of which columns 32 to 128 stay.
-    _, info = environment(world, intrinsics=(100, 110, 100, 40)).reset()
-    np.testing.assert_allclose(info["intrinsics"], [80, 88, 48, 32])
-
-
-def test_reset_options_go_before_what_the_environment_was_made_with(world: StreamingWorld) -> None:
     env = environment(world, intrinsics=(100, 110, 100, 40))
+    np.testing.assert_allclose(env.reset()[1]["intrinsics"], [80, 88, 48, 32])
     other = picture(*SIZE)
     _, info = env.reset(options={"image": other})
-    state = env.snapshot().episode.world
-    assert np.array_equal(state.image, other)
+    assert np.array_equal(env.snapshot().episode.world.image, other)
     assert info["intrinsics"].tolist() == list(assumed_intrinsics(*SIZE))
     start = Start(other, (60.0, 60.0, 48.0, 32.0), prompt="two doors")
     _, info = env.reset(options={"start": start})
@@ -247,16 +227,11 @@ def test_no_picture(world: StreamingWorld, tmp_path: Path) -> None:
         environment(world, image=tmp_path / "room.png")
 
 
-@pytest.mark.parametrize(
-    ("load", "message"),
-    [
-        (lambda s: s.load(size=(64, 100)), r"\(64, 100\); expected multiples of 32"),
-        (lambda s: s.load(config=SanaWMConfig(latent_channels=16)), "VAE of 8 channels"),
-    ],
-)
-def test_parts_that_do_not_fit(stack: Stack, load: Callable[[Stack], Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        load(stack)
+def test_parts_that_do_not_fit(stack: Stack) -> None:
+    with pytest.raises(ValueError, match=r"\(64, 100\); expected multiples of 32"):
+        stack.load(size=(64, 100))
+    with pytest.raises(ValueError, match="VAE of 8 channels"):
+        stack.load(config=SanaWMConfig(latent_channels=16))
 
 
 def test_a_prompt_without_an_encoder(stack: Stack, tmp_path: Path) -> None:
