@@ -7,10 +7,10 @@ makes one from keyword arguments.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import os
+import pkgutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import entry_points
@@ -34,7 +34,7 @@ JsonDict = Mapping[str, Any]
 # Imported when called, so that a process pays for torch and weights only where it uses them.
 def _call(target: str, *args: Any, **kwargs: Any) -> Any:
     """Call "module:object"; ValueError if it takes no such arguments."""
-    function = _imported(target)
+    function = pkgutil.resolve_name(target)
     _check_arguments(target, function, *args, **kwargs)
     return function(*args, **kwargs)
 
@@ -44,14 +44,6 @@ def _check_arguments(name: str, function: Loader, *args: Any, **kwargs: Any) -> 
         inspect.signature(function).bind(*args, **kwargs)
     except TypeError as error:
         raise ValueError(f"{name} does not take {kwargs}: {error}") from error
-
-
-def _imported(target: str) -> Any:
-    module, _, attribute = target.partition(":")
-    found = importlib.import_module(module)
-    for part in attribute.split("."):
-        found = getattr(found, part)
-    return found
 
 
 _FILES = "sana_wm_gym.world.learned.world_files"
@@ -118,8 +110,7 @@ def load_world(
     """The process's one copy of a named world. Worlds hold no rollout state, so sharing is safe.
 
     Args:
-        name: Of the catalogue, a `.safetensors` world file, "package.module:object", or an entry
-            point of the group `sana_wm_gym.worlds`.
+        name: As the module describes.
         kwargs: JSON values for what loads it; other values, another copy.
         code: False refuses "package.module:object", for names that a data file holds.
 
@@ -169,7 +160,7 @@ def _find(name: str, code: bool) -> tuple[Loader, object]:
     if not code:
         raise ValueError(f"world {name!r} is code, expected a name that runs none")
     try:
-        found = _imported(name)
+        found = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"no world {name!r}: {error}") from error
     return _as_loader(found), None

@@ -28,10 +28,6 @@ from sana_wm_gym.weights.plan import CAPABILITY, Chooser, Precision
 ROWS = 32
 """Tokens are filled up to a multiple of this: the kernels want whole blocks."""
 
-_MISSING = (
-    'no Transformer Engine for {precision}; install "sana_wm_gym[fp8]" (transformer-engine >= 2.0)'
-)
-
 
 @dataclass(frozen=True)
 class Engine:
@@ -49,11 +45,8 @@ class Engine:
 
 
 def require_gpu(precision: Precision, dtype: torch.dtype, device: torch.device) -> None:
-    """Refuse a precision that a device does not have, before anything is loaded.
-
-    Raises:
-        ValueError: Fewer bits than bfloat16 and no GPU, one that is too old, or another `dtype`.
-    """
+    """Raise ValueError for fewer bits than bfloat16 without a GPU that has them, or with another
+    `dtype` for the rest."""
     if precision is Precision.BF16:
         return
     wanted = CAPABILITY[precision]
@@ -90,7 +83,10 @@ def engine_for(precision: Precision, *, smoothing: bool) -> Engine:
                 disable_rht=not smoothing, disable_stochastic_rounding=not smoothing
             )
     except (ImportError, AttributeError) as error:
-        raise ImportError(_MISSING.format(precision=precision) + f": {error}") from error
+        raise ImportError(
+            f'no Transformer Engine for {precision}; install "sana_wm_gym[fp8]" '
+            f"(transformer-engine >= 2.0): {error}"
+        ) from error
     storing, computing, argument = "quantized_model_init", "autocast", "recipe"
     if not hasattr(te, storing):  # before Transformer Engine 2.9
         storing, computing, argument = "fp8_model_init", "fp8_autocast", "fp8_recipe"
@@ -102,14 +98,8 @@ def engine_for(precision: Precision, *, smoothing: bool) -> Engine:
 
 
 class QuantisedLinear(nn.Module):
-    """A linear layer with quantised weights, for tokens [..., in].
-
-    Args:
-        weight: [out, in], on any device.
-        bias: [out], or None.
-        engine: Stores and multiplies.
-        device: Where it works.
-    """
+    """A linear layer with quantised weights, from a weight [out, in] and bias [out] or None on any
+    device; tokens [..., in] to [..., out] on `device`."""
 
     def __init__(
         self, weight: Tensor, bias: Tensor | None, engine: Engine, device: torch.device
@@ -131,7 +121,7 @@ class QuantisedLinear(nn.Module):
         self.linear: nn.Module = linear
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., in] to [..., out]."""
+        """As `nn.Linear`."""
         tokens = x.reshape(-1, x.shape[-1])
         count = len(tokens)
         filled = F.pad(tokens, (0, 0, 0, -count % ROWS))

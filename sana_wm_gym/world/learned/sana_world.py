@@ -130,11 +130,10 @@ class SanaWorld(Generic[CodecT]):
 
     @torch.inference_mode()
     def begin(self, start: Start, seed: int) -> SanaState:
-        """State before the first chunk.
+        """As `WorldModel.begin`.
 
         Raises:
-            ValueError: The image is not uint8 of the world's frame size, or the intrinsics are not
-                finite with positive focal lengths.
+            ValueError: The start or its prompt does not fit the world.
             RuntimeError: This process was forked from the one that made the world.
         """
         self._refuse_a_fork()
@@ -274,11 +273,7 @@ class SanaWorld(Generic[CodecT]):
 
     @torch.inference_mode()
     def decode(self, states: Sequence[SanaState], last: bool = False) -> list[Tensor]:
-        """As `WorldModel.decode`, on the world's device.
-
-        Raises:
-            RuntimeError: This process was forked from the one that made the world.
-        """
+        """As `WorldModel.decode`, on the world's device; RuntimeError after a fork."""
         shown = [self._known_frames(state, last) for state in states]
         hidden = [i for i, frames in enumerate(shown) if frames is None]
         if hidden:
@@ -312,12 +307,7 @@ class SanaWorld(Generic[CodecT]):
         return values.pack(state)
 
     def unpack(self, arrays: values.Arrays) -> SanaState:
-        """As `WorldModel.unpack`.
-
-        Raises:
-            ValueError: An array is missing, unknown or of the wrong shape, or the parts do not fit
-                the world or one another.
-        """
+        """As `WorldModel.unpack`."""
         spec, codec, depth = self.spec, self.codec, self.model.config.depth
         channels, rows, columns = spec.latent_shape or (None, None, None)
         state = values.unpack(

@@ -218,14 +218,9 @@ class StaggeredSchedule:
         """Network calls for the whole clip."""
         return self.starts[-1] + self.noise.steps
 
-    def active_chunks(self, step: int) -> int:
-        """Chunks that have started at a global step."""
-        require_integer("global step", step, 0, self.global_steps - 1)
-        return sum(start <= step for start in self.starts)
-
     def active_frames(self, step: int) -> int:
-        """Latent frames in the active prefix."""
-        return self.plan[self.active_chunks(step)]
+        """Latent frames in the active prefix at a global step."""
+        return self.plan[len(self._local_steps(step))]
 
     def sigmas(self, step: int) -> tuple[float, ...]:
         """Noise level of each frame of the active prefix; 0 for finished chunks and frame 0."""
@@ -246,8 +241,9 @@ class StaggeredSchedule:
         return (0.0, *levels[1:])  # frame 0 is the given image
 
     def _local_steps(self, step: int) -> tuple[int, ...]:
-        active = self.starts[: self.active_chunks(step)]
-        return tuple(min(step - start, self.noise.steps) for start in active)
+        """Denoising steps that each active chunk has done."""
+        require_integer("global step", step, 0, self.global_steps - 1)
+        return tuple(min(step - s, self.noise.steps) for s in self.starts if s <= step)
 
 
 def chunk_flow_euler(

@@ -192,8 +192,7 @@ class ProceduralWorld:
         A start without an appearance shows the first variant of every surface.
 
         Raises:
-            ValueError: `start` has no scene or pose in it, an appearance that does not fit the
-                scene, or an image of another size.
+            ValueError: `start` has no scene or pose in it, or does not fit the scene or world.
         """
         check_rigid(scene_of(start)[1][None], "Start.scene_c2w")
         require_image(start.image, self.size)

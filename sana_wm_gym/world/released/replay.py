@@ -119,12 +119,8 @@ class ReplayWorld:
         )
 
     def begin(self, start: Start, seed: int) -> ReplayState:
-        """Make the whole clip along the plan, which takes nearly all of a rollout's time.
-
-        Raises:
-            ValueError: The image is not uint8 of the world's frame size, or the intrinsics are not
-                finite with positive focal lengths.
-        """
+        """Make the whole clip along the plan, which takes nearly all of a rollout's time; errors as
+        of `WorldModel.begin`."""
         spec, image = self.spec, require_image(start.image, self.spec.size)
         image.setflags(write=False)
         intrinsics = np.array(start.intrinsics, dtype=np.float64)
@@ -140,8 +136,8 @@ class ReplayWorld:
         """Show the next chunk of each state.
 
         Raises:
-            ValueError: There is not one input per state, a plan is over, or a camera is not where
-                the plan has it (says from which frame on, and by how much).
+            ValueError: As `WorldModel.advance`, a plan is over, or a camera is not where the plan
+                has it (says from which frame on, and by how much).
         """
         require_pairs(states, inputs)
         for state, given in zip(states, inputs, strict=True):

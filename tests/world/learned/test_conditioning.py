@@ -45,7 +45,7 @@ def test_waves_follow_the_pluecker_maps(frequencies: tuple[float, ...], first: b
 
 def test_no_frequencies_are_the_released_conditioning() -> None:
     cameras = latent_cameras(C2W, latent_intrinsics(INTRINSICS, SIZE, GRID))
-    given = made(()).plucker
+    given = chunk_conditioning(C2W, INTRINSICS, SIZE, GRID, True).plucker
     assert given is not None
     assert given.numpy().tobytes() == plucker_windows(cameras, *GRID).tobytes()
 

@@ -115,7 +115,7 @@ def test_staggered_chunks_each_walk_the_whole_table(frames, steps):
     chunks = len(staggered.plan) - 1
     walked = [[] for _ in range(chunks)]
     for step in range(staggered.global_steps):
-        assert staggered.active_frames(step) == staggered.plan[staggered.active_chunks(step)]
+        assert staggered.active_frames(step) == staggered.plan[len(staggered.chunk_timesteps(step))]
         for chunk, timestep in enumerate(staggered.chunk_timesteps(step)):
             walked[chunk].append(timestep)
     for timesteps in walked:
@@ -143,4 +143,4 @@ def test_other_refusals():
     with pytest.raises(ValueError, match=r"interval is -0.1, expected .* in \[0, inf"):
         schedule.chunk_flow_euler(10, interval=-0.1)
     with pytest.raises(ValueError, match=r"global step is 118, expected an integer in \[0, 117\]"):
-        schedule.chunk_flow_euler(121).active_chunks(118)
+        schedule.chunk_flow_euler(121).active_frames(118)
