@@ -6,6 +6,7 @@ import csv
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,13 @@ from sana_wm_gym.training.initialise import initialise
 from sana_wm_gym.training.optimizer import Optimizer
 from sana_wm_gym.weights.world_file import WorldFile, read_world_file, write_world_file
 from sana_wm_gym.world.learned.captions import SurfaceCaptions
-from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.learned.sana_world import SanaWorld
-from sana_wm_gym.world.learned.schedule import self_forcing
-from sana_wm_gym.world.learned.world_files import metadata_of
+from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS
 from sana_wm_gym.world.procedural.renderer import default_intrinsics
 from sana_wm_gym.world.procedural.scenes import generate_scene
-from sana_wm_gym.world.world_model import WorldSpec
 
-TIMESTEPS = (1000, 0)
+TIMESTEPS = (1000.0, 0)
 """One step: in a known map the first prediction is the best (docs/embedded_world.md)."""
 WINDOW = MemoryWindow(chunks=2, sink=True)
 """Memory of softmax blocks in training and at run time: SANA-WM's streaming default."""
@@ -165,11 +163,7 @@ class TrainingRun:
         state = {name: part.state_dict() for name, part in self._saved_parts().items()}
         with atomic_path(self.folder / CHECKPOINT) as partial:
             torch.save(state | {"step": self.done, "cpu_hours": self.cpu_hours}, partial)
-        world = self.world()
-        write_world_file(
-            self.folder / WEIGHTS,
-            WorldFile(world.model, self.codec, metadata_of(world), self.localiser),
-        )
+        write_world_file(self.folder / WEIGHTS, self._file())
 
     def _saved_parts(self) -> dict[str, Any]:
         return {
@@ -181,34 +175,26 @@ class TrainingRun:
 
     def world(self) -> SanaWorld:
         """The averaged weights as a world."""
+        return world_of(self._file())
+
+    def _file(self) -> WorldFile:
         config, size = self.config, self.config.size
-        cells = size // self.codec.config.patch
-        fx, fy, cx, cy = default_intrinsics(size, size)
-        spec = WorldSpec(
-            name="tiny",
-            height=size,
-            width=size,
-            fps=16.0,
-            frames_per_chunk=CHUNK_FRAMES,
-            latent_shape=(self.codec.config.channels, cells, cells),
-            intrinsics=(fx, fy, cx, cy),
-            limits=WALK_LIMITS,
-            scenes=tuple(config.scenes),
-            start_radius=config.start_radius,
-            surfaces=self.captions.surfaces,
-            prompts=bool(self.captions.surfaces),
-        )
-        return SanaWorld(
-            spec,
-            self.average,
-            self.codec,
-            self_forcing(TIMESTEPS),
-            WINDOW,
-            clean_pass=False,
-            frequencies=tuple(config.frequencies),
-            localiser=self.localiser,
-            caption=self.captions if self.captions.surfaces else None,
-        )
+        metadata = {
+            "name": "tiny",
+            "height": size,
+            "width": size,
+            "fps": 16.0,
+            "intrinsics": list(default_intrinsics(size, size)),
+            "limits": asdict(WALK_LIMITS),
+            "scenes": list(config.scenes),
+            "start_radius": config.start_radius,
+            "surfaces": [asdict(surface) for surface in self.captions.surfaces],
+            "frequencies": list(config.frequencies),
+            "clean_pass": False,
+            "timesteps": list(TIMESTEPS),
+            "window": asdict(WINDOW),
+        }
+        return WorldFile(self.average, self.codec, metadata, self.localiser)
 
     def append(self, name: str, row: dict[str, Any]) -> None:
         """Add a row to a csv log; its first column is the step."""
