@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -71,26 +70,6 @@ def world_of(
         caption=SurfaceCaptions(spec.surfaces) if spec.surfaces else None,
         autocast_dtype=dtype,
     )
-
-
-def metadata_of(world: SanaWorld) -> dict[str, Any]:
-    """What `world_of` needs besides weights, as JSON values."""
-    spec = world.spec
-    return {
-        "name": spec.name,
-        "height": spec.height,
-        "width": spec.width,
-        "fps": spec.fps,
-        "intrinsics": list(spec.intrinsics),
-        "limits": asdict(spec.limits),
-        "scenes": list(spec.scenes),
-        "start_radius": spec.start_radius,
-        "surfaces": [asdict(surface) for surface in spec.surfaces],
-        "frequencies": list(world.frequencies),
-        "clean_pass": world.clean_pass,
-        "timesteps": [*world.schedule.timesteps, 0],
-        "window": asdict(world.window),
-    }
 
 
 def load_tiny(**settings: Any) -> SanaWorld:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -100,7 +101,7 @@ def _first_hits(
 
 
 def _face(
-    bounds: FloatArray, bound: FloatArray, side: npt.NDArray[np.intp]
+    bounds: npt.NDArray[Any], bound: FloatArray, side: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.intp]:
     """The face 2 * axis + side whose bound [3, H, W] is the one that counts, [H, W]."""
     other = np.where(bounds[1] == bound, 2 + side[1], 4 + side[2])

@@ -12,6 +12,7 @@ import pytest
 import torch
 from camera_paths import ahead
 from learned_worlds import FREQUENCIES, SPEC, SURFACES, localised, start, walk
+from small_worlds import file_of
 from stepping import advance, frames_of, latents_of
 
 from sana_wm_gym.camera.se3 import invert, rotation_y
@@ -20,10 +21,10 @@ from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.snapshot import Snapshot
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.models.state import shapes
-from sana_wm_gym.weights.world_file import WorldFile, read_world_file, write_world_file
+from sana_wm_gym.weights.world_file import read_world_file, write_world_file
 from sana_wm_gym.world.learned.sampler import CleanPrediction
 from sana_wm_gym.world.learned.schedule import self_forcing
-from sana_wm_gym.world.learned.world_files import load_tiny_bf16, metadata_of, world_of
+from sana_wm_gym.world.learned.world_files import load_tiny_bf16, world_of
 from sana_wm_gym.world.world_model import Start
 
 
@@ -175,14 +176,13 @@ def test_masked_words_change_nothing(placed):
 
 
 def test_a_world_file_keeps_localiser_and_words(placed, tmp_path: Path):
-    file = WorldFile(placed.model, placed.codec, metadata_of(placed), placed.localiser)
-    write_world_file(tmp_path / "world.safetensors", file)
+    write_world_file(tmp_path / "world.safetensors", file_of(placed))
     rebuilt, again = (world_of(read_world_file(tmp_path / "world.safetensors")) for _ in range(2))
     assert rebuilt.spec == placed.spec and rebuilt.spec.surfaces == SURFACES
     assert (rebuilt.schedule, rebuilt.window) == (placed.schedule, placed.window)
     assert (rebuilt.clean_pass, rebuilt.frequencies) == (False, FREQUENCIES)
     assert rebuilt.localiser.config == placed.localiser.config
-    assert metadata_of(rebuilt) == metadata_of(placed)
+    assert file_of(rebuilt).metadata == file_of(placed).metadata
     given = square(prompt="blue door")
     near, kept = placed.begin(given, seed=1), rebuilt.begin(given, seed=1)
     np.testing.assert_allclose(kept.anchor, near.anchor, atol=0.02)  # half precision
@@ -191,9 +191,10 @@ def test_a_world_file_keeps_localiser_and_words(placed, tmp_path: Path):
 
 
 def test_a_world_file_without_words_or_localiser(world):
-    kept = metadata_of(world)
+    file = file_of(world)
+    kept = file.metadata
     assert (kept["clean_pass"], kept["frequencies"], kept["surfaces"]) == (True, [], [])
-    rebuilt = world_of(WorldFile(world.model, world.codec, kept))
+    rebuilt = world_of(file)
     assert rebuilt.spec == world.spec
     assert (rebuilt.schedule, rebuilt.window) == (world.schedule, world.window)
     begun = world.begin(start(), seed=1)
