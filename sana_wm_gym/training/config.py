@@ -27,7 +27,7 @@ TINY = SanaWMConfig(
     position_entries=0,
     unread_entries=False,
 )
-"""The embedded world's generator, before it knows its latents, cameras and words."""
+"""The embedded world's generator; latents, cameras and words are set by `TrainConfig.generator`."""
 
 
 @dataclass(frozen=True)

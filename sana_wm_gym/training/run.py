@@ -121,7 +121,7 @@ class TrainingRun:
             return None
         if not path.exists():
             if len(config.scenes) != 1:
-                raise ValueError("given several maps; a localiser knows one")
+                raise ValueError("given several maps; a localiser is fitted to one")
             report("rendering frames for the localiser")
             scene, rng = generate_scene(config.scenes[0]), np.random.default_rng([config.seed, 3])
             frames, poses = localiser_frames(scene, config.localiser_frames, rng, config.size)

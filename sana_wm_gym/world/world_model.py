@@ -157,7 +157,7 @@ class WorldModel(Protocol[StateT]):
     """A controllable video world. `StateT` is its own frozen state dataclass.
 
     Frames and latents are NumPy arrays or torch tensors on the world's device, whichever the
-    world makes; `as_arrays` brings them to the host. Nobody writes in them.
+    world makes; `as_arrays` brings them to the host. They are read-only.
     """
 
     @property
@@ -220,7 +220,7 @@ class WorldModel(Protocol[StateT]):
 
     def anchor_confidence(self, state: StateT) -> float:
         """Probability in [0, 1] that the rollout's first frame shows a place the world knows; 1.0
-        for worlds that do not localise."""
+        for worlds without a localiser."""
         ...
 
     def pack(self, state: StateT) -> dict[str, npt.NDArray[np.generic]]:

@@ -1,4 +1,4 @@
-"""The localiser: what a fit learns, and what its answers keep to."""
+"""The localiser: accuracy of a fit, and properties of its estimates."""
 
 from __future__ import annotations
 
@@ -100,13 +100,13 @@ def test_bytes_and_floats_mean_the_same(fitted, held_out):
 
 def test_poses_are_rigid_whatever_the_picture(fitted):
     noise = torch.randint(0, 256, (5, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
-    answer = fitted[0](noise.to(torch.uint8))
-    rotation = answer.c2w[:, :3, :3]
+    found = fitted[0](noise.to(torch.uint8))
+    rotation = found.c2w[:, :3, :3]
     eye = torch.eye(3, dtype=torch.float64).expand_as(rotation)
     torch.testing.assert_close(rotation.mT @ rotation, eye, rtol=0, atol=1e-12)
     torch.testing.assert_close(torch.linalg.det(rotation), torch.ones(5, dtype=torch.float64))
-    assert torch.equal(answer.c2w[:, 3], torch.tensor([0.0, 0, 0, 1]).double().expand(5, 4))
-    assert ((answer.confidence >= 0) & (answer.confidence <= 1)).all()
+    assert torch.equal(found.c2w[:, 3], torch.tensor([0.0, 0, 0, 1]).double().expand(5, 4))
+    assert ((found.confidence >= 0) & (found.confidence <= 1)).all()
 
 
 def test_half_precision_weights_change_little(fitted, held_out):

@@ -158,7 +158,7 @@ def test_a_run_with_localiser_and_words(tmp_path: Path) -> None:
     for name, value in world.localiser.state_dict().items():
         assert torch.equal(value, first.localiser.state_dict()[name].half().float()), name
     assert column(tmp_path / "validation.csv", "step") == [2]
-    with pytest.raises(ValueError, match="a localiser knows one"):
+    with pytest.raises(ValueError, match="a localiser is fitted to one"):
         TrainingRun(replace(config, folder=str(tmp_path / "two"), scenes=(3, 4)), print)
     with pytest.raises(ValueError, match="different surfaces"):
         TrainingRun(replace(config, folder=str(tmp_path / "two"), scenes=(3, COURTYARD)), print)

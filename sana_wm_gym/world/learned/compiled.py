@@ -1,7 +1,7 @@
 """The generator's step compiled by torch.
 
 All blocks of a kind share what is compiled, so that a network of twenty costs as much as one of
-two. The causal decoder is never compiled: what it remembers between
+two. The causal decoder is never compiled: its memory between
 calls is lost in the compiled code, and later chunks come out blank.
 """
 

@@ -54,7 +54,7 @@ def velocity_prediction(network: Flow) -> Flow:
 class Guidance:
     """Classifier-free guidance: v = v_u + scale (v_c - v_u) over a doubled batch.
 
-    The conditioning handed to the sampler holds [unconditional, conditional] along its batch
+    The conditioning holds [unconditional, conditional] along its batch
     axis, [2 b, ...], cameras repeated; so does the state.
     """
 
@@ -115,11 +115,11 @@ def self_forcing(
     latents, after = denoise(flow, noise, first_latent, conditioning, plan, state, schedule)
     if clean_pass:
         del after  # at full size close to a gigabyte
-        after = remember(flow, latents, conditioning, plan, state)
+        after = state_after(flow, latents, conditioning, plan, state)
     return latents, after
 
 
-def remember(
+def state_after(
     flow: Flow,
     latents: Tensor,
     conditioning: Conditioning,
@@ -170,15 +170,7 @@ def chunk_flow_euler(
     """Generate a clip chunk-causally in many steps, later chunks starting later.
 
     Every global step recomputes the whole active prefix; finished chunks stay in it at noise
-    level 0.
-
-    Args:
-        flow: Velocity field.
-        noise: [b, c, f, h, w] for all frames.
-        first_latent: Encoded first image [b, c, h, w].
-        conditioning: For all frames; cut to the active prefix at each step.
-        plan: Chunks of the whole clip; cut likewise.
-        schedule: Chunk starts and noise levels.
+    level 0. Arguments as of `self_forcing`, for all frames of the clip.
 
     Source: SANA-WM chunk-causal release.
     """

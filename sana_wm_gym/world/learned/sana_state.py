@@ -1,4 +1,4 @@
-"""Where a rollout of the learned world stands."""
+"""The state of a rollout of the learned world."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sana_wm_gym.world.learned.second_stage import Refinement
 
 @dataclass(frozen=True)
 class SanaState:
-    """The state of a rollout.
+    """A rollout after some chunks.
 
     Attributes:
         image: First frame, uint8 [H, W, 3].

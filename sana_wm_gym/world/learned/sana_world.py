@@ -49,15 +49,12 @@ class SanaWorld(Generic[CodecT]):
         model: The generator; its type and place are those of the latents.
         codec: Frames to latents and back, on the same device.
         schedule: Noise levels of the sampler.
-        window: What the generator's softmax blocks remember.
-        clean_pass: Whether the state comes from a clean pass, as in the released models, or from
-            the last denoising step; see `sampler.self_forcing`.
-        frequencies: Of the sines and cosines of Pluecker coordinates that the generator reads;
-            see `conditioning_of`.
-        localiser: Finds the first frame in the frame that the generator is given cameras in; None
-            where that frame is the first camera itself, as in the released models.
-        flow: Makes the velocity field of the generator; by default of one that predicts clean
-            latents.
+        window: Memory of the generator's softmax blocks.
+        clean_pass: As of `sampler.self_forcing`.
+        frequencies: As of `chunk_conditioning`.
+        localiser: Estimates the first frame's pose among the generator's cameras; None where these
+            are relative to the first frame, as in the released models.
+        flow: The velocity field of the generator; by default of one that predicts clean latents.
         caption: Encodes a prompt for a generator that reads one.
         second_stage: Refines each chunk before it is decoded.
         autocast_dtype: Type that the generator's matrix products are rounded to, such as
@@ -89,16 +86,15 @@ class SanaWorld(Generic[CodecT]):
             raise ValueError(
                 f"given chunks of {self.spec.frames_per_chunk} frames; expected {CHUNK_FRAMES}"
             )
-        if (self.model.config.text_channels is None) != (self.caption is None):
-            raise ValueError(
-                "given an encoder of captions for a generator that reads none"
-                if self.caption is not None
-                else "given no encoder of captions; this generator reads them"
-            )
-        self.model.eval()
-        self.codec.eval()
-        if self.localiser is not None:
-            self.localiser.eval()
+        reads, given = (
+            "captions" if part is not None else "no captions"
+            for part in (self.model.config.text_channels, self.caption)
+        )
+        if reads != given:
+            raise ValueError(f"given a generator that reads {reads} with an encoder of {given}")
+        for network in (self.model, self.codec, self.localiser):
+            if network is not None:
+                network.eval()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Unpickled worlds belong to the process that loads them; forked ones do not.

@@ -3,7 +3,7 @@
 A *chunk plan* is a tuple of frame boundaries `(0, 4, 7, 10)`: chunk `i` holds latent frames
 `plan[i] <= f < plan[i + 1]`. A *noise schedule* is a table of falling noise levels that ends at
 zero; the network reads its timesteps, the Euler step its sigmas. Levels are rounded to float32
-where the original samplers round: the network sees `floor(1000 sigma)`, and one last bit can move
+where the original samplers round: the network reads `floor(1000 sigma)`, and one last bit can move
 that integer.
 """
 
@@ -200,7 +200,7 @@ def _schedule(sigmas: np.ndarray) -> NoiseSchedule:
 class StaggeredSchedule:
     """Every chunk passes through the same noise levels, each starting some global steps later.
 
-    At a global step the network sees the *active prefix*: all chunks that have started. Finished
+    At a global step the network reads the *active prefix*: all chunks that have started. Finished
     chunks stay in it, clean.
 
     Attributes:

@@ -74,7 +74,7 @@ class Solid:
         lower: Smallest corner (x, y, z) in metres.
         upper: Largest corner.
         paints: One, or one per variant of `surface`.
-        surface: Index into `SURFACES`, or -1 for a box that always looks the same.
+        surface: Index into `SURFACES`, or -1 for a box that does not vary.
     """
 
     lower: Vector

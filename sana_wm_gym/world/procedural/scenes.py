@@ -120,7 +120,7 @@ def _draw_tiles(rng: np.random.Generator, lower: FloatArray, upper: FloatArray) 
             axis, side = divmod(face, 2)
             outward = (2.0 * side - 1.0) * (1 if solid else -1)
             shade = 0.8 + 0.3 * (float(light[axis]) * outward)
-            # The six faces of the room share the colour circle, those of a box stay close.
+            # The six faces of the room have hues apart, those of a box similar ones.
             hue = first_hue + (face * 5 % 6) / 6 if solid == 0 else box_hue + 0.08 * axis
             u, v = FACE_AXES[axis]
             corner = float(low[u]), float(low[v])
@@ -223,7 +223,7 @@ def sample_pose(
     view: float = 1.6,
     radius: float | None = None,
 ) -> FloatArray:
-    """Draw an upright camera pose in free space that looks at nothing nearer than `view`.
+    """Draw an upright camera pose in free space with nothing nearer than `view` ahead.
 
     Args:
         scene: The scene.

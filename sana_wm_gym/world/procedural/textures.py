@@ -19,8 +19,8 @@ FloatArray = npt.NDArray[np.float32]
 
 TEXELS_PER_METRE = 32
 BLUR_LEVELS = 4
-# Standard deviation in metres that level k stands for is BASE_BLUR * 2**k; level 0 is the tile as
-# drawn, whose bilinear lookup already blurs by about this much.
+# Level k is blurred by BASE_BLUR * 2**k metres (standard deviation); level 0 is the tile as drawn,
+# whose bilinear lookup blurs by about as much.
 BASE_BLUR = 0.015
 _PAD = 2
 _SHELF_WIDTH = 512

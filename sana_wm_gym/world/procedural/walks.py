@@ -31,8 +31,8 @@ Array = npt.NDArray[np.float64]
 MARGIN = 0.3
 """Distance to every surface in metres."""
 VIEW = (0.7, 2.2)
-"""A segment is drawn again if it looks at something nearer, in metres, than a number drawn from
-this range: close views stay rare."""
+"""A segment is drawn again if something is nearer ahead, in metres, than a number drawn from this
+range: close views stay rare."""
 HEIGHT_RANGE = 0.15
 """Largest distance of the camera from y = 0 in metres."""
 

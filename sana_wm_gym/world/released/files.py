@@ -57,10 +57,7 @@ class Layout:
     Attributes:
         release: Its name in `weights.releases`.
         variant: Of its generator.
-        generator: Folder of the generator.
-        vae: Folder of the VAE.
-        refiner: Folder of the second stage.
-        refiner_text: Folder of the second stage's text encoder.
+        generator, vae, refiner, refiner_text: Folders.
     """
 
     release: str

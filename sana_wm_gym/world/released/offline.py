@@ -48,14 +48,14 @@ class OfflineGenerator:
     """A generator of whole clips.
 
     Attributes:
-        name: As worlds made of it are called.
+        name: Of worlds made of it.
         model: Predicts velocities.
         vae: On the same device.
         caption: Encodes a prompt.
         negative: Encodes a negative prompt.
         sample: The sampler.
         group: Frames must be `group` k + 1.
-        guidance: How far the prompt pushes away from the negative prompt.
+        guidance: Scale of classifier-free guidance.
         second_stage: Refines the whole clip before it is decoded.
     """
 
@@ -139,7 +139,7 @@ class OfflineGenerator:
 
 
 def bidirectional(steps: int) -> Sample:
-    """Every frame sees every other in each step."""
+    """Every frame attends to every other in each step."""
     levels = schedule.flow_euler_ltx(steps, SHIFT)
     return lambda flow, noise, first, conditioning: sampler.denoise(
         flow, noise, first, conditioning, ChunkPlan(), None, levels
@@ -147,7 +147,7 @@ def bidirectional(steps: int) -> Sample:
 
 
 def chunk_causal(steps: int) -> Sample:
-    """Chunks see what came before; later ones start later."""
+    """Chunks attend to earlier ones; later ones start later."""
 
     def sample(flow: sampler.Flow, noise: Tensor, first: Tensor, given: Conditioning) -> Tensor:
         levels = schedule.chunk_flow_euler(noise.shape[2], LATENTS_PER_CHUNK, steps, SHIFT)

@@ -26,7 +26,7 @@ SIZE = (704, 1280)
 FPS = 16.0
 
 HORIZONTAL_FOV_DEG = 70.0
-"""Assumed where an image comes without intrinsics: about the main camera of a telephone."""
+"""Assumed where an image has no intrinsics: about the main camera of a telephone."""
 
 WINDOW = MemoryWindow(2, sink=True)
 """Memory of the release's softmax blocks: the first chunk and the latest."""

@@ -1,4 +1,4 @@
-"""Samplers on flows whose answer is known."""
+"""Samplers on flows whose result is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The courtyard: bright, full of corners, walkable, and different where it says so."""
+"""The courtyard: bright, textured, walkable, and varying where its surfaces say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intrinsics from rays, with cameras whose answer is known and a stand-in for Pi3X."""
+"""Intrinsics from rays, with known cameras and a stand-in for Pi3X."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_where_intrinsics_came_from_is_kept() -> None:
 
 @pytest.fixture
 def pi3(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package with a network that sees 60 x 45 degrees wherever it looks."""
+    """A package with a network whose rays always span 60 x 45 degrees."""
 
     class Pi3X(nn.Module):
         def __init__(self, use_multimodal: bool) -> None:

@@ -129,10 +129,10 @@ def test_an_offloaded_world_shows_the_same_bytes(
 def test_text_encoders_run_where_they_are_told(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    devices = []
 
     def load(*folders: Path, device: str) -> Any:
-        asked.append(device)
+        devices.append(device)
         raise InterruptedError
 
     monkeypatch.setattr("sana_wm_gym.world.learned.captions.load_generator_text", load)
@@ -143,8 +143,8 @@ def test_text_encoders_run_where_they_are_told(
         for caption in (world.caption, world.second_stage.caption):
             with pytest.raises(InterruptedError):
                 caption("a room")
-        assert asked == [expected] * 2
-        asked.clear()
+        assert devices == [expected] * 2
+        devices.clear()
 
 
 def test_an_offloaded_clip_is_the_same_clip(
