@@ -110,11 +110,7 @@ def test_without_a_clean_pass_the_state_is_that_of_the_last_step(noise_levels):
     assert torch.equal(made, expected)
     assert len(without.calls) == noise_levels.steps == len(with_pass.calls) - 1
     assert state == f"past then {noise_levels.steps}"
-    for call, timestep in zip(without.calls, noise_levels.timesteps, strict=True):
-        assert call["state"] == "past"
-        assert torch.equal(call["timestep"][:, 0], torch.zeros(2))
-        assert torch.equal(call["timestep"][:, 1:], torch.full((2, 3), timestep))
-        assert torch.equal(call["latents"][:, :, 0], image)
+    assert {call["state"] for call in without.calls} == {"past"}
     last = without.calls[-1]["latents"]
     assert torch.equal(last, with_pass.calls[-2]["latents"])
 
