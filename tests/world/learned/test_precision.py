@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from camera_paths import ahead
 from stepping import advance, latents_of
 from tiny_networks import network, one_pass
@@ -55,21 +54,18 @@ def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> St
     """Transformer Engine as of 2.9 and later, or before."""
     made = Stage()
 
-    class Linear(nn.Module):
+    class Linear(nn.Linear):
         def __init__(
             self, inputs: int, outputs: int, bias: bool, params_dtype: Any, device: Any
         ) -> None:
-            super().__init__()
             assert "storing" in made.log[-1] and not torch.is_grad_enabled()
-            place = {"dtype": params_dtype, "device": device}
-            self.weight = nn.Parameter(torch.empty(outputs, inputs, **place))
-            self.bias = nn.Parameter(torch.empty(outputs, **place)) if bias else None
+            super().__init__(inputs, outputs, bias, device, params_dtype)
             made.layers.append(self)
 
         def forward(self, x: Tensor) -> Tensor:
             assert "computing" in made.log[-1] and x.ndim == 2 and len(x) % ROWS == 0
             made.rows.append(len(x))
-            return F.linear(x, self.weight, self.bias)
+            return super().forward(x)
 
     def context(kind: str, named: str) -> Any:
         @contextmanager
@@ -81,30 +77,28 @@ def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> St
 
         return enter
 
-    te, recipes = ModuleType("transformer_engine.pytorch"), ModuleType("recipe")
-    te.Linear = Linear  # type: ignore[attr-defined]
-    new = request.param == "new names"
-    names = ("quantized_model_init", "autocast") if new else ("fp8_model_init", "fp8_autocast")
-    setattr(te, names[0], context("storing", "recipe"))
-    setattr(te, names[1], context("computing", "recipe" if new else "fp8_recipe"))
-    recipes.Float8BlockScaling = lambda: "fp8"  # type: ignore[attr-defined]
-    recipes.NVFP4BlockScaling = (  # type: ignore[attr-defined]
-        lambda disable_rht, disable_stochastic_rounding: (
+    storing, computing, argument = "quantized_model_init", "autocast", "recipe"
+    if request.param == "old names":
+        storing, computing, argument = "fp8_model_init", "fp8_autocast", "fp8_recipe"
+    contexts = {
+        storing: context("storing", "recipe"),
+        computing: context("computing", argument),
+    }
+    te = SimpleNamespace(Linear=Linear, **contexts)
+    recipes = SimpleNamespace(
+        Float8BlockScaling=lambda: "fp8",
+        NVFP4BlockScaling=lambda disable_rht, disable_stochastic_rounding: (
             f"NVFP4 {disable_rht} {disable_stochastic_rounding}"
-        )
+        ),
     )
     install(monkeypatch, te, recipes)
     return made
 
 
 def install(monkeypatch: pytest.MonkeyPatch, te: Any, recipes: Any) -> None:
-    for name, module in (
-        ("transformer_engine", ModuleType("transformer_engine")),
-        ("transformer_engine.common", ModuleType("common")),
-        ("transformer_engine.pytorch", te),
-        ("transformer_engine.common.recipe", recipes),
-    ):
-        monkeypatch.setitem(sys.modules, name, module)
+    modules = {"": ModuleType("te"), ".common": ModuleType("common"), ".pytorch": te}
+    for name, module in (modules | {".common.recipe": recipes}).items():
+        monkeypatch.setitem(sys.modules, f"transformer_engine{name}", module)
 
 
 @pytest.mark.parametrize("precision", [Precision.FP8, Precision.NVFP4])
@@ -170,29 +164,21 @@ def test_the_refiner_is_not_smoothed(stage: Stage) -> None:
 
 
 def test_a_refiner_goes_through_its_quantised_layers(stage: Stage) -> None:
-    ltx2 = pytest.importorskip("diffusers", minversion="0.42")
+    diffusers = pytest.importorskip("diffusers", minversion="0.42")
+    pytest.importorskip("transformers")
+    from tiny_release import LTX
+
     from sana_wm_gym.models.refiner import BIDIRECTIONAL, Refiner, video_only
     from sana_wm_gym.models.text import PromptEmbedding
 
     def refiner() -> Refiner:
         torch.manual_seed(2)
-        network = ltx2.LTX2VideoTransformer3DModel(
-            in_channels=4,
-            out_channels=4,
-            num_attention_heads=2,
-            attention_head_dim=16,
-            cross_attention_dim=32,
-            audio_num_attention_heads=2,
-            audio_attention_head_dim=6,
-            audio_cross_attention_dim=12,
-            num_layers=2,
-            caption_channels=16,
-        )
+        network = diffusers.LTX2VideoTransformer3DModel(**LTX)
         return Refiner(video_only(network), BIDIRECTIONAL).eval().requires_grad_(False)
 
     random = torch.Generator().manual_seed(0)
-    latents = torch.randn(1, 4, 3, 2, 3, generator=random)
-    noise = torch.randn(1, 4, 2, 2, 3, generator=random)
+    latents = torch.randn(1, 8, 3, 2, 3, generator=random)
+    noise = torch.randn(1, 8, 2, 2, 3, generator=random)
     text = PromptEmbedding(torch.randn(1, 5, 16, generator=random), torch.ones(1, 5).long())
     with torch.inference_mode():
         plain = refiner().refine(latents, noise, text)
