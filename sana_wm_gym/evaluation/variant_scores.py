@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from sana_wm_gym.evaluation.held_out import Frames, HeldOutClip
 from sana_wm_gym.world.procedural.appearance import Surface
-from sana_wm_gym.world.procedural.renderer import render, render_surfaces
+from sana_wm_gym.world.procedural.renderer import render, render_geometry
 from sana_wm_gym.world.procedural.scenes import generate_scene, with_appearance
 
 LEAST_COVERAGE = 0.03
@@ -65,7 +65,7 @@ def surface_views(clips: Sequence[HeldOutClip]) -> list[SurfaceView]:
         scene = with_appearance(generate_scene(start.scene), start.appearance)
         poses, lens = start.scene_c2w @ clip.c2w, np.array(start.intrinsics)
         height, width = start.image.shape[:2]
-        seen = render_surfaces(scene, poses, lens, (height, width))
+        seen = render_geometry(scene, poses, lens, (height, width))[1]
         for number, surface in enumerate(scene.surfaces):
             mask = seen == number
             coverage = mask.mean(axis=(1, 2))

@@ -32,7 +32,7 @@ from sana_wm_gym.evaluation.bench.layout import BenchScene, Split, camera_file, 
 from sana_wm_gym.evaluation.bench.writer import write_bench
 from sana_wm_gym.evaluation.outside_training import outside_training
 from sana_wm_gym.world.procedural.appearance import prompt_of
-from sana_wm_gym.world.procedural.renderer import default_intrinsics, render, render_depth
+from sana_wm_gym.world.procedural.renderer import default_intrinsics, render, render_geometry
 from sana_wm_gym.world.procedural.scenes import Scene, cast, generate_scene, sample_pose
 from sana_wm_gym.world.world_model import WorldSpec
 
@@ -83,7 +83,7 @@ def _seen(scene: Scene, c2w: Array) -> Array:
     views[:, :3, :3] = c2w[:3, :3] @ np.stack(_CUBE)
     size = (_PIXELS, _PIXELS)
     focal, _, centre, _ = intrinsics = default_intrinsics(*size, field_of_view=90.0)
-    depth = render_depth(scene, views, np.array(intrinsics), size).astype(np.float64)
+    depth = render_geometry(scene, views, np.array(intrinsics), size)[0].astype(np.float64)
     across = (np.arange(_PIXELS) + 0.5 - centre) / focal
     x, y = np.meshgrid(across, across)
     points = np.stack([depth * x, depth * y, depth], axis=-1).reshape(len(views), -1, 3)
@@ -119,7 +119,7 @@ def choose_start(
     )
     shrink = min(1.0, _PIXELS / max(spec.height, spec.width))
     size = (round(spec.height * shrink), round(spec.width * shrink))
-    depths = render_depth(place.scene, starts, np.array(spec.intrinsics) * shrink, size)
+    depths = render_geometry(place.scene, starts, np.array(spec.intrinsics) * shrink, size)[0]
     views = [
         Viewpoint(start, float(depth))
         for start, depth in zip(starts, np.median(depths, axis=(1, 2)), strict=True)

@@ -195,33 +195,25 @@ def render(
     return frames
 
 
-def render_depth(
+def render_geometry(
     scene: Scene,
     c2w: npt.NDArray[np.float64],
     intrinsics: npt.ArrayLike | None = None,
     size: tuple[int, int] = (64, 64),
-) -> FloatArray:
-    """Depth along the camera's z axis at pixel centres, float32 [n, height, width] in metres; the
-    sky's is that of the ceiling. Arguments and errors as of `render`."""
-    depths = np.empty((len(c2w), *size), np.float32)
-    for depth, pose, camera in zip(depths, *_check(c2w, intrinsics, size, 1), strict=True):
-        depth[...] = _first_hits(scene, pose, _camera_rays(camera, *size, 1))[1]
-    return depths
+) -> tuple[FloatArray, npt.NDArray[np.intp]]:
+    """What pixel centres show; arguments and errors as of `render`.
 
-
-def render_surfaces(
-    scene: Scene,
-    c2w: npt.NDArray[np.float64],
-    intrinsics: npt.ArrayLike | None = None,
-    size: tuple[int, int] = (64, 64),
-) -> npt.NDArray[np.intp]:
-    """The varying surface seen at pixel centres, intp [n, height, width]: indices into
-    `scene.surfaces`, -1 where what is seen does not vary. Arguments and errors as of `render`."""
-    seen = np.empty((len(c2w), *size), np.intp)
-    for one, pose, camera in zip(seen, *_check(c2w, intrinsics, size, 1), strict=True):
-        face = _first_hits(scene, pose, _camera_rays(camera, *size, 1))[2]
-        one[...] = scene.surface_of[face // 6]
-    return seen
+    Returns:
+        Depth along the camera's z axis in metres, the sky's that of the ceiling, float32
+        [n, height, width]; and the varying surface, intp [n, height, width], an index into
+        `scene.surfaces` or -1.
+    """
+    shape = (len(c2w), *size)
+    depths, surfaces = np.empty(shape, np.float32), np.empty(shape, np.intp)
+    for frame, (pose, camera) in enumerate(zip(*_check(c2w, intrinsics, size, 1), strict=True)):
+        _, depths[frame], face = _first_hits(scene, pose, _camera_rays(camera, *size, 1))
+        surfaces[frame] = scene.surface_of[face // 6]
+    return depths, surfaces
 
 
 def _check(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scene_values import Array, pose
 
 from sana_wm_gym.camera.se3 import rotation_x
-from sana_wm_gym.world.procedural.renderer import default_intrinsics, render, render_depth
+from sana_wm_gym.world.procedural.renderer import default_intrinsics, render, render_geometry
 from sana_wm_gym.world.procedural.scenes import (
     Scene,
     cast,
@@ -106,8 +106,8 @@ def test_surface_point_appears_where_the_pinhole_projects_it(
 @pytest.mark.parametrize("side", [0, 1])
 def test_box_edge_lies_where_the_pinhole_projects_it(side: int) -> None:
     scene, size, camera = plain_scene([BOX]), (240, 320), pose(0.1, -0.1, -1.5, 0.03)
-    empty = render_depth(plain_scene([]), camera[None], size=size)[0]
-    on_box = render_depth(scene, camera[None], size=size)[0] < empty - 1e-4
+    empty = render_geometry(plain_scene([]), camera[None], size=size)[0][0]
+    on_box = render_geometry(scene, camera[None], size=size)[0][0] < empty - 1e-4
     # Without pitch a vertical edge projects to one column.
     u, v = project(np.array([BOX[side][0], 0.8, BOX[0][2]]), camera, size)
     covered = np.flatnonzero(on_box[int(v)]) + 0.5
@@ -133,7 +133,7 @@ def test_depth_equals_rays_cast_one_by_one(
     directions = np.stack([(u - cx) / fx, (v - cy) / fy, np.ones(size)], -1) @ c2w[:3, :3].T
     directions = directions.reshape(-1, 3)
     expected = cast(scene, np.broadcast_to(c2w[:3, 3], directions.shape), directions)
-    found = render_depth(scene, c2w[None], size=size)[0].ravel()
+    found = render_geometry(scene, c2w[None], size=size)[0][0].ravel()
     # A ray that grazes an edge may fall on either side of it in float32.
     agrees = np.isclose(found, expected, rtol=1e-3, atol=1e-3)
     assert agrees.mean() > 0.99
@@ -198,7 +198,7 @@ def test_any_camera_renders_something_finite(where: tuple[float, float, float]) 
     inside = pose(x, y, z, 0.3)
     cameras = np.concatenate([cameras, inside[None]])
     with np.errstate(all="raise"):
-        depth = render_depth(SCENE, cameras)
+        depth = render_geometry(SCENE, cameras)[0]
         frames = render(SCENE, cameras)
     assert np.isfinite(depth).all() and (depth > 0).all()
     assert frames[-1].std() > 1
@@ -232,7 +232,7 @@ def test_sampled_poses_are_upright_free_and_have_a_view(seed: int) -> None:
     assert free_space(scene, c2w[:, :3, 3], 0.4).all()
     np.testing.assert_allclose(c2w[:, :3, 1], [[0, 1, 0]] * 20)
     np.testing.assert_allclose(c2w[:, :3, :3] @ c2w[:, :3, :3].mT, [np.eye(3)] * 20, atol=1e-12)
-    depth = render_depth(scene, c2w, size=(65, 65))
+    depth = render_geometry(scene, c2w, size=(65, 65))[0]
     assert depth[:, 32, 32].min() >= 0.99
 
 
