@@ -30,8 +30,8 @@ from sana_wm_gym.models.transformer import SanaWM
 from sana_wm_gym.weights.generator import save_generator
 from sana_wm_gym.world.released.files import STREAMING, Layout
 from sana_wm_gym.world.released.loading import Loading
-from sana_wm_gym.world.released.offline import OfflineGenerator, load_offline
-from sana_wm_gym.world.released.streaming import StreamingWorld, load_streaming
+from sana_wm_gym.world.released.offline import load_offline
+from sana_wm_gym.world.released.streaming import load_streaming
 
 SIZE = (64, 96)
 LTX = {
@@ -122,12 +122,14 @@ class Stack:
 
     folder: Path
     prompts: Path
+    layout: Layout = STREAMING
 
-    def load(self, **changes: Any) -> StreamingWorld:
-        own = {name: changes.pop(name) for name in ("schedule", "window") if name in changes}
-        size = changes.pop("size", SIZE)
+    def load(self, size: tuple[int, int] = SIZE, **changes: Any) -> Any:
         loading = Loading(**{"config": CONFIG, "device": "cpu", "prompts": self.prompts} | changes)
-        return load_streaming(STREAMING.within(self.folder), loading, size=size, **own)
+        files = self.layout.within(self.folder)
+        if self.layout is STREAMING:
+            return load_streaming(files, loading, size=size)
+        return load_offline(files, loading, steps=3)
 
 
 def write_release(folder: Path) -> None:
@@ -138,20 +140,6 @@ def write_release(folder: Path) -> None:
     write_second_stage(folder / "refiner_diffusers", folder / "gemma3_12b")
     lines = "".join(f"    - {json.dumps(line)}\n" for line in CHI_PROMPT)
     (folder / "config.yaml").write_text(f"text_encoder:\n  chi_prompt:\n{lines}", encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class OfflineStack:
-    """A release of whole clips on disk and what loads it."""
-
-    folder: Path
-    prompts: Path
-    layout: Layout
-
-    def load(self, **changes: Any) -> OfflineGenerator:
-        steps = changes.pop("steps", 3)
-        loading = Loading(**{"config": CONFIG, "device": "cpu", "prompts": self.prompts} | changes)
-        return load_offline(self.layout.within(self.folder), loading, steps=steps)
 
 
 def write_offline_release(folder: Path, layout: Layout, streaming: Path) -> None:

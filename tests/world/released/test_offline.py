@@ -14,7 +14,7 @@ from gymnasium.utils.seeding import np_random
 pytest.importorskip("transformers")
 pytest.importorskip("diffusers", minversion="0.42")
 
-from tiny_release import SIZE, OfflineStack, Stack, picture, write_offline_release
+from tiny_release import SIZE, Stack, picture, write_offline_release
 
 from sana_wm_gym.camera.controls import Controls
 from sana_wm_gym.camera.trajectory import CameraTrajectory, rollout
@@ -29,7 +29,7 @@ from sana_wm_gym.world.released.offline import load_offline
 from sana_wm_gym.world.released.streaming import assumed_intrinsics
 
 BOTH = [BIDIRECTIONAL, CHUNK_CAUSAL]
-Stacks = dict[Layout, OfflineStack]
+Stacks = dict[Layout, Stack]
 both = pytest.mark.parametrize("layout", BOTH, ids=lambda layout: layout.release)
 
 
@@ -39,7 +39,7 @@ def stacks(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Stacks:
     for layout in BOTH:
         folder = tmp_path_factory.mktemp("offline")
         write_offline_release(folder, layout, stack.folder)
-        found[layout] = OfflineStack(folder, stack.prompts, layout)
+        found[layout] = Stack(folder, stack.prompts, layout)
     return found
 
 
@@ -110,7 +110,7 @@ def test_no_second_stage(stacks: Stacks, tmp_path: Path) -> None:
     for name in ("dit", "vae", "config.yaml", "gemma-2-2b-it"):
         (tmp_path / name).symlink_to(one.folder / name)
     with pytest.raises(FileNotFoundError, match="expected the refiner and its text encoder"):
-        OfflineStack(tmp_path, one.prompts, one.layout).load(refined=True)
+        Stack(tmp_path, one.prompts, one.layout).load(refined=True)
 
 
 @both

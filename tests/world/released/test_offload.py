@@ -18,7 +18,7 @@ pytest.importorskip("diffusers", minversion="0.42")
 
 from camera_paths import ahead
 from stepping import advance, frames_of, latents_of
-from tiny_release import SIZE, OfflineStack, Stack, picture, write_offline_release
+from tiny_release import SIZE, Stack, picture, write_offline_release
 
 from sana_wm_gym.world.released import offload
 from sana_wm_gym.world.released.files import BIDIRECTIONAL
@@ -151,7 +151,7 @@ def test_an_offloaded_clip_is_the_same_clip(
     stack: Stack, moves: list[Tensor], tmp_path: Path
 ) -> None:
     write_offline_release(tmp_path, BIDIRECTIONAL, stack.folder)
-    release = OfflineStack(tmp_path, stack.prompts, BIDIRECTIONAL)
+    release = Stack(tmp_path, stack.prompts, BIDIRECTIONAL)
     given = picture(*SIZE), ahead(released_spec("", release.load().vae, SIZE)), "a room"
     resident, visiting = (
         release.load(refined=True, offload=place).clip(*given, seed=2)
