@@ -11,7 +11,8 @@ from einops import rearrange
 from torch import Tensor
 
 from sana_wm_gym.models.codec import GROUP, CodecConfig, DecoderState, PatchCodec
-from sana_wm_gym.world.procedural.walks import render_walk
+from sana_wm_gym.world.procedural.renderer import render
+from sana_wm_gym.world.procedural.walks import draw_walk
 
 LATENT_RMS = 2.0
 
@@ -58,11 +59,8 @@ def fit_codec(
 
 def walk_videos(scenes: Sequence[int], walks: int, frames: int, size: int) -> list[Tensor]:
     """Frames of the first `walks` training walks of each scene, uint8 [frames + 1, H, W, 3]."""
-    return [
-        torch.from_numpy(render_walk(scene, index, frames, size)[1])
-        for scene in scenes
-        for index in range(walks)
-    ]
+    walked = [draw_walk(scene, index, frames) for scene in scenes for index in range(walks)]
+    return [torch.from_numpy(render(place, c2w, size=(size, size))) for place, c2w in walked]
 
 
 def fit_linear(config: CodecConfig, videos: Sequence[Tensor]) -> PatchCodec:

@@ -37,7 +37,8 @@ from sana_wm_gym.world.learned.conditioning import chunk_conditioning
 from sana_wm_gym.world.learned.sampler import CleanPrediction, self_forcing
 from sana_wm_gym.world.learned.schedule import self_forcing as schedule_of
 from sana_wm_gym.world.procedural.courtyard import COURTYARD
-from sana_wm_gym.world.procedural.walks import draw_walk, render_walk
+from sana_wm_gym.world.procedural.renderer import render
+from sana_wm_gym.world.procedural.walks import draw_walk
 
 SMALL = replace(NETWORK, latent_channels=8, plucker_channels=144)
 VIEW = View((32, 32), (4, 4), (25.6, 25.6, 16.0, 16.0), FREQUENCIES, SurfaceCaptions(()))
@@ -64,6 +65,12 @@ def encoder(
     folder: Path, codec: PatchCodec, localiser: Localiser | None = None, **options: Any
 ) -> WalkEncoder:
     return WalkEncoder(small(folder, start_radius=0.5), codec, localiser, **options)
+
+
+def rendered_walk(index: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Poses and frames of a training walk of `small`."""
+    scene, poses = draw_walk(3, index, frames, 0.5)
+    return poses, render(scene, poses, size=(32, 32))
 
 
 # The codec
@@ -102,7 +109,7 @@ def test_clips_line_up_with_frames(codec: PatchCodec, tmp_path: Path) -> None:
     assert data.latents.shape == (2, 7, 8, 4, 4)
     assert data.c2w.shape == (2, 49, 4, 4)
     assert data.appearance.shape == (2, 0)
-    poses, images = render_walk(3, 2_000_001, 48, 32, 0.5)
+    poses, images = rendered_walk(2_000_001, 48)
     pixels = torch.from_numpy(images).float() / 255
     np.testing.assert_array_equal(data.c2w[1, 0], np.eye(4))
     np.testing.assert_array_equal(data.first[1], poses[0])
@@ -138,7 +145,7 @@ def test_a_localiser_places_walks_too(codec: PatchCodec, tmp_path: Path) -> None
     localiser = Localiser(LocaliserConfig(size=32)).eval()
     data = encoder(tmp_path, codec, localiser=localiser)(1, 2)
     for index in range(2):
-        poses, images = render_walk(3, 1_000_000 + index, 24, 32, 0.5)
+        poses, images = rendered_walk(1_000_000 + index, 24)
         np.testing.assert_array_equal(data.first[index], poses[0])
         found = localiser(torch.from_numpy(images[:1]).movedim(-1, 1))
         assert torch.equal(data.estimated[index], found.c2w[0])

@@ -16,7 +16,6 @@ from sana_wm_gym.camera.controls import Controls, MotionLimits
 from sana_wm_gym.camera.trajectory import CameraState, integrate
 from sana_wm_gym.world.procedural.appearance import draw_appearance
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS
-from sana_wm_gym.world.procedural.renderer import render
 from sana_wm_gym.world.procedural.scenes import (
     Scene,
     cast,
@@ -56,15 +55,6 @@ def draw_walk(
     rng, place = np.random.default_rng([stream, scene, index]), generate_scene(scene)
     place = with_appearance(place, draw_appearance(place.surfaces, rng))
     return place, sample_walk(place, rng, frames, limits, start_radius)
-
-
-def render_walk(
-    scene: int, index: int, frames: int, size: int, start_radius: float | None = None
-) -> tuple[Array, npt.NDArray[np.uint8]]:
-    """Poses of a training walk in the scene, float64 [frames + 1, 4, 4], and its frames, uint8
-    [frames + 1, size, size, 3]."""
-    place, poses = draw_walk(scene, index, frames, start_radius)
-    return poses, render(place, poses, size=(size, size))
 
 
 def sample_walk(
