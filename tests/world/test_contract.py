@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from camera_paths import ahead, poses_ahead
 from chunk_worlds import ChunkWorld
 from stepping import advance, frames_of
@@ -33,12 +34,17 @@ class Counted:
         return GeneratedClip(frames, np.tile(latents, (1, 2, 5, 6)))
 
 
-@pytest.fixture(params=["procedural", "small", "courtyard", "replay", "toy", "one frame"])
+NAMES = ["procedural", "small", "courtyard", "released", "replay", "toy", "one frame"]
+
+
+@pytest.fixture(params=NAMES)
 def world(request: pytest.FixtureRequest) -> Any:
     name = request.param
     if name in ("small", "courtyard"):
         path: Path = request.getfixturevalue(f"{name}_world_file")
         return world_of(read_world_file(path))
+    if name == "released":
+        return request.getfixturevalue("stack").load(refined=True, dtype=torch.float32)
     if name == "replay":
         spec = replace(ChunkWorld(24).spec, name="replay", height=40, width=48)
         return ReplayWorld(
@@ -52,9 +58,9 @@ def world(request: pytest.FixtureRequest) -> Any:
 
 def start(world: Any, seed: int = 0) -> Start:
     rng = np.random.default_rng(seed)
-    if isinstance(world, ReplayWorld):
+    if not world.spec.scenes or isinstance(world, ReplayWorld):
         image = rng.integers(0, 100, (*world.spec.size, 3), dtype=np.uint8)
-        return Start(image, world.spec.intrinsics)
+        return Start(image, world.spec.intrinsics, prompt="a room")
     return world.sample_start(rng)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 
 from sana_wm_gym.models.text import (
     Prompt,
@@ -95,13 +96,11 @@ class SurfaceCaptions:
         [b, tokens, channels]."""
         sizes = [len(surface.variants) for surface in self.surfaces]
         first = 1 + np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        chosen = torch.from_numpy(np.maximum(appearance, 0) + first.astype(np.int64))
-        features = torch.nn.functional.one_hot(chosen, self.channels).float()
-        always = torch.zeros(len(appearance), 1, self.channels)
-        always[..., 0] = 1
-        named = torch.from_numpy((appearance >= 0).astype(np.int64))
-        mask = torch.cat([torch.ones(len(appearance), 1, dtype=torch.int64), named], dim=1)
-        return PromptEmbedding(torch.cat([always, features], dim=1), mask)
+        before = ((0, 0), (1, 0))  # the token that is always there: channel 0, not masked
+        chosen = np.pad(np.maximum(appearance, 0) + first.astype(np.int64), before)
+        mask = np.pad(appearance >= 0, before, constant_values=True)
+        features = F.one_hot(torch.from_numpy(chosen), self.channels).float()
+        return PromptEmbedding(features, torch.from_numpy(mask).long())
 
 
 def chi_prompt(settings: Path | None) -> str:
@@ -120,11 +119,7 @@ def chi_prompt(settings: Path | None) -> str:
 
 
 def generator_text(folder: Path | None, device: str) -> TextEncoder:
-    """The generator's text encoder on a device.
-
-    Raises:
-        FileNotFoundError: There is none.
-    """
+    """The generator's text encoder on a device; FileNotFoundError if there is none."""
     if folder is None:
         raise FileNotFoundError(
             f"no text encoder for a prompt that is not encoded yet; put {TEXT}/ next to the "

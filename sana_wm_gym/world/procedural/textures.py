@@ -115,9 +115,10 @@ def _palette(rng: np.random.Generator, hue: float) -> FloatArray:
 
 
 def _cells(
-    rng: np.random.Generator, palette: FloatArray, i: npt.NDArray[np.intp], j: npt.NDArray[np.intp]
+    rng: np.random.Generator, palette: FloatArray, rows: npt.ArrayLike, columns: npt.ArrayLike
 ) -> FloatArray:
-    """A random palette colour for every integer cell (i, j), light and dark alternating."""
+    """A random palette colour for every unit cell (row, column), light and dark alternating."""
+    i, j = (np.floor(axis).astype(np.intp) for axis in (rows, columns))
     i, j = i - i.min(), j - j.min()
     choice = rng.integers(0, len(palette), (int(i.max()) + 1, int(j.max()) + 1))
     value = rng.uniform(0.8, 1.15, choice.shape).astype(np.float32)
@@ -128,9 +129,7 @@ def _cells(
 def _patchwork(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArray) -> FloatArray:
     u, v = _metres(shape)
     width, height = rng.uniform(0.3, 0.5, 2)
-    return _cells(
-        rng, palette, np.floor(v / height).astype(np.intp), np.floor(u / width).astype(np.intp)
-    )
+    return _cells(rng, palette, v / height, u / width)
 
 
 def _bricks(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArray) -> FloatArray:
@@ -138,7 +137,7 @@ def _bricks(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArra
     width, height = rng.uniform(0.45, 0.7), rng.uniform(0.24, 0.34)
     row = np.floor(v / height).astype(np.intp)
     along = u / width + 0.5 * (row % 2)
-    image = _cells(rng, palette, row, np.floor(along).astype(np.intp))
+    image = _cells(rng, palette, row, along)
     gap = np.minimum(
         np.minimum(along % 1, 1 - along % 1) * width,
         np.minimum(v / height % 1, 1 - v / height % 1) * height,
@@ -154,9 +153,7 @@ def _stripes(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArr
     along = -u * np.sin(angle) + v * np.cos(angle)
     width, length = rng.uniform(0.22, 0.36), rng.uniform(0.5, 0.9)
     stripe = np.floor(across / width).astype(np.intp)
-    return _cells(
-        rng, palette, stripe, np.floor(along / length + 0.5 * (stripe % 2)).astype(np.intp)
-    )
+    return _cells(rng, palette, stripe, along / length + 0.5 * (stripe % 2))
 
 
 def _blobs(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArray) -> FloatArray:

@@ -18,8 +18,7 @@ from PIL import Image
 pytest.importorskip("transformers")
 pytest.importorskip("diffusers", minversion="0.42")
 
-from camera_paths import ahead
-from stepping import advance, frames_of, latents_of
+from stepping import frames_of, latents_of
 from tiny_release import CONFIG, SIZE, Stack, picture
 
 from sana_wm_gym.envs import ChunkVideoRecorder, SanaWMEnv
@@ -128,35 +127,6 @@ def test_chunks_are_one_decoded_clip(world: StreamingWorld) -> None:
         clip = world.codec.decode_clip(torch.cat([state.latents for state in states], dim=2))
         whole = world.codec.to_bytes(clip)[0].numpy()
     assert np.array_equal(np.concatenate(streamed), whole[1:])
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
-@pytest.mark.parametrize("chunks", [0, 2])
-def test_a_packed_state_continues_bit_for_bit(
-    stack: Stack, dtype: torch.dtype, chunks: int
-) -> None:
-    world = stack.load(dtype=dtype)
-    env = environment(world)
-    env.reset(seed=1)
-    drive(env, range(chunks))
-    state = env.snapshot().episode.world
-    assert state.latents.dtype == dtype
-    arrays = world.pack(state)
-    assert ("latents@bfloat16" in arrays) == (dtype == torch.bfloat16)
-    copied = world.unpack(arrays)
-    repacked = world.pack(copied)
-    assert all(np.array_equal(repacked[name], array) for name, array in arrays.items())
-    assert np.array_equal(frames_of(world, copied), frames_of(world, state))
-
-
-def test_two_rollouts_share_a_batch(stack: Stack) -> None:
-    world = stack.load(dtype=torch.float32)
-    start, camera = Start(picture(*SIZE), world.spec.intrinsics, "a room"), ahead(world.spec)
-    states = [world.begin(start, seed) for seed in (1, 2)]
-    together = advance(world, states, [camera, camera])
-    for state, result in zip(states, together, strict=True):
-        [alone] = advance(world, [state], [camera])
-        np.testing.assert_allclose(latents_of(world, result), latents_of(world, alone), atol=1e-4)
 
 
 def test_the_encoder_is_loaded_once_per_prompt(stack: Stack, tmp_path: Path) -> None:
