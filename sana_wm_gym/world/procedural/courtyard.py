@@ -68,12 +68,12 @@ class Paint:
 
 @dataclass(frozen=True)
 class Solid:
-    """A box of the courtyard.
+    """A box of the courtyard, or the courtyard itself.
 
     Attributes:
         lower: Smallest corner (x, y, z) in metres.
         upper: Largest corner.
-        paints: One, or one per variant of `surface`.
+        paints: One, or one per variant of `surface`; of the courtyard none, it has mosaics.
         surface: Index into `SURFACES`, or -1 for a box that does not vary.
     """
 
@@ -83,8 +83,7 @@ class Solid:
     surface: int = -1
 
 
-ROOM_LOWER: Vector = (-3.0, -1.2, -3.5)
-ROOM_UPPER: Vector = (3.0, 1.4, 3.5)
+ROOM = Solid((-3.0, -1.2, -3.5), (3.0, 1.4, 3.5), ())
 
 CREAM, WHITE, GOLD = (1.0, 0.93, 0.76), (0.97, 0.98, 1.0), (1.0, 0.80, 0.15)
 RED, ORANGE, WINE = (0.86, 0.17, 0.14), (0.99, 0.55, 0.15), (0.56, 0.10, 0.22)
@@ -176,6 +175,7 @@ _TOWER = (Paint("bands", (PINK, WHITE), 0.6), Paint("checks", (PINE, GREEN), 0.5
 _BENCH = (Paint("stripes", (CLAY, SAND), 0.5),)
 
 SOLIDS = (
+    ROOM,
     Solid((-1.6, -0.75, 3.44), (-0.5, 1.4, 3.5), _DOOR, 0),
     Solid((0.5, -1.0, 3.44), (1.7, 0.7, 3.5), _BANNER, 1),
     Solid((2.94, -0.7, -0.4), (3.0, 1.4, 1.3), _GATE, 2),
@@ -225,7 +225,8 @@ def _tile(image: FloatArray, corner: tuple[float, float], level: float | None) -
         image = image * (1 + np.float32(amplitude) * noise(rng, image.shape[:2], cell))[..., None]
     blurred = cv2.GaussianBlur(image, (0, 0), EDGE_SIGMA, borderType=cv2.BORDER_REPLICATE)
     rows = np.arange(len(image), dtype=np.float32)[:, None, None] / TEXELS_PER_METRE + corner[1]
-    below = ((rows if level is None else level) - ROOM_LOWER[1]) / (ROOM_UPPER[1] - ROOM_LOWER[1])
+    top, floor = ROOM.lower[1], ROOM.upper[1]
+    below = ((rows if level is None else level) - top) / (floor - top)
     blurred = blurred * (LIGHT[0] + (LIGHT[1] - LIGHT[0]) * below)
     blurred = _mute(np.asarray(blurred, np.float32))
     return Tile(np.clip(blurred, 0, 1).astype(np.float32), corner)
@@ -272,18 +273,18 @@ def draw_tiles() -> tuple[list[Tile], npt.NDArray[np.intp]]:
     """All tiles but the sky, and which of them each face shows.
 
     Returns:
-        The tiles; and intp [2, 6 * solids], the room first, the tile of face f of solid s at
-        6 * s + f when its surface shows variant 0 and 1.
+        The tiles; and intp [2, 6 * solids], the tile of face f of solid s at 6 * s + f when its
+        surface shows variant 0 and 1.
     """
     tiles: list[Tile] = []
     faces = []
-    for solid in (None, *SOLIDS):
-        low, high = (ROOM_LOWER, ROOM_UPPER) if solid is None else (solid.lower, solid.upper)
+    for solid in SOLIDS:
+        low, high = solid.lower, solid.upper
         for face in range(6):
             u, v = FACE_AXES[face // 2]
             corner, size = (low[u], low[v]), (high[u] - low[u], high[v] - low[v])
-            level = None if face // 2 != 1 else high[1] if solid is None else low[1]
-            if solid is None:
+            level = None if face // 2 != 1 else high[1] if solid is ROOM else low[1]
+            if solid is ROOM:
                 # The ceiling is open; its tile is never shown.
                 drawn = [_mosaic(*WALLS.get(face, FLOOR), corner, size, level)]
             else:

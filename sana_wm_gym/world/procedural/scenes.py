@@ -85,6 +85,7 @@ def _place_boxes(
     """Four or five boxes on the floor with a passage of 0.9 m around each."""
     lower, upper = [room_lower], [room_upper]
     wanted, passage = int(rng.integers(4, 6)), 0.9
+    start, end = room_lower[[0, 2]], room_upper[[0, 2]]
     for _ in range(200):
         if len(lower) == wanted + 1:
             break
@@ -92,14 +93,11 @@ def _place_boxes(
         height = rng.choice([rng.uniform(0.5, 1.1), rng.uniform(1.2, 2.0), FLOOR_Y - CEILING_Y])
         if height > 2.2:
             size = np.minimum(size, 0.6)
-        room = (room_upper - room_lower)[[0, 2]]
-        corner = room_lower[[0, 2]] + passage + rng.uniform(0, 1, 2) * (room - size - 2 * passage)
+        corner = start + passage + rng.uniform(0, 1, 2) * (end - start - size - 2 * passage)
         if rng.random() < 0.4:
             # Stand it against a wall.
             axis = int(rng.integers(2))
-            corner[axis] = rng.choice(
-                [room_lower[[0, 2]][axis], room_upper[[0, 2]][axis] - size[axis]]
-            )
+            corner[axis] = rng.choice([start[axis], end[axis] - size[axis]])
         low = np.array([corner[0], FLOOR_Y - height, corner[1]])
         high = np.array([corner[0] + size[0], FLOOR_Y, corner[1] + size[1]])
         clear = all(
@@ -160,12 +158,12 @@ def _courtyard() -> Scene:
     solids = courtyard.SOLIDS
     return Scene(
         COURTYARD,
-        np.array([courtyard.ROOM_LOWER, *(solid.lower for solid in solids)]),
-        np.array([courtyard.ROOM_UPPER, *(solid.upper for solid in solids)]),
+        np.array([solid.lower for solid in solids]),
+        np.array([solid.upper for solid in solids]),
         True,
         pack([*tiles, courtyard.draw_sky()]),
         table,
-        np.array([-1, *(solid.surface for solid in solids)]),
+        np.array([solid.surface for solid in solids]),
         courtyard.SURFACES,
         (0,) * len(courtyard.SURFACES),
     )
