@@ -7,12 +7,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from learned_worlds import CAPTIONS, SURFACES
 
-from sana_wm_gym.world.learned.captions import SurfaceCaptions
-from sana_wm_gym.world.procedural.appearance import Surface, prompt_of
-
-SURFACES = (Surface("door", ("red", "blue")), Surface("crates", ("green", "white", "grey")))
-CAPTIONS = SurfaceCaptions(SURFACES)
+from sana_wm_gym.world.procedural.appearance import prompt_of
 
 
 @pytest.mark.parametrize(
