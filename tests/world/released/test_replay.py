@@ -154,8 +154,8 @@ def test_damaged_arrays(change: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("poses", "message"),
     [
-        (plan()[:-1], r"given a plan \(72, 4, 4\); expected \[24 k \+ 1"),
-        (plan()[:1], "at least one chunk"),
+        (plan()[:-1], r"given 72 poses; expected 24 k \+ 1"),
+        (plan()[:1], "given 1 poses; .* k >= 1"),
         (plan()[24:], "relative to the first"),
         (2 * plan(), "rigid"),
     ],
