@@ -32,14 +32,14 @@ JsonDict = Mapping[str, Any]
 
 
 # Imported when called, so that a process pays for torch and weights only where it uses them.
-def _call(target: str, *args: Any, **kwargs: Any) -> Any:
+def _call(target: str, /, *args: Any, **kwargs: Any) -> Any:
     """Call "module:object"; ValueError if it takes no such arguments."""
     function = pkgutil.resolve_name(target)
     _check_arguments(target, function, *args, **kwargs)
     return function(*args, **kwargs)
 
 
-def _check_arguments(name: str, function: Loader, *args: Any, **kwargs: Any) -> None:
+def _check_arguments(name: str, function: Loader, /, *args: Any, **kwargs: Any) -> None:
     try:
         inspect.signature(function).bind(*args, **kwargs)
     except TypeError as error:
@@ -56,12 +56,12 @@ def _twin(of: str = "tiny") -> WorldModel[Any]:
     return twin
 
 
-def _world_file(path: str, **kwargs: Any) -> Any:
+def _world_file(path: str, /, **kwargs: Any) -> Any:
     file = _call("sana_wm_gym.weights.world_file:read_world_file", Path(path))
     return _call(f"{_FILES}:world_of", file, **kwargs)
 
 
-def _release(layout: str, load: str, option: str, refined: bool, **kwargs: Any) -> Any:
+def _release(layout: str, load: str, option: str, refined: bool, /, **kwargs: Any) -> Any:
     """A release loaded by `load`, which takes `option`; other arguments are those of `Loading`."""
     files = _call(f"{_RELEASED}.files:{layout}.here", refined)
     options = {option: kwargs.pop(option)} if option in kwargs else {}
