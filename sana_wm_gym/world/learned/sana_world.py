@@ -91,7 +91,7 @@ class SanaWorld(Generic[CodecT]):
             for part in (self.model.config.text_channels, self.caption)
         )
         if reads != given:
-            raise ValueError(f"given a generator that reads {reads} with an encoder of {given}")
+            raise ValueError(f"given an encoder of {given} for a generator that reads {reads}")
         for network in (self.model, self.codec, self.localiser):
             if network is not None:
                 network.eval()
