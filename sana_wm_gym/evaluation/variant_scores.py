@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sana_wm_gym.evaluation.held_out import Frames, HeldOutClip
 from sana_wm_gym.world.procedural.appearance import Surface
-from sana_wm_gym.world.procedural.renderer import render, render_surfaces
+from sana_wm_gym.world.procedural.renderer import render, render_geometry
 from sana_wm_gym.world.procedural.scenes import generate_scene, with_appearance
 
 LEAST_COVERAGE = 0.03
@@ -60,7 +60,7 @@ def surface_views(clips: Sequence[HeldOutClip]) -> list[SurfaceView]:
         scene = with_appearance(generate_scene(start.scene), start.appearance)
         poses, lens = start.scene_c2w @ clip.c2w, np.array(start.intrinsics)
         size = start.image.shape[0], start.image.shape[1]
-        seen = render_surfaces(scene, poses, lens, size)
+        seen = render_geometry(scene, poses, lens, size)[1]
         for number, surface in enumerate(scene.surfaces):
             mask = seen == number
             coverage = mask.mean(axis=(1, 2))

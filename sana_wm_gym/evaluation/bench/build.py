@@ -27,7 +27,7 @@ from sana_wm_gym.evaluation.bench.layout import BenchScene, Split, camera_file, 
 from sana_wm_gym.evaluation.bench.writer import write_bench
 from sana_wm_gym.evaluation.outside_training import outside_training
 from sana_wm_gym.world.procedural.appearance import prompt_of
-from sana_wm_gym.world.procedural.renderer import render, render_depth
+from sana_wm_gym.world.procedural.renderer import render, render_geometry
 from sana_wm_gym.world.procedural.scenes import Scene, cast, generate_scene, sample_pose
 from sana_wm_gym.world.world_model import WorldSpec
 
@@ -69,7 +69,7 @@ def choose_start(
     starts = np.stack([sample_pose(scene, rng, radius=radius) for _ in range(_CANDIDATES)])
     shrink = min(1.0, _PIXELS / max(spec.height, spec.width))
     size = (round(spec.height * shrink), round(spec.width * shrink))
-    depths = render_depth(scene, starts, np.array(spec.intrinsics) * shrink, size)
+    depths = render_geometry(scene, starts, np.array(spec.intrinsics) * shrink, size)[0]
     views = [
         Viewpoint(start, float(depth))
         for start, depth in zip(starts, np.median(depths, axis=(1, 2)), strict=True)
