@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from sana_wm_gym.evaluation.command_agreement import SPANS_S, command_agreement, scene_depths
 from sana_wm_gym.evaluation.held_out import Array, Frames, HeldOutClip, Tick, mean_psnr
 from sana_wm_gym.evaluation.score import RolloutScore, Scores, score_rollout
-from sana_wm_gym.metrics import Convention, PoseScore
+from sana_wm_gym.metrics import CommandAgreement, Convention, PoseScore, mean_agreement
 from sana_wm_gym.models.codec import GROUP, PatchCodec
 from sana_wm_gym.poses.protocol import PoseEstimator
-from sana_wm_gym.world.procedural.renderer import render
+from sana_wm_gym.world.procedural.renderer import render, render_geometry
+from sana_wm_gym.world.procedural.scenes import generate_scene
 from sana_wm_gym.world.procedural.walks import draw_walk
 from sana_wm_gym.world.world_model import WorldSpec
 
@@ -87,10 +89,46 @@ def score_cameras(
     """Pose scores of generated frames [b, n + 1, H, W, 3] with floors; `tick` after each clip."""
     scores = []
     for video, clip in zip(frames, clips, strict=True):
-        lens = clip.start.intrinsics
-        scores.append(score_rollout(video, clip.c2w, lens, fps, estimator, truth_frames=clip.truth))
+        scores.append(
+            score_rollout(
+                video,
+                clip.c2w,
+                clip.start.intrinsics,
+                fps,
+                estimator,
+                truth_frames=clip.truth,
+                depths_m=scene_depths(median_depth(clip)),
+            )
+        )
         tick(1)
     return scores
+
+
+def median_depth(clip: HeldOutClip) -> float:
+    """Of what the first frame of a clip in a procedural scene shows, metres."""
+    start, size = clip.start, clip.truth.shape[1:3]
+    assert start.scene is not None and start.scene_c2w is not None
+    scene = generate_scene(start.scene)
+    depth, _ = render_geometry(scene, start.scene_c2w[None], start.intrinsics, (size[0], size[1]))
+    return float(np.median(depth))
+
+
+def agreements(
+    frames: Frames, clips: Sequence[HeldOutClip], fps: float
+) -> dict[float, CommandAgreement]:
+    """Command agreement by span in seconds over generated videos [b, n + 1, H, W, 3], each along
+    its clip's own command."""
+    measured = [
+        command_agreement(
+            video,
+            clip.c2w,
+            clip.start.intrinsics,
+            fps,
+            depths_m=scene_depths(median_depth(clip)),
+        )
+        for video, clip in zip(frames, clips, strict=True)
+    ]
+    return {span: mean_agreement([one[span] for one in measured]) for span in SPANS_S}
 
 
 def camera_errors(scores: Sequence[RolloutScore], convention: Convention) -> dict[str, Any]:
