@@ -35,6 +35,23 @@ Scores = Mapping[str, PoseScore | str]
 
 
 @dataclass(frozen=True)
+class ScoreOptions:
+    """What a score may be told beyond video and command.
+
+    Attributes:
+        match: Which frame shows which commanded pose; see `match_frames`. By default poses have
+            the rate of the video, which must show them all.
+        min_coverage: Smallest accepted fraction of placed frames.
+        depths_m: Nearest and farthest depth in the scene, metres, for command agreement; see
+            `scene_depths`.
+    """
+
+    match: FrameMatch | None = None
+    min_coverage: float = 0.5
+    depths_m: tuple[float, float] = ANY_DEPTH
+
+
+@dataclass(frozen=True)
 class RolloutScore:
     """Camera-control scores of one rollout, by convention name; the reason code, a string, where
     a score is undefined on this path.
@@ -163,10 +180,8 @@ def score_rollout(
     fps: float,
     estimator: PoseEstimator,
     *,
-    match: FrameMatch | None = None,
     truth_frames: Frames | None = None,
-    min_coverage: float = 0.5,
-    depths_m: tuple[float, float] = ANY_DEPTH,
+    options: ScoreOptions = ScoreOptions(),
 ) -> RolloutScore:
     """Estimate the camera path of a video and score it against the command.
 
@@ -177,12 +192,8 @@ def score_rollout(
             across.
         fps: Rate of the video, Hz.
         estimator: Turns frames into poses.
-        match: Which frame shows which commanded pose; see `match_frames`. By default poses have
-            the rate of the video, which must show them all.
         truth_frames: True frames of the commanded path, like `frames`; gives the floor.
-        min_coverage: Smallest accepted fraction of placed frames.
-        depths_m: Nearest and farthest depth in the scene, metres, for command agreement; see
-            `scene_depths`.
+        options: Matching by time, least coverage, depths of the scene.
 
     Raises:
         ValueError: Bad frames, poses, intrinsics or rates; or the video is too short.
@@ -194,6 +205,7 @@ def score_rollout(
     if len(reference) < 2:
         raise InvalidPosesError(f"expected at least 2 commanded poses, given {len(reference)}")
     frames = np.asarray(frames)
+    match = options.match
     if match is None:
         match = match_frames(len(reference), fps, len(frames), fps)
     wanted, shown = reference[match.reference], match.video
@@ -205,7 +217,7 @@ def score_rollout(
     def scores(estimate: PoseEstimate) -> Scores:
         poses, valid = estimate.poses[shown], estimate.valid[shown]
         return {
-            convention.name: score_or_code(poses, wanted, convention, valid, min_coverage)
+            convention.name: score_or_code(poses, wanted, convention, valid, options.min_coverage)
             for convention in REPORTED
         }
 
@@ -214,7 +226,9 @@ def score_rollout(
     agreement = None
     if estimate.info.source == "estimated":
         _, lens, _ = check_input(frames, intrinsics, fps)
-        agreement = command_agreement(frames, wanted, lens, fps, shown=shown, depths_m=depths_m)
+        agreement = command_agreement(
+            frames, wanted, lens, fps, shown=shown, depths_m=options.depths_m
+        )
     nulls = {convention.name: null_scores(wanted, convention) for convention in REPORTED}
     return RolloutScore(
         scores=scores(estimate),

@@ -12,7 +12,7 @@ import torch
 
 from sana_wm_gym.evaluation.command_agreement import SPANS_S, command_agreement, scene_depths
 from sana_wm_gym.evaluation.held_out import Array, Frames, HeldOutClip, Tick, mean_psnr
-from sana_wm_gym.evaluation.score import RolloutScore, Scores, score_rollout
+from sana_wm_gym.evaluation.score import RolloutScore, ScoreOptions, Scores, score_rollout
 from sana_wm_gym.metrics import CommandAgreement, Convention, PoseScore, mean_agreement
 from sana_wm_gym.models.codec import GROUP, PatchCodec
 from sana_wm_gym.poses.protocol import PoseEstimator
@@ -97,7 +97,7 @@ def score_cameras(
                 fps,
                 estimator,
                 truth_frames=clip.truth,
-                depths_m=scene_depths(median_depth(clip)),
+                options=ScoreOptions(depths_m=scene_depths(median_depth(clip))),
             )
         )
         tick(1)

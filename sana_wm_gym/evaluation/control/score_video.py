@@ -15,7 +15,8 @@ from scipy.spatial.transform import Rotation, Slerp
 from sana_wm_gym.camera.image import centre_crop, crop_intrinsics
 from sana_wm_gym.camera.se3 import from_rotation_translation
 from sana_wm_gym.evaluation.bench.layout import BenchScene
-from sana_wm_gym.evaluation.score import RolloutScore, Scores, score_rollout
+from sana_wm_gym.evaluation.command_agreement import ANY_DEPTH, scene_depths
+from sana_wm_gym.evaluation.score import RolloutScore, ScoreOptions, Scores, score_rollout
 from sana_wm_gym.metrics import RELEASE, load_lpips, match_frames, psnr, score_drift, score_revisits
 from sana_wm_gym.metrics.drift import windows
 from sana_wm_gym.metrics.matching import FrameMatch
@@ -162,15 +163,16 @@ def score_video(scene: BenchScene, clip: VideoClip, scoring: Scoring) -> ScoredV
         # Truncation is by `cut`, here no more than the rounding of the last instant.
         return match_frames(poses, scene.fps, frames, clip.fps, stride=stride, truncate=True)
 
+    median = scene.extra.get("median_depth_m")
+    depths = ANY_DEPTH if median is None else scene_depths(float(median))
     pose = score_rollout(
         clip.frames,
         commanded,
         fitted_intrinsics(scene, (height, width))[0],
         clip.fps,
         scoring.estimator,
-        match=matched(scoring.interval),
         truth_frames=truth if scoring.floor else None,
-        min_coverage=scoring.min_coverage,
+        options=ScoreOptions(matched(scoring.interval), scoring.min_coverage, depths),
     )
     wanted = scoring.asked(scene.trim_to_frames)  # what a short video lacks counts
     plotted = matched(max(1, round(scene.fps / 4)))
