@@ -1,9 +1,9 @@
 """The streaming release's VAE: a decoder that turns each new latent frame into pixels at once.
 
-Every temporal convolution of this decoder looks only back, two frames far. What it needs of the
-past is therefore the last two inputs of each convolution, and that is the whole state. Decoding
-walks the library's modules one latent frame at a time, so chunks of any size give identical bits
-and memory does not grow with the chunk. Never compile it: the reference found blank chunks.
+Every temporal convolution of this decoder looks only back, two frames far, so its past is the last
+two inputs of each convolution. Decoding runs the library's modules one latent frame at a time:
+chunks of any size give identical bits, and memory does not grow with the chunk. Never compile it:
+the reference found blank chunks.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ CONTEXT = 2
 
 @dataclass(frozen=True)
 class CausalDecoderState:
-    """What the decoder remembers of the latent frames so far.
+    """The decoder's past.
 
     Attributes:
         tails: Last two input frames of each temporal convolution, [b, channels, 2, h, w] at that
-            convolution's resolution, in the order of `CausalVae.state_names`.
+            convolution's resolution, in the order of `CausalVae.convolutions`.
     """
 
     tails: tuple[Tensor, ...]
@@ -40,6 +40,9 @@ class CausalVae(VideoVae):
     Args:
         autoencoder: diffusers' `AutoencoderKLLTX2Video` with the streaming release's weights.
         tiling: Spatial tiles of the encoder; the decoder never tiles.
+
+    Attributes:
+        convolutions: The temporal convolutions of the decoder by name.
 
     Raises:
         ValueError: The decoder is not causal, injects noise, or wants a timestep.
@@ -57,64 +60,58 @@ class CausalVae(VideoVae):
         noise = self.settings.decoder_inject_noise
         if noise if isinstance(noise, bool) else any(noise):
             raise ValueError("given a VAE whose decoder draws noise; its frames could not repeat")
-        self._convolutions = {
+        self.convolutions = {
             name: module
             for name, module in self.autoencoder.decoder.named_modules()
             if isinstance(getattr(module, "conv", None), nn.Conv3d)
             and hasattr(module, "kernel_size")
         }
-        assert all(conv.kernel_size[0] == CONTEXT + 1 for conv in self._convolutions.values())
-
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        """The convolutions whose past the state holds, in its order."""
-        return tuple(self._convolutions)
+        assert all(conv.kernel_size[0] == CONTEXT + 1 for conv in self.convolutions.values())
 
     def begin(self, first: Tensor) -> CausalDecoderState:
-        """State after the first image's latent frame [b, channels, h, w].
-
-        Raises:
-            ValueError: The latent frame has another number of axes or channels.
-        """
+        """State after the first image's latent frame [b, channels, h, w]."""
         return self.decode(first[:, :, None], None)[1]
 
     def decode(
         self, latents: Tensor, state: CausalDecoderState | None
     ) -> tuple[Tensor, CausalDecoderState]:
-        """Frames of consecutive latent frames.
-
-        Args:
-            latents: [b, channels, f, h, w], normalised, on the VAE's device.
-            state: What came before; None at the start of a stream. It is not written into.
+        """Frames of consecutive latent frames [b, channels, f, h, w] on the VAE's device.
 
         Returns:
             Float32 frames [b, F, H, W, 3] in [0, 1] and the next state. A latent frame makes 8
-            frames, the first of a stream makes 1.
+            frames, the first of a stream (whose state is None) makes 1.
 
         Raises:
             ValueError: The latents or the state have unexpected shapes.
         """
         self.check_latents(latents)
         decoder = self.autoencoder.decoder
-        convolutions = tuple(self._convolutions.values())
         unscaled = self.denormalise(latents).to(decoder.conv_in.conv.weight.dtype)
         if state is not None:
-            self._check_state(state, latents)
+            self.check_state(state)
+            batch, channels, _, rows, columns = latents.shape
+            given, expected = tuple(state.tails[0].shape), (batch, channels, CONTEXT, rows, columns)
+            if given != expected:
+                raise ValueError(
+                    f"given a decoder state that begins with {given}; "
+                    f"latents {tuple(latents.shape)} need {expected}"
+                )
         frames = []
         for latent in unscaled.split(1, dim=2):
-            past = {} if state is None else dict(zip(convolutions, state.tails, strict=True))
-            passage = _Passage(past)
-            frames.append(to_unit_range(passage.decoder(decoder, latent)))
-            state = CausalDecoderState(tuple(passage.tails[conv] for conv in convolutions))
+            tails = () if state is None else state.tails
+            one = _FrameDecoder(dict(zip(self.convolutions.values(), tails, strict=False)))
+            frames.append(to_unit_range(one.decoder(decoder, latent)))
+            tails = tuple(one.tails[conv] for conv in self.convolutions.values())
+            state = CausalDecoderState(tails)
         assert state is not None
         return torch.cat(frames, dim=1), state
 
     def decode_last(self, latents: Tensor, state: CausalDecoderState | None) -> Tensor:
-        """The last frame of `decode`, [b, H, W, 3]; costs as much, for it is made of the others."""
+        """The last frame of `decode`, [b, H, W, 3]; costs as much as all of them."""
         return self.decode(latents, state)[0][:, -1]
 
     def skip(self, latents: Tensor, state: CausalDecoderState | None) -> CausalDecoderState:
-        """State after `latents`; costs as much as decoding, for every layer has a past."""
+        """State after `latents`; costs as much as decoding."""
         return self.decode(latents, state)[1]
 
     def decode_clip(self, latents: Tensor) -> Tensor:
@@ -123,48 +120,29 @@ class CausalVae(VideoVae):
 
     @staticmethod
     def to_bytes(frames: Tensor) -> Tensor:
-        """Frames in [0, 1] as uint8, cut off as the reference does."""
+        """As `to_uint8`."""
         return to_uint8(frames)
 
     def check_state(self, state: CausalDecoderState) -> None:
-        """Refuse a past that does not fit the convolutions.
-
-        Raises:
-            ValueError: There is another number of tensors, or one does not fit its convolution.
-        """
-        if len(state.tails) != len(self._convolutions):
+        """Raise ValueError for a past that does not fit the convolutions."""
+        if len(state.tails) != len(self.convolutions):
             raise ValueError(
                 f"given a decoder state of {len(state.tails)} tensors; "
-                f"expected {len(self._convolutions)}"
+                f"expected {len(self.convolutions)}"
             )
-        for (name, conv), tail in zip(self._convolutions.items(), state.tails, strict=True):
+        for (name, conv), tail in zip(self.convolutions.items(), state.tails, strict=True):
             if tail.ndim != 5 or tail.shape[1:3] != (conv.in_channels, CONTEXT):
                 raise ValueError(
                     f"given a decoder state with {name} {tuple(tail.shape)}; "
                     f"expected [b, {conv.in_channels}, {CONTEXT}, h, w]"
                 )
 
-    def _check_state(self, state: CausalDecoderState, latents: Tensor) -> None:
-        if len(state.tails) != len(self._convolutions):
-            raise ValueError(
-                f"given a decoder state of {len(state.tails)} tensors; "
-                f"expected {len(self._convolutions)}"
-            )
-        batch, channels, _, rows, columns = latents.shape
-        given, expected = tuple(state.tails[0].shape), (batch, channels, CONTEXT, rows, columns)
-        if given != expected:
-            raise ValueError(
-                f"given a decoder state that begins with {given}; "
-                f"latents {tuple(latents.shape)} need {expected}"
-            )
 
+class _FrameDecoder:
+    """The library's forward of one latent frame, without the branches that `CausalVae` refuses.
 
-class _Passage:
-    """One latent frame on its way through the decoder.
-
-    Reads the inputs each convolution kept from the frame before (`past`, empty at the start of a
-    stream) and collects those to keep (`tails`). The walk below is the library's forward with
-    those two changes, and without the branches that `CausalVae` refuses.
+    It reads the inputs each convolution kept from the frame before (`past`, empty at the start of a
+    stream) and collects those to keep (`tails`).
     """
 
     def __init__(self, past: Mapping[nn.Module, Tensor]) -> None:
@@ -190,16 +168,14 @@ class _Passage:
 
     def convolution(self, conv: Any, x: Tensor) -> Tensor:
         """Causal convolution; before a stream's first frame stand copies of it."""
-        left = self.past.get(conv)
-        if left is None:
-            left = x[:, :, :1].expand(-1, -1, CONTEXT, -1, -1)
+        left = self.past.get(conv, x[:, :, :1].expand(-1, -1, CONTEXT, -1, -1))
         joined = torch.cat([left, x], dim=2)
         # A copy, so that the state does not keep the whole input alive.
         self.tails[conv] = joined[:, :, -CONTEXT:].clone(memory_format=torch.contiguous_format)
         return conv.conv(joined)
 
     def resnet(self, block: Any, x: Tensor) -> Tensor:
-        """Two normalised convolutions beside a shortcut."""
+        """Two normalised convolutions and a shortcut."""
         y = self.convolution(block.conv1, block.nonlinearity(block.norm1(x)))
         y = self.convolution(block.conv2, block.dropout(block.nonlinearity(block.norm2(y))))
         if block.norm3 is not None:

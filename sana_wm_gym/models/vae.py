@@ -1,9 +1,8 @@
 """The released video VAE: one image to a latent frame, latent frames to a clip.
 
-Wraps diffusers' `AutoencoderKLLTX2Video`, which `sana_wm_gym.weights.vae_folder` builds; this file
-adds what the generator expects around it: pixels in [0, 1], channels last, the posterior's mode,
-latents shifted and scaled by the VAE's own statistics, and the releases' tiling. The streaming
-release's decoder, which carries a state, is in `causal_vae.py`.
+Wraps diffusers' `AutoencoderKLLTX2Video` as the generator needs it: pixels in [0, 1], channels
+last, the posterior's mode, latents in the VAE's own statistics, and the releases' tiling. The
+streaming release's decoder, which has a state, is in `causal_vae.py`.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class VideoVae(nn.Module):
         ]
         self.cell: int = self.settings.patch_size * math.prod(stride[1] for stride in strides)
         self.group: int = math.prod(stride[0] for stride in strides)
-        # A config may leave these out; the library then guesses as if each stage did both.
+        # A config may leave these out; the library then assumes that each stage does both.
         self.autoencoder.spatial_compression_ratio = self.cell
         self.autoencoder.temporal_compression_ratio = self.group
         self.autoencoder.use_tiling = tiling is not None
@@ -85,17 +84,11 @@ class VideoVae(nn.Module):
                 tile_sample_stride_num_frames=tiling.frame_stride,
             )
 
-    @property
-    def channels(self) -> int:
-        """Latent channels."""
-        return int(self.settings.latent_channels)
-
     def encode_image(self, image: Tensor) -> Tensor:
         """Latent frame of a still image: the posterior's mode, normalised.
 
         Args:
-            image: [n, H, W, 3] in [0, 1], on any device and of any floating type; moved to the
-                VAE's.
+            image: [n, H, W, 3] in [0, 1], on any device and of any floating type.
 
         Returns:
             [n, channels, h, w] on the VAE's device and of its dtype (bfloat16 as released).
@@ -103,7 +96,16 @@ class VideoVae(nn.Module):
         Raises:
             ValueError: The image is not RGB, or its sides do not divide into latent cells.
         """
-        self._check_image(image)
+        shape = tuple(image.shape)
+        if len(shape) != 4 or shape[3] != 3:
+            raise ValueError(f"given an image {shape}; expected [n, H, W, 3]")
+        if shape[1] % self.cell or shape[2] % self.cell or min(shape[1:3]) < 2 * self.cell:
+            raise ValueError(
+                f"given an image of {shape[1]} x {shape[2]} pixels; expected multiples of "
+                f"{self.cell}, at least {2 * self.cell}"
+            )
+        if not image.is_floating_point():
+            raise ValueError(f"given an image of {image.dtype}; expected floats in [0, 1]")
         weight = self.autoencoder.encoder.conv_in.conv.weight
         clip = rearrange(2 * image - 1, "n h w c -> n c 1 h w")
         posterior = self.autoencoder.encode(clip.to(weight.device, weight.dtype)).latent_dist
@@ -119,7 +121,7 @@ class VideoVae(nn.Module):
             Float32 [b, group (f - 1) + 1, H, W, 3] in [0, 1].
 
         Raises:
-            ValueError: The latents have another number of axes or channels, or no frames.
+            ValueError: See `check_latents`.
         """
         self.check_latents(latents)
         weight = self.autoencoder.decoder.conv_in.conv.weight
@@ -137,40 +139,26 @@ class VideoVae(nn.Module):
         return latents * std / self.settings.scaling_factor + mean
 
     def check_latents(self, latents: Tensor) -> None:
-        """Refuse latents the decoder cannot read.
+        """Refuse latents that the decoder cannot read.
 
         Raises:
             ValueError: Another number of axes or channels, no frames, or fewer than two cells on a
                 side, which the decoder's mirrored borders cannot pad.
         """
-        shape = tuple(latents.shape)
-        if len(shape) != 5 or shape[1] != self.channels or shape[2] < 1:
-            raise ValueError(
-                f"given latents {shape}; expected [b, {self.channels}, f, h, w] with f >= 1"
-            )
+        shape, channels = tuple(latents.shape), self.settings.latent_channels
+        if len(shape) != 5 or shape[1] != channels or shape[2] < 1:
+            raise ValueError(f"given latents {shape}; expected [b, {channels}, f, h, w], f >= 1")
         if min(shape[3:]) < 2:
             raise ValueError(
                 f"given latents of {shape[3]} x {shape[4]} cells; expected 2 x 2 or more"
             )
 
-    def _check_image(self, image: Tensor) -> None:
-        shape = tuple(image.shape)
-        if len(shape) != 4 or shape[3] != 3:
-            raise ValueError(f"given an image {shape}; expected [n, H, W, 3]")
-        if shape[1] % self.cell or shape[2] % self.cell or min(shape[1:3]) < 2 * self.cell:
-            raise ValueError(
-                f"given an image of {shape[1]} x {shape[2]} pixels; expected multiples of "
-                f"{self.cell}, at least {2 * self.cell}"
-            )
-        if not image.is_floating_point():
-            raise ValueError(f"given an image of {image.dtype}; expected floats in [0, 1]")
-
     def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        mean, std = self.autoencoder.latents_mean, self.autoencoder.latents_std
-        return (
-            mean.to(latents.device, latents.dtype).view(1, -1, 1, 1, 1),
-            std.to(latents.device, latents.dtype).view(1, -1, 1, 1, 1),
+        mean, std = (
+            value.to(latents.device, latents.dtype).view(1, -1, 1, 1, 1)
+            for value in (self.autoencoder.latents_mean, self.autoencoder.latents_std)
         )
+        return mean, std
 
 
 def to_unit_range(pixels: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sana_wm_gym.models.delta_rule import delta_rule, off_zero
-from sana_wm_gym.models.delta_rule.naive import delta_rule_naive, update
+from sana_wm_gym.models.delta_rule import DeltaRule, delta_rule_naive, off_zero, update
+
+delta_rule = DeltaRule()
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ def test_a_stored_state_continues_with_the_same_bits(vae):
     assert torch.equal(frames, vae.decode_clip(latents)[:, 9:])
 
 
-def test_state_names_are_the_convolutions_that_fill_them(vae):
+def test_a_state_is_the_last_inputs_of_the_convolutions(vae):
     inputs = {}
     modules = dict(vae.autoencoder.decoder.named_modules())
 
@@ -195,12 +195,12 @@ def test_state_names_are_the_convolutions_that_fill_them(vae):
         return lambda module, given: inputs.__setitem__(name, given[0])
 
     hooks = [
-        modules[f"{name}.conv"].register_forward_pre_hook(keep(name)) for name in vae.state_names
+        modules[f"{name}.conv"].register_forward_pre_hook(keep(name)) for name in vae.convolutions
     ]
     _, state = vae.decode(draw(1), None)
     for hook in hooks:
         hook.remove()
-    for name, tail in zip(vae.state_names, state.tails, strict=True):
+    for name, tail in zip(vae.convolutions, state.tails, strict=True):
         assert torch.equal(tail, inputs[name][:, :, -2:])
 
 
