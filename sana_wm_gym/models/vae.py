@@ -48,6 +48,7 @@ class VideoVae(nn.Module):
             Tiles change the result a little where they overlap, so parity needs the released ones.
 
     Attributes:
+        channels: Latent channels.
         cell: Pixels per latent cell on either side (32 as released).
         group: Pixel frames per latent frame after the first (8 as released).
 
@@ -62,6 +63,7 @@ class VideoVae(nn.Module):
         self.settings: Any = autoencoder.config
         if self.settings.timestep_conditioning:
             raise ValueError("given a VAE with timestep_conditioning; expected one without")
+        self.channels: int = self.settings.latent_channels
         strides = [
             upsampler.stride
             for block in self.autoencoder.decoder.up_blocks
@@ -145,9 +147,11 @@ class VideoVae(nn.Module):
             ValueError: Another number of axes or channels, no frames, or fewer than two cells on a
                 side, which the decoder's mirrored borders cannot pad.
         """
-        shape, channels = tuple(latents.shape), self.settings.latent_channels
-        if len(shape) != 5 or shape[1] != channels or shape[2] < 1:
-            raise ValueError(f"given latents {shape}; expected [b, {channels}, f, h, w], f >= 1")
+        shape = tuple(latents.shape)
+        if len(shape) != 5 or shape[1] != self.channels or shape[2] < 1:
+            raise ValueError(
+                f"given latents {shape}; expected [b, {self.channels}, f, h, w], f >= 1"
+            )
         if min(shape[3:]) < 2:
             raise ValueError(
                 f"given latents of {shape[3]} x {shape[4]} cells; expected 2 x 2 or more"

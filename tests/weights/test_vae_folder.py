@@ -11,7 +11,8 @@ from safetensors.torch import load, save_file
 from tiny_vae import MIXED, build, draw, picture
 
 from sana_wm_gym.models.causal_vae import CausalVae
-from sana_wm_gym.weights.vae_folder import read_causal_vae, read_video_vae
+from sana_wm_gym.models.vae import VideoVae
+from sana_wm_gym.weights.components import load_vae
 
 INDEX = "diffusion_pytorch_model.safetensors.index.json"
 SHARD = "diffusion_pytorch_model-0000{}-of-00002.safetensors"
@@ -32,9 +33,9 @@ def folder(tmp_path):
     return write(tmp_path / "ltx2_causal_vae", build())
 
 
-@pytest.mark.parametrize("read", [read_causal_vae, read_video_vae])
-def test_a_folder_gives_back_what_was_written(folder, read):
-    loaded, latents = read(folder, torch.float64), draw(3)
+@pytest.mark.parametrize("kind", [CausalVae, VideoVae])
+def test_a_folder_gives_back_what_was_written(folder, kind):
+    loaded, latents = load_vae(kind, folder, torch.float64), draw(3)
     assert torch.equal(loaded.encode_image(picture()), CausalVae(build()).encode_image(picture()))
     assert torch.equal(loaded.decode_clip(latents), type(loaded)(build()).decode_clip(latents))
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
@@ -49,14 +50,14 @@ def test_shards_are_read_through_their_index(folder):
     for shard, part in enumerate((names[::2], names[1::2]), start=1):
         save_file({name: tensors[name] for name in part}, folder / SHARD.format(shard))
         index |= dict.fromkeys(part, SHARD.format(shard))
-    with pytest.raises(ValueError, match="holds 2 safetensors files"):
-        read_causal_vae(folder)
+    with pytest.raises(ValueError, match="holds several checkpoints"):
+        load_vae(CausalVae, folder)
     (folder / INDEX).write_text(json.dumps({"weight_map": index}), encoding="utf-8")
-    loaded = read_causal_vae(folder, torch.float64)
+    loaded = load_vae(CausalVae, folder, torch.float64)
     assert torch.equal(loaded.decode_clip(draw(2)), CausalVae(build()).decode_clip(draw(2)))
     (folder / SHARD.format(2)).unlink()
     with pytest.raises(FileNotFoundError, match="00002-of-00002"):
-        read_causal_vae(folder)
+        load_vae(CausalVae, folder)
 
 
 def test_the_causal_classes_own_settings_are_understood(tmp_path):
@@ -65,14 +66,14 @@ def test_the_causal_classes_own_settings_are_understood(tmp_path):
     folder = write(
         tmp_path / "vae", built, decoder_upsample_type=kinds, gradient_checkpointing=False
     )
-    loaded = read_causal_vae(folder, torch.float64)
+    loaded = load_vae(CausalVae, folder, torch.float64)
     assert torch.equal(loaded.decode_clip(draw(2)), CausalVae(built).decode_clip(draw(2)))
 
 
 def test_without_the_library_one_line_says_what_to_install(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(ImportError, match=r"install \"sana_wm_gym\[hub\]\""):
-        read_causal_vae(folder)
+        load_vae(CausalVae, folder)
 
 
 def remove_file(name):
@@ -113,8 +114,8 @@ def pickle_instead(folder):
 @pytest.mark.parametrize(
     ("damage", "kind", "message"),
     [
-        (remove_file("config.json"), FileNotFoundError, "expected a VAE folder"),
-        (pickle_instead, FileNotFoundError, "expected a .safetensors file"),
+        (remove_file("config.json"), FileNotFoundError, r"no config\.json"),
+        (pickle_instead, ValueError, "holds no checkpoint"),
         (lambda f: (f / "config.json").write_text("{"), ValueError, "not a JSON object"),
         (lambda f: (f / INDEX).write_text("{}"), ValueError, "not an index of shards"),
         (cut, ValueError, "truncated"),
@@ -147,7 +148,7 @@ def pickle_instead(folder):
 def test_damaged_folders_are_refused(folder, damage, kind, message):
     damage(folder)
     with pytest.raises(kind, match=message):
-        read_causal_vae(folder)
+        load_vae(CausalVae, folder)
 
 
 def test_a_config_without_channels_uses_the_librarys_defaults(tmp_path):
@@ -155,12 +156,12 @@ def test_a_config_without_channels_uses_the_librarys_defaults(tmp_path):
     folder = write(tmp_path / "vae", build())
     (folder / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match=r"lacks \d+: "):
-        read_causal_vae(folder)
+        load_vae(CausalVae, folder)
 
 
 def test_bfloat16_stays_near(folder):
     image = picture()
-    exact = read_causal_vae(folder, torch.float64).encode_image(image)
-    rough = read_causal_vae(folder).encode_image(image)
+    exact = load_vae(CausalVae, folder, torch.float64).encode_image(image)
+    rough = load_vae(CausalVae, folder).encode_image(image)
     assert rough.dtype == torch.bfloat16
     assert (rough.double() - exact).norm() < 0.05 * exact.norm()

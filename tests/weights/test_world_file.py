@@ -98,7 +98,7 @@ def test_a_world_without_a_localiser(tmp_path):
     assert read.localiser is None and read.parts.keys() == {"generator", "codec"}
     assert read.metadata == PROMISE
     edit(path, lambda t: t.update({"localiser.mean": torch.zeros(3)}))
-    with pytest.raises(ValueError, match=r"holds unknown tensors \['localiser.mean'\]"):
+    with pytest.raises(ValueError, match="has unknown 1: localiser.mean"):
         read_world_file(path)
 
 
@@ -127,38 +127,38 @@ def test_an_absent_file(tmp_path):
 def test_a_truncated_file(path, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match=r"small\.safetensors is truncated or not a safetensors"):
+    with pytest.raises(ValueError, match="small.safetensors is truncated, damaged"):
         read_world_file(path)
 
 
 def test_something_else(path):
     path.write_bytes(b"not a network, but long enough to hold a header" * 9)
-    with pytest.raises(ValueError, match=r"small\.safetensors is truncated or not a safetensors"):
+    with pytest.raises(ValueError, match="small.safetensors is truncated, damaged"):
         read_world_file(path)
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda t: t.pop(WEIGHT), r"lacks \['blocks.0.attn.qkv.weight'\]"),
-        (lambda t: t.pop("codec.basis"), r"codec\.\* lacks \['basis'\]"),
-        (lambda t: t.pop("localiser.pose.bias"), r"localiser\.\* lacks \['pose.bias'\]"),
+        (lambda t: t.pop(WEIGHT), f"lacks 1: {WEIGHT}"),
+        (lambda t: t.pop("codec.basis"), "lacks 1: codec.basis"),
+        (lambda t: t.pop("localiser.pose.bias"), "lacks 1: localiser.pose.bias"),
         (
             lambda t: t.update({"localiser.scale": torch.zeros(2)}),
-            r"localiser\.scale has shape \(2,\); expected \(1,\)",
+            r"wrong shapes 1: localiser\.scale \(2,\) instead of \(1,\)",
         ),
         (
             lambda t: [t.pop(name) for name in list(t) if name.startswith("localiser.")],
-            r"localiser\.\* lacks",
+            r"lacks \d+: localiser\.",
         ),
         (
             lambda t: t.update({"generator.novelty": torch.zeros(1)}),
-            r"has unknown \['novelty'\]",
+            "has unknown 1: generator.novelty",
         ),
-        (lambda t: t.update(stray=torch.zeros(1)), r"holds unknown tensors \['stray'\]"),
+        (lambda t: t.update(stray=torch.zeros(1)), "has unknown 1: stray"),
         (
             lambda t: t.update({WEIGHT: torch.zeros(16, 48).half()}),
-            r"qkv.weight has shape \(16, 48\); expected \(48, 16\)",
+            r"qkv.weight \(16, 48\) instead of \(48, 16\)",
         ),
         (lambda t: t[WEIGHT][3, 5].fill_(torch.nan), "qkv.weight holds values that are not finite"),
         (lambda t: t[WEIGHT][3, 5].fill_(torch.inf), "qkv.weight holds values that are not finite"),
