@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeVar, cast
 
 import torch
@@ -90,6 +90,7 @@ def map_tensors(function: Callable[..., Tensor], *values: ValueT) -> ValueT:
         ValueError: The states differ in structure.
     """
     first: Any = values[0]
+    kind: Any = type(first)
     if len({(type(value), len(value) if isinstance(value, tuple) else 0) for value in values}) > 1:
         raise ValueError(
             "given states that differ in structure, such as with and without cameras or with "
@@ -100,7 +101,7 @@ def map_tensors(function: Callable[..., Tensor], *values: ValueT) -> ValueT:
     if is_dataclass(first):
         names = [field.name for field in fields(first)]
         parts = {n: map_tensors(function, *(getattr(value, n) for value in values)) for n in names}
-        return cast(ValueT, replace(first, **parts))
+        return cast(ValueT, kind(**parts))
     if isinstance(first, tuple):
         several: Any = values
         return cast(ValueT, tuple(map_tensors(function, *p) for p in zip(*several, strict=True)))
