@@ -21,7 +21,7 @@ GROUP = 8
 
 
 class LatentCodec(Protocol):
-    """Frames to latent frames and back; `PatchCodec` and `causal_vae.CausalVae` are two.
+    """Frames to latent frames and back; `PatchCodec` and `vae.CausalVae` are two.
 
     The decoder's past is a value of the codec's own (`Any` here): a frozen dataclass of tensors.
     """

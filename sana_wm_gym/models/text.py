@@ -141,12 +141,11 @@ class RefinerTextEncoder:
     Attributes:
         tokenizer: Gemma-3's tokenizer.
         model: Gemma-3 without a language head; all its hidden states are read.
-        connectors: diffusers' `LTX2TextConnectors`. They normalise each layer's states to
-            8 (h - mean) / (max - min) over the prompt's tokens before they mix them.
+        connectors: diffusers' `LTX2TextConnectors`. Since 0.42 they normalise each layer's states
+            themselves, to 8 (h - mean) / (max - min) over the prompt's tokens.
         tokens: Tokens of an embedding, a multiple of the connectors' registers.
 
-    Source: LTX-2; spec "LTX-2 refiner". The released code normalises in front of the connectors;
-    since diffusers 0.42 they do it themselves, and once is enough.
+    Source: LTX-2; spec "LTX-2 refiner".
     """
 
     tokenizer: Any

@@ -25,12 +25,9 @@ releases:
   sana-wm-bidirectional-diffusers  the same weights in the layout of diffusers
 
 a first visit:
-  python -m sana_wm_gym.weights plan sana-wm-streaming     sizes, licences; nothing is fetched
-  python -m sana_wm_gym.weights fetch sana-wm-streaming --latest \\
-      --component generator --component vae --component text --component settings
-                                                           without the refiner
-  python -m sana_wm_gym.weights fetch sana-wm-streaming --offline
-                                                           prints where everything is
+  ... plan sana-wm-streaming             sizes, licences; nothing is fetched
+  ... fetch sana-wm-streaming --latest   add --component NAME for single parts
+  ... fetch sana-wm-streaming --offline  prints where everything is
 """
 
 

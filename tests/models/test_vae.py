@@ -15,8 +15,14 @@ from tiny_vae import MIXED, build, draw, picture
 
 from sana_wm_gym import values
 from sana_wm_gym.models import state as memory
-from sana_wm_gym.models.causal_vae import CausalDecoderState, CausalVae
-from sana_wm_gym.models.vae import RELEASED_TILING, Tiling, VideoVae, to_uint8
+from sana_wm_gym.models.vae import (
+    RELEASED_TILING,
+    CausalDecoderState,
+    CausalVae,
+    Tiling,
+    VideoVae,
+    to_uint8,
+)
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,9 @@ from tiny_networks import connectors, gemma, ltx, tokenizer
 from tiny_networks import draw as draw_blocks
 from tiny_vae import MIXED, build, draw, picture
 
-from sana_wm_gym.models.causal_vae import CausalVae
 from sana_wm_gym.models.refiner import CHUNK_CAUSAL, Refiner
 from sana_wm_gym.models.text import GeneratorTextEncoder, Prompt
-from sana_wm_gym.models.vae import VideoVae
+from sana_wm_gym.models.vae import CausalVae, VideoVae
 from sana_wm_gym.weights.components import (
     load_generator_text,
     load_refiner,

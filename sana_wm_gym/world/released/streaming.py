@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 
 from sana_wm_gym.camera.controls import MotionLimits
-from sana_wm_gym.models.causal_vae import CausalVae
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.models.refiner import CHUNK_CAUSAL
-from sana_wm_gym.models.vae import VideoVae
+from sana_wm_gym.models.vae import CausalVae, VideoVae
 from sana_wm_gym.weights.components import load_vae
 from sana_wm_gym.weights.names import Variant
 from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, FRAMES_PER_LATENT
