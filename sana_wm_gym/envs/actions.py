@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ class ActionView:
     """How actions of one kind command a world.
 
     Attributes:
+        mode: "continuous", "planar", "discrete" or "keys".
         space: Gymnasium space of one step's action.
         frames: Frames of a chunk.
         parts: Actions per chunk; each is held for frames / parts frames.
@@ -63,6 +65,7 @@ class ActionView:
         pitch_limit: Bound on the accumulated pitch, radians.
     """
 
+    mode: str
     space: spaces.Space[Any]
     frames: int
     parts: int
@@ -104,6 +107,31 @@ class ActionView:
             )
         return _pressed(held, self.key_map, keys)
 
+    def keys_to_action(self) -> dict[tuple[str, ...], Any]:
+        """The action of each combination of pressed letters that has one, of one letter or more.
+
+        Raises:
+            AttributeError: Actions of this mode are no keys.
+        """
+        held: dict[tuple[str, ...], Any]
+        if self.mode == "discrete":
+            held = {tuple(names): index for index, names in enumerate(DISCRETE_ACTIONS) if names}
+        elif self.mode == "keys":
+            held = {
+                names: np.isin(CONTROL_NAMES, names).astype(np.int8)
+                for count in range(1, len(CONTROL_NAMES) + 1)
+                for names in combinations(CONTROL_NAMES, count)
+            }
+        else:
+            raise AttributeError(f"actions of mode {self.mode!r} are no keys")
+        letter = {name: letter for letter, name in self.key_map.bindings.items()}
+        return {
+            tuple(letter[name] for name in names): action
+            if self.parts == 1
+            else np.stack([action] * self.parts)
+            for names, action in held.items()
+        }
+
 
 def action_array(action: Any, name: str = "action") -> npt.NDArray[Any]:
     """An action as an array of numbers.
@@ -137,8 +165,7 @@ def action_view(mode: str, parts: int, key_map: str, spec: WorldSpec) -> ActionV
     """The view for an environment's constructor arguments.
 
     Args:
-        mode: "continuous", "planar", "discrete" or "keys"; only the last two command a world
-            without camera.
+        mode: Only "discrete" and "keys" command a world without camera.
         parts: Actions per chunk; divides its frames.
         key_map: Name of a key map profile.
         spec: Of the world; full deflection of a continuous action maps to its limits.
@@ -194,4 +221,4 @@ def action_view(mode: str, parts: int, key_map: str, spec: WorldSpec) -> ActionV
     if mode not in ("discrete", "keys"):
         spec.require_camera(f"action_mode {mode!r}")
     space, decode = kinds[mode]
-    return ActionView(space, spec.frames_per_chunk, parts, decode, profile, pitch_limit)
+    return ActionView(mode, space, spec.frames_per_chunk, parts, decode, profile, pitch_limit)

@@ -14,7 +14,7 @@ from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.world.world_model import WorldModel, WorldSpec
 
 METADATA: Mapping[str, Any] = MappingProxyType(
-    {"render_modes": ["rgb_array", "rgb_array_list"], "render_fps": 16.0}
+    {"render_modes": ["rgb_array", "rgb_array_list"], "render_fps": 16}
 )
 """Gymnasium's, of environments of either kind."""
 
@@ -52,7 +52,8 @@ class EnvConfig:
             the last c2w, flattened). One name gives that `Box`, several a flat `Dict`.
         observation_size: (height, width), or one number for both, that "frame" is resized to by
             area averaging.
-        horizon: Chunks after which an episode is truncated; None takes the task's.
+        max_episode_steps: Steps (chunks) after which an episode is truncated; None takes the
+            task's. `gymnasium.make` keeps this argument for its `TimeLimit`; see `SanaWMEnv`.
         render_mode: None, "rgb_array" (last frame) or "rgb_array_list" (every frame of the chunk).
 
     Raises:
@@ -71,7 +72,7 @@ class EnvConfig:
     key_map: str = SANA_WM_2026_06.name
     observation: str | Sequence[str] = ("frame",)
     observation_size: int | tuple[int, int] | None = None
-    horizon: int | None = None
+    max_episode_steps: int | None = None
     render_mode: str | None = None
 
     def __post_init__(self) -> None:
@@ -79,7 +80,9 @@ class EnvConfig:
         if self.render_mode not in known:
             raise ValueError(f"render_mode is {self.render_mode!r}, expected one of {known}")
 
-    def render_fps(self, spec: WorldSpec) -> float:
-        """Frames per second at which what `render` returns shows a chunk in its own time."""
-        # Recorders that keep one frame per step see one frame per chunk in "rgb_array" mode.
-        return spec.fps / (spec.frames_per_chunk if self.render_mode == "rgb_array" else 1)
+    def render_fps(self, spec: WorldSpec) -> int:
+        """Rate at which the frames that `render` returns play in real time, to the nearest integer
+        (Gymnasium takes no other) of at least 1."""
+        # In "rgb_array" mode there is one frame per chunk.
+        frames = spec.frames_per_chunk if self.render_mode == "rgb_array" else 1
+        return max(1, round(spec.fps / frames))

@@ -49,7 +49,7 @@ class Simulation:
         task: Goal, reward and end.
         actions: Action space, and the motion its actions stand for.
         view: Parts of the world that are observed.
-        horizon: Chunks after which an episode is truncated.
+        max_episode_steps: Steps (chunks) after which an episode is truncated.
         defaults: Reset options, where a reset leaves them open.
         observation_space: Of one environment: the view's, with the task's parts in a flat `Dict`.
         cache: Decoded frames.
@@ -60,7 +60,7 @@ class Simulation:
     task: Task
     actions: ActionView
     view: ObservationView
-    horizon: int
+    max_episode_steps: int
     defaults: Options
     observation_space: spaces.Space[Any]
     cache: FrameCache = field(init=False, repr=False)
@@ -279,7 +279,7 @@ def simulation_of(config: EnvConfig) -> Simulation:
     task = load_task(task) if isinstance(task, str) else task
     if isinstance(task, type) or not hasattr(task, "evaluate"):
         raise ValueError(f"task is {task!r}, expected a name or an instance of a Task")
-    horizon = checked_horizon(task.horizon if config.horizon is None else config.horizon)
+    steps = config.max_episode_steps
     spec = world.spec
     view = observation_view(config.observation, config.observation_size, spec)
     view = task.renamed(view) if isinstance(task, RenamesView) else view
@@ -289,7 +289,7 @@ def simulation_of(config: EnvConfig) -> Simulation:
         task=task,
         actions=action_view(config.action_mode, config.actions_per_chunk, config.key_map, spec),
         view=view,
-        horizon=horizon,
+        max_episode_steps=checked_steps(task.max_episode_steps if steps is None else steps),
         defaults=default_options(config.image, config.intrinsics, config.prompt, spec),
         observation_space=view.space,
     )
@@ -305,10 +305,6 @@ def simulation_of(config: EnvConfig) -> Simulation:
     return replace(simulation, observation_space=spaces.Dict({**view.boxes, **added}))
 
 
-def checked_horizon(horizon: Any) -> int:
-    """The number itself, if it is a whole number of at least 1.
-
-    Raises:
-        ValueError: It is not.
-    """
-    return require_integer("horizon", horizon, 1)
+def checked_steps(steps: Any) -> int:
+    """`max_episode_steps` if it is an integer of at least 1, else a ValueError."""
+    return require_integer("max_episode_steps", steps, 1)

@@ -62,10 +62,6 @@ class TensorView:
             return {name: part.clone() for name, part in observation.items()}
         return observation.clone()
 
-    def numbers(self, values: Array) -> Tensor:
-        """Numbers or truth values, one per row, of which nobody else keeps the array."""
-        return to_tensors(values, self._device)
-
     def _on_device(self, column: list[Any]) -> list[Tensor]:
         if isinstance(column[0], np.ndarray):
             return list(to_tensors(np.stack(column), self._device))

@@ -23,8 +23,9 @@ from sana_wm_gym.envs.actions import Command, action_array
 from sana_wm_gym.envs.config import METADATA, EnvConfig
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import Observation
+from sana_wm_gym.envs.one_thread import OneThread, one_thread
 from sana_wm_gym.envs.sana_wm_env import ending_of
-from sana_wm_gym.envs.simulation import Info, Simulation, checked_horizon, simulation_of
+from sana_wm_gym.envs.simulation import Info, Simulation, checked_steps, simulation_of
 from sana_wm_gym.envs.snapshot import Snapshot, generator, identity
 from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.world.world_model import WorldModel
@@ -36,30 +37,31 @@ if TYPE_CHECKING:
 class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
     """N environments of one kind, which share a world and a batch.
 
-    Row i is the `SanaWMEnv` of its seed: it has its own state, trajectory, generator and horizon,
-    and does not depend on what its neighbours do, but for the rounding of a network that works on
-    another batch size. Rows may stand at different chunks. A step that fails, because of a bad
-    action or otherwise, changes nothing in any row.
+    Sub-environment i is the `SanaWMEnv` of its seed, whose manual holds here: it has its own state,
+    trajectory, generator and limit of steps, and does not depend on the others, but for the
+    rounding of a network that works on another batch size. Sub-environments may stand at different
+    chunks. A step that fails changes nothing in any of them.
 
-    `infos` are Gymnasium's: arrays by name, with a mask under "_name". In `step`, "c2w" is always
-    [N, frames, 4, 4]; where a row was reset in that step its one pose is repeated.
+    `infos` are Gymnasium's: arrays by name, with a mask under "_name".
 
-    Args:
-        num_envs: Number of rows, N >= 1.
-        world: As the other arguments that are not listed here, those of `EnvConfig`.
-        horizon: Chunks after which an episode is truncated: one number, one per row, or None for
-            the task's.
-        autoreset_mode: What becomes of a row whose episode has ended. "NextStep": its next step
-            resets it, whatever the action. "SameStep": it is reset at once, and what it ended
-            with is in `infos["final_obs"]` and `infos["final_info"]`. "Disabled": it must be
-            reset by `reset(options={"reset_mask": ...})`.
-        as_torch: Return observations, rewards (float32), terminations and truncations as torch
-            tensors on the world's device; see `TensorView`.
-        max_episode_steps: Gymnasium's name for one horizon; goes before `horizon`.
+    ## Arguments
+    The fields of `EnvConfig`, all but `world` by keyword, and:
+
+    * `num_envs`: N >= 1.
+    * `max_episode_steps`: Steps after which an episode is truncated: one number, one per
+      sub-environment, or None for the task's. `gymnasium.make_vec` passes the id's.
+    * `autoreset_mode`: What becomes of a sub-environment whose episode has ended. "NextStep": its
+      next step resets it, whatever the action. "SameStep": it is reset at once, and what it ended
+      with is in `infos["final_obs"]` and `infos["final_info"]`. "Disabled": it must be reset by
+      `reset(options={"reset_mask": ...})`.
+    * `as_torch`: Return observations as torch tensors on the world's device; see `TensorView`.
+      Rewards and ends are arrays in any case, as Gymnasium's vector wrappers need them.
 
     Raises:
-        ValueError: A name is unknown, a number out of range, or there is not one horizon per row.
+        ValueError: A name is unknown, a number out of range, or there is not one number of steps
+            per sub-environment.
         FileNotFoundError: `image`, or the world of this name, is not on this machine.
+        RuntimeError: Called from a thread while another thread's call has not returned.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (Gymnasium's own type)
@@ -72,22 +74,28 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         num_envs: int,
         world: str | PathLike[str] | WorldModel[Any] = EnvConfig.world,
         *,
-        horizon: int | Sequence[int] | None = None,
+        max_episode_steps: int | Sequence[int] | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         as_torch: bool = False,
-        max_episode_steps: int | None = None,
         **settings: Any,
     ) -> None:
-        horizon = horizon if max_episode_steps is None else max_episode_steps
-        config = EnvConfig(world, horizon=_longest(horizon), **settings)
+        several = isinstance(max_episode_steps, Sequence | np.ndarray)
+        limits = list(map(checked_steps, max_episode_steps)) if several else []  # type: ignore[arg-type]
+        longest: Any = max(limits, default=0) if several else max_episode_steps
+        config = EnvConfig(world, max_episode_steps=longest, **settings)
         require_integer("num_envs", num_envs, 1)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.simulation = simulation_of(config)
         self.num_envs = num_envs
-        self.horizons = _per_row(horizon, num_envs, self.simulation.horizon)
+        self.max_episode_steps = tuple(limits or [self.simulation.max_episode_steps] * num_envs)
+        if len(self.max_episode_steps) != num_envs:
+            raise ValueError(
+                f"given {len(limits)} max_episode_steps, expected one for each of {num_envs} "
+                "sub-environments"
+            )
         self.render_mode = config.render_mode
         self.metadata = {
-            **type(self).metadata,
+            **METADATA,
             "render_fps": config.render_fps(self.world.spec),
             "autoreset_mode": self.autoreset_mode,
         }
@@ -98,6 +106,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         self._view = _tensor_view(self.world, num_envs) if as_torch else _ArrayView()
         self._episodes: list[Episode] | None = None
         self._random = [seeding.np_random() for _ in range(num_envs)]
+        self._one_thread = OneThread()
 
     @property
     def world(self) -> WorldModel[Any]:
@@ -128,6 +137,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         """The seed that every row's generator was made with; -1 where it was restored."""
         return tuple(seed for _, seed in self._random)
 
+    @one_thread
     def reset(
         self,
         *,
@@ -166,6 +176,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             infos = self._add_info(infos, simulation.info(episodes[row]), row)
         return observations, infos
 
+    @one_thread
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Info]:
         """Move every camera for one chunk.
 
@@ -179,7 +190,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         """
         before = self._begun()
         given = self._checked(actions)
-        ended = [ending_of(*pair) for pair in zip(before, self.horizons, strict=True)]
+        ended = [ending_of(*pair) for pair in zip(before, self.max_episode_steps, strict=True)]
         if self.autoreset_mode is not AutoresetMode.NEXT_STEP and any(ended):
             row = next(row for row, ending in enumerate(ended) if ending)
             raise ResetNeeded(f"the rollout in row {row} {ended[row]}, expected reset() first")
@@ -193,7 +204,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         for row, episode, result in zip(playing, played, results, strict=True):
             rewards[row] = result.reward
             terminations[row] = result.terminated
-            truncations[row] = episode.chunk >= self.horizons[row]
+            truncations[row] = episode.chunk >= self.max_episode_steps[row]
             infos_of[row] = self.simulation.info(episode)
         episodes = _placed(before, playing, played)
         finals: list[Episode] = []
@@ -219,9 +230,8 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             infos_of[row] = simulation.info(episode)
         for row in range(self.num_envs):
             infos = self._add_info(infos, infos_of[row], row)
-        ends = view.numbers(terminations), view.numbers(truncations)
         self._episodes, self._random = episodes, random
-        return observations, view.numbers(rewards), *ends, infos
+        return observations, rewards, terminations, truncations, infos
 
     def render(self) -> tuple[Any, ...] | None:
         """For each row the last frame, uint8 [H, W, 3], or the list of all frames of its last
@@ -244,6 +254,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         state = self._random[row][0].bit_generator.state
         return Snapshot(episode, dict(state), identity(self.world.spec, self.task))
 
+    @one_thread
     def restore(self, row: int, snapshot: Snapshot) -> tuple[Observation, Info]:
         """Continue a row from a snapshot; nothing is computed again.
 
@@ -256,6 +267,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         """
         return self._put([self._row(row)], snapshot)
 
+    @one_thread
     def branch(self, source: int, rows: Iterable[int]) -> tuple[Observation, Info]:
         """Copy one row's world into other rows, generator included; nothing is computed again.
 
@@ -351,20 +363,6 @@ def _placed(episodes: list[Episode], rows: list[int], new: list[Episode]) -> lis
     return placed
 
 
-def _longest(horizon: int | Sequence[int] | None) -> int | None:
-    if horizon is None or isinstance(horizon, (int, np.integer)):
-        return horizon
-    return max(map(checked_horizon, horizon), default=0)
-
-
-def _per_row(horizon: int | Sequence[int] | None, rows: int, longest: int) -> tuple[int, ...]:
-    if horizon is None or isinstance(horizon, (int, np.integer)):
-        return (longest,) * rows
-    if len(horizon) != rows:
-        raise ValueError(f"given {len(horizon)} horizons, expected one for each of {rows} rows")
-    return tuple(map(checked_horizon, horizon))
-
-
 class _ArrayView:
     """Observations as arrays: `TensorView` for those who want none."""
 
@@ -380,9 +378,6 @@ class _ArrayView:
         if isinstance(observation, dict):
             return {name: part.copy() for name, part in observation.items()}
         return observation.copy()
-
-    def numbers(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return values
 
 
 def _tensor_view(world: WorldModel[Any], rows: int) -> TensorView:

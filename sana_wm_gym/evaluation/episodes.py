@@ -169,7 +169,7 @@ def play_episodes(
         running = [
             index
             for index in running
-            if not episodes[index].over and episodes[index].chunk < simulation.horizon
+            if not episodes[index].over and episodes[index].chunk < simulation.max_episode_steps
         ]
     return [
         EpisodeStatistics(seed, total, episode.chunk, info)

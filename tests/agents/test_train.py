@@ -38,7 +38,7 @@ from sana_wm_gym.video import probe
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 WORLD = ProceduralWorld(size=(16, 16), scenes=(8,), start_radius=0.7)
-TASK = ImageGoal(horizon=2, chunks=(1,))
+TASK = ImageGoal(max_episode_steps=2, chunks=(1,))
 NETWORK = {
     "net_arch": [8],
     "features_extractor_class": CoarseViews,

@@ -45,7 +45,7 @@ def test_it_survives_snapshots_and_branches(knowing: Any, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
 def test_each_sub_environment_has_its_own(knowing: Any, mode: Any) -> None:
-    envs = SanaWMVectorEnv(3, knowing, horizon=2, autoreset_mode=mode)
+    envs = SanaWMVectorEnv(3, knowing, max_episode_steps=2, autoreset_mode=mode)
     single = SanaWMEnv(knowing)
     expected = [first_pixel(single, seed) for seed in range(3)]
     _, infos = envs.reset(seed=0)

@@ -142,7 +142,7 @@ def test_motion_by_keys_keeps_its_inertia_between_chunks(world: Any, mode: str) 
         ({"observation": ("frame", "frame")}, "expected different names"),
         ({"observation": ("smell",)}, r"\['smell'\], expected names of \['frame', 'frames',"),
         ({"observation_size": (0, 64)}, "observation_size is"),
-        ({"horizon": 0}, "horizon is 0, expected an integer >= 1"),
+        ({"max_episode_steps": 0}, "max_episode_steps is 0, expected an integer >= 1"),
         ({"render_mode": "human"}, "render_mode is 'human', expected one of"),
     ],
 )

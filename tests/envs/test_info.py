@@ -27,7 +27,7 @@ def kinds(info: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_every_key_has_one_shape_and_type(task: str) -> None:
-    env = make(task, horizon=3)
+    env = make(task, max_episode_steps=3)
     _, info = env.reset(seed=0)
     found = kinds(info)
     assert all(np.asarray(value).dtype.kind in "biuf" for value in info.values())
@@ -46,7 +46,9 @@ def test_every_key_has_one_shape_and_type(task: str) -> None:
 def test_gymnasiums_loop_runs_where_rows_end_at_different_steps(
     task: str, mode: AutoresetMode
 ) -> None:
-    envs = SyncVectorEnv([lambda n=n: make(task, horizon=n) for n in (2, 3)], autoreset_mode=mode)
+    envs = SyncVectorEnv(
+        [lambda n=n: make(task, max_episode_steps=n) for n in (2, 3)], autoreset_mode=mode
+    )
     envs.reset(seed=0)
     envs.action_space.seed(0)
     for _ in range(6):
@@ -58,7 +60,9 @@ def test_gymnasiums_loop_runs_where_rows_end_at_different_steps(
 
 
 def test_gymnasiums_processes_run_and_close() -> None:
-    envs = AsyncVectorEnv([lambda n=n: make("follow", horizon=n) for n in (2, 3)], context="spawn")
+    envs = AsyncVectorEnv(
+        [lambda n=n: make("follow", max_episode_steps=n) for n in (2, 3)], context="spawn"
+    )
     envs.reset(seed=0)
     for _ in range(4):
         envs.step(envs.action_space.sample())
@@ -121,7 +125,7 @@ def test_arguments_that_people_give() -> None:
 @pytest.mark.parametrize("world", ["procedural", "tiny"])
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_a_copy_of_an_environment_continues_bit_for_bit(world: str, task: str, way: Any) -> None:
-    env = gym.make("SanaWM/World-v0", world=world, task=task, horizon=3)
+    env = gym.make("SanaWM/World-v0", world=world, task=task, max_episode_steps=3)
     env.reset(seed=0)
     batch = gym.make_vec("SanaWM/World-v0", 2, world=world, task=task, as_torch=True)
     batch.reset(seed=0)

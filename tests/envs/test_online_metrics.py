@@ -102,8 +102,8 @@ def test_frames_are_the_same_in_every_render_mode() -> None:
 
 
 def test_nothing_else_changes(world: Any) -> None:
-    bare = SanaWMEnv(world, horizon=3)
-    wrapped = OnlineCameraMetrics(SanaWMEnv(world, horizon=3), Fixed(), every=5)
+    bare = SanaWMEnv(world, max_episode_steps=3)
+    wrapped = OnlineCameraMetrics(SanaWMEnv(world, max_episode_steps=3), Fixed(), every=5)
     one, other = bare.reset(seed=7), wrapped.reset(seed=7)
     np.testing.assert_array_equal(one[0], other[0])
     truncated = False

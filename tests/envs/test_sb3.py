@@ -32,7 +32,7 @@ ROWS = 3
 class EndsSomewhere(FreeRoam):
     """Ends where the camera has gone far enough forward, so that rows end at different times."""
 
-    horizon: int = 4
+    max_episode_steps: int = 4
     metres: float = 1.0
 
     def evaluate(self, simulation, before, after):
@@ -129,7 +129,7 @@ def test_the_walk_meets_both_kinds_of_ends_apart(world):
 
 def test_image_goal_in_the_procedural_world_is_the_same_too():
     world = ProceduralWorld(size=(36, 36), scenes=(5,))
-    task = ImageGoal(horizon=2, chunks=(1,))
+    task = ImageGoal(max_episode_steps=2, chunks=(1,))
     for pair in zip(
         walk(bridge(world, task=task), 3), walk(singles(world, task=task), 3), strict=True
     ):
@@ -178,7 +178,7 @@ def test_attributes_and_methods_by_name(world):
     task = ThumbnailGoal(walk=ImageGoal(near=0.01, turn=0.01))
     env = bridge(world, task=EndsSomewhere())
     assert env.get_attr("render_mode") == [None] * ROWS
-    assert env.get_attr("horizon", [0, 2]) == [4, 4]  # the task's
+    assert env.get_attr("max_episode_steps", [0, 2]) == [4, 4]  # the task's
     assert env.has_attr("world") and not env.has_attr("weather")
     assert env.env_is_wrapped(Monitor) == [False] * ROWS
     assert env.env_is_wrapped(Monitor, indices=1) == [False]

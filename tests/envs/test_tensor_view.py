@@ -28,8 +28,8 @@ SEEN: list[tuple[tuple[str, ...], Any]] = [
     (("frame",), "free_roam"),
     (("frames",), "free_roam"),
     (("latent",), "free_roam"),
-    (("pose",), Follow(horizon=3)),
-    (("frames", "frame", "latent"), Follow(horizon=3)),
+    (("pose",), Follow(max_episode_steps=3)),
+    (("frames", "frame", "latent"), Follow(max_episode_steps=3)),
 ]
 
 
@@ -75,7 +75,7 @@ def test_tensors_are_the_arrays_and_are_made_on_the_device(
 ) -> None:
     device = on_device(type(world))
     options: dict[str, Any] = {
-        "task": task, "observation": view, "autoreset_mode": mode, "horizon": [2, 3, 1]
+        "task": task, "observation": view, "autoreset_mode": mode, "max_episode_steps": [2, 3, 1]
     }  # fmt: skip
     arrays = SanaWMVectorEnv(3, world, **options)
     tensors = SanaWMVectorEnv(3, device, as_torch=True, **options)
@@ -99,7 +99,7 @@ def test_tensors_are_the_arrays_and_are_made_on_the_device(
 def test_chunks_are_decoded_once_and_together(world: Any) -> None:
     world = on_device(type(world))
     envs = SanaWMVectorEnv(
-        3, world, horizon=[1, 2, 9], autoreset_mode="SameStep", observation=("frames",),
+        3, world, max_episode_steps=[1, 2, 9], autoreset_mode="SameStep", observation=("frames",),
         as_torch=True,
     )  # fmt: skip
     envs.reset(seed=0)
@@ -142,7 +142,7 @@ def test_a_goal_is_sent_once(mode: str, world: Any, monkeypatch: pytest.MonkeyPa
 
     options: dict[str, Any] = {
         "task": ImageGoal(near=1e-6), "observation": ("latent",), "autoreset_mode": mode,
-        "horizon": [4, 9, 9],
+        "max_episode_steps": [4, 9, 9],
     }  # fmt: skip
     envs = SanaWMVectorEnv(3, on_device(type(world)), as_torch=True, **options)
     twin = SanaWMVectorEnv(3, world, **options)
@@ -171,7 +171,7 @@ def test_a_goal_is_sent_once(mode: str, world: Any, monkeypatch: pytest.MonkeyPa
 def test_tensors_are_the_callers_own(world: Any) -> None:
     """Whoever writes in every tensor spoils nothing for later."""
     options: dict[str, Any] = {
-        "task": ImageGoal(), "observation": ("frames", "latent", "pose"), "horizon": [2, 9],
+        "task": ImageGoal(), "observation": ("frames", "latent", "pose"), "max_episode_steps": [2, 9],
         "autoreset_mode": "SameStep", "as_torch": True,
     }  # fmt: skip
     clean, spoilt = (SanaWMVectorEnv(2, on_device(type(world)), **options) for _ in range(2))
@@ -218,7 +218,11 @@ def test_a_learned_world_gives_the_arrays_as_tensors(
     view: tuple[str, ...], mode: str, tiny: Any
 ) -> None:
     world = tiny
-    options: dict[str, Any] = {"observation": view, "autoreset_mode": mode, "horizon": [1, 9]}
+    options: dict[str, Any] = {
+        "observation": view,
+        "autoreset_mode": mode,
+        "max_episode_steps": [1, 9],
+    }
     runs = []
     for as_torch in (False, True):
         envs = SanaWMVectorEnv(2, world, as_torch=as_torch, **options)
@@ -245,13 +249,12 @@ def test_nothing_of_a_learned_world_leaves_the_device(
     for view, steps in ((("latent", "frame", "pose"), 2), (("frames",), 1)):
         options: dict[str, Any] = {
             "task": Follow(), "observation": view, "observation_size": (40, 30),
-            "horizon": steps, "autoreset_mode": "SameStep", "as_torch": True,
+            "max_episode_steps": steps, "autoreset_mode": "SameStep", "as_torch": True,
         }  # fmt: skip
         envs = SanaWMVectorEnv(1, world, **options)
         observations, _ = envs.reset(seed=0)
         for step in range(steps):
-            observations, rewards, *_, infos = envs.step(drawn(1, step))
-        assert rewards.is_meta
+            observations, *_, infos = envs.step(drawn(1, step))
         restored, _ = envs.restore(0, envs.snapshot(0))
         for name, space in envs.single_observation_space.items():  # type: ignore[attr-defined]
             for seen in (

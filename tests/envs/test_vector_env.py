@@ -60,14 +60,14 @@ def test_a_batch_is_gymnasiums_loop_over_single_environments(
     observation: tuple[str, ...],
 ) -> None:
     conforms(
-        mode, seed, rows, 6, world=world, task=task, observation=observation, horizon=3,
+        mode, seed, rows, 6, world=world, task=task, observation=observation, max_episode_steps=3,
         action_mode=action_mode, actions_per_chunk=parts,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 def test_so_it_is_in_the_procedural_world(mode: AutoresetMode) -> None:
-    conforms(mode, 3, 2, 3, world="procedural", task=Countdown(), horizon=2)
+    conforms(mode, 3, 2, 3, world="procedural", task=Countdown(), max_episode_steps=2)
 
 
 STATED_LATENT, STATED_PIXEL = 1e-3, 1
@@ -76,7 +76,7 @@ STATED_LATENT, STATED_PIXEL = 1e-3, 1
 
 def test_rows_of_the_learned_world_are_single_environments_but_for_rounding() -> None:
     options: dict[str, Any] = {"world": "tiny", "observation": ("frame", "latent")}
-    batch = SanaWMVectorEnv(3, horizon=[1, 9, 9], **options)
+    batch = SanaWMVectorEnv(3, max_episode_steps=[1, 9, 9], **options)
     single = SanaWMEnv(**options)
     rng = np.random.default_rng(0)
     actions = rng.uniform(-1, 1, (4, 3, 5)).astype(np.float32)
@@ -91,20 +91,19 @@ def test_rows_of_the_learned_world_are_single_environments_but_for_rounding() ->
             assert np.abs(here["frame"].astype(int) - alone["frame"]).max() <= STATED_PIXEL
 
 
-def test_every_row_has_its_own_horizon(world: Any) -> None:
-    batch = SanaWMVectorEnv(3, world, horizon=[1, 2, 3], autoreset_mode="Disabled")
+def test_every_sub_environment_has_its_own_limit(world: Any) -> None:
+    batch = SanaWMVectorEnv(3, world, max_episode_steps=[1, 2, 3], autoreset_mode="Disabled")
     batch.reset(seed=0)
     assert batch.step(np.zeros((3, 5)))[3].tolist() == [True, False, False]
-    with pytest.raises(ResetNeeded, match="row 0 was truncated at its horizon of 1 chunks"):
+    with pytest.raises(ResetNeeded, match="row 0 was truncated after max_episode_steps = 1"):
         batch.step(np.zeros((3, 5)))
-    assert SanaWMVectorEnv(2, world, horizon=7, max_episode_steps=5).horizons == (5, 5)
-    for horizon, message in (([1, 2], "2 horizons"), ([1, 0, 2], "horizon is 0"), (0, "is 0")):
+    for steps, message in (([1, 2], "given 2 max"), ([1, 0, 2], "steps is 0"), (0, "is 0")):
         with pytest.raises(ValueError, match=message):
-            SanaWMVectorEnv(3, world, horizon=horizon)
+            SanaWMVectorEnv(3, world, max_episode_steps=steps)
 
 
 def test_a_batch_is_one_call_of_the_world(world: Any) -> None:
-    batch = SanaWMVectorEnv(5, world, horizon=[1, 2, 3, 4, 5])
+    batch = SanaWMVectorEnv(5, world, max_episode_steps=[1, 2, 3, 4, 5])
     batch.reset(seed=0)
     for step in range(4):
         batch.step(np.zeros((5, 5)))

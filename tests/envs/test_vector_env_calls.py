@@ -55,7 +55,8 @@ def test_a_world_that_fails_changes_nothing(
     world: Any, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch, twin = (
-        SanaWMVectorEnv(3, world, horizon=[2, 3, 4], autoreset_mode=mode) for _ in range(2)
+        SanaWMVectorEnv(3, world, max_episode_steps=[2, 3, 4], autoreset_mode=mode)
+        for _ in range(2)
     )
     for each in (batch, twin):
         each.reset(seed=0)
@@ -74,7 +75,7 @@ def test_a_world_that_fails_changes_nothing(
 
 
 def test_actions_of_a_row_that_is_only_reset_do_not_matter(world: Any) -> None:
-    batch, twin = (SanaWMVectorEnv(3, world, horizon=[2, 1, 2]) for _ in range(2))
+    batch, twin = (SanaWMVectorEnv(3, world, max_episode_steps=[2, 1, 2]) for _ in range(2))
     for each in (batch, twin):
         each.reset(seed=0)
         each.step(ZEROS)
@@ -82,7 +83,7 @@ def test_actions_of_a_row_that_is_only_reset_do_not_matter(world: Any) -> None:
 
 
 def test_branches_cost_nothing_and_differ_by_their_actions(world: Any) -> None:
-    batch = SanaWMVectorEnv(4, world, task=Countdown(horizon=9))
+    batch = SanaWMVectorEnv(4, world, task=Countdown(max_episode_steps=9))
     batch.reset(seed=0)
     observations = batch.step(np.ones((4, 5)))[0]
     calls = copy.copy(world.calls)
@@ -101,7 +102,7 @@ def test_branches_cost_nothing_and_differ_by_their_actions(world: Any) -> None:
 
 
 def test_rows_and_single_environments_exchange_snapshots(world: Any) -> None:
-    options: dict[str, Any] = {"world": world, "task": Countdown(horizon=9)}
+    options: dict[str, Any] = {"world": world, "task": Countdown(max_episode_steps=9)}
     batch, single = SanaWMVectorEnv(2, **options), SanaWMEnv(**options)
     batch.reset(seed=0)
     batch.step(np.ones((2, 5)))
@@ -137,7 +138,7 @@ def test_chunks_are_decoded_once_and_together(world: Any) -> None:
 def test_make_vec(name: str) -> None:
     made = gym.make_vec(name, num_envs=2, world="procedural", max_episode_steps=3)
     assert isinstance(made, SanaWMVectorEnv)
-    assert made.horizons == (3, 3) and made.task.name == sana_wm_gym.ENV_IDS[name]
+    assert made.max_episode_steps == (3, 3) and made.task.name == sana_wm_gym.ENV_IDS[name]
     observations, _ = made.reset(seed=0)
     assert observations in made.observation_space
     observations, rewards, *ends, _ = made.step(made.action_space.sample())
@@ -146,11 +147,14 @@ def test_make_vec(name: str) -> None:
 
 
 def test_gymnasiums_vector_wrappers_fit(world: Any) -> None:
-    batch = SanaWMVectorEnv(2, world, task=Countdown(horizon=2), autoreset_mode="SameStep")
-    envs = gym.wrappers.vector.RecordEpisodeStatistics(batch)
-    envs.reset(seed=0)
-    envs.step(ZEROS[:2])
-    assert envs.step(ZEROS[:2])[4]["episode"]["l"].max() == 2
+    for as_torch in (False, True):
+        batch = SanaWMVectorEnv(
+            2, world, max_episode_steps=2, autoreset_mode="SameStep", as_torch=as_torch
+        )
+        envs = gym.wrappers.vector.RecordEpisodeStatistics(batch)
+        envs.reset(seed=0)
+        envs.step(ZEROS[:2])
+        assert envs.step(ZEROS[:2])[4]["episode"]["l"].tolist() == [2, 2]
 
 
 def begin_in_child(pipe: Connection) -> None:

@@ -19,7 +19,7 @@ from sana_wm_gym.envs.tasks.task import StepResult
 class Countdown:
     """A task with all that a task can have: ends after a number of steps drawn at the start."""
 
-    horizon: int = 4
+    max_episode_steps: int = 4
     name: str = "countdown"
 
     def spaces(self, simulation: Simulation) -> dict[str, spaces.Space[Any]]:

@@ -61,7 +61,7 @@ class Explore(Task):
     "revisit_similarity", the mean SSIM over them (0 where there are none).
 
     Attributes:
-        horizon: Chunks after which an episode is truncated.
+        max_episode_steps: Chunks after which an episode is truncated.
         cell: Side of a square in metres.
         sectors: Number of heading sectors.
         rings: Squares on each side of the first one that count.
@@ -75,7 +75,7 @@ class Explore(Task):
 
     name: ClassVar[str] = "explore"
     State: ClassVar[type[Any]] = ExploreState
-    horizon: int = 40
+    max_episode_steps: int = 40
     cell: float = 0.5
     sectors: int = 8
     rings: int = 4
@@ -84,7 +84,7 @@ class Explore(Task):
     away: int = 4
 
     def __post_init__(self) -> None:
-        require_integer("Explore.horizon", self.horizon, 1)
+        require_integer("Explore.max_episode_steps", self.max_episode_steps, 1)
         require_number("Explore.cell", self.cell, 0.0, ends="(]")
         require_integer("Explore.sectors", self.sectors, 1)
         require_integer("Explore.rings", self.rings, 0)

@@ -55,12 +55,12 @@ class Follow(Task):
     reward is exp(-(translation error / `scale` + rotation error / `turn_scale`)), in (0, 1], with
     both errors means over the chunk. An episode ends once the translation error exceeds `lost`.
 
-    `info` tells "rot_err_deg", "trans_err_m" and "is_success": whether the last chunk before the
-    horizon was within `near` metres and `turn` radians. The camera is the one that was commanded
-    and disturbed; how well a learned world's pictures obey it, `metrics` can tell.
+    `info` has "rot_err_deg", "trans_err_m" and "is_success": whether the last chunk was within
+    `near` metres and `turn` radians. The camera is the one that was commanded and disturbed; how
+    accurately a learned world follows it, `metrics` can measure.
 
     Attributes:
-        horizon: Chunks after which an episode is truncated.
+        max_episode_steps: Chunks after which an episode is truncated.
         lookahead: Ends of how many next chunks are observed.
         forward: Mean forward speed of the path, as a fraction of the world's limit.
         yaw: Mean turning speed to one side or the other, as a fraction of the world's limit.
@@ -81,7 +81,7 @@ class Follow(Task):
 
     name: ClassVar[str] = "follow"
     State: ClassVar[type[Any]] = FollowState
-    horizon: int = 16
+    max_episode_steps: int = 16
     lookahead: int = 2
     forward: float = 0.25
     yaw: float = 0.6
@@ -96,7 +96,7 @@ class Follow(Task):
     lost: float = 1.0
 
     def __post_init__(self) -> None:
-        require_integer("Follow.horizon", self.horizon, 1)
+        require_integer("Follow.max_episode_steps", self.max_episode_steps, 1)
         require_integer("Follow.lookahead", self.lookahead, 1)
         require_number("Follow.forward", self.forward, -1.0, 1.0)
         for name in ("yaw", "wander", "noise", "drift", "persistence"):
@@ -123,12 +123,11 @@ class Follow(Task):
         episodes: Sequence[Episode],
         rngs: Sequence[np.random.Generator],
     ) -> list[FollowState]:
-        """Draw paths and slips for the simulation's horizon."""
-        spec = setting.spec
-        return [self._draw(rng, spec, setting.horizon) for rng in rngs]
+        """Draw paths and slips."""
+        return [self._draw(rng, setting.spec) for rng in rngs]
 
     def disturb(self, state: FollowState, chunk: int, controls: Controls) -> Controls:
-        """The command plus the chunk's slip; past the horizon nothing slips."""
+        """The command plus the chunk's slip; past the path's end nothing slips."""
         if chunk >= len(state.slips):
             return controls
         slip = dict(zip(TWIST_NAMES, state.slips[chunk], strict=True))
@@ -151,7 +150,7 @@ class Follow(Task):
         return {
             "rot_err_deg": math.degrees(angle),
             "trans_err_m": metres,
-            "is_success": near and episode.chunk >= setting.horizon,
+            "is_success": near,
         }
 
     def _errors(self, episode: Episode) -> tuple[float, float]:
@@ -180,8 +179,8 @@ class Follow(Task):
         row = np.array([1.0, 1.0, 1.0, POSE_BOUND], np.float32)
         return np.tile(row, 3 * self.lookahead)
 
-    def _draw(self, rng: np.random.Generator, spec: WorldSpec, horizon: int) -> FollowState:
-        limits, chunks = spec.limits, horizon + self.lookahead
+    def _draw(self, rng: np.random.Generator, spec: WorldSpec) -> FollowState:
+        limits, chunks = spec.limits, self.max_episode_steps + self.lookahead
         side = float(rng.choice((-1.0, 1.0)))
         mean = np.array([side * self.yaw, 0.0, 0.0, 0.0, self.forward])
         moves = np.array([1.0, 0.0, 1.0, 0.0, 1.0])
@@ -190,8 +189,8 @@ class Follow(Task):
             twist_to_controls(np.clip(t, -1.0, 1.0), limits, spec.frames_per_chunk) for t in twists
         ]
         # Everything slips that may be commanded, so a pitch that drifts has to be held level.
-        slips = self.noise * rng.standard_normal((horizon, len(TWIST_NAMES)))
-        slips = slips + self.drift * self._wandering(rng, horizon)
+        slips = self.noise * rng.standard_normal((self.max_episode_steps, len(TWIST_NAMES)))
+        slips = slips + self.drift * self._wandering(rng, self.max_episode_steps)
         units = np.array([getattr(limits, name) for name in TWIST_NAMES])
         path = rollout(Controls.concatenate(walk))
         return FollowState(path, slips * units, spec.frames_per_chunk)

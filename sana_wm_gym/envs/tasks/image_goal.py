@@ -102,7 +102,7 @@ class ImageGoal(Task):
     between the ends of chunks.
 
     Attributes:
-        horizon: Chunks after which an episode is truncated.
+        max_episode_steps: Chunks after which an episode is truncated.
         chunks: Lengths of hidden walks, in chunks, drawn with equal chances.
         forward: Range of each chunk's forward speed, as a fraction of the world's limit.
         right: Largest sideways speed to either side, as a fraction of the world's limit.
@@ -121,7 +121,7 @@ class ImageGoal(Task):
 
     name: ClassVar[str] = "image_goal"
     State: ClassVar[type[Any]] = GoalState
-    horizon: int = 8
+    max_episode_steps: int = 8
     chunks: tuple[int, ...] = (1, 2)
     forward: tuple[float, float] = (0.5, 1.0)
     right: float = 0.2
@@ -132,7 +132,7 @@ class ImageGoal(Task):
     reward: GoalReward = field(default=Shaped())
 
     def __post_init__(self) -> None:
-        require_integer("ImageGoal.horizon", self.horizon, 1)
+        require_integer("ImageGoal.max_episode_steps", self.max_episode_steps, 1)
         if not self.chunks:
             raise ValueError("ImageGoal.chunks is empty, expected lengths of hidden walks")
         for chunks in self.chunks:

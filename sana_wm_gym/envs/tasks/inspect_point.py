@@ -54,7 +54,7 @@ class Inspect(Task):
     and "in_view" at the end of the chunk.
 
     Attributes:
-        horizon: Chunks after which an episode is truncated.
+        max_episode_steps: Chunks after which an episode is truncated.
         distance: Range from which the point's distance is drawn, metres.
         slack: Error of the distance from which nothing counts, metres.
         arc: Radians to go round.
@@ -65,13 +65,13 @@ class Inspect(Task):
 
     name: ClassVar[str] = "inspect"
     State: ClassVar[type[Any]] = InspectState
-    horizon: int = 24
+    max_episode_steps: int = 24
     distance: tuple[float, float] = (0.8, 1.4)
     slack: float = 0.5
     arc: float = math.pi
 
     def __post_init__(self) -> None:
-        require_integer("Inspect.horizon", self.horizon, 1)
+        require_integer("Inspect.max_episode_steps", self.max_episode_steps, 1)
         require_number("Inspect.slack", self.slack, 0.0, ends="(]")
         # Where the camera may come to the axis itself, an angle about it means nothing.
         require_range("Inspect.distance", self.distance, self.slack, POSE_BOUND)

@@ -50,11 +50,6 @@ class Setting(Protocol):
         """Parts of the world that are observed."""
         ...
 
-    @property
-    def horizon(self) -> int:
-        """Chunks after which an episode is truncated."""
-        ...
-
     def move(self, episodes: Sequence[Episode], commands: Sequence[Command]) -> list[Episode]:
         """Episodes one chunk on, all in one batch, past the task."""
         ...
@@ -79,12 +74,13 @@ class Task:
 
     Attributes:
         name: Short name, as in `gym.make(..., task=name)`.
-        horizon: Chunks after which an episode is truncated, unless the environment says otherwise.
+        max_episode_steps: Steps after which an episode is truncated, unless the environment is
+            given another number.
         State: Type of its state; None for none.
     """
 
     name: ClassVar[str]
-    horizon: int
+    max_episode_steps: int
     State: ClassVar[type[Any] | None] = None
 
     def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
@@ -184,4 +180,4 @@ class FreeRoam(Task):
     """No task: every reward is 0 and nothing ends but time."""
 
     name: ClassVar[str] = "free_roam"
-    horizon: int = 40
+    max_episode_steps: int = 40

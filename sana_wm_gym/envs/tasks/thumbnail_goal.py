@@ -50,7 +50,7 @@ class ThumbnailGoal(Task):
     Goals are drawn as by `ImageGoal`. The reward is 0 where the root mean square difference of the
     two thumbnails is at most `threshold`, else -1: a function of the two alone, so that it can be
     computed anew for another goal. For the same reason success ends nothing; an episode runs to
-    its horizon, and who has arrived had better stay.
+    its limit of steps, and who has arrived had better stay.
 
     `info` tells "is_success", the step's, and "goal_rms", the difference.
 
@@ -72,9 +72,9 @@ class ThumbnailGoal(Task):
         require_number("ThumbnailGoal.threshold", self.threshold, 0.0, 1.0, ends="(]")
 
     @property
-    def horizon(self) -> int:  # type: ignore[override]
+    def max_episode_steps(self) -> int:  # type: ignore[override]
         """Chunks after which an episode is truncated: the walk's."""
-        return self.walk.horizon
+        return self.walk.max_episode_steps
 
     def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
         """Of the two thumbnails."""

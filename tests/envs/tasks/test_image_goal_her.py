@@ -50,7 +50,7 @@ def test_rewards_of_many_are_those_of_each(achieved, desired, threshold) -> None
 
 
 def test_steps_reward_what_compute_reward_says_and_arriving_ends_nothing() -> None:
-    env = SanaWMEnv(SMALL, task=ThumbnailGoal(walk=STRAIGHT), horizon=3)
+    env = SanaWMEnv(SMALL, task=ThumbnailGoal(walk=STRAIGHT), max_episode_steps=3)
     first, _ = env.reset(seed=4)
     assert set(first) == {"achieved_goal", "desired_goal", "observation"}
     np.testing.assert_array_equal(first["achieved_goal"], thumbnail(first["observation"]))
@@ -93,7 +93,7 @@ def test_goals_of_other_tasks_cannot_be_relabelled() -> None:
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_rows_are_the_single_environments_of_their_seeds(mode: AutoresetMode) -> None:
-    options: dict[str, Any] = {"world": SMALL, "observation_size": (18, 18), "horizon": 2}
+    options: dict[str, Any] = {"world": SMALL, "observation_size": (18, 18), "max_episode_steps": 2}
     batch: Any = gym.make_vec(
         "SanaWM/ImageGoalHER-v0", num_envs=3, autoreset_mode=mode.value, **options
     )
@@ -133,7 +133,7 @@ def test_rows_branch_and_relabel_and_come_as_tensors() -> None:
         "SanaWM/ImageGoalHER-v0", num_envs=2, world=SMALL, max_episode_steps=2, as_torch=True
     )
     seen, _ = batch.reset(seed=1)
-    assert batch.horizons == (2, 2) and seen["observation"].shape == (2, 36, 36, 3)
+    assert batch.max_episode_steps == (2, 2) and seen["observation"].shape == (2, 36, 36, 3)
     copied, _ = batch.branch(0, [1])
     seen, rewards, *_ = batch.step(np.zeros((2, 5), np.float32))
     for name in ("observation", "achieved_goal", "desired_goal"):
@@ -146,8 +146,8 @@ def test_rows_branch_and_relabel_and_come_as_tensors() -> None:
 def vectors() -> list[Any]:
     """Environments in turn, and rows of one batch."""
     task = ThumbnailGoal(walk=STRAIGHT)
-    single = [lambda: SanaWMEnv(SMALL, task=task, observation=("pose",), horizon=2)] * 2
-    batch = SanaWMVectorEnv(2, SMALL, task=task, observation=("pose",), horizon=2)
+    single = [lambda: SanaWMEnv(SMALL, task=task, observation=("pose",), max_episode_steps=2)] * 2
+    batch = SanaWMVectorEnv(2, SMALL, task=task, observation=("pose",), max_episode_steps=2)
     return [DummyVecEnv(single), SanaWMVecEnv(batch)]  # type: ignore[list-item]
 
 

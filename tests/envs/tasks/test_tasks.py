@@ -48,7 +48,7 @@ def test_names_and_the_table_agree() -> None:
 
 @pytest.mark.parametrize("task", EVERY, ids=named)
 def test_observations_rewards_and_infos_keep_their_form(task: Any, world: Any) -> None:
-    env = SanaWMEnv(world, task=task, horizon=3)
+    env = SanaWMEnv(world, task=task, max_episode_steps=3)
     observation, _ = env.reset(seed=0)
     assert env.observation_space.contains(observation)
     env.action_space.seed(0)
@@ -141,7 +141,7 @@ def test_a_task_leaves_start_and_noise_of_a_seed_alone(task: Any, world: Any) ->
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ImageGoal(horizon=0), "horizon is 0"),
+        (lambda: ImageGoal(max_episode_steps=0), "max_episode_steps is 0"),
         (lambda: ImageGoal(chunks=()), "chunks is empty"),
         (lambda: ImageGoal(chunks=(1, 0)), "chunks is 0"),
         (lambda: ImageGoal(forward=(0.9, 0.2)), r"forward is \(0.9, 0.2\)"),
