@@ -178,7 +178,7 @@ def test_attributes_and_methods_by_name(world):
     task = ThumbnailGoal(walk=ImageGoal(near=0.01, turn=0.01))
     env = bridge(world, task=EndsSomewhere())
     assert env.get_attr("render_mode") == [None] * ROWS
-    assert env.get_attr("max_episode_steps", [0, 2]) == [4, 4]  # the task's
+    assert env.get_attr("metres", [0, 2]) == [1.0, 1.0]  # the task's
     assert env.has_attr("world") and not env.has_attr("weather")
     assert env.env_is_wrapped(Monitor) == [False] * ROWS
     assert env.env_is_wrapped(Monitor, indices=1) == [False]

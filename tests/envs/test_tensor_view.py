@@ -169,10 +169,10 @@ def test_a_goal_is_sent_once(mode: str, world: Any, monkeypatch: pytest.MonkeyPa
 
 
 def test_tensors_are_the_callers_own(world: Any) -> None:
-    """Whoever writes in every tensor spoils nothing for later."""
+    """Writing in them changes nothing later."""
     options: dict[str, Any] = {
-        "task": ImageGoal(), "observation": ("frames", "latent", "pose"), "max_episode_steps": [2, 9],
-        "autoreset_mode": "SameStep", "as_torch": True,
+        "task": ImageGoal(), "observation": ("frames", "latent", "pose"), "as_torch": True,
+        "autoreset_mode": "SameStep", "max_episode_steps": [2, 9],
     }  # fmt: skip
     clean, spoilt = (SanaWMVectorEnv(2, on_device(type(world)), **options) for _ in range(2))
 
