@@ -87,12 +87,12 @@ class ActionView:
                 f"action has shape {actions.shape}, expected {self.space.shape}: "
                 f"one row for each of the chunk's {self.parts} parts"
             )
-        motion: list[Controls] = []
-        held: tuple[frozenset[str], ...] = ()
+        parts: list[Command] = []
         for row in actions:
-            part = self.decode(row, self.frames // self.parts, keys)
-            motion, held, keys = [*motion, part.controls], held + part.held, part.keys
-        return Command(Controls.concatenate(motion), held, keys)
+            parts.append(self.decode(row, self.frames // self.parts, keys))
+            keys = parts[-1].keys
+        held = tuple(names for part in parts for names in part.held)
+        return Command(Controls.concatenate([part.controls for part in parts]), held, keys)
 
     def text(self, text: str, keys: KeyState) -> Command:
         """Command of an action string of exactly one chunk's frames.
@@ -108,14 +108,14 @@ class ActionView:
         return _pressed(held, self.key_map, keys)
 
     def keys_to_action(self) -> dict[tuple[str, ...], Any]:
-        """The action of each combination of pressed letters that has one, of one letter or more.
-
-        Raises:
-            AttributeError: Actions of this mode are no keys.
-        """
+        """The action of each combination of letters; an AttributeError where there are no keys."""
         held: dict[tuple[str, ...], Any]
         if self.mode == "discrete":
-            held = {tuple(names): index for index, names in enumerate(DISCRETE_ACTIONS) if names}
+            held = {
+                tuple(sorted(names, key=CONTROL_NAMES.index)): index
+                for index, names in enumerate(DISCRETE_ACTIONS)
+                if names
+            }
         elif self.mode == "keys":
             held = {
                 names: np.isin(CONTROL_NAMES, names).astype(np.int8)
@@ -134,12 +134,10 @@ class ActionView:
 
 
 def action_array(action: Any, name: str = "action") -> npt.NDArray[Any]:
-    """An action as an array of numbers.
-
-    It may be numbers, an array, or a tensor of any type and device, with gradients or without.
+    """Numbers, an array or a tensor of any type and device as an array of real numbers.
 
     Raises:
-        ValueError: It is no array of real numbers.
+        ValueError: It is none.
     """
     try:
         if hasattr(action, "detach"):
@@ -187,7 +185,6 @@ def action_view(mode: str, parts: int, key_map: str, spec: WorldSpec) -> ActionV
         return _pressed([held] * frames, profile, keys)
 
     def twist(action: Any, frames: int, keys: KeyState) -> Command:
-        # A twist sets the velocity outright, so no inertia of earlier keys outlives it.
         return Command(twist_to_controls(action, limits, frames))
 
     def planar(action: Any, frames: int, keys: KeyState) -> Command:
@@ -205,16 +202,15 @@ def action_view(mode: str, parts: int, key_map: str, spec: WorldSpec) -> ActionV
         return hold(pressed_to_held(action), frames, keys)
 
     lead, keys = () if parts == 1 else (parts,), len(CONTROL_NAMES)
+    choices = len(DISCRETE_ACTIONS)
     kinds: dict[str, tuple[spaces.Space[Any], Decoder]] = {
         "continuous": (spaces.Box(-1.0, 1.0, (*lead, len(TWIST_NAMES)), np.float32), twist),
         "planar": (spaces.Box(-1.0, 1.0, (*lead, len(PLANAR)), np.float32), planar),
         "discrete": (
-            spaces.MultiDiscrete([len(DISCRETE_ACTIONS)] * parts)
-            if lead
-            else spaces.Discrete(len(DISCRETE_ACTIONS)),
+            spaces.MultiDiscrete([choices] * parts) if lead else spaces.Discrete(choices),
             index,
         ),
-        # A bare number without an axis in front: that is the one that learners know.
+        # stable-baselines3 takes a number, not the shape (8,).
         "keys": (spaces.MultiBinary([*lead, keys] if lead else keys), pressed),
     }
     require_choice("action_mode", mode, kinds)

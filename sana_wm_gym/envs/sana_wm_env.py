@@ -21,7 +21,7 @@ from sana_wm_gym.envs.observations import Observation
 from sana_wm_gym.envs.one_thread import OneThread, one_thread
 from sana_wm_gym.envs.simulation import Info, simulation_of
 from sana_wm_gym.envs.snapshot import Snapshot, generator, identity
-from sana_wm_gym.envs.tasks.task import Relabels, Task
+from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.world.world_model import WorldModel
 
 Transition = tuple[Observation, float, bool, bool, Info]
@@ -101,21 +101,13 @@ class SanaWMEnv(gym.Env[Any, Any]):
 
     @property
     def prompt(self) -> str:
-        """The running episode's prompt. Never in `info`.
-
-        Raises:
-            ResetNeeded: There is no rollout yet.
-        """
+        """The running episode's prompt. Never in `info`."""
         return self._begun().prompt
 
     @property
     def intrinsics_from(self) -> str:
         """Where the running episode's intrinsics come from: "given", "assumed", or the name of what
-        estimated them. Never in `info`.
-
-        Raises:
-            ResetNeeded: There is no rollout yet.
-        """
+        estimated them. Never in `info`."""
         return self._begun().intrinsics_from
 
     @property
@@ -139,12 +131,11 @@ class SanaWMEnv(gym.Env[Any, Any]):
             ValueError: An option is unknown or does not fit; the running rollout stays.
         """
         self._require_open()
-        # A copy, so that the generator too is what it was if something fails on the way.
-        rng, given = (
-            (copy.deepcopy(self.np_random), self.np_random_seed)
-            if seed is None
-            else seeding.np_random(seed)
-        )
+        if seed is None:
+            # A copy, so that a reset that fails does not change the generator.
+            rng, given = copy.deepcopy(self.np_random), self.np_random_seed
+        else:
+            rng, given = seeding.np_random(seed)
         [episode] = self.simulation.begin([options], [rng])
         observation = self._observe(episode)
         self._episode, self._np_random, self._np_random_seed = episode, rng, given
@@ -166,8 +157,7 @@ class SanaWMEnv(gym.Env[Any, Any]):
         """`step` with an action string as long as a chunk, such as "w-12,dw-12", in any mode.
 
         Raises:
-            ValueError: The string has an error (it says where) or another number of frames.
-            ResetNeeded: There is no running rollout, or it has ended.
+            ValueError: The string has an error, or another number of frames.
         """
         episode = self._running()
         return self._play(episode, self.simulation.actions.text(text, episode.keys))
@@ -177,8 +167,7 @@ class SanaWMEnv(gym.Env[Any, Any]):
         """`step` with the motion of each of the chunk's frames, in any action mode.
 
         Raises:
-            ValueError: Another number of frames.
-            ResetNeeded: There is no running rollout, or it has ended.
+            ValueError: Another number of frames, or the world has no camera.
         """
         episode = self._running()
         self.world.spec.require_camera("step_controls")
@@ -193,23 +182,16 @@ class SanaWMEnv(gym.Env[Any, Any]):
         return observation, float(result.reward), bool(result.terminated), truncated, info
 
     @property
-    def compute_reward(self) -> Callable[[Any, Any, Any], npt.NDArray[np.float32]]:
-        """The task's, of (achieved_goal, desired_goal, info), where goals can be relabelled.
-
-        Raises:
-            AttributeError: The task's goals cannot.
-        """
-        if not isinstance(self.task, Relabels):
-            raise AttributeError(f"goals of task {self.task.name!r} cannot be relabelled")
-        return self.task.compute_reward
+    def compute_reward(self) -> Callable[..., npt.NDArray[np.float32]]:
+        """The task's, of (achieved_goal, desired_goal, info); an AttributeError where its goals
+        cannot be relabelled."""
+        task: Any = self.task
+        return task.compute_reward
 
     @property
     def get_keys_to_action(self) -> Callable[[], dict[tuple[str, ...], Any]]:
-        """Action by pressed letters, as `gymnasium.utils.play` calls it.
-
-        Raises:
-            AttributeError: `action_mode` is neither "discrete" nor "keys".
-        """
+        """Action by pressed letters, as `gymnasium.utils.play` calls it; an AttributeError unless
+        `action_mode` is "discrete" or "keys"."""
         found = self.simulation.actions.keys_to_action()
         return lambda: found
 
@@ -252,10 +234,9 @@ class SanaWMEnv(gym.Env[Any, Any]):
 
     @one_thread
     def branch(self, n: int) -> list[SanaWMEnv]:
-        """`n` independent environments that stand where this one stands and share its world.
+        """`n` independent environments in this one's state; its world is shared, wrappers are not.
 
-        They are bare: wrappers around this one are not repeated. The future depends on the state
-        and the actions alone, so branches differ where their actions differ.
+        They differ where their actions differ.
 
         Raises:
             ValueError: `n` is negative.

@@ -144,36 +144,31 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Any, Info]:
-        """Begin a rollout in every row, or in some.
+        """Begin an episode in every sub-environment, or in some.
 
         Args:
-            seed: Row i gets `seed + i`, or `seed[i]`; None leaves its generator as it is.
-            options: `SanaWMEnv`'s, for all rows alike; and "reset_mask", bool [N]: only these
-                rows are reset, the others stay as they are.
+            seed: Sub-environment i gets `seed + i`, or `seed[i]`; None leaves its generator.
+            options: `SanaWMEnv`'s, for all alike; and "reset_mask", bool [N]: only these are reset.
 
         Raises:
-            ValueError: An option is unknown or does not fit; the running rollouts stay.
-            ResetNeeded: Rows that are left out have never been reset.
+            ValueError: An option is unknown or does not fit; the running episodes stay.
+            ResetNeeded: Sub-environments that are left out have never been reset.
         """
         self._require_open()
-        given = dict(options or {})
-        mask = given.pop("reset_mask", None)
+        options = dict(options or {})
+        mask = options.pop("reset_mask", None)
         rows = list(range(self.num_envs)) if mask is None else self._masked(mask)
         seeds = self._seeds(seed)
         if self._episodes is None and len(rows) < self.num_envs:
             raise ResetNeeded("there are no rollouts yet, expected a reset of all rows first")
-        random = self._copied(rows)
-        for row in rows:
-            if seeds[row] is not None:
-                random[row] = seeding.np_random(seeds[row])
-        begun = self.simulation.begin([given] * len(rows), [random[row][0] for row in rows])
+        random, begun = self._begin(rows, options, seeds)
         episodes = _placed(self._episodes or begun, rows, begun)
-        simulation, view = self.simulation, self._view
-        observations = view.batch(simulation, view.observe(simulation, episodes))
+        seen = self._view.observe(self.simulation, episodes)
+        observations = self._view.batch(self.simulation, seen)
         self._episodes, self._random = episodes, random
         infos: Info = {}
         for row in rows:
-            infos = self._add_info(infos, simulation.info(episodes[row]), row)
+            infos = self._add_info(infos, self.simulation.info(episodes[row]), row)
         return observations, infos
 
     @one_thread
@@ -183,59 +178,50 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         Args:
             actions: An element of `action_space`, as an array or a tensor.
 
+        Returns:
+            Observations, rewards float64 [N], terminations and truncations bool [N], infos.
+
         Raises:
-            ValueError: The batch has the wrong shape, or an action is not in the action space;
-                says in which row. Nothing has changed.
-            ResetNeeded: A row has no rollout, or its rollout has ended and is not reset by itself.
+            ValueError: The batch has the wrong shape, or an action is not in the action space; the
+                message has its index. Nothing has changed.
+            ResetNeeded: A sub-environment has no running episode and is not reset by itself.
         """
-        before = self._begun()
-        given = self._checked(actions)
-        ended = [ending_of(*pair) for pair in zip(before, self.max_episode_steps, strict=True)]
-        if self.autoreset_mode is not AutoresetMode.NEXT_STEP and any(ended):
-            row = next(row for row, ending in enumerate(ended) if ending)
-            raise ResetNeeded(f"the rollout in row {row} {ended[row]}, expected reset() first")
-        playing = [row for row, ending in enumerate(ended) if not ending]
-        moves = [self._decode(before[row], given[row], row) for row in playing]
-        played, results = self.simulation.play([before[row] for row in playing], moves)
-        rewards = np.zeros(self.num_envs)
-        terminations = np.zeros(self.num_envs, dtype=np.bool_)
-        truncations = np.zeros(self.num_envs, dtype=np.bool_)
-        infos_of: dict[int, Info] = {}
-        for row, episode, result in zip(playing, played, results, strict=True):
-            rewards[row] = result.reward
-            terminations[row] = result.terminated
-            truncations[row] = episode.chunk >= self.max_episode_steps[row]
-            infos_of[row] = self.simulation.info(episode)
+        before, given, mode = self._begun(), self._checked(actions), self.autoreset_mode
+        endings = [ending_of(*pair) for pair in zip(before, self.max_episode_steps, strict=True)]
+        ended = [row for row, ending in enumerate(endings) if ending]
+        if ended and mode is not AutoresetMode.NEXT_STEP:
+            row = ended[0]
+            raise ResetNeeded(f"the rollout in row {row} {endings[row]}, expected reset() first")
+        playing = [row for row, ending in enumerate(endings) if not ending]
+        commands = [self._decode(before[row], given[row], row) for row in playing]
+        played, results = self.simulation.play([before[row] for row in playing], commands)
         episodes = _placed(before, playing, played)
+        rewards = np.zeros(self.num_envs)
+        terminations, truncations = np.zeros((2, self.num_envs), dtype=np.bool_)
+        for row, result in zip(playing, results, strict=True):
+            rewards[row], terminations[row] = result.reward, result.terminated
+            truncations[row] = episodes[row].chunk >= self.max_episode_steps[row]
         finals: list[Episode] = []
-        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            over = [row for row, ending in enumerate(ended) if ending]
-        elif self.autoreset_mode is AutoresetMode.SAME_STEP:
-            over = np.flatnonzero(terminations | truncations).tolist()
-            finals = [episodes[row] for row in over]
-        else:
-            over = []
-        random = self._copied(over)
-        begun = self.simulation.begin([None] * len(over), [random[row][0] for row in over])
-        episodes = _placed(episodes, over, begun)
+        if mode is AutoresetMode.SAME_STEP:
+            ended = np.flatnonzero(terminations | truncations).tolist()
+            finals = [episodes[row] for row in ended]
+        random, begun = self._begin(ended, {}, [None] * self.num_envs)
+        episodes = _placed(episodes, ended, begun)
         # Ends and beginnings are seen together, so that they are decoded in one batch.
-        simulation, view = self.simulation, self._view
-        seen = view.observe(simulation, [*finals, *episodes])
-        observations = view.batch(simulation, seen[len(finals) :])
+        seen = self._view.observe(self.simulation, [*finals, *episodes])
+        observations = self._view.batch(self.simulation, seen[len(finals) :])
         infos: Info = {}
-        for row, final in zip(over, seen[: len(finals)], strict=False):
-            last = {"final_obs": view.alone(final), "final_info": infos_of[row]}
+        for row, shown, final in zip(ended, seen, finals, strict=False):
+            last = {"final_obs": self._view.alone(shown), "final_info": self.simulation.info(final)}
             infos = self._add_info(infos, last, row)
-        for row, episode in zip(over, begun, strict=True):
-            infos_of[row] = simulation.info(episode)
-        for row in range(self.num_envs):
-            infos = self._add_info(infos, infos_of[row], row)
+        for row, episode in enumerate(episodes):
+            infos = self._add_info(infos, self.simulation.info(episode), row)
         self._episodes, self._random = episodes, random
         return observations, rewards, terminations, truncations, infos
 
     def render(self) -> tuple[Any, ...] | None:
-        """For each row the last frame, uint8 [H, W, 3], or the list of all frames of its last
-        chunk."""
+        """Of each sub-environment the last frame, uint8 [H, W, 3], or the list of all frames of its
+        last chunk."""
         episodes = self._begun()
         if self.render_mode is None:
             gym.logger.warn("render() needs render_mode='rgb_array' or 'rgb_array_list'")
@@ -245,7 +231,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         return tuple(list(frames.copy()) for frames in self.simulation.frames(episodes))
 
     def snapshot(self, row: int) -> Snapshot:
-        """The whole state of one row, as `SanaWMEnv.snapshot`; fits single environments too.
+        """The state of one sub-environment, as `SanaWMEnv.snapshot`; fits single ones too.
 
         Raises:
             ValueError: There is no such row.
@@ -256,10 +242,10 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
 
     @one_thread
     def restore(self, row: int, snapshot: Snapshot) -> tuple[Observation, Info]:
-        """Continue a row from a snapshot; nothing is computed again.
+        """Continue a sub-environment from a snapshot; nothing is computed again.
 
         Returns:
-            The row's observation and info, as `SanaWMEnv.restore`.
+            Its observation and info, as `SanaWMEnv.restore`.
 
         Raises:
             ValueError: There is no such row, or the snapshot was made in another world or task.
@@ -269,19 +255,18 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
 
     @one_thread
     def branch(self, source: int, rows: Iterable[int]) -> tuple[Observation, Info]:
-        """Copy one row's world into other rows, generator included; nothing is computed again.
+        """Copy one sub-environment into others, generator included; nothing is computed again.
 
         The copies differ from their source where their actions differ, and only there.
 
         Returns:
-            The observation and info that all these rows now have.
+            The observation and info that all these now have.
 
         Raises:
             ValueError: There is no such row.
             ResetNeeded: There are no rollouts yet.
         """
-        rows = [self._row(row) for row in rows]
-        return self._put(rows, self.snapshot(source))
+        return self._put([self._row(row) for row in rows], self.snapshot(source))
 
     def close_extras(self, **kwargs: Any) -> None:
         """Forget the rollouts. The world stays loaded for other environments."""
@@ -296,12 +281,15 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             self._random[row] = (generator(snapshot.rng), -1)
         return self._view.alone(observation), self.simulation.info(snapshot.episode)
 
-    def _copied(self, rows: list[int]) -> list[tuple[np.random.Generator, int]]:
-        """The generators, with copies in some rows: drawn from, and kept if nothing fails."""
-        return [
-            (copy.deepcopy(rng), seed) if row in rows else (rng, seed)
-            for row, (rng, seed) in enumerate(self._random)
-        ]
+    def _begin(
+        self, rows: list[int], options: dict[str, Any], seeds: list[int | None]
+    ) -> tuple[list[tuple[np.random.Generator, int]], list[Episode]]:
+        """All generators, with new ones or copies in `rows`, and new episodes drawn from these."""
+        random = list(self._random)
+        for row in rows:
+            seed = seeds[row]
+            random[row] = copy.deepcopy(random[row]) if seed is None else seeding.np_random(seed)
+        return random, self.simulation.begin([options] * len(rows), [random[r][0] for r in rows])
 
     def _checked(self, actions: Any) -> npt.NDArray[Any]:
         array = action_array(actions, "actions")
@@ -357,10 +345,8 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
 
 def _placed(episodes: list[Episode], rows: list[int], new: list[Episode]) -> list[Episode]:
     """The episodes, with new ones in some rows."""
-    placed = list(episodes)
-    for row, episode in zip(rows, new, strict=True):
-        placed[row] = episode
-    return placed
+    changed = dict(zip(rows, new, strict=True))
+    return [changed.get(row, episode) for row, episode in enumerate(episodes)]
 
 
 class _ArrayView:

@@ -19,7 +19,7 @@ from sana_wm_gym.camera.keys import (
 )
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.actions import Command
-from sana_wm_gym.envs.tasks import StepResult
+from sana_wm_gym.envs.tasks import StepResult, Task
 
 
 def test_calls_out_of_order(world: Any) -> None:
@@ -129,25 +129,25 @@ def test_a_long_string_in_chunks_is_the_string_in_one(world: Any) -> None:
     assert np.array_equal(np.concatenate(poses), rollout_action_string(text, SANA_WM_2026_06))
 
 
-class Dive:
-    """Ends when the camera is deep enough; says how deep it is."""
+class Dive(Task):
+    """Ends when the camera is deep enough; reports how deep it is."""
 
     name, max_episode_steps = "dive", 7
 
-    def spaces(self, simulation: Any) -> Any:
+    def spaces(self, setting: Any) -> Any:
         return {"deep": spaces.Box(-9, 9, (1,), np.float32)}
 
-    def begin(self, simulation: Any, episodes: Any, rngs: Any) -> Any:
+    def begin(self, setting: Any, episodes: Any, rngs: Any) -> Any:
         return [0.0 for _ in episodes]
 
     def disturb(self, state: float, chunk: int, controls: Controls) -> Controls:
         return replace(controls, down=controls.down + 0.001 * chunk)
 
-    def evaluate(self, simulation: Any, before: Any, after: Any) -> Any:
+    def evaluate(self, setting: Any, before: Any, after: Any) -> Any:
         deep = float(after.c2w[-1, 1, 3])
         return deep, StepResult(deep - before.task, deep > 0.5)
 
-    def info(self, simulation: Any, episode: Any) -> Any:
+    def info(self, setting: Any, episode: Any) -> Any:
         return {"deep": episode.task}
 
     def observe(self, state: float) -> Any:
@@ -203,7 +203,7 @@ def test_imagining_disturbs_nobody(world: Any) -> None:
 
 def test_a_task_may_not_hide_what_is_seen(world: Any) -> None:
     class Hides(Dive):
-        def spaces(self, simulation: Any) -> Any:
+        def spaces(self, setting: Any) -> Any:
             return {"frame": spaces.Box(-9, 9, (1,), np.float32)}
 
     with pytest.raises(ValueError, match=r"'dive' adds observation parts \['frame'\]"):

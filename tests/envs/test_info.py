@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from env_values import same
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from sana_wm_gym.envs import SanaWMVectorEnv
@@ -140,9 +141,3 @@ def test_a_copy_of_an_environment_continues_bit_for_bit(world: str, task: str, w
     env.reset(seed=5)
     assert not same(way(env).reset()[0], env.reset(seed=6)[0])
     assert same(way(env).reset()[0], way(env).reset()[0])
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    return np.array_equal(np.asarray(a), np.asarray(b))

@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from env_values import Countdown, at, same, state_of
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from vector_values import Countdown, at, same, state_of
 
 from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
+from sana_wm_gym.envs.tasks import TASKS
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 MODES = list(AutoresetMode)
+SMALL = ProceduralWorld(size=(36, 36))
 
 
 def conforms(mode: AutoresetMode, seed: int, rows: int, steps: int, **options: Any) -> None:
@@ -65,9 +68,10 @@ def test_a_batch_is_gymnasiums_loop_over_single_environments(
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("task", [Countdown(), *TASKS], ids=str)
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
-def test_so_it_is_in_the_procedural_world(mode: AutoresetMode) -> None:
-    conforms(mode, 3, 2, 3, world="procedural", task=Countdown(), max_episode_steps=2)
+def test_so_it_is_in_the_procedural_world(mode: AutoresetMode, task: Any) -> None:
+    conforms(mode, 3, 2, 3, world=SMALL, task=task, max_episode_steps=2)
 
 
 STATED_LATENT, STATED_PIXEL = 1e-3, 1

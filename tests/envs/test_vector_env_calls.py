@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import pytest
-from vector_values import Countdown, at, same, state_of
+from env_values import Countdown, at, same, state_of
 
 import sana_wm_gym
 from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv

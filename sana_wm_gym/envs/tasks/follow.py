@@ -1,9 +1,8 @@
-"""Follow a given camera path although the legs slip."""
+"""Follow a given camera path under actuation noise."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
@@ -16,8 +15,8 @@ from sana_wm_gym.camera.se3 import geodesic_angle
 from sana_wm_gym.camera.trajectory import rollout
 from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.envs.episode import Episode
-from sana_wm_gym.envs.observations import POSE_BOUND
-from sana_wm_gym.envs.tasks.task import Arrays, Numbers, Setting, StepResult, Task
+from sana_wm_gym.envs.observations import pose_box
+from sana_wm_gym.envs.tasks.task import Arrays, Episodes, Numbers, Rngs, Setting, StepResult, Task
 from sana_wm_gym.world.world_model import WorldSpec
 
 Array = npt.NDArray[np.float64]
@@ -46,9 +45,11 @@ class FollowState:
 class Follow(Task):
     """Keep to a commanded camera path under noise and drift: observation part "path".
 
-    The path is a smooth random walk of twists about a steady bend, one twist per chunk, so that an
-    agent whose motion did not slip could follow it exactly. What the agent commands is disturbed
-    by white noise and by a bias that drifts slowly, both drawn when the episode begins.
+    The path is a smooth random walk of twists about a steady bend, one twist per chunk, so that
+    without noise it could be followed exactly. Commands are disturbed by white noise and by a bias
+    that drifts slowly, both drawn when the episode begins. The path has the task's
+    `max_episode_steps` chunks, whatever the environment's limit; after that it stands still and
+    nothing is disturbed.
 
     Compared are the poses of each chunk with the path's at the same instants, under the
     convention "scale_only" of `metrics` with scale 1: frame 0 is shared and nothing is fitted. The
@@ -80,7 +81,9 @@ class Follow(Task):
     """
 
     name: ClassVar[str] = "follow"
+    needs_camera: ClassVar[bool] = True
     State: ClassVar[type[Any]] = FollowState
+    shapes: ClassVar = {"path": (None, 4, 4), "slips": (None, len(TWIST_NAMES))}
     max_episode_steps: int = 16
     lookahead: int = 2
     forward: float = 0.25
@@ -104,30 +107,16 @@ class Follow(Task):
         for name in ("scale", "turn_scale", "near", "turn", "lost"):
             require_number(f"Follow.{name}", getattr(self, name), 0.0, ends="(]")
 
-    def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
-        """Of path and slips."""
-        return {"path": (None, 4, 4), "slips": (None, len(TWIST_NAMES))}
-
     def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
-        """ "path": first three rows of the next poses relative to the first frame, flattened.
+        """ "path": first three rows of the next poses relative to the first frame, flattened."""
+        return {"path": pose_box(self.lookahead)}
 
-        Raises:
-            ValueError: The world has no camera.
-        """
-        setting.spec.require_camera(f"task {self.name!r}")
-        return {"path": spaces.Box(-self._bound, self._bound, dtype=np.float32)}
-
-    def begin(
-        self,
-        setting: Setting,
-        episodes: Sequence[Episode],
-        rngs: Sequence[np.random.Generator],
-    ) -> list[FollowState]:
+    def begin(self, setting: Setting, episodes: Episodes, rngs: Rngs) -> list[FollowState]:
         """Draw paths and slips."""
         return [self._draw(rng, setting.spec) for rng in rngs]
 
     def disturb(self, state: FollowState, chunk: int, controls: Controls) -> Controls:
-        """The command plus the chunk's slip; past the path's end nothing slips."""
+        """The command plus the chunk's slip."""
         if chunk >= len(state.slips):
             return controls
         slip = dict(zip(TWIST_NAMES, state.slips[chunk], strict=True))
@@ -157,27 +146,21 @@ class Follow(Task):
         """Mean angle (radians) and distance (metres) to the path over the last chunk's frames."""
         state, count = episode.task, len(episode.c2w)
         frames = np.arange(count) + (count * (episode.chunk - 1) + 1 if episode.chunk else 0)
-        # Past its end the path stands still.
         wanted = state.path[np.minimum(frames, len(state.path) - 1)]
-        angle = geodesic_angle(wanted[:, :3, :3], episode.c2w[:, :3, :3]).mean()
-        return float(angle), float(
-            np.linalg.norm(wanted[:, :3, 3] - episode.c2w[:, :3, 3], axis=1).mean()
-        )
+        angles = geodesic_angle(wanted[:, :3, :3], episode.c2w[:, :3, :3])
+        metres = np.linalg.norm(wanted[:, :3, 3] - episode.c2w[:, :3, 3], axis=1)
+        return float(angles.mean()), float(metres.mean())
 
     def observe(self, state: FollowState) -> Arrays:
         """The path at the ends of the next chunks."""
         chunks = range(state.chunk + 1, state.chunk + 1 + self.lookahead)
         rows = np.stack([self.target(state, chunk)[:3] for chunk in chunks])
-        return {"path": np.clip(rows.astype(np.float32).ravel(), -self._bound, self._bound)}
+        box = pose_box(self.lookahead)
+        return {"path": np.clip(rows.astype(np.float32).ravel(), box.low, box.high)}
 
     def target(self, state: FollowState, chunk: int) -> Array:
         """Where the path wants the camera after `chunk` chunks, float64 [4, 4]."""
         return state.path[min(state.frames * chunk, len(state.path) - 1)]
-
-    @property
-    def _bound(self) -> npt.NDArray[np.float32]:
-        row = np.array([1.0, 1.0, 1.0, POSE_BOUND], np.float32)
-        return np.tile(row, 3 * self.lookahead)
 
     def _draw(self, rng: np.random.Generator, spec: WorldSpec) -> FollowState:
         limits, chunks = spec.limits, self.max_episode_steps + self.lookahead

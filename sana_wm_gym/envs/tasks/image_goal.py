@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
@@ -18,24 +17,17 @@ from sana_wm_gym.envs.actions import Command
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import ObservationView, observation_view
 from sana_wm_gym.envs.tasks.pose_distance import Pose, PoseDistance, gap
-from sana_wm_gym.envs.tasks.task import Arrays, Numbers, Setting, StepResult, Task
+from sana_wm_gym.envs.tasks.task import Arrays, Episodes, Numbers, Rngs, Setting, StepResult, Task
 from sana_wm_gym.world.world_model import WorldSpec
 
 _TRIES = 200
 
 
 class GoalReward(Protocol):
-    """What a step is worth on the way to a goal."""
+    """Reward of a step from `before_m` to `after_m` metres from the goal."""
 
     def __call__(self, before_m: float, after_m: float, reached: bool) -> float:
-        """Reward of a step.
-
-        Args:
-            before_m: Distance to the goal before it, metres.
-            after_m: Distance to the goal after it, metres.
-            reached: The goal is reached.
-        """
-        ...
+        """The reward; `reached` tells that the step ends at the goal."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +88,14 @@ class ImageGoal(Task):
     way there was imagined by it. The episode itself then starts over, at the start.
 
     The goal counts as reached at the end of a chunk that ends within `near` metres and `turn`
-    radians of it; this ends the episode. `info` tells "is_success", "goal_distance_m" and
+    radians of it; this ends the episode. `info` has "is_success", "goal_distance_m" and
     "goal_angle_deg" at the end of the chunk, and "spl": success weighted by path length, shortest
     / max(taken, shortest) when reached and 0 otherwise, where lengths are sums of `distance`
     between the ends of chunks.
 
     Attributes:
         max_episode_steps: Chunks after which an episode is truncated.
-        chunks: Lengths of hidden walks, in chunks, drawn with equal chances.
+        chunks: Lengths of hidden walks, in chunks, drawn with equal probability.
         forward: Range of each chunk's forward speed, as a fraction of the world's limit.
         right: Largest sideways speed to either side, as a fraction of the world's limit.
         yaw: Largest turning speed to either side, as a fraction of the world's limit.
@@ -120,7 +112,9 @@ class ImageGoal(Task):
     """
 
     name: ClassVar[str] = "image_goal"
+    needs_camera: ClassVar[bool] = True
     State: ClassVar[type[Any]] = GoalState
+    shapes: ClassVar = {"c2w": (4, 4)}
     max_episode_steps: int = 8
     chunks: tuple[int, ...] = (1, 2)
     forward: tuple[float, float] = (0.5, 1.0)
@@ -138,14 +132,10 @@ class ImageGoal(Task):
         for chunks in self.chunks:
             require_integer("ImageGoal.chunks", chunks, 1)
         require_range("ImageGoal.forward", self.forward, -1.0, 1.0)
-        require_number("ImageGoal.right", self.right, 0.0, 1.0)
-        require_number("ImageGoal.yaw", self.yaw, 0.0, 1.0)
+        for name in ("right", "yaw"):
+            require_number(f"ImageGoal.{name}", getattr(self, name), 0.0, 1.0)
         require_number("ImageGoal.near", self.near, 0.0, ends="(]")
         require_number("ImageGoal.turn", self.turn, 0.0, math.pi, ends="(]")
-
-    def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
-        """Of the goal's pose."""
-        return {"c2w": (4, 4)}
 
     def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
         """ "goal": an image of the observed size, or a latent where no frame is observed.
@@ -158,12 +148,7 @@ class ImageGoal(Task):
         self.walk(np.random.default_rng(0), setting.spec)
         return {"goal": view.space}
 
-    def begin(
-        self,
-        setting: Setting,
-        episodes: Sequence[Episode],
-        rngs: Sequence[np.random.Generator],
-    ) -> list[GoalState]:
+    def begin(self, setting: Setting, episodes: Episodes, rngs: Rngs) -> list[GoalState]:
         """Roll every world along its hidden walk, all in one batch, and take a picture there."""
         goals = self.imagine(setting, episodes, rngs)
         view = goal_view(setting)
@@ -177,12 +162,7 @@ class ImageGoal(Task):
             for seen, episode, goal in zip(setting.look(goals, view), episodes, goals, strict=True)
         ]
 
-    def imagine(
-        self,
-        setting: Setting,
-        episodes: Sequence[Episode],
-        rngs: Sequence[np.random.Generator],
-    ) -> list[Episode]:
+    def imagine(self, setting: Setting, episodes: Episodes, rngs: Rngs) -> list[Episode]:
         """The ends of hidden walks that start in `episodes`, one drawn from each generator."""
         walks = [self.walk(rng, setting.spec) for rng in rngs]
         ends = list(episodes)
@@ -233,9 +213,8 @@ class ImageGoal(Task):
         """A hidden walk, chunk by chunk, that does not end where it began.
 
         Raises:
-            ValueError: None was found: the world is too slow for these settings, or has no camera.
+            ValueError: None was found: the world is too slow for these settings.
         """
-        spec.require_camera(f"task {self.name!r}")
         for _ in range(_TRIES):
             walk = []
             for _ in range(int(rng.choice(self.chunks))):
@@ -264,6 +243,5 @@ def goal_view(setting: Setting) -> ObservationView:
             f"observation is {setting.view.names}, expected 'frame', 'frames' or 'latent' in "
             "it: a goal image is of no use to an agent that sees nothing"
         )
-    # Of "frames" one is enough: the goal is a place, not a film.
     name = "latent" if kinds[0] == "latent" else "frame"
     return observation_view((name,), setting.view.size, setting.spec)

@@ -1,9 +1,8 @@
-"""Walk round a point and keep looking at it."""
+"""Orbit a point and keep it in view."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -14,7 +13,7 @@ from gymnasium import spaces
 from sana_wm_gym.checks import require_integer, require_number, require_range
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import POSE_BOUND
-from sana_wm_gym.envs.tasks.task import Arrays, Numbers, Setting, StepResult, Task
+from sana_wm_gym.envs.tasks.task import Arrays, Episodes, Numbers, Rngs, Setting, StepResult, Task
 
 Array = npt.NDArray[np.float64]
 
@@ -50,7 +49,7 @@ class Inspect(Task):
     camera and projects into the frame; nothing is said about what may hide it.
 
     `progress` sums the same angles, without the weight for distance. When it reaches `arc` the
-    episode ends with success. `info` tells "is_success", "orbit_deg" (the progress), "distance_m"
+    episode ends with success. `info` has "is_success", "orbit_deg" (the progress), "distance_m"
     and "in_view" at the end of the chunk.
 
     Attributes:
@@ -64,7 +63,9 @@ class Inspect(Task):
     """
 
     name: ClassVar[str] = "inspect"
+    needs_camera: ClassVar[bool] = True
     State: ClassVar[type[Any]] = InspectState
+    shapes: ClassVar = {"point": (3,), "target": (3,)}
     max_episode_steps: int = 24
     distance: tuple[float, float] = (0.8, 1.4)
     slack: float = 0.5
@@ -77,25 +78,11 @@ class Inspect(Task):
         require_range("Inspect.distance", self.distance, self.slack, POSE_BOUND)
         require_number("Inspect.arc", self.arc, 0.0, ends="(]")
 
-    def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
-        """Of the two points."""
-        return {"point": (3,), "target": (3,)}
-
     def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
-        """ "target": the point in camera axes, metres.
-
-        Raises:
-            ValueError: The world has no camera.
-        """
-        setting.spec.require_camera(f"task {self.name!r}")
+        """ "target": the point in camera axes, metres."""
         return {"target": spaces.Box(-POSE_BOUND, POSE_BOUND, (3,), np.float32)}
 
-    def begin(
-        self,
-        setting: Setting,
-        episodes: Sequence[Episode],
-        rngs: Sequence[np.random.Generator],
-    ) -> list[InspectState]:
+    def begin(self, setting: Setting, episodes: Episodes, rngs: Rngs) -> list[InspectState]:
         """Draw the points."""
         points = [np.array([0.0, 0.0, rng.uniform(*self.distance)]) for rng in rngs]
         return [InspectState(point, point) for point in points]
