@@ -23,7 +23,7 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, (tuple, list)):
         return len(a) == len(b) and all(map(same, a, b))
     if hasattr(a, "detach"):
-        return same(a.numpy(), b.numpy())
+        return same(a.numpy(), np.asarray(b))
     if isinstance(a, np.ndarray) and a.dtype == object:
         return b.dtype == object and a.shape == b.shape and all(map(same, a, b))
     if isinstance(a, np.ndarray):

@@ -103,21 +103,15 @@ def test_one_action_per_latent_frame_is_held_for_eight_frames(world: Any) -> Non
     assert moved.tolist() == [False] * 8 + [True] * 8 + [False] * 8
 
 
-def test_full_deflection_is_the_limit_of_the_world(world: Any) -> None:
-    env = SanaWMEnv(world)
+def test_motion_stops_at_the_limits_of_the_world(world: Any) -> None:
+    env, limits = SanaWMEnv(world), world.spec.limits
     env.reset(seed=0)
     c2w = env.step(np.array([0, 0, 0, 1, 1], np.float32))[4]["c2w"]
-    limits = world.spec.limits
     assert c2w[-1, :3, 3] == pytest.approx([0, 24 * limits.down, 24 * limits.forward], rel=1e-5)
-
-
-def test_pitch_stops_at_the_limit_of_the_world(world: Any) -> None:
-    env = SanaWMEnv(world)
-    env.reset(seed=0)
     for _ in range(6):
         c2w = env.step(np.array([0, 1, 0, 0, 0], np.float32))[4]["c2w"]
     # Looking up: the optical axis has y = -sin(pitch).
-    assert -c2w[-1, 1, 2] == pytest.approx(np.sin(world.spec.limits.pitch_limit))
+    assert -c2w[-1, 1, 2] == pytest.approx(np.sin(limits.pitch_limit))
 
 
 @pytest.mark.parametrize("mode", ["continuous", "keys"])
@@ -143,17 +137,13 @@ def test_motion_by_keys_keeps_its_inertia_between_chunks(world: Any, mode: str) 
         ({"observation": ("smell",)}, r"\['smell'\], expected names of \['frame', 'frames',"),
         ({"observation_size": (0, 64)}, "observation_size is"),
         ({"max_episode_steps": 0}, "max_episode_steps is 0, expected an integer >= 1"),
+        ({"world": "procedural", "observation": ("latent",)}, "'procedural' cannot be observed as"),
         ({"render_mode": "human"}, "render_mode is 'human', expected one of"),
     ],
 )
 def test_bad_constructor_arguments(options: dict[str, Any], message: str, world: Any) -> None:
     with pytest.raises(ValueError, match=message):
         SanaWMEnv(**({"world": world} | options))
-
-
-def test_latents_are_refused_where_there_are_none() -> None:
-    with pytest.raises(ValueError, match="'procedural' cannot be observed as"):
-        SanaWMEnv("procedural", observation=("latent",))
 
 
 IMAGE = np.zeros((40, 48, 3), np.uint8)
@@ -239,12 +229,13 @@ def test_bad_actions_are_refused_before_any_work(
 def test_bad_strings_and_controls_are_refused(world: Any) -> None:
     env = SanaWMEnv(world)
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="segment 2 .* unknown key 'x'"):
-        env.step_string("w-12,x-12")
-    with pytest.raises(ValueError, match="23 frames long, expected 24"):
-        env.step_string("w-23")
-    with pytest.raises(ValueError, match="controls have 8 frames, expected 24"):
-        env.step_controls(Controls.still(8))
+    for call, given, message in (
+        (env.step_string, "w-12,x-12", "segment 2 .* unknown key 'x'"),
+        (env.step_string, "w-23", "23 frames long, expected 24"),
+        (env.step_controls, Controls.still(8), "controls have 8 frames, expected 24"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(given)  # type: ignore[operator]
     assert world.calls["advance"] == 0
 
 

@@ -33,6 +33,8 @@ def test_every_key_has_one_shape_and_type(task: str) -> None:
     found = kinds(info)
     assert all(np.asarray(value).dtype.kind in "biuf" for value in info.values())
     assert found["c2w"] == (np.ndarray, (24, 4, 4))
+    if task == "free_roam":
+        assert set(found) == {"c2w", "intrinsics", "chunk_index", "anchor_confidence"}
     ended = cut = False
     while not (ended or cut):
         *_, ended, cut, info = env.step(env.action_space.sample())

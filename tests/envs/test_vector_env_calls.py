@@ -146,15 +146,15 @@ def test_make_vec(name: str) -> None:
     assert rewards.dtype == np.float64 and [end.dtype for end in ends] == [np.bool_] * 2
 
 
-def test_gymnasiums_vector_wrappers_fit(world: Any) -> None:
-    for as_torch in (False, True):
-        batch = SanaWMVectorEnv(
-            2, world, max_episode_steps=2, autoreset_mode="SameStep", as_torch=as_torch
-        )
-        envs = gym.wrappers.vector.RecordEpisodeStatistics(batch)
-        envs.reset(seed=0)
-        envs.step(ZEROS[:2])
-        assert envs.step(ZEROS[:2])[4]["episode"]["l"].tolist() == [2, 2]
+@pytest.mark.parametrize("as_torch", [False, True])
+def test_gymnasiums_vector_wrappers_fit(world: Any, as_torch: bool) -> None:
+    batch = SanaWMVectorEnv(
+        2, world, max_episode_steps=2, autoreset_mode="SameStep", as_torch=as_torch
+    )
+    envs = gym.wrappers.vector.RecordEpisodeStatistics(batch)
+    envs.reset(seed=0)
+    envs.step(ZEROS[:2])
+    assert envs.step(ZEROS[:2])[4]["episode"]["l"].tolist() == [2, 2]
 
 
 def begin_in_child(pipe: Connection) -> None:
