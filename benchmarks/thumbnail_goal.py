@@ -23,7 +23,7 @@ from sana_wm_gym.camera import TWIST_NAMES, Controls, MotionLimits
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.actions import Command
 from sana_wm_gym.envs.tasks import ImageGoal
-from sana_wm_gym.envs.tasks.pose_distance import gap
+from sana_wm_gym.envs.tasks.image_goal import gap
 from sana_wm_gym.envs.tasks.thumbnail_goal import ThumbnailGoal, thumbnail
 from sana_wm_gym.files import write_json, write_text
 from sana_wm_gym.provenance import provenance

@@ -190,8 +190,14 @@ def dataset_path(dataset: str, folder: str | os.PathLike[str] | None = None) -> 
         raise ValueError(
             f"dataset is {dataset!r}, expected a name with a version such as 'image_goal/expert-v0'"
         )
-    _require_minari()
-    from minari.storage import get_dataset_path
+    try:
+        import h5py  # noqa: F401 (Minari's file format)
+        import minari  # noqa: F401
+        from minari.storage import get_dataset_path
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"datasets need Minari, {error.name!r} is missing: pip install sana_wm_gym[data]"
+        ) from error
 
     place = get_dataset_path(dataset) if folder is None else Path(folder, dataset)
     # Minari cannot size up a folder that is given relative to the working directory.
@@ -199,12 +205,10 @@ def dataset_path(dataset: str, folder: str | os.PathLike[str] | None = None) -> 
 
 
 def open_dataset(dataset: str, folder: str | os.PathLike[str] | None = None) -> Any:
-    """A recorded `minari.MinariDataset`. Nothing is downloaded.
+    """A recorded `minari.MinariDataset`, as `dataset_path`. Nothing is downloaded.
 
     Raises:
-        ValueError: The name is malformed.
         FileNotFoundError: There is no such dataset in the folder.
-        ImportError: Minari is not installed.
     """
     place = dataset_path(dataset, folder)
     if not (place / "data").is_dir():
@@ -215,11 +219,7 @@ def open_dataset(dataset: str, folder: str | os.PathLike[str] | None = None) -> 
 
 
 def video_path(dataset: Any, episode: int) -> Path:
-    """The video with every frame of a recorded episode: the first one and those of every chunk.
-
-    Args:
-        dataset: A `minari.MinariDataset`.
-        episode: Its number.
+    """The video with every frame of an episode of a `minari.MinariDataset`, by its number.
 
     Raises:
         FileNotFoundError: No video was recorded with it.
@@ -252,20 +252,7 @@ def _infos(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[npt.NDArray[Any]
 
 def _spec(env: gym.Env[Any, Any]) -> Any:
     """What Minari needs to make the environment again, or None where that is no plain value."""
-    spec = env.spec
     try:
-        if spec is not None:
-            spec.to_json()
+        return env.spec if env.spec is None or env.spec.to_json() else None
     except (TypeError, ValueError):
         return None
-    return spec
-
-
-def _require_minari() -> None:
-    try:
-        import h5py  # noqa: F401 (Minari's file format)
-        import minari  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"datasets need Minari, {error.name!r} is missing: pip install sana_wm_gym[data]"
-        ) from error

@@ -31,8 +31,7 @@ class ObservationView:
     """The chosen parts of an observation.
 
     Attributes:
-        kinds: What each part shows, "frame", "frames", "latent" or "pose", by the part's name and
-            in the order chosen.
+        kinds: "frame", "frames", "latent" or "pose", by the part's name and in the order chosen.
         boxes: A `Box` for each part, by name.
         size: (height, width) of `frame` in pixels.
     """
@@ -56,11 +55,7 @@ class ObservationView:
         return kind in self.kinds.values()
 
     def renamed(self, name: str) -> ObservationView:
-        """The same, but for the name of its one part.
-
-        Raises:
-            ValueError: It has several parts.
-        """
+        """The same, but for the name of its one part; a ValueError where it has several."""
         if len(self.kinds) != 1:
             raise ValueError(f"observation is {self.names}, expected one part, named {name!r}")
         [kind], [box] = self.kinds.values(), self.boxes.values()

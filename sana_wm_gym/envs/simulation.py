@@ -19,14 +19,14 @@ from gymnasium import spaces
 
 from sana_wm_gym.camera.keys import KeyState
 from sana_wm_gym.camera.trajectory import CameraState, CameraTrajectory, integrate
-from sana_wm_gym.checks import require_integer
+from sana_wm_gym.checks import require_choice, require_integer
 from sana_wm_gym.envs.actions import ActionView, Command, action_view
 from sana_wm_gym.envs.config import EnvConfig
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.frame_cache import FrameCache
 from sana_wm_gym.envs.observations import Observation, ObservationView, observation_view
 from sana_wm_gym.envs.start import default_options, start_choice, with_defaults
-from sana_wm_gym.envs.tasks import load_task
+from sana_wm_gym.envs.tasks import TASKS
 from sana_wm_gym.envs.tasks.task import Episodes, Rngs, StepResult, Task
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.world_model import ChunkInput, WorldModel, WorldSpec, as_arrays
@@ -252,7 +252,9 @@ def simulation_of(config: EnvConfig) -> Simulation:
         raise ValueError("world_kwargs are for a world that is named, given a world itself")
     if not hasattr(world, "spec"):
         raise ValueError(f"world is {world!r}, expected a world, its name or its file")
-    task = load_task(task) if isinstance(task, str) else task
+    if isinstance(task, str):
+        require_choice("task", task, TASKS)
+        task = TASKS[task]()
     if not isinstance(task, Task):
         raise ValueError(f"task is {task!r}, expected a name or an instance of a Task")
     spec = world.spec

@@ -114,6 +114,12 @@ class Snapshot:
         return Snapshot(episode, header["rng"], header["made_in"])
 
 
+def _check_fits(made_in: Mapping[str, Any], spec: WorldSpec, task: Task) -> None:
+    expected = identity(spec, task)
+    if dict(made_in) != expected:
+        raise ValueError(f"snapshot was made in {dict(made_in)}, expected {expected}")
+
+
 def identity(spec: WorldSpec, task: Task = _NO_TASK) -> dict[str, Any]:
     """What a snapshot remembers of its world and task, as JSON values."""
     return {
@@ -123,12 +129,6 @@ def identity(spec: WorldSpec, task: Task = _NO_TASK) -> dict[str, Any]:
         "latent": None if spec.latent_shape is None else list(spec.latent_shape),
         "task": task.name,
     }
-
-
-def _check_fits(made_in: Mapping[str, Any], spec: WorldSpec, task: Task) -> None:
-    expected = identity(spec, task)
-    if dict(made_in) != expected:
-        raise ValueError(f"snapshot was made in {dict(made_in)}, expected {expected}")
 
 
 def _under(prefix: str, arrays: Arrays) -> Arrays:

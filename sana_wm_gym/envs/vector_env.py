@@ -1,4 +1,4 @@
-"""Many worlds, one network: N rollouts of a task that advance in one batch.
+"""N episodes of a task that advance in one batch.
 
 envs = gym.make_vec("SanaWM/ImageGoal-v0", num_envs=16, world="tiny")
 """
@@ -120,11 +120,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
 
     @property
     def prompts(self) -> list[str]:
-        """The prompt of each row's episode. Never in `infos`.
-
-        Raises:
-            ResetNeeded: There are no rollouts yet.
-        """
+        """The prompt of each sub-environment's episode. Never in `infos`."""
         return [episode.prompt for episode in self._begun()]
 
     @property  # type: ignore[misc]
@@ -231,25 +227,18 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         return tuple(list(frames.copy()) for frames in self.simulation.frames(episodes))
 
     def snapshot(self, row: int) -> Snapshot:
-        """The state of one sub-environment, as `SanaWMEnv.snapshot`; fits single ones too.
-
-        Raises:
-            ValueError: There is no such row.
-        """
+        """The state of one sub-environment, as `SanaWMEnv.snapshot`; fits single ones too."""
         episode = self._begun()[self._row(row)]
         state = self._random[row][0].bit_generator.state
         return Snapshot(episode, dict(state), identity(self.world.spec, self.task))
 
     @one_thread
     def restore(self, row: int, snapshot: Snapshot) -> tuple[Observation, Info]:
-        """Continue a sub-environment from a snapshot; nothing is computed again.
-
-        Returns:
-            Its observation and info, as `SanaWMEnv.restore`.
+        """Continue a sub-environment from a snapshot, as `SanaWMEnv.restore`; nothing is computed
+        again.
 
         Raises:
             ValueError: There is no such row, or the snapshot was made in another world or task.
-            ResetNeeded: There are no rollouts yet.
         """
         return self._put([self._row(row)], snapshot)
 
@@ -257,14 +246,11 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
     def branch(self, source: int, rows: Iterable[int]) -> tuple[Observation, Info]:
         """Copy one sub-environment into others, generator included; nothing is computed again.
 
-        The copies differ from their source where their actions differ, and only there.
-
         Returns:
-            The observation and info that all these now have.
+            The observation and info that all these now have. They differ where their actions do.
 
         Raises:
             ValueError: There is no such row.
-            ResetNeeded: There are no rollouts yet.
         """
         return self._put([self._row(row) for row in rows], self.snapshot(source))
 
@@ -292,8 +278,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         return random, self.simulation.begin([options] * len(rows), [random[r][0] for r in rows])
 
     def _checked(self, actions: Any) -> npt.NDArray[Any]:
-        array = action_array(actions, "actions")
-        expected = self.action_space.shape
+        array, expected = action_array(actions, "actions"), self.action_space.shape
         if array.shape != expected:
             raise ValueError(
                 f"actions have shape {array.shape}, expected {expected}: "

@@ -127,7 +127,7 @@ def test_motion_by_keys_keeps_its_inertia_between_chunks(world: Any, mode: str) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": "cooking"}, "unknown task 'cooking', expected one of"),
+        ({"task": "cooking"}, "task is 'cooking', expected one of free_roam"),
         ({"world": "moon"}, "unknown world 'moon', expected one of procedural, tiny"),
         ({"action_mode": "telepathy"}, "expected one of continuous, planar, discrete"),
         ({"actions_per_chunk": 5}, "actions_per_chunk is 5, expected a divisor of 24"),

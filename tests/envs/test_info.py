@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from env_values import same
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv
 
 from sana_wm_gym.envs import SanaWMVectorEnv
 from sana_wm_gym.envs.tasks import TASKS, ImageGoal
@@ -42,24 +42,6 @@ def test_every_key_has_one_shape_and_type(task: str) -> None:
     env.reset(seed=1)
     here = env.unwrapped.snapshot()
     assert kinds(env.unwrapped.restore(here)[1]) == found
-
-
-@pytest.mark.parametrize("task", sorted(TASKS))
-@pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.name)
-def test_gymnasiums_loop_runs_where_rows_end_at_different_steps(
-    task: str, mode: AutoresetMode
-) -> None:
-    envs = SyncVectorEnv(
-        [lambda n=n: make(task, max_episode_steps=n) for n in (2, 3)], autoreset_mode=mode
-    )
-    envs.reset(seed=0)
-    envs.action_space.seed(0)
-    for _ in range(6):
-        *_, ended, cut, infos = envs.step(envs.action_space.sample())
-        if mode is AutoresetMode.DISABLED and (ended | cut).any():
-            _, infos = envs.reset(options={"reset_mask": ended | cut})
-        assert infos["c2w"].shape == (2, 24, 4, 4)
-    envs.close()
 
 
 def test_gymnasiums_processes_run_and_close() -> None:

@@ -13,7 +13,7 @@ from env_values import same
 
 import sana_wm_gym
 from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
-from sana_wm_gym.envs.tasks import load_task
+from sana_wm_gym.envs.tasks import TASKS
 
 
 def ends(env: Any) -> list[int]:
@@ -32,7 +32,7 @@ def ends(env: Any) -> list[int]:
 
 @pytest.mark.parametrize(("name", "task"), sana_wm_gym.ENV_IDS.items())
 def test_the_registered_limit_is_the_tasks(name: str, task: str) -> None:
-    assert gym.spec(name).max_episode_steps == load_task(task).max_episode_steps
+    assert gym.spec(name).max_episode_steps == TASKS[task]().max_episode_steps
 
 
 @pytest.mark.parametrize("given", [None, 3, 11])

@@ -163,7 +163,7 @@ def test_attributes_and_methods_by_name(world):
     )
 
 
-def test_pictures(world):
+def test_images_until_it_is_closed(world):
     env = bridge(world, render_mode="rgb_array")
     env.reset()
     images = env.get_images()
@@ -171,10 +171,12 @@ def test_pictures(world):
     tiled = env.render()
     assert tiled.shape == (80, 96, 3)
     np.testing.assert_array_equal(tiled[:40, 48:], images[1])
-    films = bridge(world, render_mode="rgb_array_list")
-    films.reset()
+    env.close()
+    with pytest.raises(gym.error.ClosedEnvironmentError):
+        env.reset()
+    every = bridge(world, render_mode="rgb_array_list")
     with pytest.warns(UserWarning, match="rgb_array"):
-        assert films.get_images() == [None] * ROWS
+        assert every.get_images() == [None] * ROWS
 
 
 def test_wrappers_of_stable_baselines3_fit(world):
@@ -193,14 +195,6 @@ def test_wrappers_of_stable_baselines3_fit(world):
     forward = world.spec.limits.forward * 24
     assert lengths == [2] * 4
     assert returns == pytest.approx([3 * forward] * 4, rel=1e-5)
-
-
-def test_closing_closes(world):
-    env = bridge(world)
-    env.reset()
-    env.close()
-    with pytest.raises(gym.error.ClosedEnvironmentError):
-        env.reset()
 
 
 def test_row_info_is_the_info_of_a_single_environment(world):

@@ -13,7 +13,7 @@ from gymnasium.error import ResetNeeded
 from safetensors.numpy import save_file
 
 from sana_wm_gym.envs import SanaWMEnv, Snapshot
-from sana_wm_gym.envs.tasks import TASKS, load_task
+from sana_wm_gym.envs.tasks import TASKS
 from sana_wm_gym.world.catalogue import WORLDS
 
 
@@ -86,7 +86,7 @@ def test_every_world_and_task_survives_a_file(
     here = tmp_path / "here.safetensors"
     env.snapshot().save(here, env.world, env.task)
     expected = replay(env, future)
-    other.restore(Snapshot.load(here, env.world, load_task(task)))
+    other.restore(Snapshot.load(here, env.world, TASKS[task]()))
     assert replay(other, future) == expected
 
 
@@ -100,7 +100,7 @@ def test_another_task(world: Any, tmp_path: Path) -> None:
         here.save(tmp_path / "here.safetensors", world)
     here.save(tmp_path / "here.safetensors", world, env.task)
     with pytest.raises(ValueError, match="'image_goal'.*, expected .*'explore'"):
-        Snapshot.load(tmp_path / "here.safetensors", world, load_task("explore"))
+        Snapshot.load(tmp_path / "here.safetensors", world, TASKS["explore"]())
 
 
 def test_an_ended_episode_stays_ended(world: Any, tmp_path: Path) -> None:

@@ -142,7 +142,10 @@ def test_bad_masks(world: Any, mask: Any) -> None:
     assert [state_of(batch, row) for row in range(2)] == before
 
 
-def test_out_of_order(world: Any) -> None:
+def test_bad_calls(world: Any) -> None:
+    for number in (0, -1, 2.0, True):
+        with pytest.raises(ValueError, match="num_envs is"):
+            SanaWMVectorEnv(number, world)
     batch = SanaWMVectorEnv(2, world, render_mode="rgb_array")
     for call in (lambda: batch.step(np.zeros((2, 5))), batch.render, lambda: batch.snapshot(0)):
         with pytest.raises(ResetNeeded, match="expected reset"):

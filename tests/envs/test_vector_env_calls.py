@@ -181,9 +181,3 @@ def test_a_forked_copy_of_a_network_is_refused() -> None:
     other = replace(other, _process=-1)
     other.__setstate__(other.__dict__)
     other.begin(world.sample_start(np.random.default_rng(0)), 0)
-
-
-def test_bad_numbers_of_rows(world: Any) -> None:
-    for number in (0, -1, 2.0, True):
-        with pytest.raises(ValueError, match="num_envs is"):
-            SanaWMVectorEnv(number, world)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.envs.episode import Episode
-from sana_wm_gym.envs.tasks.pose_distance import PoseDistance
+from sana_wm_gym.envs.tasks.image_goal import PoseDistance
 from sana_wm_gym.envs.tasks.task import Episodes, Numbers, Rngs, Setting, Shapes, StepResult, Task
 from sana_wm_gym.metrics.image import ssim
 
@@ -66,9 +66,6 @@ class Explore(Task):
         scale: Cells that are worth a reward of one.
         bonus: Reward for a revisit that looks the same; 0 for none.
         away: Chunks after which coming back is a revisit.
-
-    Raises:
-        ValueError: A setting is out of its range.
     """
 
     name: ClassVar[str] = "explore"

@@ -75,9 +75,6 @@ class Follow(Task):
         near: Metres of error that count as success.
         turn: Radians of error that count as success.
         lost: Metres of error that end an episode.
-
-    Raises:
-        ValueError: A setting is out of its range.
     """
 
     name: ClassVar[str] = "follow"

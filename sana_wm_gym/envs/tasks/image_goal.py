@@ -11,16 +11,42 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from sana_wm_gym.camera.controls import Controls, twist_to_controls
+from sana_wm_gym.camera.se3 import geodesic_angle
 from sana_wm_gym.camera.trajectory import rollout
 from sana_wm_gym.checks import require_integer, require_number, require_range
 from sana_wm_gym.envs.actions import Command
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import ObservationView, observation_view
-from sana_wm_gym.envs.tasks.pose_distance import Pose, PoseDistance, gap
 from sana_wm_gym.envs.tasks.task import Arrays, Episodes, Numbers, Rngs, Setting, StepResult, Task
 from sana_wm_gym.world.world_model import WorldSpec
 
 _TRIES = 200
+Pose = npt.NDArray[np.float64]
+
+
+def gap(a: Pose, b: Pose) -> tuple[float, float]:
+    """Distance in metres and angle in radians of two camera-to-world poses, float64 [4, 4]."""
+    metres = float(np.linalg.norm(a[:3, 3] - b[:3, 3]))
+    return metres, float(geodesic_angle(a[:3, :3], b[:3, :3]))
+
+
+@dataclass(frozen=True)
+class PoseDistance:
+    """d = metres between the centres + metres_per_radian * angle: a metric on camera poses.
+
+    Attributes:
+        metres_per_radian: What a turn of one radian is worth, > 0.
+    """
+
+    metres_per_radian: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_number("metres_per_radian", self.metres_per_radian, 0.0, ends="(]")
+
+    def between(self, a: Pose, b: Pose) -> float:
+        """Distance of two camera-to-world poses [4, 4], in metres."""
+        metres, angle = gap(a, b)
+        return metres + self.metres_per_radian * angle
 
 
 class GoalReward(Protocol):
@@ -103,9 +129,6 @@ class ImageGoal(Task):
         turn: Radians to the goal at which it is reached.
         distance: Joins metres and radians, for reward and path lengths.
         reward: What a step is worth: `Shaped()` or `Sparse()`, or one's own.
-
-    Raises:
-        ValueError: A setting is out of its range.
 
     Source: SPL, Anderson et al., "On Evaluation of Embodied Navigation Agents"
     (arXiv 1807.06757), eq. 1.

@@ -57,9 +57,6 @@ class Inspect(Task):
         distance: Range from which the point's distance is drawn, metres.
         slack: Error of the distance from which nothing counts, metres.
         arc: Radians to go round.
-
-    Raises:
-        ValueError: A setting is out of its range.
     """
 
     name: ClassVar[str] = "inspect"

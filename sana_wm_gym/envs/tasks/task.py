@@ -63,7 +63,8 @@ class Task:
 
     A task's state is a frozen dataclass of arrays and numbers. Everything random in it comes from
     the generator handed to `begin`, so that an episode is a function of its seed. Methods that a
-    task does not define are as here: no state, nothing added or disturbed, reward 0, no end.
+    task does not define are as here: no state, nothing added or disturbed, reward 0, no end. A
+    setting out of its range is a ValueError.
 
     Attributes:
         name: Short name, as in `gym.make(..., task=name)`.

@@ -57,9 +57,6 @@ class ThumbnailGoal(Task):
         threshold: Largest root mean square difference that is success, of values in [0, 1].
         walk: Draws the hidden walks. Its rewards and tolerances are not read, but for one: goals
             lie outside them.
-
-    Raises:
-        ValueError: The threshold is not in (0, 1].
     """
 
     name: ClassVar[str] = "image_goal_her"
