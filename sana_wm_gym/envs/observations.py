@@ -87,6 +87,13 @@ class ObservationView:
         return parts
 
 
+def copied(observation: Observation) -> Observation:
+    """The observation in new arrays."""
+    if isinstance(observation, dict):
+        return {name: part.copy() for name, part in observation.items()}
+    return observation.copy()
+
+
 def pose_box(poses: int = 1) -> spaces.Box:
     """Space of the first three rows of camera poses, flattened: float32 [12 poses]."""
     bound = np.tile(np.array([1.0, 1.0, 1.0, POSE_BOUND], np.float32), 3 * poses)

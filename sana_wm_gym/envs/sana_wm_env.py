@@ -17,7 +17,7 @@ from sana_wm_gym.camera.controls import Controls
 from sana_wm_gym.envs.actions import Command
 from sana_wm_gym.envs.config import METADATA, EnvConfig
 from sana_wm_gym.envs.episode import Episode
-from sana_wm_gym.envs.observations import Observation
+from sana_wm_gym.envs.observations import Observation, copied
 from sana_wm_gym.envs.one_thread import OneThread, one_thread
 from sana_wm_gym.envs.simulation import Info, simulation_of
 from sana_wm_gym.envs.snapshot import Snapshot, generator, identity
@@ -254,11 +254,7 @@ class SanaWMEnv(gym.Env[Any, Any]):
         return branches
 
     def _observe(self, episode: Episode) -> Observation:
-        """New arrays: whoever gets them may write in them."""
-        [seen] = self.simulation.observe([episode])
-        if isinstance(seen, dict):
-            return {name: part.copy() for name, part in seen.items()}
-        return seen.copy()
+        return copied(self.simulation.observe([episode])[0])
 
     def _require_open(self) -> None:
         if self._closed:

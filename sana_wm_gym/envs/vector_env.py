@@ -22,7 +22,7 @@ from sana_wm_gym.checks import require_integer
 from sana_wm_gym.envs.actions import Command, action_array
 from sana_wm_gym.envs.config import METADATA, EnvConfig
 from sana_wm_gym.envs.episode import Episode
-from sana_wm_gym.envs.observations import Observation
+from sana_wm_gym.envs.observations import Observation, copied
 from sana_wm_gym.envs.one_thread import OneThread, one_thread
 from sana_wm_gym.envs.sana_wm_env import ending_of
 from sana_wm_gym.envs.simulation import Info, Simulation, checked_steps, simulation_of
@@ -110,12 +110,12 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
 
     @property
     def world(self) -> WorldModel[Any]:
-        """What is moved through, shared by all rows."""
+        """What is moved through, shared by all sub-environments."""
         return self.simulation.world
 
     @property
     def task(self) -> Task:
-        """Goal, reward and end, the same in all rows."""
+        """Goal, reward and end, the same in all sub-environments."""
         return self.simulation.task
 
     @property
@@ -125,12 +125,12 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
-        """Every row's generator."""
+        """The generator of each sub-environment."""
         return tuple(rng for rng, _ in self._random)
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
-        """The seed that every row's generator was made with; -1 where it was restored."""
+        """The seed of each generator; -1 where it was restored."""
         return tuple(seed for _, seed in self._random)
 
     @one_thread
@@ -156,7 +156,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         rows = list(range(self.num_envs)) if mask is None else self._masked(mask)
         seeds = self._seeds(seed)
         if self._episodes is None and len(rows) < self.num_envs:
-            raise ResetNeeded("there are no rollouts yet, expected a reset of all rows first")
+            raise ResetNeeded("there are no rollouts yet, expected a reset of all first")
         random, begun = self._begin(rows, options, seeds)
         episodes = _placed(self._episodes or begun, rows, begun)
         seen = self._view.observe(self.simulation, episodes)
@@ -187,7 +187,9 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         ended = [row for row, ending in enumerate(endings) if ending]
         if ended and mode is not AutoresetMode.NEXT_STEP:
             row = ended[0]
-            raise ResetNeeded(f"the rollout in row {row} {endings[row]}, expected reset() first")
+            raise ResetNeeded(
+                f"the episode of sub-environment {row} {endings[row]}, expected reset() first"
+            )
         playing = [row for row, ending in enumerate(endings) if not ending]
         commands = [self._decode(before[row], given[row], row) for row in playing]
         played, results = self.simulation.play([before[row] for row in playing], commands)
@@ -226,33 +228,33 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             return tuple(frame.copy() for frame in self.simulation.frames(episodes, last=True))
         return tuple(list(frames.copy()) for frames in self.simulation.frames(episodes))
 
-    def snapshot(self, row: int) -> Snapshot:
+    def snapshot(self, env_index: int) -> Snapshot:
         """The state of one sub-environment, as `SanaWMEnv.snapshot`; fits single ones too."""
-        episode = self._begun()[self._row(row)]
-        state = self._random[row][0].bit_generator.state
+        episode = self._begun()[self._index(env_index)]
+        state = self._random[env_index][0].bit_generator.state
         return Snapshot(episode, dict(state), identity(self.world.spec, self.task))
 
     @one_thread
-    def restore(self, row: int, snapshot: Snapshot) -> tuple[Observation, Info]:
+    def restore(self, env_index: int, snapshot: Snapshot) -> tuple[Observation, Info]:
         """Continue a sub-environment from a snapshot, as `SanaWMEnv.restore`; nothing is computed
         again.
 
         Raises:
-            ValueError: There is no such row, or the snapshot was made in another world or task.
+            ValueError: There is no such sub-environment, or the snapshot does not fit.
         """
-        return self._put([self._row(row)], snapshot)
+        return self._put([self._index(env_index)], snapshot)
 
     @one_thread
-    def branch(self, source: int, rows: Iterable[int]) -> tuple[Observation, Info]:
+    def branch(self, source: int, targets: Iterable[int]) -> tuple[Observation, Info]:
         """Copy one sub-environment into others, generator included; nothing is computed again.
 
         Returns:
             The observation and info that all these now have. They differ where their actions do.
 
         Raises:
-            ValueError: There is no such row.
+            ValueError: There is no such sub-environment.
         """
-        return self._put([self._row(row) for row in rows], self.snapshot(source))
+        return self._put([self._index(env_index) for env_index in targets], self.snapshot(source))
 
     def close_extras(self, **kwargs: Any) -> None:
         """Forget the rollouts. The world stays loaded for other environments."""
@@ -282,7 +284,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         if array.shape != expected:
             raise ValueError(
                 f"actions have shape {array.shape}, expected {expected}: "
-                f"one action for each of {self.num_envs} rows"
+                f"one action for each of {self.num_envs} sub-environments"
             )
         return array
 
@@ -290,14 +292,14 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         try:
             return self.simulation.decode(episode, action)
         except ValueError as error:
-            raise ValueError(f"row {row}: {error}") from error
+            raise ValueError(f"sub-environment {row}: {error}") from error
 
     def _masked(self, mask: Any) -> list[int]:
         array = np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask)
         if array.dtype != np.bool_ or array.shape != (self.num_envs,) or not array.any():
             raise ValueError(
-                f"reset_mask is {array.dtype} {array.shape} with {np.count_nonzero(array)} rows "
-                f"set, expected bool ({self.num_envs},) with at least one"
+                f"reset_mask is {array.dtype} {array.shape} with {np.count_nonzero(array)} set, "
+                f"expected bool ({self.num_envs},) with at least one"
             )
         return [int(row) for row in np.flatnonzero(array)]
 
@@ -307,15 +309,13 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         if isinstance(seed, (int, np.integer)):
             return [int(seed) + row for row in range(self.num_envs)]
         if not isinstance(seed, Sequence | np.ndarray):
-            raise ValueError(f"seed is {seed!r}, expected an integer or one for each row")
+            raise ValueError(f"seed is {seed!r}, expected an integer or one for each of them")
         if len(seed) != self.num_envs:
             raise ValueError(f"given {len(seed)} seeds, expected one for each of {self.num_envs}")
         return list(seed)
 
-    def _row(self, row: int) -> int:
-        if not 0 <= row < self.num_envs:
-            raise ValueError(f"given row {row}, expected one of 0 to {self.num_envs - 1}")
-        return row
+    def _index(self, env_index: int) -> int:
+        return require_integer("env_index", env_index, 0, self.num_envs - 1)
 
     def _begun(self) -> list[Episode]:
         self._require_open()
@@ -335,7 +335,7 @@ def _placed(episodes: list[Episode], rows: list[int], new: list[Episode]) -> lis
 
 
 class _ArrayView:
-    """Observations as arrays: `TensorView` for those who want none."""
+    """Observations as arrays, with the methods of `TensorView`."""
 
     def observe(self, simulation: Simulation, episodes: Sequence[Episode]) -> list[Observation]:
         return simulation.observe(episodes)
@@ -346,9 +346,7 @@ class _ArrayView:
         return concatenate(space, observations, empty)
 
     def alone(self, observation: Observation) -> Observation:
-        if isinstance(observation, dict):
-            return {name: part.copy() for name, part in observation.items()}
-        return observation.copy()
+        return copied(observation)
 
 
 def _tensor_view(world: WorldModel[Any], rows: int) -> TensorView:

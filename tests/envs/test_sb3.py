@@ -133,7 +133,7 @@ def test_bad_options_and_actions_are_refused_and_nothing_changes(world):
         env.reset()
     actions = np.zeros((ROWS, 5), np.float32)
     actions[1, 0] = np.nan
-    with pytest.raises(ValueError, match="row 1"):
+    with pytest.raises(ValueError, match="sub-environment 1"):
         env.step(actions)
     assert env.vector_env.snapshot(1).episode is before.episode
 

@@ -32,10 +32,13 @@ ZEROS = np.zeros((3, 5))
 @pytest.mark.parametrize(
     ("actions", "message"),
     [
-        (np.zeros((2, 5)), r"shape \(2, 5\), expected \(3, 5\): one action for each of 3 rows"),
+        (
+            np.zeros((2, 5)),
+            r"shape \(2, 5\), expected \(3, 5\): one action for each of 3 sub-env",
+        ),
         (np.zeros(5), r"shape \(5,\), expected \(3, 5\)"),
-        (changed(ZEROS, np.nan), "row 1: action yaw is nan"),
-        (changed(ZEROS, 2.0), "row 1: action yaw is 2.0"),
+        (changed(ZEROS, np.nan), "sub-environment 1: action yaw is nan"),
+        (changed(ZEROS, 2.0), "sub-environment 1: action yaw is 2.0"),
         ("forward", "expected"),
     ],
 )
