@@ -79,7 +79,7 @@ def shaken(
 def table(rows: Array) -> Table:
     """Error rates of each threshold against the camera's answer."""
     task = ImageGoal()
-    there = (rows[:, 0] <= task.near) & (rows[:, 1] <= task.turn)
+    there = np.array([task.reached(metres, angle) for metres, angle, _ in rows])
     distance = rows[:, 0] + task.distance.metres_per_radian * rows[:, 1]
     records = []
     for threshold in THRESHOLDS:

@@ -104,7 +104,7 @@ class ActionView:
             )
         return self._pressed(held, keys)
 
-    def _held(self, action: npt.NDArray[Any], frames: int, keys: KeyState) -> Command:
+    def _held(self, action: Any, frames: int, keys: KeyState) -> Command:
         """One action for a number of frames."""
         if self.mode == "continuous":
             return Command(twist_to_controls(action, self.limits, frames))

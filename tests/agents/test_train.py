@@ -176,7 +176,7 @@ def test_an_observation_without_images_needs_no_other_agent() -> None:
     [
         *(
             ("agents", wrong)
-            for wrong in ("foo=1", "agent=nobody", "world=nowhere", "task.near=-1")
+            for wrong in ("foo=1", "agent=nobody", "world=nowhere", "task.success_distance_m=-1")
         ),
         ("agents", "agent.gama=2"),
         ("agents", "agent.gamma=2"),

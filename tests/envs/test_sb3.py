@@ -139,7 +139,7 @@ def test_bad_options_and_actions_are_refused_and_nothing_changes(world):
 
 
 def test_attributes_and_methods_by_name(world):
-    task = ThumbnailGoal(walk=ImageGoal(near=0.01, turn=0.01))
+    task = ThumbnailGoal(walk=ImageGoal(success_distance_m=0.01, success_angle_deg=0.6))
     env = bridge(world, task=EndsSomewhere())
     assert env.get_attr("render_mode") == [None] * ROWS
     assert env.get_attr("metres", [0, 2]) == [1.0, 1.0]  # the task's

@@ -134,8 +134,8 @@ def test_a_goal_is_sent_once(mode: str, world: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(tensor_view, "to_tensors", counted)
 
     options: dict[str, Any] = {
-        "task": ImageGoal(near=1e-6), "observation": ("latent",), "autoreset_mode": mode,
-        "max_episode_steps": [4, 9, 9],
+        "task": ImageGoal(success_distance_m=1e-6), "observation": ("latent",),
+        "autoreset_mode": mode, "max_episode_steps": [4, 9, 9],
     }  # fmt: skip
     envs = SanaWMVectorEnv(3, on_device(type(world)), as_torch=True, **options)
     twin = SanaWMVectorEnv(3, world, **options)

@@ -29,14 +29,14 @@ class FollowState:
     Attributes:
         path: Poses to follow relative to the first frame, one per frame, float64 [n, 4, 4];
             path[0] is the first frame's.
-        slips: What is added to the motion of each chunk, per frame in the order of
+        actuation_noise: What is added to the motion of each chunk, per frame in the order of
             `camera.TWIST_NAMES`, radians and metres, float64 [chunks, 5].
         frames: Frames of a chunk.
         chunk: Chunks so far.
     """
 
     path: Array
-    slips: Array
+    actuation_noise: Array
     frames: int
     chunk: int = 0
 
@@ -57,8 +57,8 @@ class Follow(Task):
     both errors means over the chunk. An episode ends once the translation error exceeds `lost`.
 
     `info` has "rot_err_deg", "trans_err_m" and "is_success": whether the last chunk was within
-    `near` metres and `turn` radians. The camera is the one that was commanded and disturbed; how
-    accurately a learned world follows it, `metrics` can measure.
+    `success_distance_m` and `success_angle_deg`. The camera is the one that was commanded and
+    disturbed; `metrics` measures how accurately a learned world follows it.
 
     Attributes:
         max_episode_steps: Chunks after which an episode is truncated.
@@ -72,15 +72,15 @@ class Follow(Task):
         persistence: What is left of a deviation, of path or bias, a chunk later; 0 to 1.
         scale: Metres of translation error that cost a factor e.
         turn_scale: Radians of rotation error that cost a factor e.
-        near: Metres of error that count as success.
-        turn: Radians of error that count as success.
+        success_distance_m: Metres of error that count as success.
+        success_angle_deg: Degrees of error that count as success.
         lost: Metres of error that end an episode.
     """
 
     name: ClassVar[str] = "follow"
     needs_camera: ClassVar[bool] = True
     State: ClassVar[type[Any]] = FollowState
-    shapes: ClassVar = {"path": (None, 4, 4), "slips": (None, len(TWIST_NAMES))}
+    shapes: ClassVar = {"path": (None, 4, 4), "actuation_noise": (None, len(TWIST_NAMES))}
     max_episode_steps: int = 16
     lookahead: int = 2
     forward: float = 0.25
@@ -91,8 +91,8 @@ class Follow(Task):
     persistence: float = 0.8
     scale: float = 0.5
     turn_scale: float = math.radians(30.0)
-    near: float = 0.3
-    turn: float = math.radians(15.0)
+    success_distance_m: float = 0.3
+    success_angle_deg: float = 15.0
     lost: float = 1.0
 
     def __post_init__(self) -> None:
@@ -101,7 +101,7 @@ class Follow(Task):
         require_number("Follow.forward", self.forward, -1.0, 1.0)
         for name in ("yaw", "wander", "noise", "drift", "persistence"):
             require_number(f"Follow.{name}", getattr(self, name), 0.0, 1.0)
-        for name in ("scale", "turn_scale", "near", "turn", "lost"):
+        for name in ("scale", "turn_scale", "success_distance_m", "success_angle_deg", "lost"):
             require_number(f"Follow.{name}", getattr(self, name), 0.0, ends="(]")
 
     def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
@@ -109,16 +109,16 @@ class Follow(Task):
         return {"path": pose_box(self.lookahead)}
 
     def begin(self, setting: Setting, episodes: Episodes, rngs: Rngs) -> list[FollowState]:
-        """Draw paths and slips."""
+        """Draw paths and actuation noise."""
         return [self._draw(rng, setting.spec) for rng in rngs]
 
     def disturb(self, state: FollowState, chunk: int, controls: Controls) -> Controls:
-        """The command plus the chunk's slip."""
-        if chunk >= len(state.slips):
+        """The command plus the chunk's actuation noise."""
+        if chunk >= len(state.actuation_noise):
             return controls
-        slip = dict(zip(TWIST_NAMES, state.slips[chunk], strict=True))
+        added = dict(zip(TWIST_NAMES, state.actuation_noise[chunk], strict=True))
         return Controls(
-            **{f.name: getattr(controls, f.name) + slip.get(f.name, 0.0) for f in fields(Controls)}
+            **{f.name: getattr(controls, f.name) + added.get(f.name, 0.0) for f in fields(Controls)}
         )
 
     def evaluate(
@@ -132,11 +132,11 @@ class Follow(Task):
     def info(self, setting: Setting, episode: Episode) -> Numbers:
         """Errors of the last chunk, and success at the end of the path."""
         angle, metres = self._errors(episode)
-        near = metres <= self.near and angle <= self.turn
+        degrees = math.degrees(angle)
         return {
-            "rot_err_deg": math.degrees(angle),
+            "rot_err_deg": degrees,
             "trans_err_m": metres,
-            "is_success": near,
+            "is_success": metres <= self.success_distance_m and degrees <= self.success_angle_deg,
         }
 
     def _errors(self, episode: Episode) -> tuple[float, float]:
@@ -156,7 +156,7 @@ class Follow(Task):
         return {"path": np.clip(rows.astype(np.float32).ravel(), box.low, box.high)}
 
     def target(self, state: FollowState, chunk: int) -> Array:
-        """Where the path wants the camera after `chunk` chunks, float64 [4, 4]."""
+        """Pose of the path after `chunk` chunks, float64 [4, 4]."""
         return state.path[min(state.frames * chunk, len(state.path) - 1)]
 
     def _draw(self, rng: np.random.Generator, spec: WorldSpec) -> FollowState:
@@ -168,12 +168,12 @@ class Follow(Task):
         walk = [
             twist_to_controls(np.clip(t, -1.0, 1.0), limits, spec.frames_per_chunk) for t in twists
         ]
-        # Everything slips that may be commanded, so a pitch that drifts has to be held level.
-        slips = self.noise * rng.standard_normal((self.max_episode_steps, len(TWIST_NAMES)))
-        slips = slips + self.drift * self._wandering(rng, self.max_episode_steps)
+        # Noise is added to all that may be commanded, so pitch has to be held level.
+        noise = self.noise * rng.standard_normal((self.max_episode_steps, len(TWIST_NAMES)))
+        noise = noise + self.drift * self._wandering(rng, self.max_episode_steps)
         units = np.array([getattr(limits, name) for name in TWIST_NAMES])
         path = rollout(Controls.concatenate(walk))
-        return FollowState(path, slips * units, spec.frames_per_chunk)
+        return FollowState(path, noise * units, spec.frames_per_chunk)
 
     def _wandering(self, rng: np.random.Generator, chunks: int) -> Array:
         """A stationary first-order process of unit variance in each component, [chunks, 5]."""

@@ -113,8 +113,8 @@ class ImageGoal(Task):
     frame of that is the goal. The picture so comes from the very world the agent acts in, and the
     way there was imagined by it. The episode itself then starts over, at the start.
 
-    The goal counts as reached at the end of a chunk that ends within `near` metres and `turn`
-    radians of it; this ends the episode. `info` has "is_success", "goal_distance_m" and
+    The goal counts as reached at the end of a chunk that ends within `success_distance_m` and
+    `success_angle_deg` of it; this ends the episode. `info` has "is_success", "goal_distance_m" and
     "goal_angle_deg" at the end of the chunk, and "spl": success weighted by path length, shortest
     / max(taken, shortest) when reached and 0 otherwise, where lengths are sums of `distance`
     between the ends of chunks.
@@ -125,8 +125,8 @@ class ImageGoal(Task):
         forward: Range of each chunk's forward speed, as a fraction of the world's limit.
         right: Largest sideways speed to either side, as a fraction of the world's limit.
         yaw: Largest turning speed to either side, as a fraction of the world's limit.
-        near: Metres to the goal at which it is reached.
-        turn: Radians to the goal at which it is reached.
+        success_distance_m: Metres to the goal at which it is reached.
+        success_angle_deg: Degrees to the goal at which it is reached.
         distance: Joins metres and radians, for reward and path lengths.
         reward: What a step is worth: `Shaped()` or `Sparse()`, or one's own.
 
@@ -143,8 +143,8 @@ class ImageGoal(Task):
     forward: tuple[float, float] = (0.5, 1.0)
     right: float = 0.2
     yaw: float = 0.8
-    near: float = 0.4
-    turn: float = math.radians(15.0)
+    success_distance_m: float = 0.4
+    success_angle_deg: float = 15.0
     distance: PoseDistance = field(default=PoseDistance())
     reward: GoalReward = field(default=Shaped())
 
@@ -157,8 +157,8 @@ class ImageGoal(Task):
         require_range("ImageGoal.forward", self.forward, -1.0, 1.0)
         for name in ("right", "yaw"):
             require_number(f"ImageGoal.{name}", getattr(self, name), 0.0, 1.0)
-        require_number("ImageGoal.near", self.near, 0.0, ends="(]")
-        require_number("ImageGoal.turn", self.turn, 0.0, math.pi, ends="(]")
+        require_number("ImageGoal.success_distance_m", self.success_distance_m, 0.0, ends="(]")
+        require_number("ImageGoal.success_angle_deg", self.success_angle_deg, 0.0, 180.0, ends="(]")
 
     def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
         """ "goal": an image of the observed size, or a latent where no frame is observed.
@@ -226,7 +226,8 @@ class ImageGoal(Task):
 
     def reached(self, metres: float, angle: float) -> bool:
         """Whether a camera this far from the goal, in metres and radians, has reached it."""
-        return metres <= self.near and angle <= self.turn
+        close = metres <= self.success_distance_m
+        return close and math.degrees(angle) <= self.success_angle_deg
 
     def observe(self, state: GoalState) -> Arrays:
         """The goal's picture."""
@@ -248,8 +249,8 @@ class ImageGoal(Task):
             if not self.reached(*gap(path[0], path[-1])):
                 return walk
         raise ValueError(
-            f"hidden walks of {self.chunks} chunks at these speeds stay within {self.near:g} m and "
-            f"{math.degrees(self.turn):g} degrees of the start in this world; "
+            f"hidden walks of {self.chunks} chunks at these speeds stay within "
+            f"{self.success_distance_m:g} m and {self.success_angle_deg:g} degrees of the start; "
             "expected more chunks, faster walks or a narrower goal"
         )
 

@@ -1,4 +1,4 @@
-"""Following exactly is worth 1 a step; errors are the metrics'; slips are part of a seed."""
+"""Following exactly is worth 1 a step; errors are the metrics'; noise are part of a seed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_following_exactly_is_worth_one_a_step(begin, play):
     assert not end.over
 
 
-def test_whoever_stands_still_gets_lost(begin, play):
+def test_standing_still_gets_lost(begin, play):
     simulation, start = begin(replace(EXACT, max_episode_steps=8))
     _, results = play(simulation, start, [np.zeros(5)] * 8)
     assert len(results) < 8 and results[-1].terminated
@@ -86,10 +86,10 @@ def test_slips_have_the_sizes_asked_for(begin):
     simulation, start = begin(task)
     limits = simulation.world.spec.limits
     units = [limits.yaw, limits.pitch, limits.right, limits.down, limits.forward]
-    slips = start.task.slips / units
-    assert slips.std() == pytest.approx(math.hypot(0.05, 0.1), rel=0.1)
+    noise = start.task.actuation_noise / units
+    assert noise.std() == pytest.approx(math.hypot(0.05, 0.1), rel=0.1)
     # White noise does not outlive its chunk, the bias mostly does.
-    assert (slips[1:] * slips[:-1]).mean() == pytest.approx(0.8 * 0.1**2, rel=0.2)
+    assert (noise[1:] * noise[:-1]).mean() == pytest.approx(0.8 * 0.1**2, rel=0.2)
 
 
 def test_the_next_chunk_ends_are_seen(begin, play):

@@ -80,7 +80,9 @@ def test_success_is_being_near_and_turned_right(begin, metres, degrees, axis, wa
 @FIXTURES
 @given(seed=st.integers(0, 10**6), twists=st.integers(0, 10**6))
 def test_path_lengths_and_spl(begin, play, seed, twists):
-    task = ImageGoal(near=1.5, turn=1.0, forward=(1.0, 1.0), chunks=(2,))
+    task = ImageGoal(
+        success_distance_m=1.5, success_angle_deg=57.3, forward=(1.0, 1.0), chunks=(2,)
+    )
     simulation, start = begin(task, seed)
     actions = np.random.default_rng(twists).uniform(-1, 1, (6, 5))
     end, results = play(simulation, start, actions)
@@ -138,7 +140,7 @@ def test_goals_of_a_batch_are_imagined_together(world: Any) -> None:
     assert world.calls["advance"] == 2
     assert len({e.task.c2w.tobytes() for e in episodes}) == 8
     with pytest.raises(ValueError, match="stay within 5 m"):
-        SanaWMEnv(world, task=ImageGoal(near=5.0, turn=math.pi))
+        SanaWMEnv(world, task=ImageGoal(success_distance_m=5.0, success_angle_deg=180.0))
 
 
 def test_distance_is_metres_and_radians() -> None:

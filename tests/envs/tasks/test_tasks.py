@@ -24,7 +24,7 @@ from sana_wm_gym.envs.tasks import (
 
 EVERY = [
     FreeRoam(),
-    ImageGoal(near=0.1),
+    ImageGoal(success_distance_m=0.1),
     Follow(lost=100.0),
     Explore(),
     Explore(bonus=0.5, away=1),
@@ -130,8 +130,8 @@ def test_a_task_leaves_start_and_noise_of_a_seed_alone(task: Any, world: Any) ->
         (lambda: ImageGoal(chunks=(1, 0)), "chunks is 0"),
         (lambda: ImageGoal(forward=(0.9, 0.2)), r"forward is \(0.9, 0.2\)"),
         (lambda: ImageGoal(yaw=1.5), "yaw is 1.5"),
-        (lambda: ImageGoal(near=0.0), "near is 0.0"),
-        (lambda: ImageGoal(turn=float("nan")), "turn is nan"),
+        (lambda: ImageGoal(success_distance_m=0.0), "success_distance_m is 0.0"),
+        (lambda: ImageGoal(success_angle_deg=float("nan")), "success_angle_deg is nan"),
         (lambda: Shaped(bonus=-1.0), "bonus is -1.0"),
         (lambda: PoseDistance(0.0), "metres_per_radian is 0.0"),
         (lambda: Follow(lookahead=0), "lookahead is 0"),
