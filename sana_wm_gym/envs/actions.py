@@ -171,13 +171,7 @@ def action_array(action: Any, name: str = "action") -> npt.NDArray[Any]:
 
 
 def action_view(mode: str, parts: int, key_map: str, spec: WorldSpec) -> ActionView:
-    """The view for an environment's constructor arguments.
-
-    Args:
-        mode: Only "discrete" and "keys" command a world without camera.
-        parts: Actions per chunk; divides its frames.
-        key_map: Name of a key map profile.
-        spec: Of the world.
+    """The view for `action_mode`, `actions_per_chunk` and `key_map` of `EnvConfig`.
 
     Raises:
         ValueError: A name is unknown, `parts` does not divide a chunk, or actions of this kind

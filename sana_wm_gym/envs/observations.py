@@ -103,12 +103,7 @@ def pose_box(poses: int = 1) -> spaces.Box:
 def observation_view(
     names: str | Sequence[str], size: int | tuple[int, int] | None, spec: WorldSpec
 ) -> ObservationView:
-    """The view for an environment's constructor arguments.
-
-    Args:
-        names: One or more of "frame", "frames", "latent", "pose".
-        size: (height, width) of `frame`, one number for both, or None for the world's.
-        spec: What the world shows.
+    """The view for `observation` and `observation_size` of `EnvConfig`.
 
     Raises:
         ValueError: A name is unknown or repeated, nothing is named, the size is not positive, or

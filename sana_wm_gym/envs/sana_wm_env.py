@@ -124,8 +124,8 @@ class SanaWMEnv(gym.Env[Any, Any]):
         Args:
             seed: Same seed, same start and noise, whatever other environments do.
             options: `scene` (int) and `prompt` (str) to draw a start there; or `image` (uint8
-                [H, W, 3]), with `intrinsics`, `prompt`, `scene`, `scene_c2w`; or a whole `start`.
-                What they leave open is as the environment was made.
+                [H, W, 3]), with `intrinsics`, `intrinsics_from`, `prompt`, `scene`, `scene_c2w`; or
+                a whole `start` alone. What they leave open is as the environment was made.
 
         Raises:
             ValueError: An option is unknown or does not fit; the running rollout stays.

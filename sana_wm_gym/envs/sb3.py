@@ -60,11 +60,7 @@ class SanaWMVecEnv(VecEnv):
         self._begun = False
 
     def reset(self) -> Observations:
-        """Reset all, with the seeds and options set since the last reset.
-
-        Raises:
-            ValueError: An option is unknown or does not fit.
-        """
+        """Reset all, with the seeds and options set since the last reset."""
         # Options may hold images, which do not compare; `set_options` gives all one dict.
         keys = [id(options) if options else 0 for options in self._options]
         if len(set(keys)) > 1 and not self._begun:
@@ -115,20 +111,12 @@ class SanaWMVecEnv(VecEnv):
         return self.vector_env.render() or ()
 
     def get_attr(self, attr_name: str, indices: Rows = None) -> list[Any]:
-        """An attribute of the vector environment or its task, once per index.
-
-        Raises:
-            AttributeError: Neither has one of this name.
-        """
+        """An attribute of the vector environment or its task, once per index."""
         owner = self.vector_env if hasattr(self.vector_env, attr_name) else self.vector_env.task
         return [getattr(owner, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Rows = None) -> None:
-        """Set an attribute of the vector environment, which all share.
-
-        Raises:
-            ValueError: Only some indices are given.
-        """
+        """Set an attribute of the vector environment, for all indices at once or not at all."""
         rows = list(self._get_indices(indices))
         if set(rows) != set(range(self.num_envs)):
             raise ValueError(
@@ -140,11 +128,7 @@ class SanaWMVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: Rows = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method of the vector environment or its task, once per index.
-
-        Raises:
-            AttributeError: Neither has one of this name.
-        """
+        """Call a method of the vector environment or its task, once per index."""
         methods = self.get_attr(method_name, indices)
         return [method(*method_args, **method_kwargs) for method in methods]
 

@@ -109,11 +109,7 @@ class Simulation:
         return [replace(e, task=state) for e, state in zip(episodes, states, strict=True)]
 
     def decode(self, episode: Episode, action: Any) -> Command:
-        """The command of an action in an episode.
-
-        Raises:
-            ValueError: The action is not in the action space.
-        """
+        """The command of an action in an episode; a ValueError if it is not in the action space."""
         return self.actions.chunk(action, episode.keys)
 
     def play(
@@ -145,11 +141,7 @@ class Simulation:
         return after, [result for _, result in found]
 
     def move(self, episodes: Episodes, commands: Sequence[Command]) -> list[Episode]:
-        """As `play`, past the task: its state is carried along, undisturbed and not evaluated.
-
-        Raises:
-            ValueError: There is not one command of a chunk's frames per episode.
-        """
+        """As `play`, past the task: its state is carried along, undisturbed and not evaluated."""
         frames = self.spec.frames_per_chunk
         if len(episodes) != len(commands):
             raise ValueError(
@@ -195,10 +187,7 @@ class Simulation:
     ) -> list[dict[str, Any]]:
         """The world's parts of a view of each episode; only those are computed. Read only.
 
-        Args:
-            episodes: Any number.
-            view: Which parts.
-            convert: Of what the world returns, for example tensors to arrays.
+        `convert` is applied to the lists that the world returns.
         """
         states: list[Any] = [episode.world for episode in episodes]
         clips: list[Any] = [None] * len(states)
@@ -239,12 +228,7 @@ class Simulation:
 
 
 def simulation_of(config: EnvConfig) -> Simulation:
-    """The simulation of an environment.
-
-    Raises:
-        ValueError: A name is unknown, a number out of range, or the task cannot be set here.
-        FileNotFoundError: The image, or the world of this name, is not on this machine.
-    """
+    """The simulation of an environment; raises as `SanaWMEnv`."""
     world, task, steps = config.world, config.task, config.max_episode_steps
     if isinstance(world, (str, PathLike)):
         world = load_world(world, config.world_kwargs)

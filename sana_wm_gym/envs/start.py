@@ -125,12 +125,7 @@ class StartChoice:
 
 
 def start_choice(options: Mapping[str, Any], spec: WorldSpec) -> StartChoice:
-    """Check reset options before any work is done.
-
-    Args:
-        options: `start` alone, or `image` with any of `intrinsics` (and `intrinsics_from`),
-            `prompt`, `scene` and `scene_c2w`, or `scene` and `prompt` for a start drawn at random.
-        spec: Of the world.
+    """Check reset options before any work is done; see `SanaWMEnv.reset`.
 
     Raises:
         ValueError: A key is unknown, keys contradict each other, or a value has the wrong type,

@@ -345,8 +345,7 @@ class _ArrayView:
         empty: Any = create_empty_array(space, len(observations))
         return concatenate(space, observations, empty)
 
-    def alone(self, observation: Observation) -> Observation:
-        return copied(observation)
+    alone = staticmethod(copied)
 
 
 def _tensor_view(world: WorldModel[Any], rows: int) -> TensorView:

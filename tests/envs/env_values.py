@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from sana_wm_gym.camera import Controls
 from sana_wm_gym.envs import Episode, SanaWMVectorEnv
 from sana_wm_gym.envs.tasks import StepResult, Task
 
+Env = TypeVar("Env")
 EVERYTHING = ("frame", "frames", "latent", "pose")
 
 
@@ -29,6 +30,12 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray):
         return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
     return bool(type(a) is type(b) and a == b)
+
+
+def started(env: Env, seed: int = 0) -> Env:
+    """The environment after a reset."""
+    env.reset(seed=seed)  # type: ignore[attr-defined]
+    return env
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from chunk_worlds import ChunkWorld
+from env_values import started
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3 import PPO
 
@@ -100,8 +101,7 @@ def test_a_learner(world: ChunkWorld) -> None:
 
 
 def test_keys_reach_the_world_frame_by_frame() -> None:
-    env = SanaWMEnv(ChunkWorld(12, KEYS), action_mode="discrete", actions_per_chunk=3)
-    env.reset(seed=0)
+    env = started(SanaWMEnv(ChunkWorld(12, KEYS), action_mode="discrete", actions_per_chunk=3))
     env.step(np.array([1, 0, 5]))
     assert env.snapshot().episode.world.place == pytest.approx(8 / 12)
     env.step_string("w-3,none-9")

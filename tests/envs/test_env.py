@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from env_values import EVERYTHING, same
+from env_values import EVERYTHING, same, started
 
 from sana_wm_gym.camera import Controls, rollout_action_string
 from sana_wm_gym.camera.keys import (
@@ -80,8 +80,7 @@ def test_action_kinds_agree_on_the_motion_they_stand_for(world: Any, parts: int)
         a = discrete.step(index if parts == 1 else np.full(3, index))
         b = keys.step(pressed if parts == 1 else np.tile(pressed, (3, 1)))
         assert same(a, b)
-    text = SanaWMEnv(world)
-    text.reset(seed=0)
+    text = started(SanaWMEnv(world))
     text.step_string("dw-24")
     assert same(text.step_string("dw-24"), a)
 
@@ -94,8 +93,7 @@ def test_a_planar_action_is_a_twist_without_the_rest(world: Any) -> None:
 
 
 def test_one_action_per_latent_frame_is_held_for_eight_frames(world: Any) -> None:
-    env = SanaWMEnv(world, actions_per_chunk=3)
-    env.reset(seed=0)
+    env = started(SanaWMEnv(world, actions_per_chunk=3))
     rows = np.zeros((3, 5))
     rows[1, 4] = 1.0
     z = env.step(rows)[4]["c2w"][:, 2, 3]
@@ -116,8 +114,7 @@ def test_motion_stops_at_the_limits_of_the_world(world: Any) -> None:
 
 @pytest.mark.parametrize("mode", ["continuous", "keys"])
 def test_motion_by_keys_keeps_its_inertia_between_chunks(world: Any, mode: str) -> None:
-    env = SanaWMEnv(world, action_mode=mode)
-    env.reset(seed=0)
+    env = started(SanaWMEnv(world, action_mode=mode))
     env.step_string("w-24")
     still = np.zeros(env.action_space.shape)
     start, end = env.step(still)[4]["c2w"][[0, -1], 2, 3]
@@ -171,12 +168,12 @@ START = Start(IMAGE, (30.0, 30.0, 24.0, 20.0))
 def test_bad_reset_options_leave_the_running_rollout(
     world: Any, options: dict[str, Any], message: str
 ) -> None:
-    env = SanaWMEnv(world)
-    env.reset(seed=0)
-    before = env.snapshot().episode
-    with pytest.raises(ValueError, match=message):
-        env.reset(options=options)
-    assert env.snapshot().episode is before
+    env = started(SanaWMEnv(world))
+    before = env.snapshot()
+    for seed in (None, 8):
+        with pytest.raises(ValueError, match=message):
+            env.reset(seed=seed, options=options)
+    assert env.snapshot() == before and env.np_random_seed == 0
 
 
 def test_reset_options_reach_the_world(world: Any) -> None:
@@ -215,8 +212,7 @@ BAD_ACTIONS = [
 def test_bad_actions_are_refused_before_any_work(
     world: Any, mode: str, parts: int, action: Any, message: str
 ) -> None:
-    env = SanaWMEnv(world, action_mode=mode, actions_per_chunk=parts)
-    env.reset(seed=0)
+    env = started(SanaWMEnv(world, action_mode=mode, actions_per_chunk=parts))
     env.action_space.seed(0)
     env.step(env.action_space.sample())
     before, advances = env.snapshot(), world.calls["advance"]
@@ -227,8 +223,7 @@ def test_bad_actions_are_refused_before_any_work(
 
 
 def test_bad_strings_and_controls_are_refused(world: Any) -> None:
-    env = SanaWMEnv(world)
-    env.reset(seed=0)
+    env = started(SanaWMEnv(world))
     for call, given, message in (
         (env.step_string, "w-12,x-12", "segment 2 .* unknown key 'x'"),
         (env.step_string, "w-23", "23 frames long, expected 24"),

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from env_values import same
+from env_values import same, started
 from gymnasium.vector import AsyncVectorEnv
 
 from sana_wm_gym.envs import SanaWMVectorEnv
@@ -66,8 +66,7 @@ def test_gymnasiums_processes_run_and_close() -> None:
 def test_tensors_of_any_type_are_actions(action: Any) -> None:
     env = make("free_roam")
     env.reset(seed=0)
-    batch = SanaWMVectorEnv(1, "procedural")
-    batch.reset(seed=0)
+    batch = started(SanaWMVectorEnv(1, "procedural"))
     row = action[None] if isinstance(action, torch.Tensor) else [action]
     assert np.array_equal(env.step(action)[0], batch.step(row)[0][0])
 

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import pytest
+from env_values import started
 from gymnasium.utils.env_checker import check_env
 
 import sana_wm_gym
@@ -118,8 +119,7 @@ def test_nothing_else_changes(world: Any) -> None:
 
 
 def test_pixels_and_oracle_are_distinguished() -> None:
-    env = OnlineCameraMetrics(procedural(), LKBundleAdjustment())
-    env.reset(seed=0)
+    env = started(OnlineCameraMetrics(procedural(), LKBundleAdjustment()))
     *_, info = env.step(FORWARD)
     error = info["camera_error"]
     assert error["source"] == "estimated"
@@ -134,8 +134,7 @@ def test_an_inaccurate_world_is_measured(world: Any) -> None:
         poses[:, :3, 3] *= 0.5
         return poses
 
-    env = OnlineCameraMetrics(SanaWMEnv(world), KnownCamera(half_as_far))
-    env.reset(seed=0)
+    env = started(OnlineCameraMetrics(SanaWMEnv(world), KnownCamera(half_as_far)))
     *_, info = env.step(FORWARD)
     error = info["camera_error"]
     assert error["source"] == "oracle"
@@ -145,13 +144,11 @@ def test_an_inaccurate_world_is_measured(world: Any) -> None:
 
 
 def test_undefined_measurements_are_left_out_or_a_code(world: Any) -> None:
-    env = OnlineCameraMetrics(procedural(), KnownCamera())
-    env.reset(seed=0)
+    env = started(OnlineCameraMetrics(procedural(), KnownCamera()))
     error = env.step(TURN)[4]["camera_error"]
     assert error["rot_err_deg"] == pytest.approx(0, abs=1e-6)
     assert not {"trans_err_m", "strict_cam_mc", "scale"} & error.keys()
-    env = OnlineCameraMetrics(SanaWMEnv(world), Fixed(placed=0.2))
-    env.reset(seed=0)
+    env = started(OnlineCameraMetrics(SanaWMEnv(world), Fixed(placed=0.2)))
     error = env.step(FORWARD)[4]["camera_error"]
     assert error["code"] == error["strict_code"] == "low_coverage"
     assert error["coverage"] == pytest.approx(0.2)
@@ -159,8 +156,7 @@ def test_undefined_measurements_are_left_out_or_a_code(world: Any) -> None:
 
 
 def test_a_replaced_rollout_is_not_measured_until_reset(world: Any) -> None:
-    env = OnlineCameraMetrics(SanaWMEnv(world), Fixed())
-    env.reset(seed=0)
+    env = started(OnlineCameraMetrics(SanaWMEnv(world), Fixed()))
     env.step(FORWARD)
     here = env.unwrapped.snapshot()  # type: ignore[attr-defined]
     env.step(FORWARD)
@@ -176,8 +172,7 @@ def test_a_replaced_rollout_is_not_measured_until_reset(world: Any) -> None:
 
 def test_a_refused_step_leaves_the_measurement_whole(world: Any) -> None:
     seen: list[Any] = []
-    env = OnlineCameraMetrics(SanaWMEnv(world), Fixed(seen=seen))
-    env.reset(seed=0)
+    env = started(OnlineCameraMetrics(SanaWMEnv(world), Fixed(seen=seen)))
     env.step(FORWARD)
     with pytest.raises(ValueError, match="yaw is nan"):
         env.step(np.full(5, np.nan))

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from env_values import started
 from gymnasium.error import ResetNeeded
 
 import sana_wm_gym
@@ -86,8 +87,7 @@ def test_an_empty_prompt_changes_no_picture() -> None:
 def test_an_unknown_word_is_refused_before_anything_is_drawn() -> None:
     with pytest.raises(ValueError, match=r"unknown phrase 'a hall'.*blue door, yellow door"):
         made(prompt="a hall")
-    env = made()
-    env.reset(seed=0)
+    env = started(made())
     before, state = env.snapshot().episode, env.np_random.bit_generator.state
     start = start_of(env)
     for options in (
@@ -101,8 +101,7 @@ def test_an_unknown_word_is_refused_before_anything_is_drawn() -> None:
 
 
 def test_an_image_without_a_prompt_has_an_empty_one() -> None:
-    env = made()
-    env.reset(seed=0)
+    env = started(made())
     start = start_of(env)
     options = {"image": start.image, "scene": COURTYARD, "scene_c2w": start.scene_c2w}
     for more, expected in (({}, ""), ({"prompt": "red gate"}, "red gate")):

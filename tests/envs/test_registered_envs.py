@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from env_values import same
+from env_values import same, started
 
 import sana_wm_gym
 from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
@@ -58,8 +58,7 @@ def test_episodes_are_truncated_once_after_max_episode_steps(world: Any, given: 
 
 
 def test_a_restored_episode_and_a_branch_are_truncated_at_their_own_chunk(world: Any) -> None:
-    env = SanaWMEnv(world, max_episode_steps=3)
-    env.reset(seed=0)
+    env = started(SanaWMEnv(world, max_episode_steps=3))
     env.step(np.zeros(5))
     here = env.snapshot()
     env.step(np.zeros(5))

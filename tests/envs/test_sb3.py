@@ -14,7 +14,6 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
-    SubprocVecEnv,
     VecMonitor,
     VecTransposeImage,
 )
@@ -22,7 +21,6 @@ from stable_baselines3.common.vec_env import (
 from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv, row_info
 from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, StepResult, ThumbnailGoal
-from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 ROWS = 3
@@ -205,18 +203,3 @@ def test_row_info_is_the_info_of_a_single_environment(world):
     forward = np.float32([0, 0, 0, 0, 1])
     assert same(row_info(vector.step([forward] * ROWS)[-1], 1), single.step(forward)[-1])
     assert row_info({"a": np.ones(2), "_a": np.array([True, False])}, 1) == {}
-
-
-def test_a_forked_network_is_refused_with_the_reason(capfd):
-    """`SubprocVecEnv` by fork copies the network this process holds; its children say why not."""
-    load_world("tiny")
-
-    def make():
-        return SanaWMEnv("tiny", observation=("latent",))
-
-    env = SubprocVecEnv([make], start_method="fork")
-    # All that stable-baselines3 passes on is that a child has died.
-    with pytest.raises((EOFError, ConnectionError)):
-        env.reset()
-    said = capfd.readouterr().err
-    assert "forked copy" in said and "SanaWMVectorEnv" in said and "spawn" in said

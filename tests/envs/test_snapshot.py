@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from env_values import same
+from env_values import same, started
 from gymnasium.error import ResetNeeded
 from safetensors.numpy import save_file
 
@@ -54,8 +54,7 @@ def test_restore_then_replay(world: Any, tmp_path: Path, mode: str, steps: int) 
 
 @pytest.mark.parametrize("name", ["procedural", "tiny"])
 def test_equal_contents_are_equal_and_hash_alike(tmp_path: Path, name: str) -> None:
-    env = SanaWMEnv(name)
-    env.reset(seed=0)
+    env = started(SanaWMEnv(name))
     first = env.snapshot()
     env.step(np.zeros(5, np.float32))
     second = env.snapshot()
@@ -91,8 +90,7 @@ def test_every_world_and_task_survives_a_file(
 
 
 def test_another_task(world: Any, tmp_path: Path) -> None:
-    env = SanaWMEnv(world, task="image_goal")
-    env.reset(seed=0)
+    env = started(SanaWMEnv(world, task="image_goal"))
     here = env.snapshot()
     with pytest.raises(ValueError, match="'image_goal'.*, expected .*'free_roam'"):
         SanaWMEnv(world).restore(here)
@@ -104,8 +102,7 @@ def test_another_task(world: Any, tmp_path: Path) -> None:
 
 
 def test_an_ended_episode_stays_ended(world: Any, tmp_path: Path) -> None:
-    env = SanaWMEnv(world)
-    env.reset(seed=0)
+    env = started(SanaWMEnv(world))
     over = replace(env.snapshot(), episode=replace(env.snapshot().episode, over=True))
     over.save(tmp_path / "over.safetensors", world)
     env.restore(Snapshot.load(tmp_path / "over.safetensors", world))
@@ -114,8 +111,7 @@ def test_an_ended_episode_stays_ended(world: Any, tmp_path: Path) -> None:
 
 
 def test_restore_returns_what_was_seen(world: Any) -> None:
-    env = SanaWMEnv(world, render_mode="rgb_array")
-    env.reset(seed=0)
+    env = started(SanaWMEnv(world, render_mode="rgb_array"))
     observation, *_, info = env.step(np.ones(5))
     here, shown = env.snapshot(), env.render()
     env.step(np.ones(5))
@@ -127,8 +123,7 @@ def test_restore_returns_what_was_seen(world: Any) -> None:
 
 
 def test_branches_differ_only_by_their_actions(world: Any) -> None:
-    env = SanaWMEnv(world)
-    env.reset(seed=0)
+    env = started(SanaWMEnv(world))
     env.step(np.ones(5))
     a, b, c = env.branch(3)
     same_a, same_b = a.step(np.ones(5)), b.step(np.ones(5))
@@ -150,8 +145,7 @@ def test_branches_differ_only_by_their_actions(world: Any) -> None:
 
 @pytest.fixture
 def saved(world: Any, tmp_path: Path) -> Path:
-    env = SanaWMEnv(world)
-    env.reset(seed=0)
+    env = started(SanaWMEnv(world))
     env.step(np.ones(5))
     path = tmp_path / "here.safetensors"
     env.snapshot().save(path, world)
@@ -180,8 +174,7 @@ def test_other_files(world: Any, tmp_path: Path) -> None:
 
 
 def test_another_world(world: Any, saved: Path, tmp_path: Path) -> None:
-    procedural = SanaWMEnv("procedural")
-    procedural.reset(seed=0)
+    procedural = started(SanaWMEnv("procedural"))
     with pytest.raises(ValueError, match="was made in .*'fake'.*, expected .*'procedural'"):
         Snapshot.load(saved, procedural.world)
     with pytest.raises(ValueError, match="was made in .*'procedural'.*, expected .*'fake'"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from env_values import Countdown, at, same, state_of
+from env_values import Countdown, at, same, started, state_of
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import HealthCheck, given, settings
@@ -96,8 +96,9 @@ def test_rows_of_the_learned_world_are_single_environments_but_for_rounding() ->
 
 
 def test_every_sub_environment_has_its_own_limit(world: Any) -> None:
-    batch = SanaWMVectorEnv(3, world, max_episode_steps=[1, 2, 3], autoreset_mode="Disabled")
-    batch.reset(seed=0)
+    batch = started(
+        SanaWMVectorEnv(3, world, max_episode_steps=[1, 2, 3], autoreset_mode="Disabled")
+    )
     assert batch.step(np.zeros((3, 5)))[3].tolist() == [True, False, False]
     with pytest.raises(ResetNeeded, match="sub-environment 0 was truncated after"):
         batch.step(np.zeros((3, 5)))
@@ -107,16 +108,14 @@ def test_every_sub_environment_has_its_own_limit(world: Any) -> None:
 
 
 def test_a_batch_is_one_call_of_the_world(world: Any) -> None:
-    batch = SanaWMVectorEnv(5, world, max_episode_steps=[1, 2, 3, 4, 5])
-    batch.reset(seed=0)
+    batch = started(SanaWMVectorEnv(5, world, max_episode_steps=[1, 2, 3, 4, 5]))
     for step in range(4):
         batch.step(np.zeros((5, 5)))
         assert world.calls["advance"] == step + 1
 
 
 def test_a_masked_reset_touches_only_its_rows(world: Any) -> None:
-    batch = SanaWMVectorEnv(4, world, task=Countdown())
-    batch.reset(seed=0)
+    batch = started(SanaWMVectorEnv(4, world, task=Countdown()))
     observations = batch.step(np.ones((4, 5)))[0]
     before = [state_of(batch, row) for row in range(4)]
     mask = np.array([False, True, False, True])
@@ -134,8 +133,7 @@ def test_a_masked_reset_touches_only_its_rows(world: Any) -> None:
     "mask", [np.array([1, 0]), np.array([True]), np.array([False, False]), "all"]
 )
 def test_bad_masks(world: Any, mask: Any) -> None:
-    batch = SanaWMVectorEnv(2, world)
-    batch.reset(seed=0)
+    batch = started(SanaWMVectorEnv(2, world))
     before = [state_of(batch, row) for row in range(2)]
     with pytest.raises(ValueError, match=r"reset_mask is .*, expected bool \(2,\)"):
         batch.reset(options={"reset_mask": mask})

@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import pytest
-from env_values import Countdown, at, same, state_of
+from env_values import Countdown, at, same, started, state_of
 
 import sana_wm_gym
 from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
@@ -43,8 +43,7 @@ ZEROS = np.zeros((3, 5))
     ],
 )
 def test_a_bad_batch_changes_nothing(world: Any, actions: Any, message: str) -> None:
-    batch = SanaWMVectorEnv(3, world, task=Countdown())
-    batch.reset(seed=0)
+    batch = started(SanaWMVectorEnv(3, world, task=Countdown()))
     batch.step(ZEROS)
     before = [state_of(batch, row) for row in range(3)]
     with pytest.raises(ValueError, match=message):
@@ -86,8 +85,7 @@ def test_actions_of_a_row_that_is_only_reset_do_not_matter(world: Any) -> None:
 
 
 def test_branches_cost_nothing_and_differ_by_their_actions(world: Any) -> None:
-    batch = SanaWMVectorEnv(4, world, task=Countdown(max_episode_steps=9))
-    batch.reset(seed=0)
+    batch = started(SanaWMVectorEnv(4, world, task=Countdown(max_episode_steps=9)))
     observations = batch.step(np.ones((4, 5)))[0]
     calls = copy.copy(world.calls)
     observation, info = batch.branch(0, [1, 2])
@@ -122,8 +120,7 @@ def test_rows_and_single_environments_exchange_snapshots(world: Any) -> None:
 
 
 def test_chunks_are_decoded_once_and_together(world: Any) -> None:
-    batch = SanaWMVectorEnv(3, world, render_mode="rgb_array_list")
-    batch.reset(seed=0)
+    batch = started(SanaWMVectorEnv(3, world, render_mode="rgb_array_list"))
     observations = batch.step(ZEROS)[0]
     shown = batch.render()
     assert shown is not None and [len(frames) for frames in shown] == [24] * 3
@@ -131,8 +128,7 @@ def test_chunks_are_decoded_once_and_together(world: Any) -> None:
     assert world.calls["decode"] == 3 and world.calls["decoded"] == 9
     shown[0][-1][...] = 0
     assert same(batch.render()[0][-1], observations[0])
-    unseen = SanaWMVectorEnv(3, world, observation=("pose",))
-    unseen.reset(seed=0)
+    unseen = started(SanaWMVectorEnv(3, world, observation=("pose",)))
     unseen.step(ZEROS)
     assert world.calls["decode"] == 3
 

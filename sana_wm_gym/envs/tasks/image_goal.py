@@ -161,11 +161,7 @@ class ImageGoal(Task):
         require_number("ImageGoal.success_angle_deg", self.success_angle_deg, 0.0, 180.0, ends="(]")
 
     def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
-        """ "goal": an image of the observed size, or a latent where no frame is observed.
-
-        Raises:
-            ValueError: Nothing visual is observed, or no walk leads away from the start.
-        """
+        """ "goal": an image of the observed size, or a latent where no frame is observed."""
         view = goal_view(setting)
         # Settings under which no walk ever leaves the start would be found out only at reset.
         self.walk(np.random.default_rng(0), setting.spec)

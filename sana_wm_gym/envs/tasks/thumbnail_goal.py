@@ -92,11 +92,7 @@ class ThumbnailGoal(Task):
         return view.renamed("observation")
 
     def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
-        """The two thumbnails.
-
-        Raises:
-            ValueError: No walk leads away from the start.
-        """
+        """The two thumbnails."""
         self.walk.walk(np.random.default_rng(0), setting.spec)
         box = spaces.Box(0.0, 1.0, (3 * SIDE * SIDE,), np.float32)
         return {"achieved_goal": box, "desired_goal": box}
