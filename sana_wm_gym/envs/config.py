@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sana_wm_gym.camera.keys import SANA_WM_2026_06
+from sana_wm_gym.checks import require_choice
 from sana_wm_gym.envs.start import Lens, Picture
 from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.world.world_model import WorldModel, WorldSpec
@@ -30,13 +31,13 @@ class EnvConfig:
         world_kwargs: JSON values for what loads a world by its name.
         task: Name of `envs.tasks.TASKS` or a task of your own. Its parts join the observation,
             which is then a flat `Dict`; its numbers join `info`.
-        image: Where rollouts begin unless reset options say otherwise: a picture file or uint8
+        image: Where rollouts begin unless given in reset options: a picture file or uint8
             [H, W, 3], resized and cropped about its centre to the world's frame. The released
             worlds need one.
         intrinsics: (fx, fy, cx, cy) in pixels of `image`, or what estimates them from it, such as
             `world.released.intrinsics.load_pi3x(path)`; None assumes `world.spec.intrinsics` for
-            the cropped frame. `info` reports what is used and where it comes from.
-        prompt: Scene text, unless reset options say otherwise. None takes the prompt of each
+            the cropped frame.
+        prompt: Scene text, unless given in reset options. None takes the prompt of each
             episode's own start; "" is empty. Where surfaces of the world vary, it names variants,
             such as "red gate, blue door", and a drawn start shows what it names.
         action_mode: "continuous": `Box(-1, 1, (5,))`, the body twist (yaw, pitch, right, down,
@@ -76,9 +77,7 @@ class EnvConfig:
     render_mode: str | None = None
 
     def __post_init__(self) -> None:
-        known = (None, *METADATA["render_modes"])
-        if self.render_mode not in known:
-            raise ValueError(f"render_mode is {self.render_mode!r}, expected one of {known}")
+        require_choice("render_mode", self.render_mode, (None, *METADATA["render_modes"]))
 
     def render_fps(self, spec: WorldSpec) -> int:
         """Rate at which the frames that `render` returns play in real time, to the nearest integer

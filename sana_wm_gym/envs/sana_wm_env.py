@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -19,7 +20,7 @@ from sana_wm_gym.envs.config import METADATA, EnvConfig
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import Observation, copied
 from sana_wm_gym.envs.one_thread import OneThread, one_thread
-from sana_wm_gym.envs.simulation import Info, simulation_of
+from sana_wm_gym.envs.simulation import Info, Simulation, simulation_of
 from sana_wm_gym.envs.snapshot import Snapshot, generator, identity
 from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.world.world_model import WorldModel
@@ -272,6 +273,16 @@ class SanaWMEnv(gym.Env[Any, Any]):
         if ended:
             raise ResetNeeded(f"the rollout {ended}, expected reset() first")
         return episode
+
+
+def simulation_in(env: gym.Env[Any, Any]) -> Simulation:
+    """The simulation of a `SanaWMEnv` inside wrappers, with the limit of steps of their `spec`."""
+    base = env.unwrapped
+    assert isinstance(base, SanaWMEnv), f"{base} is no SanaWMEnv"
+    if env.spec is None or env.spec.max_episode_steps is None:
+        return base.simulation
+    config = base.simulation.config
+    return simulation_of(replace(config, max_episode_steps=env.spec.max_episode_steps))
 
 
 def ending_of(episode: Episode, max_episode_steps: int | None) -> str:

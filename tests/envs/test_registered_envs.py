@@ -13,6 +13,7 @@ from env_values import same, started
 
 import sana_wm_gym
 from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
+from sana_wm_gym.envs.sana_wm_env import simulation_in
 from sana_wm_gym.envs.tasks import TASKS
 
 
@@ -55,6 +56,7 @@ def test_episodes_are_truncated_once_after_max_episode_steps(world: Any, given: 
     for env in environments:
         assert ends(env) == [steps] * 2
     assert gym.wrappers.TimeAwareObservation(made).max_timesteps == steps
+    assert simulation_in(made).max_episode_steps == steps
 
 
 def test_a_restored_episode_and_a_branch_are_truncated_at_their_own_chunk(world: Any) -> None:

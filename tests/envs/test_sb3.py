@@ -50,17 +50,17 @@ def singles(world, *, task=None, **settings):
 
 
 def walk(env, steps, seed=5):
-    """Everything a vector environment says along seeded forward walks."""
+    """Everything a vector environment returns along seeded forward walks."""
     rng = np.random.default_rng(seed)
     env.seed(seed)
-    said = [env.reset(), copy.deepcopy(env.reset_infos)]
+    found = [env.reset(), copy.deepcopy(env.reset_infos)]
     for _ in range(steps):
         if isinstance(env.action_space, gym.spaces.Box):
             actions = rng.uniform(-0.2, 1, (ROWS, *env.action_space.shape)).astype(np.float32)
         else:
             actions = rng.integers(env.action_space.n, size=ROWS)
-        said += [*env.step(actions), copy.deepcopy(env.reset_infos)]
-    return said
+        found += [*env.step(actions), copy.deepcopy(env.reset_infos)]
+    return found
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ def replay(env: SanaWMEnv, actions: list[Any]) -> bytes:
     """Every byte the environment returns, then those of a start drawn after it."""
     seen = []
     for action in actions:
-        observation, *judgement, info = env.step(action)
-        seen += [*observation.values(), *judgement, *info.values()]
+        observation, *result, info = env.step(action)
+        seen += [*observation.values(), *result, *info.values()]
     observation, _ = env.reset()
     return b"".join(np.asarray(value).tobytes() for value in [*seen, *observation.values()])
 

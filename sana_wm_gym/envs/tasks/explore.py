@@ -1,4 +1,4 @@
-"""See the place from everywhere: new views are worth something, and views that keep."""
+"""Cover positions and headings; optionally, revisits are rewarded by image similarity."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class GoalReward(Protocol):
     """Reward of a step from `before_m` to `after_m` metres from the goal."""
 
     def __call__(self, before_m: float, after_m: float, reached: bool) -> float:
-        """The reward; `reached` tells that the step ends at the goal."""
+        """The reward; `reached`: the step ends at the goal."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ class ImageGoal(Task):
     """Reach the view in a goal image: observation part "goal".
 
     When an episode begins, the world is rolled from its start along a hidden walk, and the last
-    frame of that is the goal. The picture so comes from the very world the agent acts in, and the
-    way there was imagined by it. The episode itself then starts over, at the start.
+    frame of that is the goal, so the picture comes from the world the agent acts in. The episode
+    itself begins at the start.
 
     The goal counts as reached at the end of a chunk that ends within `success_distance_m` and
     `success_angle_deg` of it; this ends the episode. `info` has "is_success", "goal_distance_m" and

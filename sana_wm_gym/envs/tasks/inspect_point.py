@@ -46,7 +46,7 @@ class Inspect(Task):
 
     so that no way to and fro earns anything. The reward is the sum over a chunk's frames. The
     distance is measured on the floor plan. Being in view means that the point is in front of the
-    camera and projects into the frame; nothing is said about what may hide it.
+    camera and projects into the frame; occlusion does not count.
 
     `progress` sums the same angles, without the weight for distance. When it reaches `arc` the
     episode ends with success. `info` has "is_success", "orbit_deg" (the progress), "distance_m"
@@ -56,7 +56,7 @@ class Inspect(Task):
         max_episode_steps: Chunks after which an episode is truncated.
         distance: Range from which the point's distance is drawn, metres.
         slack: Error of the distance from which nothing counts, metres.
-        arc: Radians to go round.
+        arc: Radians of orbit that end the episode.
     """
 
     name: ClassVar[str] = "inspect"
@@ -87,7 +87,7 @@ class Inspect(Task):
     def evaluate(
         self, setting: Setting, before: Episode, after: Episode
     ) -> tuple[InspectState, StepResult]:
-        """How far round, how well in view and how near the set distance."""
+        """Angle gained while the point is in view, weighted by the error of the distance."""
         state: InspectState = before.task
         poses = np.concatenate([before.c2w[-1:], after.c2w])
         from_point = poses[:, :3, 3] - state.point
@@ -106,7 +106,7 @@ class Inspect(Task):
         return replace(state, target=targets[-1], progress=progress), StepResult(reward, done)
 
     def info(self, setting: Setting, episode: Episode) -> Numbers:
-        """How far round, how far away, and whether the point is in view."""
+        """Angle and distance of the orbit, and whether the point is in view."""
         state, spec = episode.task, setting.spec
         across, _, ahead = episode.c2w[-1, :3, 3] - state.point
         [in_view] = projects(state.target[None], episode.intrinsics, spec.width, spec.height)

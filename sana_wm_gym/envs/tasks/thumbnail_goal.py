@@ -1,7 +1,7 @@
-"""Reaching a goal image, in the form that hindsight experience replay asks for.
+"""Reaching a goal image, in the form that hindsight experience replay requires.
 
-Goals and achievements are pictures so small that their difference is a distance: the reward
-compares nothing but pixels, and any view an agent happens to reach can stand in as its goal.
+Goals and achieved goals are thumbnails, so the reward compares nothing but pixels, and any view an
+agent reaches can be relabelled as its goal.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def thumbnail(frame: npt.NDArray[np.uint8]) -> Thumbnail:
 
 @dataclass(frozen=True, eq=False)
 class ThumbnailState:
-    """What is wanted and what is there, both float32 [192]."""
+    """Thumbnails of the goal and of the last frame, both float32 [192]."""
 
     desired: Thumbnail
     achieved: Thumbnail
@@ -49,7 +49,7 @@ class ThumbnailGoal(Task):
     Goals are drawn as by `ImageGoal`. The reward is 0 where the root mean square difference of the
     two thumbnails is at most `threshold`, else -1: a function of the two alone, so that it can be
     computed anew for another goal. For the same reason success ends nothing; an episode runs to
-    its limit of steps, and who has arrived had better stay.
+    its limit of steps, and staying at the goal earns most.
 
     `info` has "is_success", the step's, and "goal_rms", the difference.
 

@@ -1,4 +1,4 @@
-"""What all tasks have in common: names, settings, states that survive a file, honest infos."""
+"""What all tasks have in common: names, settings, states that survive a file, infos."""
 
 from __future__ import annotations
 
