@@ -8,12 +8,19 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+from hypothesis import HealthCheck, settings
 
 from sana_wm_gym.camera import Controls
 from sana_wm_gym.envs import Episode, SanaWMVectorEnv
 from sana_wm_gym.envs.tasks import StepResult, Task
 
 Env = TypeVar("Env")
+
+FIXTURES = settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+"""Of hypothesis tests with fixtures that examples may share."""
+
 EVERYTHING = ("frame", "frames", "latent", "pose")
 
 

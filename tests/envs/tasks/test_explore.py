@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from env_values import FIXTURES
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.tasks import Explore
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
-FIXTURES = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 AHEAD, BACK = (0, 0, 0, 0, 1), (0, 0, 0, 0, -1)
 
 

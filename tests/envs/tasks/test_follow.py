@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from env_values import FIXTURES
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sana_wm_gym.camera import Controls
 from sana_wm_gym.envs.tasks import Follow
 from sana_wm_gym.metrics import UNALIGNED, score_poses
 
-FIXTURES = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 EXACT = Follow(max_episode_steps=4, wander=0.0, noise=0.0, drift=0.0)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from env_values import FIXTURES
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -17,9 +18,6 @@ from sana_wm_gym.envs.tasks import ImageGoal, PoseDistance, Shaped, Sparse
 from sana_wm_gym.envs.tasks.image_goal import gap
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
-FIXTURES = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 STRAIGHT = ImageGoal(chunks=(1,), forward=(0.7, 0.7), right=0.0, yaw=0.0)
 
 
