@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from agents.command import run_command
 from agents.extractors import StackedViews
 from sana_wm_gym.checks import require_integer, require_number
-from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.dataset import open_dataset
+from sana_wm_gym.envs.sana_wm_env import simulation_in
 from sana_wm_gym.evaluation.episodes import Evaluation, Observations, evaluate_policy
 from sana_wm_gym.files import atomic_path, write_json, write_text
 from sana_wm_gym.provenance import provenance
@@ -197,13 +197,12 @@ def clone(
     write_text(folder / "losses.csv", Table.of("losses", losses, digits=9).csv())
     evaluation = None
     if config.episodes:
-        env = dataset.recover_environment().unwrapped
-        assert isinstance(env, SanaWMEnv)
+        simulation = simulation_in(dataset.recover_environment())
         evaluation = evaluate_policy(
             policy,
-            env.simulation,
+            simulation,
             range(config.eval_seed, config.eval_seed + config.episodes),
-            env.world,
+            simulation.world,
             videos=folder / "videos",
             num_videos=config.videos,
         )

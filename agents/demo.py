@@ -87,7 +87,7 @@ def walk(world: WorldModel[Any], chunks: int, seed: int, console: Console) -> To
     arguments: dict[str, Any] = {
         "observation": ("frames",),
         "render_mode": "rgb_array_list",
-        "horizon": chunks,
+        "max_episode_steps": chunks,
     }
     env = gym.make(ENV_ID, world=world, **arguments)
     frames, info = env.reset(seed=seed, options={"start": start})

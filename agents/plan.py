@@ -42,7 +42,7 @@ class PlanConfig:
         folder: Where everything goes.
         task: Its goal and reward.
         planner: The planner.
-        env: Keyword arguments of `SanaWMEnv`, such as `observation` and `horizon`.
+        env: Keyword arguments of `SanaWMEnv`, such as `observation` and `max_episode_steps`.
         episodes: Number of episodes; episode i has seed `seed + i`, as in `agents.evaluate`.
         seed: First seed.
         videos: Number of episodes that are recorded as videos.

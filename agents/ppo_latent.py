@@ -214,7 +214,8 @@ def learn(
             for _ in range(settings.n_steps):
                 chosen, value = policy(view)
                 action, before, idle = chosen.sample(), view, over
-                observation, reward, ended, cut, info = env.step(action.clamp(-1, 1))
+                observation, *numbers, info = env.step(action.clamp(-1, 1))
+                reward, ended, cut = (torch.as_tensor(part, device=device) for part in numbers)
                 view, over, reward = policy.views(observation), ended | cut, reward.float()
                 log_prob = chosen.log_prob(action)
                 kept.append((before, value, action, log_prob, reward, ended, over, idle))

@@ -23,6 +23,7 @@ from sana_wm_gym import ENV_IDS
 from sana_wm_gym.checks import require_choice, require_integer
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.dataset import DatasetRecorder, dataset_path, open_dataset, video_path
+from sana_wm_gym.envs.sana_wm_env import simulation_in
 from sana_wm_gym.evaluation.episodes import EpisodeStatistics, play_episode
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import progress
@@ -113,7 +114,7 @@ def play_planner(env: gym.Env[Any, Any], planner: Planner, seed: int) -> Episode
     """
     inner = env.unwrapped
     assert isinstance(inner, SanaWMEnv)
-    actor = PlannerActor(planner, inner.simulation, seed)
+    actor = PlannerActor(planner, simulation_in(env), seed)
     return play_episode(env, lambda _: actor.act(inner.snapshot().episode), seed)
 
 

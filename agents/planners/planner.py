@@ -119,7 +119,7 @@ def imagine(simulation: Simulation, episode: Episode, twists: npt.ArrayLike) -> 
     """Play sequences of twists from one moment, all of them in one batch per chunk.
 
     A sequence that ends its episode gets no further rewards and is played no further; none is
-    played past the horizon.
+    played past `max_episode_steps`.
 
     Args:
         simulation: Where to play.
@@ -137,7 +137,7 @@ def imagine(simulation: Simulation, episode: Episode, twists: npt.ArrayLike) -> 
         raise ValueError(
             f"twists have shape {array.shape}, expected (candidates, chunks, {len(TWIST_NAMES)})"
         )
-    left = simulation.horizon - episode.chunk
+    left = simulation.max_episode_steps - episode.chunk
     if episode.over or left < 1:
         raise ValueError(f"the episode ended at chunk {episode.chunk}, expected a running one")
     limits = simulation.world.spec.limits

@@ -18,7 +18,6 @@ from agents.extractors import is_picture
 from agents.training.config import TrainAgentConfig
 from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
-from sana_wm_gym.envs.tasks.task import Relabels
 from sana_wm_gym.envs.vector_env import SanaWMVectorEnv
 from sana_wm_gym.evaluation.episodes import Observations
 from sana_wm_gym.world.world_model import WorldModel
@@ -59,7 +58,7 @@ def make_env(config: TrainAgentConfig, world: WorldModel[Any] | None = None) -> 
         ValueError: World, task, observation and agent do not go together.
     """
     relabels = config.agent.keywords.get("replay_buffer_class") is HerReplayBuffer
-    if relabels and not isinstance(config.task, Relabels):
+    if relabels and not hasattr(config.task, "compute_reward"):
         raise ValueError(
             f"task is {config.task.name!r}, expected one whose goals can be relabelled, as "
             "HerReplayBuffer needs: task=image_goal_her"

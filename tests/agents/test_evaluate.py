@@ -39,7 +39,7 @@ from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 WORLD = ProceduralWorld(size=(16, 16), scenes=(8,), start_radius=0.7)
-TASK = ImageGoal(horizon=3)
+TASK = ImageGoal(max_episode_steps=3)
 QUIET = Console(quiet=True)
 AGENT = partial(
     PPO,
@@ -166,7 +166,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     overrides = [
         "world=twin",
         f"folder={folder}",
-        "task.horizon=1",
+        "task.max_episode_steps=1",
         "num_envs=1",
         "steps=4",
         "agent.n_steps=4",

@@ -30,7 +30,12 @@ QUIET = Console(quiet=True)
 
 
 def environment(**arguments: Any) -> gym.Env[Any, Any]:
-    arguments = {"world": "procedural", "horizon": 3, "observation": ["frame", "pose"], **arguments}
+    arguments = {
+        "world": "procedural",
+        "max_episode_steps": 3,
+        "observation": ["frame", "pose"],
+        **arguments,
+    }
     return gym.make("SanaWM/ImageGoal-v0", **arguments)
 
 
@@ -174,7 +179,7 @@ def test_minaris_own_place_is_the_default(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_lone_observations_and_tasks_without_numbers_are_recorded_too(tmp_path: Path) -> None:
-    env = gym.make(ENV_ID, world="procedural", horizon=2, action_mode="discrete")
+    env = gym.make(ENV_ID, world="procedural", max_episode_steps=2, action_mode="discrete")
     recorder = DatasetRecorder(env, "roam-v0", tmp_path)
     recorder.reset(seed=0)
     for action in (1, 4):
@@ -194,7 +199,7 @@ def test_without_minari_one_line_says_what_to_install(
 
 
 def recording(folder: Path, **changes: Any) -> RecordConfig:
-    env = {"id": "SanaWM/ImageGoal-v0", "world": "procedural", "horizon": 3}
+    env = {"id": "SanaWM/ImageGoal-v0", "world": "procedural", "max_episode_steps": 3}
     values = {"env": env, "planner": ScriptedExpert(), "episodes": 6, **changes}
     return RecordConfig(NAME, str(folder), **values)
 

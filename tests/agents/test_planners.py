@@ -188,7 +188,7 @@ def test_branches_that_end_earn_nothing_more_and_cost_nothing_more() -> None:
 
 def test_nothing_is_imagined_past_the_horizon_or_from_an_end() -> None:
     world = empty_world()
-    simulation = simulated(world, Beacons(), horizon=2)
+    simulation = simulated(world, Beacons(), max_episode_steps=2)
     episode = first(simulation)
     [episode], _ = simulation.play([episode], [Command(Controls.still(24))])
     world.calls.clear()
@@ -291,12 +291,12 @@ def test_the_expert_follows_better_than_one_who_stands_still() -> None:
     still = []
     for seed in range(4):
         episode, earned = first(simulation, seed), 0.0
-        while not episode.over and episode.chunk < simulation.horizon:
+        while not episode.over and episode.chunk < simulation.max_episode_steps:
             [episode], [result] = simulation.play([episode], [Command(Controls.still(24))])
             earned += result.reward
         still.append(earned)
     assert min(one.episode_return for one in expert) > max(still)
-    assert all(one.length == task.horizon for one in expert)
+    assert all(one.length == task.max_episode_steps for one in expert)
 
 
 def test_a_pixel_based_search_reads_no_pose_and_approaches_the_goal_image() -> None:

@@ -112,7 +112,7 @@ def test_policy_looks_at_the_leading_channels_of_view_and_goal():
 
 def test_it_learns_where_latents_tell_the_pose():
     """Two thousand steps beat random actions by far; nothing is decoded on the way."""
-    env = toy_env(16, ImageGoal(chunks=(1,), near=0.5))
+    env = toy_env(16, ImageGoal(chunks=(1,), success_distance_m=0.5))
     settings = ppo_latent.LatentPPOConfig(steps=2000, seed=1)
     updates = []
     policy = ppo_latent.learn(env, settings, lambda policy, log: updates.append(log.steps))

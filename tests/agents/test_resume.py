@@ -33,7 +33,7 @@ from sana_wm_gym.envs.tasks import ImageGoal, ThumbnailGoal
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 WORLD = ProceduralWorld(size=(16, 16), scenes=(8,), start_radius=0.7)
-WALK = ImageGoal(horizon=3, chunks=(1,))
+WALK = ImageGoal(max_episode_steps=3, chunks=(1,))
 
 # Buffers that are full, and written over, long before the end; copies to the target network that
 # fall between checkpoints; random actions from first to last.

@@ -38,7 +38,7 @@ from sana_wm_gym.video import probe
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 WORLD = ProceduralWorld(size=(16, 16), scenes=(8,), start_radius=0.7)
-TASK = ImageGoal(horizon=2, chunks=(1,))
+TASK = ImageGoal(max_episode_steps=2, chunks=(1,))
 NETWORK = {
     "net_arch": [8],
     "features_extractor_class": CoarseViews,
@@ -176,7 +176,7 @@ def test_an_observation_without_images_needs_no_other_agent() -> None:
     [
         *(
             ("agents", wrong)
-            for wrong in ("foo=1", "agent=nobody", "world=nowhere", "task.near=-1")
+            for wrong in ("foo=1", "agent=nobody", "world=nowhere", "task.success_distance_m=-1")
         ),
         ("agents", "agent.gama=2"),
         ("agents", "agent.gamma=2"),

@@ -107,7 +107,7 @@ class ReplayWorld:
 
     @property
     def chunks(self) -> int:
-        """Steps from the start to the end of the plan: the horizon for an environment."""
+        """Steps from the start to the end of the plan: `max_episode_steps` of an environment."""
         return len(self.plan) // CHUNK_FRAMES
 
     def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:

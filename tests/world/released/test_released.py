@@ -62,7 +62,7 @@ def test_text_to_video_and_a_restored_half_of_it(
     env = environment(
         stack.load(refined=refined),
         image=tmp_path / "room.png",
-        horizon=6,
+        max_episode_steps=6,
         render_mode="rgb_array_list",
     )
     recorder: Any = ChunkVideoRecorder(env, tmp_path / "video")
