@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -53,6 +54,11 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return max(folder.glob(f"{_PREFIX}*"), key=lambda path: path.name, default=None)
 
 
+def step_of(checkpoint: Path) -> int:
+    """Environment steps at which a checkpoint was written, from its name."""
+    return int(checkpoint.name.removeprefix(_PREFIX))
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The values of a checkpoint. Nothing in the file is run.
 
@@ -65,8 +71,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no checkpoint at {path}: there is no {_LEARNER} in it")
     try:
         values: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"checkpoint {file} is damaged: {str(error).splitlines()[0]}") from error
+    except (EOFError, LookupError, OSError, RuntimeError, UnpicklingError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"checkpoint {file} is damaged: {reason}") from error
     return values
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -79,10 +78,6 @@ def learn(
     facts = {**provenance("agents.train"), "run": settings}
     write_json(folder / "metrics.json", {**facts, "rows": read_rows(folder / "metrics.csv")})
     write_json(finished, {**facts, **evaluation.document()})
-    last = latest_checkpoint(folder / "checkpoints")
-    if last is not None:
-        # By far the largest thing in the folder, and nothing will resume from it.
-        shutil.rmtree(replay_of(last), ignore_errors=True)
     return evaluation
 
 

@@ -93,13 +93,14 @@ def config(folder: Path, name: str, steps: int = 80) -> TrainAgentConfig:
 
 
 def run(folder: Path, name: str, **changes: Any) -> None:
-    learn(replace(config(folder, name), **changes), {"run": name}, "", Console(quiet=True))
+    settings = replace(config(folder, name), **changes)
+    learn(settings, {"run": name, "steps": settings.steps}, "", Console(quiet=True))
 
 
 def left(folder: Path) -> tuple[bytes, Any, Any]:
     """What a finished run leaves: its rows, its networks and its last evaluation."""
     last = latest_checkpoint(folder / "checkpoints")
-    assert last is not None and not replay_of(last).exists()
+    assert last is not None
     values = read_checkpoint(last)
     episodes = json.loads((folder / "evaluation.json").read_text())["episodes"]
     return (folder / "metrics.csv").read_bytes(), values, episodes
@@ -150,6 +151,24 @@ def test_a_run_stopped_while_it_writes_resumes_to_the_same_bytes(
     run(tmp_path, name)
     assert left(tmp_path)[0].count(b"\n") == 7
     assert same(left(tmp_path), left(never))
+
+
+def test_an_extension_is_the_same_stopped_or_not(tmp_path: Path) -> None:
+    for folder in (tmp_path / "whole", tmp_path / "stopped"):
+        run(folder, "dqn", steps=48)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(64, patch)
+        with pytest.raises(StoppedError):
+            run(tmp_path / "stopped", "dqn")
+    for folder in (tmp_path / "whole", tmp_path / "stopped"):
+        run(folder, "dqn")
+    assert same(left(tmp_path / "stopped"), left(tmp_path / "whole"))
+    # A replay buffer is part of what a longer run resumes from.
+    last = latest_checkpoint(tmp_path / "whole" / "checkpoints")
+    assert last is not None
+    shutil.rmtree(replay_of(last))
+    with pytest.raises(ValueError, match="lacks a file"):
+        run(tmp_path / "whole", "dqn", steps=96)
 
 
 def test_a_killed_process_resumes_to_the_same_bytes(whole: Any, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from hydra import compose, initialize_config_dir
 from rich.console import Console
 from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.utils import LinearSchedule
 
 from agents.command import CONF, instantiated, run_command
 from agents.evaluate import evaluate
@@ -63,7 +64,8 @@ def config(folder: Path, **changes: Any) -> TrainAgentConfig:
 
 def run(folder: Path, **changes: Any) -> bytes:
     """Metrics of a run of the small world, from where it stands to its end."""
-    learn(config(folder, **changes), {"run": "small"}, "", QUIET)
+    settings = config(folder, **changes)
+    learn(settings, {"run": "small", "steps": settings.steps}, "", QUIET)
     return (folder / "metrics.csv").read_bytes()
 
 
@@ -132,8 +134,39 @@ def test_a_random_policy_leaves_a_run_too(tmp_path: Path) -> None:
 def test_folders_do_not_mix_runs(whole: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     with pytest.raises(ValueError, match='run was "small", now "other"'):
-        learn(config(whole), {"run": "other"}, "", QUIET)
+        learn(config(whole), {"run": "other", "steps": 32}, "", QUIET)
+    with pytest.raises(ValueError, match="steps was 32, now 16"):
+        run(whole, steps=16)
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
+
+
+def test_a_finished_run_can_be_extended(tmp_path: Path) -> None:
+    agent = partial(SMALL, learning_rate=LinearSchedule(0.01, 0.0, 1.0))
+    short = run(tmp_path, agent=agent, steps=16)
+    learn(
+        config(tmp_path, agent=agent, evaluation=replace(JUDGED, episodes=3)),
+        {"run": "small", "steps": 32, "evaluation": {"episodes": 3}},
+        "logger: other",
+        QUIET,
+    )
+    assert (tmp_path / "metrics.csv").read_bytes().startswith(short)
+    rates = {r["timesteps"]: r["train/learning_rate"] for r in read_rows(tmp_path / "metrics.csv")}
+    # Linear over 16 steps, then over 32.
+    assert rates == {0: None, 8: 0.005, 16: 0, 24: 0.0025, 32: 0}
+    document = json.loads((tmp_path / "run.json").read_text())
+    assert document["extensions"] == [
+        {
+            "at_step": 16,
+            "changed": {
+                "steps": {"from": 16, "to": 32},
+                "evaluation": {"from": None, "to": {"episodes": 3}},
+            },
+        }
+    ]
+    assert len(json.loads((tmp_path / "evaluation.json").read_text())["episodes"]) == 3
+    assert (tmp_path / "config.yaml").read_text() == "logger: other"
+    with pytest.raises(ValueError, match="steps was 32, now 16"):
+        run(tmp_path, agent=agent, steps=16)
 
 
 @pytest.mark.parametrize(
