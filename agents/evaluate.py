@@ -29,7 +29,7 @@ def evaluate(config: EvaluateAgentConfig, console: Console, settings: Any = None
         ValueError: The checkpoint is damaged, or world and policy do not go together.
         FileNotFoundError: There is no run or checkpoint of that name.
     """
-    from agents.training.learning import trained_policy
+    from agents.policy import trained_policy
     from agents.training.run_folder import open_run
 
     run = open_run(Path(config.checkpoint), config.trust)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -64,14 +65,12 @@ def make_env(config: TrainAgentConfig, world: WorldModel[Any] | None = None) -> 
             f"task is {config.task.name!r}, expected one whose goals can be relabelled, as "
             "HerReplayBuffer needs: task=image_goal_her"
         )
-    vector = SanaWMVectorEnv(
-        config.num_envs,
-        config.world if world is None else world,
-        task=config.task,
-        autoreset_mode="Disabled",
-        **config.env,
-    )
-    return SanaWMVecEnv(vector)
+    where = config.world if world is None else world
+    arguments = {"task": config.task, "autoreset_mode": "Disabled", **config.env}
+    try:
+        return SanaWMVecEnv(SanaWMVectorEnv(config.num_envs, where, **arguments))
+    except TypeError as error:  # a keyword that it does not take
+        raise ValueError(f"env: {error}") from error
 
 
 def build_learner(agent: partial[Any], env: SanaWMVecEnv, seed: int, device: str) -> Any:
@@ -93,6 +92,7 @@ def build_learner(agent: partial[Any], env: SanaWMVecEnv, seed: int, device: str
     if not (isinstance(agent.func, type) and issubclass(agent.func, BaseAlgorithm)):
         return agent(env.action_space, seed)
     check_arguments(agent, env.num_envs)
+    check_device(device)
     space = env.observation_space
     parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
     pictures = any(isinstance(part, spaces.Box) and is_picture(part) for part in parts)
@@ -108,6 +108,20 @@ def build_learner(agent: partial[Any], env: SanaWMVecEnv, seed: int, device: str
         return agent.func(policy, env, **arguments)
     except (AssertionError, TypeError) as error:
         raise ValueError(f"agent {agent.func.__name__}: {error}") from error
+
+
+def check_device(device: str) -> None:
+    """Check that torch has a device, where stable-baselines3 falls back to the CPU unannounced.
+
+    Raises:
+        ValueError: It has not.
+    """
+    try:
+        if device != "auto":
+            torch.zeros(1, device=device)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device is {device!r}, which is not available here: {reason}") from error
 
 
 def check_arguments(agent: partial[Any], num_envs: int) -> None:

@@ -26,7 +26,7 @@ from agents.training.checkpoint import (
 from agents.training.config import TrainAgentConfig
 from agents.training.learner import RandomPolicy, build_learner, make_env
 from agents.training.loggers import CsvOutputFormat, read_rows
-from agents.training.run_folder import SavedRun, claim
+from agents.training.run_folder import claim
 from agents.training.sb3_state import (
     learner_state,
     load_replay,
@@ -34,15 +34,12 @@ from agents.training.sb3_state import (
     restore_learner,
     restore_random_state,
     save_replay,
-    set_parameters,
 )
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
-from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.evaluation.episodes import EpisodeStatistics, Evaluation, Policy, scalars
+from sana_wm_gym.evaluation.episodes import EpisodeStatistics, Evaluation, scalars
 from sana_wm_gym.files import write_json
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import progress
-from sana_wm_gym.world.world_model import WorldModel
 
 
 def learn(
@@ -79,29 +76,6 @@ def learn(
     write_json(folder / "metrics.json", {**facts, "rows": read_rows(folder / "metrics.csv")})
     write_json(finished, {**facts, **evaluation.document()})
     return evaluation
-
-
-def trained_policy(
-    run: SavedRun, world: WorldModel[Any] | None = None
-) -> tuple[Policy, Simulation]:
-    """The policy of a run, ready to act, and the simulation it acts in.
-
-    Args:
-        run: The run, opened.
-        world: Where it is to act; None for the world of the run.
-
-    Raises:
-        FileNotFoundError: The run has no checkpoint yet.
-        ValueError: The checkpoint is damaged or of other networks, or the world does not fit.
-    """
-    config = run.config
-    env = make_env(config, world)
-    learner = build_learner(config.agent, env, config.seed, config.device)
-    if not isinstance(learner, RandomPolicy):
-        if run.checkpoint is None:
-            raise FileNotFoundError(f"the run in {run.folder} has no checkpoint yet")
-        set_parameters(learner, read_checkpoint(run.checkpoint), run.checkpoint, config.device)
-    return learner, env.vector_env.simulation
 
 
 @dataclass

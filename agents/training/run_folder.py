@@ -14,14 +14,14 @@ checkpoints/      the newest checkpoint
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.command import CONF, instantiated
 from agents.training.checkpoint import latest_checkpoint, step_of
 from agents.training.config import TrainAgentConfig
+from agents.training.saved_settings import rebuild
 from sana_wm_gym.files import remove_leftovers, write_text
 
 LOGGING = ("log_every", "eval_every", "eval_episodes", "evaluation")
@@ -128,62 +128,25 @@ class SavedRun:
 def open_run(path: Path, trust: bool = False) -> SavedRun:
     """Open a run by its folder, or by one of its checkpoints.
 
+    Its settings are read from run.json as plain values; see `saved_settings.rebuild`.
+
     Args:
         path: The folder of a run, whose newest checkpoint is meant, or of a checkpoint.
-        trust: Run settings that name code outside of this project. Settings are instructions: a
-            unknownr's may do anything.
+        trust: Import classes that the settings name outside of this project's.
 
     Raises:
         FileNotFoundError: There is no run.
-        ValueError: Its settings are invalid, or name code that no file in conf/ names.
+        ValueError: Its settings are damaged or invalid, or name a class outside of this project's.
     """
-    from omegaconf import OmegaConf
-
     folder = next((p for p in (path, *path.parents[:2]) if (p / "run.json").is_file()), None)
     if folder is None:
         raise FileNotFoundError(f"no run at {path}: expected a folder that agents.train has made")
-    settings = OmegaConf.load(folder / "config.yaml")
-    unknown = sorted(set(_targets(OmegaConf.to_container(settings))) - known_targets())
-    if unknown and not trust:
-        raise ValueError(
-            f"the settings of {folder} name {', '.join(unknown)}, which no file in conf/ does; "
-            "trust=true runs them all the same"
-        )
-    config = instantiated(settings)
-    if not isinstance(config, TrainAgentConfig):
-        raise ValueError(f"{folder} holds a {type(config).__name__}, expected a training run")
-    return SavedRun(
-        folder,
-        config,
-        read_run(folder)["settings"],
-        path
-        if path.parent == folder / "checkpoints"
-        else latest_checkpoint(folder / "checkpoints"),
-    )
-
-
-def known_targets() -> set[str]:
-    """Everything that the settings in conf/ name as code to call or to look up."""
-    from omegaconf import OmegaConf
-
-    return {
-        target
-        for path in CONF.rglob("*.yaml")
-        for target in _targets(OmegaConf.to_container(OmegaConf.load(path)))
-    }
-
-
-def _targets(settings: Any) -> Iterator[str]:
-    if isinstance(settings, dict):
-        target = str(settings.get("_target_", ""))
-        if target:
-            yield target
-        if target.startswith("hydra.utils.get_"):  # a look-up imports what it names
-            yield str(settings.get("path"))
-        if target.endswith(".load_world") and ":" in str(settings.get("name")):
-            yield str(settings["name"])  # "package.module:object"
-        for value in settings.values():
-            yield from _targets(value)
-    elif isinstance(settings, list):
-        for value in settings:
-            yield from _targets(value)
+    settings = read_run(folder)["settings"]
+    values = {name: value for name, value in settings.items() if name != "_target_"}
+    try:
+        config = TrainAgentConfig(folder=str(folder), **rebuild(values, trust))
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"the settings of {folder} are refused: {error}") from error
+    checkpoints = folder / "checkpoints"
+    checkpoint = path if path.parent == checkpoints else latest_checkpoint(checkpoints)
+    return SavedRun(folder, config, settings, checkpoint)

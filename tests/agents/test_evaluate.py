@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import pkgutil
+import re
+import shutil
+import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +31,12 @@ from stable_baselines3 import PPO
 from agents.command import CONF, instantiated
 from agents.evaluate import evaluate
 from agents.extractors import CoarseViews
+from agents.policy import load_policy, trained_policy
 from agents.train import train
 from agents.training.config import TrainAgentConfig
 from agents.training.learner import RandomPolicy, build_learner, make_env
-from agents.training.learning import trained_policy
-from agents.training.run_folder import known_targets, open_run
+from agents.training.run_folder import open_run
+from agents.training.saved_settings import KNOWN
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.tasks import ImageGoal
 from sana_wm_gym.evaluation.episodes import Evaluation, draw_start, evaluate_policy, play_episode
@@ -59,7 +65,7 @@ class Steady:
 
 def env_of(world: Any, num_envs: int = 2) -> Any:
     env = {"action_mode": "continuous"}
-    return make_env(TrainAgentConfig(world, "", AGENT, TASK, env=env, num_envs=num_envs))
+    return make_env(TrainAgentConfig(world, "x", AGENT, TASK, env=env, num_envs=num_envs))
 
 
 @pytest.fixture(scope="module")
@@ -209,25 +215,97 @@ def test_a_policy_moves_to_another_world(trained: Path, tmp_path: Path) -> None:
         evaluate_policy(policy, simulation, [5], run.config.world)
 
 
-def test_settings_that_name_strange_code_are_not_run(trained: Path) -> None:
-    text = (trained / "config.yaml").read_text()
-    assert "os.system" not in known_targets()
-    strange = {
-        "sana_wm_gym.world.catalogue.load_world": "os.system",  # called
-        "agents.extractors.CoarseViews": "os.system",  # looked up
-        "name: twin": "name: os:system",  # a world that is code
-    }
-    for known, other in strange.items():
-        assert known in text
-        (trained / "config.yaml").write_text(text.replace(known, other))
-        try:
-            with pytest.raises(ValueError, match=r"name os.system, .*trust=true"):
-                open_run(trained)
-        finally:
-            (trained / "config.yaml").write_text(text)
+@pytest.fixture
+def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that appears when `harm` is imported; it has a function, a class and a world."""
+    path = tmp_path / "marker"
+    code = f"""
+        from pathlib import Path
+        from agents.extractors import CoarseViews
+        from sana_wm_gym.world.catalogue import load_world as load
+        Path({str(path)!r}).touch()
+        world = load("twin")
+    """
+    (tmp_path / "harm.py").write_text(textwrap.dedent(code))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "harm", raising=False)
+    return path
 
 
-def test_a_damaged_checkpoint_is_said_to_be(trained: Path) -> None:
+@pytest.mark.parametrize(
+    ("known", "other"),
+    [
+        ('"sana_wm_gym.world.catalogue.load_world"', '"harm.load"'),  # called
+        ('"agents.extractors.CoarseViews"', '"harm.CoarseViews"'),  # looked up
+        ('"name": "twin"', '"name": "harm:world"'),  # a world that is code
+        ('"eval_every": 2560', '"eval_every": "${oc.create:{_target_: harm.load}}"'),
+    ],
+)
+def test_code_that_a_run_names_is_imported_with_trust_alone(
+    known: str, other: str, trained: Path, tmp_path: Path, marker: Path, capsys: Any
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    file = tmp_path / "run" / "run.json"
+    text = file.read_text()
+    assert known in text
+    file.write_text(text.replace(known, other))
+    with pytest.raises(ValueError, match=r"settings of .* are refused: "):
+        load_policy(tmp_path / "run")
+    assert not marker.exists()
+    if "oc.create" in other:  # text, whether trusted or not
+        with pytest.raises(ValueError, match="eval_every is"):
+            load_policy(tmp_path / "run", trust=True)
+        assert not marker.exists()
+        return
+    load_policy(tmp_path / "run", trust=True)
+    assert marker.exists()
+    [name] = re.findall(r"harm[.:]\w+", other)
+    assert capsys.readouterr().err.count(f"trust=true imports {name}") == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "[" * 100_000,
+        lambda text: "[]",
+        lambda text: "{}",
+        lambda text: text.replace('"seed": 0', '"sead": 0'),
+        lambda text: text.replace('"num_envs": 1', '"num_envs": "many"'),
+        lambda text: " " * 2_000_000 + text,
+    ],
+)
+def test_damaged_settings_are_one_error(damage: Any, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    file = tmp_path / "run" / "run.json"
+    file.write_text(damage(file.read_text()))
+    with pytest.raises(ValueError, match=str(tmp_path / "run")):
+        load_policy(tmp_path / "run")
+
+
+def test_saved_settings_are_rebuilt_from_every_choice_of_conf() -> None:
+    """What training can be given by name, and nothing that runs other code."""
+    named = set()
+    for group in ("world", "task", "agent"):
+        for path in (CONF / group).glob("*.yaml"):
+            named |= set(re.findall(r"(?:_target_|path): ([\w.]+)", path.read_text()))
+    assert named - KNOWN == {"hydra.utils.get_class"}
+    assert all(map(pkgutil.resolve_name, KNOWN))
+
+
+def test_a_policy_loads_in_two_lines(trained: Path) -> None:
+    policy = load_policy(trained)
+    env = SanaWMEnv("twin", task="image_goal", action_mode="planar", observation=("frame",))
+    observation, _ = env.reset(seed=1)
+    action, _ = policy.predict(observation, deterministic=True)
+    assert env.action_space.contains(action)
+    batch = {name: part[None] for name, part in observation.items()}
+    assert np.array_equal(policy.predict(batch, deterministic=True)[0], action[None])
+    exported = PPO.load(trained / "policy.zip", device="cpu")
+    assert np.array_equal(exported.predict(observation, deterministic=True)[0], action)
+
+
+def test_a_damaged_checkpoint_is_named(trained: Path) -> None:
     run = open_run(trained)
     assert run.checkpoint is not None
     file = run.checkpoint / "learner.pt"
@@ -235,6 +313,9 @@ def test_a_damaged_checkpoint_is_said_to_be(trained: Path) -> None:
     try:
         file.write_bytes(whole[: len(whole) // 2])
         with pytest.raises(ValueError, match="damaged"):
+            trained_policy(run)
+        file.write_bytes(b"")
+        with pytest.raises(ValueError, match=r"learner\.pt is damaged"):
             trained_policy(run)
         other = replace(run.config, agent=partial(PPO, policy_kwargs={"net_arch": [9]}))
         file.write_bytes(whole)

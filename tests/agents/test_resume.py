@@ -25,9 +25,10 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
 
 from agents.extractors import CoarseViews
+from agents.policy import trained_policy
 from agents.training.checkpoint import latest_checkpoint, read_checkpoint, replay_of
 from agents.training.config import EvaluationConfig, TrainAgentConfig
-from agents.training.learning import learn, trained_policy
+from agents.training.learning import learn
 from agents.training.run_folder import SavedRun
 from sana_wm_gym.envs.tasks import ImageGoal, ThumbnailGoal
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
