@@ -68,14 +68,7 @@ def learn(
     finished = folder / "evaluation.json"
     if finished.is_file():
         return Evaluation.of(json.loads(finished.read_text(encoding="utf-8")))
-    run = AgentRunCallback(config, settings, env, learner, console)
-    run.train()
-    simulation, videos = env.vector_env.simulation, folder / "videos" / "last"
-    evaluation = config.evaluation.run(learner, simulation, config.world, videos)
-    facts = {**provenance("agents.train"), "run": settings}
-    write_json(folder / "metrics.json", {**facts, "rows": read_rows(folder / "metrics.csv")})
-    write_json(finished, {**facts, **evaluation.document()})
-    return evaluation
+    return AgentRunCallback(config, settings, env, learner, console).train()
 
 
 @dataclass
@@ -124,16 +117,17 @@ class AgentRunCallback(BaseCallback):
         self.env, self.learner = env, learner
         self.counters = Counters([0.0] * config.num_envs, [0] * config.num_envs)
         self.finished: list[EpisodeStatistics] = []
+        self.progress = progress(console)
         self.checkpoint_s = 0.0
         self._rollout_began = self._rollout_ended = time.perf_counter()
 
-    def train(self) -> None:
-        """Take the steps that are left; a policy that does not learn leaves a row of metrics."""
-        config = self.config
+    def train(self) -> Evaluation:
+        """Take the steps that are left, and evaluate. A policy that does not learn takes none."""
+        config, learner = self.config, self.learner
         checkpoint = latest_checkpoint(config.root / "checkpoints")
         values = {} if checkpoint is None else read_checkpoint(checkpoint)
         if checkpoint is not None:
-            restore_learner(self.learner, values, checkpoint, config.device)
+            restore_learner(learner, values, checkpoint, config.device)
             self._restore(values, checkpoint)
         start = self._step
         self.csv = CsvOutputFormat(config.root, values.get("csv"))
@@ -141,25 +135,37 @@ class AgentRunCallback(BaseCallback):
         if config.logger is not None:
             formats.append(config.logger.open(config.root, self.settings, start))
         self.log = Logger(str(config.root), formats)
-        self.progress = progress(self.console)
         try:
-            if isinstance(self.learner, RandomPolicy):
+            if isinstance(learner, RandomPolicy):
                 self._log_row(self._evaluation())
-            elif start < config.steps:
-                self.learner.set_logger(self.log)
-                if checkpoint is not None:  # last, since restoring draws numbers
-                    restore_random_state(values["random"])
+                return self._finish()
+            learner.set_logger(self.log)
+            if checkpoint is not None:  # last, since restoring draws numbers
+                restore_random_state(values["random"])
+            if start < config.steps:
                 with self.progress:
                     self.bar = self.progress.add_task("", total=config.steps, completed=start)
-                    self.learner.learn(
+                    learner.learn(
                         config.steps - start,
                         self,
                         log_interval=None,
                         reset_num_timesteps=checkpoint is None,
                     )
-                self.learner.save(config.root / "policy.zip")
+            learner.save(config.root / "policy.zip")
+            return self._finish()
         finally:
             self.log.close()
+
+    def _finish(self) -> Evaluation:
+        """The evaluation at the end; the run is finished when it is written."""
+        folder, simulation = self.config.root, self.env.vector_env.simulation
+        found = self.config.evaluation.run(
+            self.learner, simulation, self.config.world, folder / "videos" / "last"
+        )
+        facts = {**provenance("agents.train"), "run": self.settings}
+        write_json(folder / "metrics.json", {**facts, "rows": read_rows(folder / "metrics.csv")})
+        write_json(folder / "evaluation.json", {**facts, **found.document()})
+        return found
 
     def _on_step(self) -> bool:
         counters = self.counters

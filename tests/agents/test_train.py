@@ -305,37 +305,67 @@ def test_events_are_written(tmp_path: Path) -> None:
 
 
 class FakeWandb:
-    """Remembers what it is told."""
+    """Keeps what it is given."""
 
     Settings = dict
 
     def __init__(self) -> None:
-        self.asked: dict[str, Any] = {}
-        self.rows: list[Any] = []
+        self.started: list[dict[str, Any]] = []
+        self.rows: list[tuple[int | None, dict[str, Any]]] = []
+        self.artifacts: list[tuple[str, dict[str, Path]]] = []
 
-    def init(self, **asked: Any) -> FakeWandb:
-        self.asked = asked
+    def init(self, **given: Any) -> FakeWandb:
+        self.started.append(given)
         return self
 
-    def log(self, row: Any, step: int) -> None:
+    def log(self, row: dict[str, Any], step: int | None = None) -> None:
         self.rows.append((step, row))
+
+    def Video(self, path: str, format: str) -> str:  # noqa: A002, N802 - wandb's names
+        assert Path(path).is_file() and format == "mp4"
+        return path
+
+    def Artifact(self, name: str, type: str) -> FakeWandb:  # noqa: A002, N802 - wandb's names
+        self.artifacts.append((name, {}))
+        return self
+
+    def add_file(self, path: str, name: str) -> None:
+        self.artifacts[-1][1][name] = Path(path)
+
+    def log_artifact(self, artifact: FakeWandb) -> None: ...
 
     def finish(self) -> None: ...
 
 
-def test_wandb_stays_offline_and_goes_on_with_its_run(
+def test_a_resumed_run_continues_its_wandb_run_with_videos_and_policy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    sink = Wandb().open(tmp_path, {"seed": 0}, 0)
-    sink.write({"return": 1.0}, {}, 8)
-    assert fake.asked["mode"] == "offline" and fake.rows == [(8, {"return": 1.0})]
-    first = fake.asked["id"]
-    Wandb().open(tmp_path, {"seed": 0}, 8)
-    assert fake.asked["id"] == first
-    Wandb().open(tmp_path, {"seed": 1}, 0)
-    assert fake.asked["id"] != first
+    how = {"logger": Wandb(group="seeds"), "evaluation": replace(JUDGED, videos=1)}
+    run(tmp_path / "a", steps=8, **how)
+    run(tmp_path / "a", steps=16, **how)
+    run(tmp_path / "b", steps=8, **how)
+    first, again, other = fake.started
+    assert (first["mode"], first["group"], first["job_type"]) == ("offline", "seeds", "train")
+    assert first["resume"] == again["resume"] == "allow"
+    assert first["id"] == again["id"] != other["id"]
+    assert (first["config"]["steps"], again["config"]["steps"]) == (8, 16)
+    # Rows come with the videos of their step; each of the three ends with its last evaluation.
+    steps = [step for step, _ in fake.rows]
+    assert steps == [0, 8, None, 16, None, 0, 8, None]
+    assert all("eval/episode-10000" in row for _, row in fake.rows)
+    assert "time/update_s" in fake.rows[0][1] and "return" in fake.rows[1][1]
+    name, files = fake.artifacts[1]
+    assert name == "a-policy"
+    assert set(files) == {"run.json", "policy.zip", "checkpoints/step-0000000016/learner.pt"}
+
+
+def test_wandb_itself_takes_these_calls(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    logger = Wandb(mode="disabled", group="seeds")
+    run(tmp_path, steps=8, logger=logger, evaluation=replace(JUDGED, videos=1))
+    assert (tmp_path / "evaluation.json").is_file() and (tmp_path / "wandb_id").is_file()
 
 
 @pytest.mark.parametrize(
