@@ -3,9 +3,9 @@
     python -m agents.report outputs/agents/ppo_image_goal_tiny_seed*
     python -m agents.report outputs/agents/* --measure return --out outputs/report
 
-Runs that learn with the same settings but for the seed form a group. A run counts with the mean of its last
-evaluation; intervals are 95 % percentile intervals of the bootstrap over seeds, as in Agarwal et
-al., arXiv 2108.13264. Writes OUT/report.json, report.csv and curves.png.
+Runs that learn with the same settings but for the seed form a group. A run counts with the mean of
+its last evaluation; intervals are 95 % percentile intervals of the bootstrap over seeds, as in
+Agarwal et al., arXiv 2108.13264. Writes OUT/report.json, report.csv and curves.png.
 """
 
 from __future__ import annotations

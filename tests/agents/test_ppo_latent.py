@@ -113,7 +113,7 @@ def test_policy_looks_at_the_leading_channels_of_view_and_goal():
 def test_it_learns_where_latents_tell_the_pose():
     """Two thousand steps beat random actions by far; nothing is decoded on the way."""
     env = toy_env(16, ImageGoal(chunks=(1,), near=0.5))
-    settings = ppo_latent.LatentPPOConfig(steps=2000, seed=1)
+    settings = ppo_latent.LatentPPOConfig(total_timesteps=2000, seed=1)
     updates = []
     policy = ppo_latent.learn(env, settings, lambda policy, log: updates.append(log.steps))
     assert updates == sorted(set(updates)) and updates[-1] >= 2000
@@ -129,7 +129,7 @@ def test_it_learns_where_latents_tell_the_pose():
 def test_log_rows_add_up():
     env = toy_env(3)
     logs = []
-    settings = ppo_latent.LatentPPOConfig(num_envs=3, steps=90, n_steps=20)
+    settings = ppo_latent.LatentPPOConfig(num_envs=3, total_timesteps=90, num_steps=20)
     ppo_latent.learn(env, settings, lambda policy, log: logs.append(log))
     rows, log = logs[-1].rows, logs[-1]
     assert sum(row["length"] for row in rows) <= log.steps < sum(r["length"] for r in rows) + 24
@@ -145,7 +145,7 @@ def small(monkeypatch):
         "SanaWMVectorEnv",
         lambda rows, world, **rest: SanaWMVectorEnv(rows, ToyWorld(SPEC, decodes=False), **rest),
     )
-    return ["--steps", "60", "--num-envs", "4", "--n-steps", "8", "--episodes", "6"]
+    return ["--total-timesteps", "60", "--num-envs", "4", "--num-steps", "8", "--episodes", "6"]
 
 
 def test_the_command_writes_what_it_says_and_twice_the_same(small, tmp_path, capsys):
@@ -160,7 +160,7 @@ def test_the_command_writes_what_it_says_and_twice_the_same(small, tmp_path, cap
         assert one == two != other
     with (tmp_path / "one" / "episodes.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert rows and set(rows[0]) == {"step", "world", "length", "return", "spl", "success"}
+    assert rows and set(rows[0]) == {"step", "env_index", "length", "return", "spl", "success"}
     summary = json.loads((tmp_path / "one" / "summary.json").read_text())
     settings = ppo_latent.LatentPPOConfig(**summary["settings"])
     assert settings.seed == 2
@@ -182,7 +182,7 @@ def test_help_teaches_every_setting(capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--steps", "0"], "steps is 0, expected 1"),
+        (["--total-timesteps", "0"], "total_timesteps is 0, expected 1"),
         (["--gamma", "1.5"], "gamma is 1.5, expected 0 to 1"),
         (["--seed", "-1"], "seed is -1, expected 0 to 999"),
         (["--world", "nowhere"], "unknown world 'nowhere'"),
