@@ -27,12 +27,12 @@ from typing import Any
 
 from rich.console import Console
 
-from agents.training.loggers import read_rows
+from agents.report import draw_curves, read_groups
 from sana_wm_gym.checks import require_integer
 from sana_wm_gym.evaluation.intervals import estimate
-from sana_wm_gym.files import atomic_path, write_json, write_text
+from sana_wm_gym.files import write_json, write_text
 from sana_wm_gym.provenance import provenance
-from sana_wm_gym.tables import Table, progress
+from sana_wm_gym.tables import NONE, Table, progress
 
 DREAM, REAL = "tiny-bf16", "twin"
 NAMES = {DREAM: "dream", REAL: "twin"}
@@ -41,14 +41,7 @@ MEASURES = ("is_success", "spl", "return")
 
 @dataclass(frozen=True)
 class DreamRun:
-    """One policy: how it was made and where it is kept.
-
-    Attributes:
-        agent: "ppo" or "random".
-        world: Where it was trained, DREAM or REAL.
-        seed: Of its training.
-        folder: Its run's.
-    """
+    """One policy: its agent ("ppo" or "random"), the world and seed of its training, its folder."""
 
     agent: str
     world: str
@@ -117,20 +110,17 @@ def summarise(runs: Sequence[DreamRun]) -> dict[str, Any]:
     dream, paired by seed)."""
     summary: dict[str, Any] = {}
     for kind in dict.fromkeys(run.kind for run in runs):
-        worlds, means = {}, {}
-        for world in (DREAM, REAL):
-            members = [run for run in runs if run.kind == kind]
-            found = [json.loads(run.evaluation(world).read_text())["episodes"] for run in members]
+        worlds: dict[str, Any] = {}
+        for world in NAMES:
+            paths = [run.evaluation(world) for run in runs if run.kind == kind]
+            found = [json.loads(path.read_text(encoding="utf-8"))["episodes"] for path in paths]
             by_seed = {m: [fmean(float(e[m]) for e in one) for one in found] for m in MEASURES}
-            means[world] = by_seed
             pooled = estimate([bool(e["is_success"]) for one in found for e in one])
-            worlds[world] = {
-                "by_seed": by_seed,
-                "pooled_success": asdict(pooled),
-                **{m: asdict(estimate(by_seed[m])) for m in MEASURES},
-            }
-        pairs = {m: zip(means[REAL][m], means[DREAM][m], strict=True) for m in MEASURES}
-        gap = {m: asdict(estimate([there - here for there, here in pairs[m]])) for m in MEASURES}
+            means = {m: asdict(estimate(by_seed[m])) for m in MEASURES}
+            worlds[world] = {"by_seed": by_seed, "pooled_success": asdict(pooled), **means}
+        dream, real = (worlds[world]["by_seed"] for world in (DREAM, REAL))
+        gaps = {m: [r - d for d, r in zip(dream[m], real[m], strict=True)] for m in MEASURES}
+        gap = {m: asdict(estimate(values)) for m, values in gaps.items()}
         summary[kind] = {"worlds": worlds, "gap": gap}
     return summary
 
@@ -138,27 +128,21 @@ def summarise(runs: Sequence[DreamRun]) -> dict[str, Any]:
 def tables(summary: Mapping[str, Any]) -> tuple[Table, Table]:
     """The comparison over seeds, and success over all episodes of all seeds."""
     over_seeds, pooled = [], []
-    baseline = summary["random"]["worlds"]
     for kind, found in summary.items():
-        dream, real = found["worlds"][DREAM], found["worlds"][REAL]
-        row = {
-            "policy": kind,
-            "success in the dream, %": _cell(dream["is_success"], 100),
-            "success in the twin, %": _cell(real["is_success"], 100),
-            "gap, points": _cell(found["gap"]["is_success"], 100, "+"),
-        }
-        for measure, name in (("spl", "SPL"), ("return", "return")):
-            row |= {f"{name} in the dream": _cell(dream[measure])}
-            row |= {f"{name} in the twin": _cell(real[measure])}
-        over_seeds.append(row)
+        worlds = {name: found["worlds"][world] for world, name in NAMES.items()}
         row = {"policy": kind}
-        for world in (DREAM, REAL):
-            row[f"in the {NAMES[world]}, %"] = _cell(found["worlds"][world]["pooled_success"], 100)
-        for world in (DREAM, REAL):
-            base = baseline[world]["pooled_success"]["mean"]
-            mean = found["worlds"][world]["pooled_success"]["mean"]
-            row[f"times random, {NAMES[world]}"] = f"{mean / base:.1f}" if base else "-"
-        pooled.append(row)
+        row |= {f"success in the {n}, %": _cell(w["is_success"], 100) for n, w in worlds.items()}
+        row["gap, points"] = _cell(found["gap"]["is_success"], 100, "+")
+        for measure, head in (("spl", "SPL"), ("return", "return")):
+            row |= {f"{head} in the {n}": _cell(w[measure]) for n, w in worlds.items()}
+        over_seeds.append(row)
+        row, ratios = {"policy": kind}, {}
+        for world, name in NAMES.items():
+            success = found["worlds"][world]["pooled_success"]
+            random = summary["random"]["worlds"][world]["pooled_success"]["mean"]
+            row[f"in the {name}, %"] = _cell(success, 100)
+            ratios[f"times random, {name}"] = f"{success['mean'] / random:.1f}" if random else NONE
+        pooled.append(row | ratios)
     return (
         Table.of("Over seeds, with 95 % intervals of the mean (Student)", over_seeds),
         Table.of("Success over all episodes of all seeds, with Wilson's 95 % interval", pooled),
@@ -172,32 +156,6 @@ def _cell(value: Mapping[str, Any], scale: float = 1.0, sign: str = "") -> str:
         for name in ("mean", "low", "high")
     )
     return f"{mean} [{low}, {high}]" if low else mean
-
-
-def draw_curves(runs: Sequence[DreamRun], summary: Mapping[str, Any], path: Path) -> None:
-    """Success over training, as evaluated (thick) and while training (thin), seed by seed."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    for axes, world in zip(figure.subplots(1, 2, sharey=True), (DREAM, REAL), strict=True):
-        for run in runs:
-            if run.agent != "ppo" or run.world != world:
-                continue
-            rows = read_rows(run.folder / "metrics.csv")
-            style: dict[str, dict[str, Any]] = {"is_success": {"lw": 0.6, "alpha": 0.35}}
-            style["eval/is_success"] = {"marker": "o", "ms": 3, "label": f"seed {run.seed}"}
-            for name, line in style.items():
-                points = [(r["timesteps"], r[name]) for r in rows if r.get(name) is not None]
-                steps, values = zip(*points, strict=True)
-                axes.plot(steps, [100 * v for v in values], color=f"C{run.seed}", **line)
-        baseline = summary["random"]["worlds"][world]["pooled_success"]["mean"]
-        axes.axhline(100 * baseline, color="0.3", ls="--", lw=1, label="random")
-        axes.set(xlabel="environment steps", title=f"trained and evaluated in the {NAMES[world]}")
-        axes.set_ylim(0, 100)
-    figure.axes[0].set_ylabel("episodes that reach the goal, %")
-    figure.axes[1].legend(fontsize=8, loc="upper left")
-    with atomic_path(path) as partial:
-        figure.savefig(partial, format="png", dpi=110)
 
 
 def experiment(options: argparse.Namespace, console: Console) -> int:
@@ -233,7 +191,7 @@ def experiment(options: argparse.Namespace, console: Console) -> int:
     write_json(out / "dream_to_real.json", document)
     found = tables(document["summary"])
     write_text(out / "table.md", "\n".join(f"{one.title}:\n\n{one.markdown()}" for one in found))
-    draw_curves(runs, document["summary"], out / "curves.png")
+    draw_curves(read_groups([run.folder for run in runs]), "is_success", out / "curves.png")
     for table in found:
         table.print(console)
     return 0

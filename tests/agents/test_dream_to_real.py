@@ -23,20 +23,23 @@ SUCCESS = {("ppo", DREAM): (0.8, 0.6), ("ppo", REAL): (0.3, 0.9), ("random", DRE
 """(agent, trained in) -> success in the dream and in the twin."""
 
 
-def write_evaluation(path, share, episodes=10):
+def write_evaluation(path, success, episodes=10):
     path.parent.mkdir(parents=True, exist_ok=True)
-    won = round(share * episodes)
+    reached = [i < round(success * episodes) for i in range(episodes)]
     results = [
-        {"is_success": i < won, "spl": 0.5 * (i < won), "return": float(i < won)}
-        for i in range(episodes)
+        {"seed": i, "length": 3, "is_success": won, "spl": 0.5 * won, "return": float(won)}
+        for i, won in enumerate(reached)
     ]
-    path.write_text(json.dumps({"episodes": results}))
+    document = {"world": "any", "task": "image_goal", "episodes": results}
+    path.write_text(json.dumps(document))
 
 
-def write_metrics(folder):
-    folder.mkdir(parents=True, exist_ok=True)
+def write_training(run):
+    run.folder.mkdir(parents=True, exist_ok=True)
+    settings = {"agent": run.agent, "world": run.world, "seed": run.seed}
+    (run.folder / "run.json").write_text(json.dumps({"settings": settings, "extensions": []}))
     rows = ["timesteps,is_success,eval/is_success", "0,,0.0", "256,0.25,", "512,0.5,0.75"]
-    (folder / "metrics.csv").write_text("\n".join(rows) + "\n")
+    (run.folder / "metrics.csv").write_text("\n".join(rows) + "\n")
 
 
 class Commands:
@@ -47,13 +50,13 @@ class Commands:
 
     def __call__(self, run, module, arguments):
         self.seen.append((run.folder.name, module, list(arguments)))
-        shares = dict(zip((DREAM, REAL), SUCCESS[run.agent, run.world], strict=True))
+        success = dict(zip((DREAM, REAL), SUCCESS[run.agent, run.world], strict=True))
         if module == "agents.train":
-            write_metrics(run.folder)
-            write_evaluation(run.evaluation(run.world), shares[run.world])
+            write_training(run)
+            write_evaluation(run.evaluation(run.world), success[run.world])
         else:
             other = REAL if run.world == DREAM else DREAM
-            write_evaluation(run.evaluation(other), shares[other])
+            write_evaluation(run.evaluation(other), success[other])
 
 
 @pytest.fixture
@@ -114,9 +117,9 @@ def test_command_writes_table_curves_and_json(tmp_path, commands, monkeypatch, c
 def test_a_random_policy_that_never_succeeds_divides_nothing(tmp_path):
     runs = runs_of(tmp_path, 2)
     for run in runs:
-        share = 0.0 if run.agent == "random" else 0.5
+        success = 0.0 if run.agent == "random" else 0.5
         for world in (DREAM, REAL):
-            write_evaluation(run.evaluation(world), share)
+            write_evaluation(run.evaluation(world), success)
     _, pooled = tables(summarise(runs))
     assert all(row[-2:] == ("-", "-") for row in pooled.rows)
 
