@@ -26,17 +26,13 @@ _PREFIX, _LEARNER = "step-", "learner.pt"
 def save_checkpoint(
     folder: Path, step: int, values: Mapping[str, Any], write: Callable[[Path, Path | None], None]
 ) -> Path:
-    """Write a checkpoint, then remove older ones.
+    """Write a checkpoint after so many environment steps, then remove older ones.
 
     Args:
         folder: Of checkpoints.
         step: Environment steps so far.
         values: Tensors, numbers, strings, and lists, tuples and dicts of them.
-        write: Writes all else into the checkpoint, given its folder and that of the one before,
-            None for the first.
-
-    Returns:
-        The checkpoint's folder.
+        write: Writes all else, given the checkpoint's folder and that of the one before or None.
     """
     final = folder / f"{_PREFIX}{step:010d}"
     with atomic_path(final) as partial:

@@ -53,13 +53,10 @@ def learn(
         text: All settings, as config.yaml keeps them.
         console: Where progress is shown.
 
-    Returns:
-        The evaluation at the end.
-
     Raises:
         ValueError: Settings do not go together, the folder holds another run, or what a stopped
             run left is damaged.
-        ImportError: A package is missing; says what to install.
+        ImportError: A package is missing.
     """
     torch.set_num_threads(config.threads)
     folder, env = config.root, make_env(config)
@@ -73,35 +70,20 @@ def learn(
 
 @dataclass
 class Counters:
-    """Counts of a run that go into its checkpoints.
+    """Counts of a run that go into its checkpoints."""
 
-    Attributes:
-        returns: Rewards so far of the running episode of each sub-environment.
-        lengths: Its steps so far.
-        episodes: Episodes finished in the whole run.
-        logged_at: Timesteps at the last row of metrics, -1 before any.
-        evaluated_at: Timesteps at the last evaluation, -1 before any.
-    """
-
-    returns: list[float]
-    lengths: list[int]
-    episodes: int = 0
-    logged_at: int = -1
-    evaluated_at: int = -1
+    returns: list[float]  # rewards so far of the running episode of each sub-environment
+    lengths: list[int]  # its steps so far
+    episodes: int = 0  # finished
+    logged_at: int = -1  # timesteps at the last row of metrics, -1 before any
+    evaluated_at: int = -1  # likewise at the last evaluation
 
 
 class AgentRunCallback(BaseCallback):
     """Counts episodes at every step; between rollouts logs, evaluates and saves a checkpoint.
 
-    Nothing of a rollout is left over there: the last one has been learned from, the next has not
-    begun. That is why metrics are dumped here, not by the algorithm's `log_interval`.
-
-    Args:
-        config: The run.
-        settings: What its results depend on, as JSON values.
-        env: Where the learner acts.
-        learner: An algorithm of stable-baselines3, or a policy that does not learn.
-        console: Where progress is shown.
+    There the last rollout has been learned from and the next has not begun, so metrics are dumped
+    here, not by the algorithm's `log_interval`. Arguments are those of `learn`.
     """
 
     def __init__(

@@ -151,7 +151,7 @@ class CsvOutputFormat(KVWriter):
 
     def __init__(self, folder: Path, state: Mapping[str, Any] | None = None) -> None:
         self.tables = {
-            name: CsvTable(folder / f"{name}.csv", *(state[name] if state else ((), 0)))
+            name: CsvTable(folder / f"{name}.csv", *(state[name] if state else ()))
             for name in ("metrics", "timings")
         }
 

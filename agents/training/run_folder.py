@@ -110,14 +110,7 @@ def differences(
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run's folder, opened.
-
-    Attributes:
-        folder: The folder.
-        config: Its settings.
-        settings: What its results depend on, as JSON values.
-        checkpoint: The checkpoint that is meant; None where a run has none.
-    """
+    """A run's folder, opened: its settings, also as JSON values, and a checkpoint if it has one."""
 
     folder: Path
     config: TrainAgentConfig
