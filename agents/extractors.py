@@ -1,8 +1,7 @@
 """Features extractors for policies of stable-baselines3 that compare images.
 
-`MultiInputPolicy` runs a network of its own over every image and joins the results. Reaching a goal
-image is comparing two images, so these extractors stack the images of an observation as channels of
-one, and the first layer sees the same pixels of view and goal together.
+`MultiInputPolicy` runs a network over every image and joins the results. These extractors stack the
+images of an observation as channels of one, so that the first layer compares view and goal.
 
     PPO("MultiInputPolicy", env, policy_kwargs={"features_extractor_class": StackedViews})
 """
@@ -19,12 +18,8 @@ from torch import Tensor, nn
 
 
 class _Views(BaseFeaturesExtractor):
-    """Convolutions over images, joined by vectors, and a linear layer.
-
-    Attributes:
-        pictures: Names of the parts that are images.
-        vectors: Names of the others.
-    """
+    """Convolutions over the parts that are images (`pictures`), joined by the others (`vectors`), and
+    a linear layer."""
 
     convolutions: nn.Module
     head: nn.Module
@@ -99,10 +94,8 @@ class StackedViews(_Views):
 class CoarseViews(_Views):
     """Convolutions over all images of an observation, averaged to few cells and stacked.
 
-    How the large shapes in view and goal are shifted against each other shows where to go, and a
-    few cells a side show that. Coarse images are learned from in thousands of steps rather than
-    hundreds of thousands, and a blurred world and a sharp one differ little in them, so that a
-    policy can move from one to the other.
+    Coarse images are learned from in thousands of steps rather than hundreds of thousands, and a
+    blurred world and a sharp one differ little in them, so that a policy transfers.
 
     Args:
         observation_space: As in `StackedViews`; images may differ in size.
@@ -143,11 +136,8 @@ class CoarseViews(_Views):
 
 
 def parts_of(space: spaces.Space[object]) -> dict[str, spaces.Box]:
-    """Boxes of an observation by name; a lone box has the name "".
-
-    Raises:
-        ValueError: A part is not a `Box`.
-    """
+    """Boxes of an observation by name; a lone box has the name "". Raises `ValueError` for other
+    parts."""
     parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
     boxes = {name: part for name, part in parts.items() if isinstance(part, spaces.Box)}
     if len(boxes) < len(parts):
@@ -165,8 +155,6 @@ def strided_convolutions(
     inputs: int, channels: Sequence[int], size: tuple[int, ...]
 ) -> nn.Sequential:
     """One convolution of stride 2 for each of `channels`; sides are halved, rounded up.
-
-    The first has 5 x 5 kernels, the others 3 x 3.
 
     Raises:
         ValueError: There is no channel, or nothing is left of a side of `size` before the last.
