@@ -8,35 +8,27 @@ same settings and seeds. Each is then evaluated in both worlds, on the same star
 training, next to a random policy.
 
 Stopped runs are resumed: the same command does what is left. OUT gets a folder per run (see
-agents.train), tables, curves.png and dream_to_real.json.
+agents.train) and what agents.report writes.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
 from rich.console import Console
 
-from agents.report import draw_curves, read_groups
+from agents.report import report
 from sana_wm_gym.checks import require_integer
-from sana_wm_gym.evaluation.intervals import estimate
-from sana_wm_gym.files import write_json, write_text
-from sana_wm_gym.provenance import provenance
-from sana_wm_gym.tables import NONE, Table, progress
+from sana_wm_gym.tables import progress
 
 DREAM, REAL = "tiny-bf16", "twin"
-NAMES = {DREAM: "dream", REAL: "twin"}
-MEASURES = ("is_success", "spl", "return")
 
 
 @dataclass(frozen=True)
@@ -47,11 +39,6 @@ class DreamRun:
     world: str
     seed: int
     folder: Path
-
-    @property
-    def kind(self) -> str:
-        """The row of the tables that it belongs to."""
-        return "random" if self.agent == "random" else f"trained in the {NAMES[self.world]}"
 
     def evaluation(self, world: str) -> Path:
         """Where its evaluation in a world is kept."""
@@ -104,62 +91,8 @@ def _command(run: DreamRun, module: str, arguments: Sequence[str]) -> None:
         raise RuntimeError(f"{module} for {run.folder.name} failed: see {log}")
 
 
-def summarise(runs: Sequence[DreamRun]) -> dict[str, Any]:
-    """By kind of policy, as JSON values: "worlds" (means of each measure by seed, their mean over
-    seeds with Student's interval, success over all episodes with Wilson's), and "gap" (twin less
-    dream, paired by seed)."""
-    summary: dict[str, Any] = {}
-    for kind in dict.fromkeys(run.kind for run in runs):
-        worlds: dict[str, Any] = {}
-        for world in NAMES:
-            paths = [run.evaluation(world) for run in runs if run.kind == kind]
-            found = [json.loads(path.read_text(encoding="utf-8"))["episodes"] for path in paths]
-            by_seed = {m: [fmean(float(e[m]) for e in one) for one in found] for m in MEASURES}
-            pooled = estimate([bool(e["is_success"]) for one in found for e in one])
-            means = {m: asdict(estimate(by_seed[m])) for m in MEASURES}
-            worlds[world] = {"by_seed": by_seed, "pooled_success": asdict(pooled), **means}
-        dream, real = (worlds[world]["by_seed"] for world in (DREAM, REAL))
-        gaps = {m: [r - d for d, r in zip(dream[m], real[m], strict=True)] for m in MEASURES}
-        gap = {m: asdict(estimate(values)) for m, values in gaps.items()}
-        summary[kind] = {"worlds": worlds, "gap": gap}
-    return summary
-
-
-def tables(summary: Mapping[str, Any]) -> tuple[Table, Table]:
-    """The comparison over seeds, and success over all episodes of all seeds."""
-    over_seeds, pooled = [], []
-    for kind, found in summary.items():
-        worlds = {name: found["worlds"][world] for world, name in NAMES.items()}
-        row = {"policy": kind}
-        row |= {f"success in the {n}, %": _cell(w["is_success"], 100) for n, w in worlds.items()}
-        row["gap, points"] = _cell(found["gap"]["is_success"], 100, "+")
-        for measure, head in (("spl", "SPL"), ("return", "return")):
-            row |= {f"{head} in the {n}": _cell(w[measure]) for n, w in worlds.items()}
-        over_seeds.append(row)
-        row, ratios = {"policy": kind}, {}
-        for world, name in NAMES.items():
-            success = found["worlds"][world]["pooled_success"]
-            random = summary["random"]["worlds"][world]["pooled_success"]["mean"]
-            row[f"in the {name}, %"] = _cell(success, 100)
-            ratios[f"times random, {name}"] = f"{success['mean'] / random:.1f}" if random else NONE
-        pooled.append(row | ratios)
-    return (
-        Table.of("Over seeds, with 95 % intervals of the mean (Student)", over_seeds),
-        Table.of("Success over all episodes of all seeds, with Wilson's 95 % interval", pooled),
-    )
-
-
-def _cell(value: Mapping[str, Any], scale: float = 1.0, sign: str = "") -> str:
-    digits = 0 if scale > 1 else 2
-    mean, low, high = (
-        "" if value[name] is None else f"{scale * value[name]:{sign}.{digits}f}"
-        for name in ("mean", "low", "high")
-    )
-    return f"{mean} [{low}, {high}]" if low else mean
-
-
 def experiment(options: argparse.Namespace, console: Console) -> int:
-    """Do what is left of all runs, then write tables and curves; returns the exit status."""
+    """Do what is left of all runs, then report; returns the exit status."""
     out: Path = options.out.resolve()
     runs = runs_of(out, options.seeds)
     settings = [f"steps={options.steps}", f"eval_every={options.every}", *options.settings]
@@ -180,20 +113,7 @@ def experiment(options: argparse.Namespace, console: Console) -> int:
     if problems:
         print(f"error: {len(problems)} of {len(runs)} runs failed", file=sys.stderr)
         return 1
-    document = {
-        **provenance("agents.dream_to_real"),
-        "seeds": options.seeds,
-        "steps": options.steps,
-        "episodes": options.episodes,
-        "settings": settings,
-        "summary": summarise(runs),
-    }
-    write_json(out / "dream_to_real.json", document)
-    found = tables(document["summary"])
-    write_text(out / "table.md", "\n".join(f"{one.title}:\n\n{one.markdown()}" for one in found))
-    draw_curves(read_groups([run.folder for run in runs]), "is_success", out / "curves.png")
-    for table in found:
-        table.print(console)
+    report([run.folder for run in runs], "is_success", out, console, "agents.dream_to_real")
     return 0
 
 

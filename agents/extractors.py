@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 
 class _Views(BaseFeaturesExtractor):
-    """Convolutions over the parts that are images (`pictures`), joined by the others (`vectors`), and
-    a linear layer."""
+    """Convolutions over the parts that are images, joined by the others, and a linear layer."""
 
     convolutions: nn.Module
     head: nn.Module

@@ -4,8 +4,9 @@
     python -m agents.report outputs/agents/* --measure return --out outputs/report
 
 Runs that learn with the same settings but for the seed form a group. A run counts with the mean of
-its last evaluation; intervals are 95 % percentile intervals of the bootstrap over seeds, as in
-Agarwal et al., arXiv 2108.13264. Writes OUT/report.json, report.csv and curves.png.
+its last evaluation, and of those in other worlds by agents.evaluate, which are also compared seed
+by seed. Intervals are 95 % percentile intervals of the bootstrap over seeds, as in Agarwal et al.,
+arXiv 2108.13264. Writes OUT/report.json, report.csv and curves.png.
 """
 
 from __future__ import annotations
@@ -45,19 +46,28 @@ class RunGroup:
     Attributes:
         name: Of the first run's folder, without its seed.
         folders: One per seed.
-        evaluations: The last of each.
+        evaluations: By world, its own first, an evaluation of each run.
         curves: Rows of each run's metrics.csv.
     """
 
     name: str
     folders: tuple[Path, ...]
-    evaluations: tuple[Evaluation, ...]
+    evaluations: Mapping[str, tuple[Evaluation, ...]]
     curves: tuple[list[dict[str, float | None]], ...]
 
-    def scores(self, measure: str) -> list[float]:
-        """Each run's mean of a measure over its last evaluation; none where a task lacks it."""
-        found = [one.summary().get(measure) for one in self.evaluations]
-        return [one.mean for one in found if one is not None]
+    def scores(self, measure: str) -> dict[str, list[float]]:
+        """By world, each run's mean of a measure; and differences to its own world. Empty where a
+        task lacks the measure."""
+        if measure not in next(iter(self.evaluations.values()))[0].summary():
+            return {}
+        means = {
+            world: [one.summary()[measure].mean for one in found]
+            for world, found in self.evaluations.items()
+        }
+        (own, base), *others = means.items()
+        for world, scores in others:
+            means[f"{world} less {own}"] = [a - b for a, b in zip(scores, base, strict=True)]
+        return means
 
     def curve(self, measure: str) -> tuple[list[float], list[Estimate]]:
         """Timesteps at which every run was evaluated, and the mean of a measure there."""
@@ -125,36 +135,44 @@ def read_groups(folders: Sequence[Path]) -> list[RunGroup]:
         RunGroup(
             re.sub(r"[_-]?seed[_-]?\d+", "", members[0].name) or members[0].name,
             tuple(members),
-            tuple(_evaluation(folder / "evaluation.json") for folder in members),
+            _evaluations(members),
             tuple(read_rows(folder / "metrics.csv") for folder in members),
         )
         for members in groups.values()
     ]
 
 
-def _evaluation(path: Path) -> Evaluation:
-    try:
-        return Evaluation.of(json.loads(path.read_text(encoding="utf-8")))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not hold an evaluation: {error}") from error
+def _evaluations(folders: Sequence[Path]) -> dict[str, tuple[Evaluation, ...]]:
+    """By world, evaluations of all runs; a world where one was not evaluated is left out."""
+    runs: list[dict[str, Evaluation]] = []
+    for folder in folders:
+        found: dict[str, Evaluation] = {}
+        others = sorted(folder.glob("evaluations/*/evaluation.json"))
+        for path in (folder / "evaluation.json", *others):
+            try:
+                one = Evaluation.of(json.loads(path.read_text(encoding="utf-8")))
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path} does not hold an evaluation: {error}") from error
+            found.setdefault(one.world, one)
+        runs.append(found)
+    worlds = [world for world in runs[0] if all(world in run for run in runs)]
+    return {world: tuple(run[world] for run in runs) for world in worlds}
 
 
 def summarise(groups: Sequence[RunGroup]) -> list[dict[str, Any]]:
-    """A record per group and measure, as JSON values: mean and interquartile mean over seeds, with
-    the ends of their intervals, None where there is one seed."""
+    """A record per group, measure and world, as JSON values: mean and interquartile mean over
+    seeds, with the ends of their intervals, None where there is one seed."""
     records = []
     for group in groups:
         for measure in MEASURES:
-            scores = group.scores(measure)
-            if not scores:
-                continue
-            record = {"group": group.name, "measure": measure, "seeds": len(scores)}
-            for name, statistic in (("mean", np.mean), ("iqm", interquartile_mean)):
-                found = bootstrap(scores, statistic)
-                record |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
-            runs = dict(zip(map(str, group.folders), scores, strict=True))
-            one = group.evaluations[0]
-            records.append({**record, "task": one.task, "world": one.world, "runs": runs})
+            for world, scores in group.scores(measure).items():
+                record = {"group": group.name, "world": world, "measure": measure}
+                record["seeds"] = len(scores)
+                for name, statistic in (("mean", np.mean), ("iqm", interquartile_mean)):
+                    one = bootstrap(scores, statistic)
+                    record |= {name: one.mean, f"{name}_low": one.low, f"{name}_high": one.high}
+                runs = dict(zip(map(str, group.folders), scores, strict=True))
+                records.append({**record, "runs": runs})
     return records
 
 
@@ -162,7 +180,7 @@ def table_of(records: Sequence[Mapping[str, Any]]) -> Table:
     """The records for people: a row each, intervals in brackets."""
     rows = []
     for one in records:
-        row = {name: one[name] for name in ("group", "measure", "seeds")}
+        row = {name: one[name] for name in ("group", "world", "measure", "seeds")}
         for name in ("mean", "iqm"):
             ends = (one[f"{name}_low"], one[f"{name}_high"])
             row[name] = str(Estimate(one[name], *ends, one["seeds"]))
@@ -190,8 +208,14 @@ def draw_curves(groups: Sequence[RunGroup], measure: str, path: Path) -> None:
         figure.savefig(partial, format="png", dpi=110)
 
 
-def report(folders: Sequence[Path], measure: str, out: Path, console: Console) -> None:
-    """Aggregate runs, and write everything to `out`.
+def report(
+    folders: Sequence[Path],
+    measure: str,
+    out: Path,
+    console: Console,
+    module: str = "agents.report",
+) -> None:
+    """Aggregate runs, and write everything to `out`, as the command of `module`.
 
     Raises:
         FileNotFoundError: A folder holds no run.
@@ -201,9 +225,10 @@ def report(folders: Sequence[Path], measure: str, out: Path, console: Console) -
     records = summarise(groups)
     drawn = [group for group in groups if group.curve(measure)[0]]
     if not drawn:
-        known = sorted({name for group in groups for name in group.evaluations[0].summary()})
+        columns = {name for group in groups for rows in group.curves for name in rows[0]}
+        known = sorted(c.removeprefix("eval/") for c in columns if c.startswith("eval/"))
         raise ValueError(f"measure is {measure!r}, expected one of the runs': {', '.join(known)}")
-    write_json(out / "report.json", {**provenance("agents.report"), "records": records})
+    write_json(out / "report.json", {**provenance(module), "records": records})
     numbers = [{k: v for k, v in one.items() if k != "runs"} for one in records]
     write_text(out / "report.csv", Table.of("report", numbers, digits=6).csv())
     draw_curves(drawn, measure, out / "curves.png")
