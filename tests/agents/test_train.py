@@ -255,6 +255,20 @@ def test_every_choice_of_every_group_can_be_made() -> None:
                     assert not [k for k, v in made.keywords.items() if known[k].default == v]
 
 
+def test_poses_alone_teach_to_orbit_a_point(tmp_path: Path) -> None:
+    """A twentieth of the documented run: no whole orbit yet, but far from random actions."""
+    orbits = {}
+    for agent in ("ppo_pose", "random"):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            chosen = [f"agent={agent}", "task=inspect", "steps=1000", f"folder={tmp_path / agent}"]
+            cfg = compose("agents", [*chosen, "eval_episodes=1", "evaluation.videos=0"])
+        how = replace(JUDGED, episodes=16, batch_size=16)
+        env = {"action_mode": "continuous", "observation": ["pose"]}
+        run = replace(instantiated(cfg), world=WORLD, log_every=1000, evaluation=how, env=env)
+        orbits[agent] = learn(run, {}, "", QUIET).summary()["orbit_deg"].mean
+    assert orbits["ppo_pose"] > 10 > 0 > orbits["random"]
+
+
 def test_tasks_of_conf_are_the_defaults() -> None:
     """So that a task means the same by name, in `gym.make`, as by group."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
