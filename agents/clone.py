@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import VecTransposeImage
 from torch import Tensor, nn
 
 from agents.command import run_command
-from agents.extractors import StackedViews
+from agents.extractors import StackedViews, parts_of
 from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.dataset import open_dataset
@@ -89,17 +89,16 @@ def make_policy(
         features: Width of the encoder's output.
 
     Raises:
-        ValueError: Actions are no such box, or no image is observed.
+        ValueError: Actions or parts of the observation are no such boxes, or no image is observed.
     """
     if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1:
         raise ValueError(f"action space is {action_space}, expected a box of one axis")
-    if isinstance(observation_space, spaces.Dict):
-        parts = observation_space.spaces.items()
-        seen: spaces.Space[Any] = spaces.Dict({name: _channels_first(part) for name, part in parts})
-    else:
-        seen = _channels_first(observation_space)
+    parts: dict[str, spaces.Space[Any]] = {
+        name: VecTransposeImage.transpose_space(part) if is_image_space(part) else part
+        for name, part in parts_of(observation_space).items()
+    }
     return ActorCriticPolicy(
-        seen,
+        parts[""] if "" in parts else spaces.Dict(parts),
         action_space,
         lambda _: 0.0,  # `fit` has an optimizer of its own
         net_arch={"pi": [features], "vf": []},
@@ -112,14 +111,15 @@ def make_policy(
 def steps_of(dataset: Any, episodes: npt.NDArray[np.intp]) -> Steps:
     """Steps of episodes of a `minari.MinariDataset`."""
     found = list(dataset.iterate_episodes(episodes))
+    observations = [one.observations for one in found]
     # The last observation of an episode is followed by no action.
-    if isinstance(found[0].observations, dict):
-        names = list(found[0].observations)
+    if isinstance(observations[0], dict):
         seen: Observations = {
-            name: np.concatenate([one.observations[name][:-1] for one in found]) for name in names
+            name: np.concatenate([one[name][:-1] for one in observations])
+            for name in observations[0]
         }
     else:
-        seen = np.concatenate([one.observations[:-1] for one in found])
+        seen = np.concatenate([one[:-1] for one in observations])
     actions = np.concatenate([one.actions for one in found]).astype(np.float32)
     return seen, torch.from_numpy(actions)
 
@@ -169,10 +169,7 @@ def fit(
 def clone(
     config: CloneConfig, console: Console, settings: Any = None
 ) -> tuple[list[dict[str, float]], Evaluation | None]:
-    """Train on a dataset, write the policy and its losses, and evaluate it.
-
-    Returns:
-        Losses by epoch, and the evaluation where one was asked for.
+    """Train on a dataset, write policy and losses, and evaluate it if `episodes` is not 0.
 
     Raises:
         ValueError: Too few episodes, or actions or observations that cannot be cloned.
@@ -222,12 +219,6 @@ def clone(
         console.print(f"{name}: {change} {config.epochs} epochs", highlight=False)
     console.print(f"wrote {config.folder}", highlight=False, soft_wrap=True)
     return losses, evaluation
-
-
-def _channels_first(space: spaces.Space[Any]) -> spaces.Space[Any]:
-    if isinstance(space, spaces.Box) and is_image_space(space):
-        return VecTransposeImage.transpose_space(space)
-    return space
 
 
 if __name__ == "__main__":

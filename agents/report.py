@@ -166,7 +166,7 @@ def summarise(groups: Sequence[RunGroup]) -> list[dict[str, Any]]:
     for group in groups:
         for measure in MEASURES:
             for world, scores in group.scores(measure).items():
-                record = {"group": group.name, "world": world, "measure": measure}
+                record: dict[str, Any] = {"group": group.name, "world": world, "measure": measure}
                 record["seeds"] = len(scores)
                 for name, statistic in (("mean", np.mean), ("iqm", interquartile_mean)):
                     one = bootstrap(scores, statistic)

@@ -30,12 +30,7 @@ _COUNTS = ("n_steps", "batch_size", "n_epochs", "buffer_size", "target_update_in
 
 
 class RandomPolicy:
-    """Draws every action from the action space: the baseline of any policy.
-
-    Args:
-        space: Of one action.
-        seed: Source of the draws.
-    """
+    """Draws every action from the space of one: the baseline of any policy."""
 
     def __init__(self, space: spaces.Space[Any], seed: int) -> None:
         self._space = space
@@ -48,7 +43,7 @@ class RandomPolicy:
         episode_start: npt.NDArray[np.bool_] | None = None,
         deterministic: bool = False,
     ) -> tuple[npt.NDArray[Any], None]:
-        """A new draw for every observation, which is not looked at."""
+        """A new draw for every observation of a batch."""
         one = next(iter(observation.values())) if isinstance(observation, Mapping) else observation
         return np.stack([np.asarray(self._space.sample()) for _ in range(len(one))]), None
 
@@ -74,10 +69,8 @@ def make_env(config: TrainAgentConfig, world: WorldModel[Any] | None = None) -> 
 
 
 def build_learner(agent: partial[Any], env: SanaWMVecEnv, seed: int, device: str) -> Any:
-    """The learner, or a `RandomPolicy`.
-
-    stable-baselines3's policy is chosen by the observation space; where no image is observed, a
-    features extractor for images is left out.
+    """The learner, or a `RandomPolicy`. The class of its policy follows from the observation space;
+    where no image is observed, a features extractor for images is left out.
 
     Args:
         agent: Algorithm with arguments of its own, such as `partial(PPO, n_steps=16)`.
@@ -111,11 +104,8 @@ def build_learner(agent: partial[Any], env: SanaWMVecEnv, seed: int, device: str
 
 
 def check_device(device: str) -> None:
-    """Check that torch has a device, where stable-baselines3 falls back to the CPU unannounced.
-
-    Raises:
-        ValueError: It has not.
-    """
+    """Raise `ValueError` for a device that torch has not, where stable-baselines3 would take the
+    CPU."""
     try:
         if device != "auto":
             torch.zeros(1, device=device)
