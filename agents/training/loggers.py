@@ -192,9 +192,14 @@ class CsvTable:
         self._rows: list[list[str]] = []
         if rows:
             with path.open(newline="", encoding="utf-8") as file:
-                self._rows = [row[: len(columns)] for row in list(csv.reader(file))[1 : rows + 1]]
-            if len(self._rows) < rows:
-                raise ValueError(f"{path} has {len(self._rows)} rows, expected at least {rows}")
+                cells = [row[: len(columns)] for row in csv.reader(file)][: rows + 1]
+            whole = [row for row in cells if len(row) == len(columns)]
+            if len(whole) <= rows or whole[0] != list(columns):
+                raise ValueError(
+                    f"{path} has {max(0, len(whole) - 1)} whole rows, its checkpoint {rows}: put "
+                    "the file back, or train in another folder"
+                )
+            self._rows = whole[1:]
             self._write_all()
 
     @property

@@ -24,13 +24,12 @@ pytest.importorskip("hydra")
 from functools import partial
 
 from hydra import compose, initialize_config_dir
-from rich.console import Console
 from scipy import stats
+from small_runs import QUIET, SMALL, WORLD
 from stable_baselines3 import PPO
 
 from agents.command import CONF, instantiated
 from agents.evaluate import evaluate
-from agents.extractors import CoarseViews
 from agents.policy import load_policy, trained_policy
 from agents.train import train
 from agents.training.config import TrainAgentConfig
@@ -44,20 +43,11 @@ from sana_wm_gym.evaluation.intervals import estimate
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
-WORLD = ProceduralWorld(size=(16, 16), scenes=(8,), start_radius=0.7)
 TASK = ImageGoal(horizon=3)
-QUIET = Console(quiet=True)
-AGENT = partial(
-    PPO,
-    n_steps=4,
-    batch_size=8,
-    n_epochs=1,
-    policy_kwargs={"net_arch": [8], "features_extractor_class": CoarseViews},
-)
 
 
 class Steady:
-    """Always the same motion; does not ask who is looking."""
+    """Always the same motion; ignores what it observes."""
 
     def predict(self, observation: Any, state: Any = None, *_: Any, **__: Any) -> Any:
         return np.tile(np.float32([0.3, 0, 0, 0, 0.7]), (len(observation["frame"]), 1)), None
@@ -65,7 +55,7 @@ class Steady:
 
 def env_of(world: Any, num_envs: int = 2) -> Any:
     env = {"action_mode": "continuous"}
-    return make_env(TrainAgentConfig(world, "x", AGENT, TASK, env=env, num_envs=num_envs))
+    return make_env(TrainAgentConfig(world, "x", SMALL, TASK, env=env, num_envs=num_envs))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +63,7 @@ def env() -> Any:
     return env_of(WORLD)
 
 
-def judge(policy: Any, env: Any, episodes: int, **changes: Any) -> Evaluation:
+def evaluation_of(policy: Any, env: Any, episodes: int, **changes: Any) -> Evaluation:
     simulation = env.vector_env.simulation
     settings = {"batch_size": 2, **changes}
     return evaluate_policy(policy, simulation, range(5, 5 + episodes), WORLD, **settings)
@@ -81,7 +71,7 @@ def judge(policy: Any, env: Any, episodes: int, **changes: Any) -> Evaluation:
 
 def test_an_evaluation_is_what_the_environment_returns(env: Any) -> None:
     single = SanaWMEnv(WORLD, task=TASK)
-    for result in judge(Steady(), env, 3).episodes:
+    for result in evaluation_of(Steady(), env, 3).episodes:
         options = {"start": draw_start(WORLD, result.seed)}
         action = np.float32([0.3, 0, 0, 0, 0.7])
         played = play_episode(single, lambda _: action, result.seed, options)  # noqa: B023
@@ -91,25 +81,29 @@ def test_an_evaluation_is_what_the_environment_returns(env: Any) -> None:
 
 
 def test_episodes_do_not_depend_on_their_batch(env: Any) -> None:
-    assert judge(Steady(), env, 3, batch_size=1) == judge(Steady(), env, 3, batch_size=3)
+    assert evaluation_of(Steady(), env, 3, batch_size=1) == evaluation_of(
+        Steady(), env, 3, batch_size=3
+    )
     # The first of many episodes are those of a few.
-    assert judge(Steady(), env, 2).episodes == judge(Steady(), env, 3).episodes[:2]
+    assert evaluation_of(Steady(), env, 2).episodes == evaluation_of(Steady(), env, 3).episodes[:2]
 
 
 def test_nothing_random_is_left_over(env: Any) -> None:
-    learner = build_learner(AGENT, env, 0, "cpu")
+    learner = build_learner(SMALL, env, 0, "cpu")
     torch.manual_seed(3)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    drawn = judge(learner, env, 2, deterministic=False)
+    drawn = evaluation_of(learner, env, 2, deterministic=False)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
     torch.manual_seed(4)
-    assert judge(learner, env, 2, deterministic=False) == drawn
-    assert judge(learner, env, 2) != drawn
+    assert evaluation_of(learner, env, 2, deterministic=False) == drawn
+    assert evaluation_of(learner, env, 2) != drawn
 
 
 def test_a_random_policy_is_a_function_of_its_seed(env: Any) -> None:
-    one, same, other = (judge(RandomPolicy(env.action_space, seed), env, 2) for seed in (0, 0, 1))
+    one, same, other = (
+        evaluation_of(RandomPolicy(env.action_space, seed), env, 2) for seed in (0, 0, 1)
+    )
     assert one == same != other
 
 
@@ -130,7 +124,7 @@ def test_a_world_and_its_twin_set_the_same_episodes() -> None:
 
 
 def test_an_evaluation_survives_json(env: Any) -> None:
-    found = judge(Steady(), env, 2)
+    found = evaluation_of(Steady(), env, 2)
     assert Evaluation.of(json.loads(json.dumps(found.document()))) == found
 
 

@@ -55,7 +55,7 @@ def test_any_size_fits(size):
 
 
 @pytest.mark.parametrize(
-    ("space", "said"),
+    ("space", "message"),
     [
         (VECTOR, "at least one"),
         (
@@ -67,8 +67,8 @@ def test_any_size_fits(size):
     ],
     ids=["none", "two sizes", "no box", "channels last"],
 )
-def test_other_observations_are_refused(space, said):
-    with pytest.raises(ValueError, match=said):
+def test_other_observations_are_refused(space, message):
+    with pytest.raises(ValueError, match=message):
         StackedViews(space)
 
 

@@ -185,7 +185,7 @@ def test_lone_observations_and_tasks_without_numbers_are_recorded_too(tmp_path: 
     assert episode.truncations.tolist() == [False, True]
 
 
-def test_without_minari_one_line_says_what_to_install(
+def test_without_minari_one_line_names_the_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "minari", None)

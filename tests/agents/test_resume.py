@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -20,8 +22,8 @@ pytest.importorskip("sb3_contrib")
 
 from functools import partial
 
-from rich.console import Console
 from sb3_contrib import RecurrentPPO
+from small_runs import NETWORK, QUIET, WORLD
 from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
 
 from agents.extractors import CoarseViews
@@ -31,9 +33,7 @@ from agents.training.config import EvaluationConfig, TrainAgentConfig
 from agents.training.learning import learn
 from agents.training.run_folder import SavedRun
 from sana_wm_gym.envs.tasks import ImageGoal, ThumbnailGoal
-from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
-WORLD = ProceduralWorld(size=(16, 16), scenes=(8,), start_radius=0.7)
 WALK = ImageGoal(horizon=3, chunks=(1,))
 
 # Buffers that are full, and written over, long before the end; copies to the target network that
@@ -42,13 +42,8 @@ SHARED: dict[str, Any] = {
     "buffer_size": 24,
     "batch_size": 4,
     "train_freq": 1,
-    "policy_kwargs": {
-        "net_arch": [8],
-        "features_extractor_class": CoarseViews,
-        "features_extractor_kwargs": {"features_dim": 8},
-    },
+    "policy_kwargs": NETWORK,
 }
-NETWORK = SHARED["policy_kwargs"]
 ON_POLICY: dict[str, Any] = {"n_steps": 8, "batch_size": 8, "n_epochs": 1}
 Q = partial(
     DQN,
@@ -95,7 +90,7 @@ def config(folder: Path, name: str, steps: int = 80) -> TrainAgentConfig:
 
 def run(folder: Path, name: str, **changes: Any) -> None:
     settings = replace(config(folder, name), **changes)
-    learn(settings, {"run": name, "steps": settings.steps}, "", Console(quiet=True))
+    learn(settings, {"run": name, "steps": settings.steps}, "", QUIET)
 
 
 def left(folder: Path) -> tuple[bytes, Any, Any]:
@@ -195,6 +190,13 @@ def test_a_killed_process_resumes_to_the_same_bytes(whole: Any, tmp_path: Path) 
     assert not (tmp_path / "evaluation.json").exists()
     run(tmp_path, name)
     assert same(left(tmp_path), left(never))
+
+
+def test_private_attributes_of_libraries_stand_in_one_file() -> None:
+    agents = Path(inspect.getfile(CoarseViews)).parent
+    private = re.compile(r"(?<!self)(?<!cls)\._[a-z]\w*")
+    users = {path.name for path in agents.rglob("*.py") if private.search(path.read_text())}
+    assert users == {"sb3_state.py"}
 
 
 @pytest.mark.parametrize("name", ["dqn", "sac_her"])
