@@ -8,6 +8,7 @@ finds the last whole one.
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.envs.snapshot import Snapshot
@@ -33,12 +35,20 @@ def save_checkpoint(
         step: Environment steps so far.
         values: Tensors, numbers, strings, and lists, tuples and dicts of them.
         write: Writes all else, given the checkpoint's folder and that of the one before or None.
+
+    Raises:
+        OSError: It cannot be written.
     """
     final = folder / f"{_PREFIX}{step:010d}"
-    with atomic_path(final) as partial:
-        partial.mkdir()
-        write(partial, latest_checkpoint(folder))
-        torch.save(dict(values), partial / _LEARNER)
+    learner = io.BytesIO()
+    torch.save(dict(values), learner)
+    try:
+        with atomic_path(final) as partial:
+            partial.mkdir()
+            write(partial, latest_checkpoint(folder))
+            (partial / _LEARNER).write_bytes(learner.getvalue())
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"checkpoint {final} was not written: {error}") from error
     for other in folder.glob(f"{_PREFIX}*"):
         if other != final:
             shutil.rmtree(other, ignore_errors=True)

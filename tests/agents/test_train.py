@@ -7,12 +7,14 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("hydra")
 
+from safetensors import SafetensorError
 from small_runs import EVALUATION, NETWORK, QUIET, SMALL, TASK, config, run
 from stable_baselines3 import PPO, SAC, HerReplayBuffer
 from stable_baselines3.common.utils import LinearSchedule
@@ -20,6 +22,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from agents.training.learner import RandomPolicy
 from agents.training.learning import learn
 from agents.training.loggers import read_rows
+from sana_wm_gym.envs.snapshot import Snapshot
 from sana_wm_gym.envs.tasks import ThumbnailGoal
 from sana_wm_gym.video import probe
 
@@ -59,6 +62,20 @@ def test_a_finished_run_is_not_run_again(whole: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     run(whole, evaluation=replace(EVALUATION, videos=1))
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
+
+
+def test_a_full_disk_is_one_error_that_names_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Snapshot, "save", full)
+        with pytest.raises(OSError, match=r"step-0000000000 was not written: .*No space"):
+            run(tmp_path, steps=8)
+    assert not list((tmp_path / "checkpoints").iterdir())
+    run(tmp_path, steps=8)
 
 
 def test_hindsight_needs_goals_that_can_be_swapped(tmp_path: Path) -> None:
