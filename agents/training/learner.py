@@ -14,6 +14,7 @@ from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import is_vectorized_observation
 
 from agents.extractors import is_picture
 from agents.training.config import TrainAgentConfig
@@ -30,10 +31,18 @@ _COUNTS = ("n_steps", "batch_size", "n_epochs", "buffer_size", "target_update_in
 
 
 class RandomPolicy:
-    """Draws every action from the space of one: the baseline of any policy."""
+    """Draws every action from the action space: the baseline of any policy.
 
-    def __init__(self, space: spaces.Space[Any], seed: int) -> None:
-        self._space = space
+    Args:
+        space: Of one action.
+        seed: Source of the draws.
+        observed: Of one observation, which `predict` then takes too; None takes batches alone.
+    """
+
+    def __init__(
+        self, space: spaces.Space[Any], seed: int, observed: spaces.Space[Any] | None = None
+    ) -> None:
+        self._space, self._observed = space, observed
         self._space.seed(seed)
 
     def predict(
@@ -43,7 +52,11 @@ class RandomPolicy:
         episode_start: npt.NDArray[np.bool_] | None = None,
         deterministic: bool = False,
     ) -> tuple[npt.NDArray[Any], None]:
-        """A new draw for every observation of a batch."""
+        """A new draw for every observation."""
+        if self._observed is not None and not is_vectorized_observation(
+            observation, self._observed
+        ):
+            return np.asarray(self._space.sample()), None
         one = next(iter(observation.values())) if isinstance(observation, Mapping) else observation
         return np.stack([np.asarray(self._space.sample()) for _ in range(len(one))]), None
 
@@ -83,7 +96,7 @@ def build_learner(agent: partial[Any], env: SanaWMVecEnv, seed: int, device: str
             environment.
     """
     if not (isinstance(agent.func, type) and issubclass(agent.func, BaseAlgorithm)):
-        return agent(env.action_space, seed)
+        return agent(env.action_space, seed, env.observation_space)
     check_arguments(agent, env.num_envs)
     check_device(device)
     space = env.observation_space
