@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from agents.command import run_command
 from agents.extractors import StackedViews, parts_of
+from sana_wm_gym import ENV_IDS
 from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.dataset import open_dataset
@@ -29,6 +31,7 @@ from sana_wm_gym.evaluation.episodes import Evaluation, Observations, evaluate_p
 from sana_wm_gym.files import atomic_path, write_json, write_text
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import Table, progress
+from sana_wm_gym.world.catalogue import load_world
 
 Steps = tuple[Observations, Tensor]
 """Observations before some steps, and the actions taken, [steps, n]."""
@@ -166,6 +169,28 @@ def fit(
     return rows
 
 
+def environment_of(dataset: Any) -> SanaWMEnv:
+    """The environment of a `minari.MinariDataset`, made by its id. Unlike `recover_environment`, it
+    imports neither the entry point nor the wrappers that the file names.
+
+    Raises:
+        ValueError: It is none of this project's, or its world is code.
+    """
+    spec = dataset.env_spec
+    if spec is None or spec.id not in ENV_IDS:
+        found = None if spec is None else spec.id
+        raise ValueError(
+            f"dataset {dataset.id} was recorded in {found!r}, expected one of {', '.join(ENV_IDS)}"
+        )
+    try:
+        load_world(spec.kwargs.get("world", "tiny"), code=False)
+        env = gym.make(spec.id, **spec.kwargs).unwrapped
+    except TypeError as error:
+        raise ValueError(f"dataset {dataset.id} has another environment: {error}") from error
+    assert isinstance(env, SanaWMEnv)
+    return env
+
+
 def clone(
     config: CloneConfig, console: Console, settings: Any = None
 ) -> tuple[list[dict[str, float]], Evaluation | None]:
@@ -184,6 +209,7 @@ def clone(
             f"{config.dataset} has {dataset.total_episodes} episodes, expected at least 2: "
             "one to train on and one to hold out"
         )
+    env = environment_of(dataset) if config.episodes else None
     policy = make_policy(dataset.observation_space, dataset.action_space, config.features)
     order = np.random.default_rng(config.seed).permutation(dataset.total_episodes)
     kept = min(max(1, round(config.held_out * len(order))), len(order) - 1)
@@ -193,9 +219,7 @@ def clone(
         torch.save(policy.state_dict(), partial)
     write_text(folder / "losses.csv", Table.of("losses", losses, digits=9).csv())
     evaluation = None
-    if config.episodes:
-        env = dataset.recover_environment().unwrapped
-        assert isinstance(env, SanaWMEnv)
+    if env is not None:
         evaluation = evaluate_policy(
             policy,
             env.simulation,
