@@ -7,7 +7,6 @@ actions, _ = policy.predict(observation, deterministic=True)
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,28 +34,29 @@ def load_policy(
         FileNotFoundError: There is no run, or it has no checkpoint yet.
         ValueError: Settings or checkpoint are damaged, or name a class outside of this project's.
     """
-    run = open_run(Path(path), trust)
-    return trained_policy(replace(run, config=replace(run.config, device=device)))[0]
+    return trained_policy(open_run(Path(path), trust), device=device)[0]
 
 
 def trained_policy(
-    run: SavedRun, world: WorldModel[Any] | None = None
+    run: SavedRun, world: WorldModel[Any] | None = None, device: str | None = None
 ) -> tuple[Policy, Simulation]:
     """The policy of an opened run, and the simulation it acts in.
 
     Args:
         run: The run.
         world: Where it is to act; None for the world of the run.
+        device: Of its networks; None for the CPU if it was trained there, else what torch has.
 
     Raises:
         FileNotFoundError: The run has no checkpoint yet.
         ValueError: The checkpoint is damaged or of other networks, or the world does not fit.
     """
-    config = run.config
-    env = make_env(config, world)
-    learner = build_learner(config.agent, env, config.seed, config.device)
+    config, env = run.config, make_env(run.config, world)
+    if device is None:
+        device = "cpu" if config.device == "cpu" else "auto"
+    learner = build_learner(config.agent, env, config.seed, device)
     if not isinstance(learner, RandomPolicy):
         if run.checkpoint is None:
             raise FileNotFoundError(f"the run in {run.folder} has no checkpoint yet")
-        set_parameters(learner, read_checkpoint(run.checkpoint), run.checkpoint, config.device)
+        set_parameters(learner, read_checkpoint(run.checkpoint), run.checkpoint, device)
     return learner, env.vector_env.simulation

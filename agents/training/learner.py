@@ -14,7 +14,6 @@ from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.utils import is_vectorized_observation
 
 from agents.extractors import is_picture
 from agents.training.config import TrainAgentConfig
@@ -53,9 +52,7 @@ class RandomPolicy:
         deterministic: bool = False,
     ) -> tuple[npt.NDArray[Any], None]:
         """A new draw for every observation."""
-        if self._observed is not None and not is_vectorized_observation(
-            observation, self._observed
-        ):
+        if self._observed is not None and self._observed.contains(observation):
             return np.asarray(self._space.sample()), None
         one = next(iter(observation.values())) if isinstance(observation, Mapping) else observation
         return np.stack([np.asarray(self._space.sample()) for _ in range(len(one))]), None

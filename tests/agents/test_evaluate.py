@@ -287,6 +287,14 @@ def test_saved_settings_are_rebuilt_from_every_choice_of_conf() -> None:
     assert all(map(pkgutil.resolve_name, KNOWN))
 
 
+def test_a_policy_trained_on_a_gpu_acts_without_one(trained: Path) -> None:
+    run = open_run(trained)
+    elsewhere = replace(run, config=replace(run.config, device="cuda:99"))
+    assert trained_policy(elsewhere)[0] is not None
+    with pytest.raises(ValueError, match="device is 'cuda:99'"):
+        load_policy(trained, device="cuda:99")
+
+
 def test_a_policy_loads_in_two_lines(trained: Path) -> None:
     policy = load_policy(trained)
     env = SanaWMEnv("twin", task="image_goal", action_mode="planar", observation=("frame",))
