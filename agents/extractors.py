@@ -29,14 +29,12 @@ class _Views(BaseFeaturesExtractor):
         self.pictures = tuple(name for name, part in self.parts.items() if is_picture(part))
         self.vectors = tuple(name for name in self.parts if name not in self.pictures)
 
-    @property
-    def channels_in(self) -> int:
-        """Channels of all images together."""
-        return sum(self.parts[name].shape[0] for name in self.pictures)
+        self.shapes = {name: part.shape for name, part in self.parts.items()}
+        self.channels_in = sum(self.shapes[name][0] for name in self.pictures)
 
     def head_of(self, convolved: int) -> nn.Module:
         """The last layer, after so many numbers of the convolutions and all vectors."""
-        numbers = sum(math.prod(self.parts[name].shape) for name in self.vectors)
+        numbers = sum(math.prod(self.shapes[name]) for name in self.vectors)
         return nn.Sequential(nn.Linear(convolved + numbers, self.features_dim), nn.ReLU())
 
     def prepared(self, images: list[Tensor]) -> Tensor:
@@ -73,11 +71,10 @@ class StackedViews(_Views):
         channels: Sequence[int] = (32, 64, 64),
     ) -> None:
         super().__init__(observation_space, features_dim)
-        sizes = {self.parts[name].shape[1:] for name in self.pictures}
+        sizes = {self.shapes[name][1:] for name in self.pictures}
         if len(sizes) != 1:
-            shapes = {name: part.shape for name, part in self.parts.items()}
             raise ValueError(
-                f"given observation parts {shapes}, expected images (uint8, channels first) "
+                f"given observation parts {self.shapes}, expected images (uint8, channels first) "
                 "of one size, and at least one"
             )
         [size] = sizes
@@ -114,12 +111,11 @@ class CoarseViews(_Views):
         channels: Sequence[int] = (32, 32),
     ) -> None:
         super().__init__(observation_space, features_dim)
-        sides = [side for name in self.pictures for side in self.parts[name].shape[1:]]
+        sides = [side for name in self.pictures for side in self.shapes[name][1:]]
         if not 1 <= cells <= min(sides, default=0) or not channels:
-            shapes = {name: part.shape for name, part in self.parts.items()}
             raise ValueError(
                 f"given cells={cells} and channels {tuple(channels)} for observation parts "
-                f"{shapes}, expected at least one image (uint8, channels first) of no fewer "
+                f"{self.shapes}, expected at least one image (uint8, channels first) of no fewer "
                 "pixels a side than cells, and at least one channel"
             )
         self.average = nn.AdaptiveAvgPool2d(cells)

@@ -184,7 +184,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings_of(checkpoint: Path, *overrides: str) -> Any:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        given = [f"checkpoint={checkpoint}", "episodes=2", "videos=1", "place=null", *overrides]
+        given = [f"checkpoint={checkpoint}", "episodes=2", "videos=1", *overrides]
         return compose("evaluate", given)
 
 
