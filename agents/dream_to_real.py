@@ -61,7 +61,7 @@ def carry_out(run: DreamRun, settings: Sequence[str], episodes: int) -> None:
     """Train, and evaluate in both worlds; what is done already is not done again.
 
     Raises:
-        RuntimeError: A command failed; says where its output is.
+        RuntimeError: A command failed; names the file of its output.
     """
     other = REAL if run.world == DREAM else DREAM
     if not run.evaluation(run.world).is_file():

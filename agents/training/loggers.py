@@ -36,7 +36,7 @@ class LoggerConfig(Protocol):
             step: Environment steps at which the run starts or resumes.
 
         Raises:
-            ImportError: The log's package is missing; says what to install.
+            ImportError: The log's package is missing.
         """
         ...
 
