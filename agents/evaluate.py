@@ -29,13 +29,12 @@ def evaluate(config: EvaluateAgentConfig, console: Console, settings: Any = None
         ValueError: The checkpoint is damaged, or world and policy do not go together.
         FileNotFoundError: There is no run or checkpoint of that name.
     """
-    from agents.training.learning import trained_policy
+    from agents.policy import trained_policy
     from agents.training.run_folder import open_run
 
     run = open_run(Path(config.checkpoint), config.trust)
     policy, simulation = trained_policy(run, config.world)
-    # A world given by its name or file has that name; None is the world of the run.
-    place = simulation.world.spec.name if config.place == "named" else config.place or "own"
+    place = "own" if config.world is None else simulation.world.spec.name
     out = Path(config.folder) if config.folder else run.folder / "evaluations" / place
     with console.status(f"{config.episodes} episodes"):
         evaluation = config.run(policy, simulation, run.config.world, out / "videos")

@@ -64,23 +64,11 @@ class PlanConfig:
             require_integer(name, getattr(self, name), low)
         require_planner(self.planner)
 
-    @property
-    def simulation(self) -> Simulation:
-        """World, task and view.
-
-        Raises:
-            ValueError: They do not go together.
-        """
-        return SanaWMEnv(self.world, task=self.task, **self.env).simulation
-
 
 def plan(
     config: PlanConfig, console: Console, settings: Any = None
 ) -> tuple[Evaluation, dict[str, Any]]:
-    """Plan through all episodes and write results and videos.
-
-    Returns:
-        The evaluation, and what `plan.json` holds.
+    """Plan through all episodes and write videos and `plan.json`, whose content is returned too.
 
     Raises:
         ValueError: World, task, view and planner do not go together.
@@ -88,7 +76,8 @@ def plan(
     import torch
 
     torch.set_num_threads(config.threads)
-    simulation, folder = config.simulation, Path(config.folder)
+    simulation = SanaWMEnv(config.world, task=config.task, **config.env).simulation
+    folder = Path(config.folder)
     results: list[EpisodeStatistics] = []
     actors: list[PlannerActor] = []
     with progress(console) as bars:
@@ -104,7 +93,8 @@ def plan(
                 clip = episode_clip(simulation, passed, actor.plans)
                 path = folder / f"episode-{seed}.mp4"
                 write_video(path, pages(clip), simulation.world.spec.fps)
-            bars.update(bar, advance=1, description=_so_far(results))
+            returned = f"planning, last return {results[-1].episode_return:.2f}"
+            bars.update(bar, advance=1, description=returned)
     evaluation = Evaluation(simulation.world.spec.name, simulation.task.name, tuple(results))
     document = _document(config, evaluation, actors)
     write_json(folder / "plan.json", document)
@@ -122,13 +112,8 @@ def plan(
 def episode_clip(
     simulation: Simulation, episodes: Sequence[Episode], plans: Sequence[Plan]
 ) -> EpisodeClip:
-    """Every frame of an episode, with what each decision expected.
-
-    Args:
-        simulation: It was played in.
-        episodes: Its value at the start and after each step.
-        plans: Of each step.
-    """
+    """Every frame of an episode, given its value at the start and after each step, with what each
+    decision expected."""
     task, goal, goal_c2w = episodes[0].task, None, None
     if isinstance(task, GoalState):
         goal_c2w = task.c2w
@@ -177,13 +162,6 @@ def _document(
             for one, actor in zip(evaluation.episodes, actors, strict=True)
         ],
     }
-
-
-def _so_far(results: Sequence[EpisodeStatistics]) -> str:
-    last = results[-1]
-    if "is_success" not in last.info:
-        return f"planning, last return {last.episode_return:.2f}"
-    return f"planning, {sum(bool(one.info['is_success']) for one in results)} succeeded"
 
 
 if __name__ == "__main__":

@@ -16,14 +16,10 @@ from sana_wm_gym.envs.tasks.task import Setting
 
 @dataclass(frozen=True)
 class PixelCost:
-    """Any search, with an image cost in place of the task's rewards.
+    """Any search, with an image cost in place of the task's rewards, which are computed from poses.
 
-    The task's rewards are computed from poses. The image cost compares what a policy observes: the
-    goal image and the last frame of each imagined chunk, or their latents where latents are
-    observed, which saves decoding.
-
-    Attributes:
-        planner: The search.
+    It compares what a policy observes: the goal image and the last frame of each imagined chunk, or
+    their latents where latents are observed, which saves decoding.
     """
 
     planner: Planner
@@ -51,8 +47,7 @@ class PixelCost:
 class ImageCostTask(ImageGoal):
     """An ImageGoal whose reward is minus the root mean square difference between view and goal.
 
-    Summed over chunks, an early arrival is worth more. Episodes do not terminate, because success
-    is defined by poses.
+    Episodes do not terminate, because success is defined by poses.
     """
 
     def evaluate(
