@@ -20,8 +20,6 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecTransposeImage
 from torch import Tensor, nn
 
-from agents.command import run_command
-from agents.extractors import StackedViews
 from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.dataset import open_dataset
@@ -29,6 +27,9 @@ from sana_wm_gym.evaluation.episodes import Evaluation, Observations, evaluate_p
 from sana_wm_gym.files import atomic_path, write_json, write_text
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import Table, progress
+
+from .command import run_command
+from .extractors import StackedViews
 
 Steps = tuple[Observations, Tensor]
 """Observations before some steps, and the actions taken, [steps, n]."""

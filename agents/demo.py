@@ -28,8 +28,6 @@ import numpy.typing as npt
 import torch
 from rich.console import Console
 
-from agents.pictures import draw_path, side_by_side
-from agents.tour import plan_tour
 from sana_wm_gym import ENV_ID, __version__
 from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
 from sana_wm_gym.files import write_json
@@ -44,6 +42,9 @@ from sana_wm_gym.world.procedural.procedural_world import scene_of
 from sana_wm_gym.world.procedural.renderer import render
 from sana_wm_gym.world.procedural.scenes import Scene
 from sana_wm_gym.world.world_model import WorldModel
+
+from .pictures import draw_path, side_by_side
+from .tour import plan_tour
 
 Array = npt.NDArray[np.float64]
 Frames = npt.NDArray[np.uint8]

@@ -27,12 +27,13 @@ from typing import Any
 
 from rich.console import Console
 
-from agents.training.loggers import read_rows
 from sana_wm_gym.checks import require_integer
 from sana_wm_gym.evaluation.intervals import estimate
 from sana_wm_gym.files import atomic_path, write_json, write_text
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import Table, progress
+
+from .training.loggers import read_rows
 
 DREAM, REAL = "tiny-bf16", "twin"
 NAMES = {DREAM: "dream", REAL: "twin"}

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from agents.command import run_command
 from sana_wm_gym.files import write_json
 from sana_wm_gym.provenance import provenance
 
+from .command import run_command
+
 if TYPE_CHECKING:
-    from agents.training.config import EvaluateAgentConfig
+    from .training.config import EvaluateAgentConfig
 
 
 def evaluate(config: EvaluateAgentConfig, console: Console, settings: Any = None) -> None:
@@ -29,8 +30,8 @@ def evaluate(config: EvaluateAgentConfig, console: Console, settings: Any = None
         ValueError: The checkpoint is damaged, or world and policy do not go together.
         FileNotFoundError: There is no run or checkpoint of that name.
     """
-    from agents.training.learning import trained_policy
-    from agents.training.run_folder import open_run
+    from .training.learning import trained_policy
+    from .training.run_folder import open_run
 
     run = open_run(Path(config.checkpoint), config.trust)
     policy, simulation = trained_policy(run, config.world)

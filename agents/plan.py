@@ -15,10 +15,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from agents.command import run_command
-from agents.episode_clip import EpisodeClip, pages
-from agents.planners import CEM, Plan, Planner, PlannerActor
-from agents.planners.planner import require_planner
 from sana_wm_gym.checks import require_integer
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.episode import Episode
@@ -31,6 +27,11 @@ from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import progress
 from sana_wm_gym.video import write_video
 from sana_wm_gym.world.world_model import WorldModel
+
+from .command import run_command
+from .episode_clip import EpisodeClip, pages
+from .planners import CEM, Plan, Planner, PlannerActor
+from .planners.planner import require_planner
 
 
 @dataclass(frozen=True)

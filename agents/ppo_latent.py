@@ -29,11 +29,12 @@ from safetensors.torch import save as serialized
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from agents.training.learner import RandomPolicy
 from sana_wm_gym.envs import SanaWMVectorEnv
 from sana_wm_gym.evaluation.episodes import Evaluation, Observations, Policy, evaluate_policy
 from sana_wm_gym.files import write_bytes, write_json, write_text
 from sana_wm_gym.tables import Table, progress
+
+from .training.learner import RandomPolicy
 
 
 def setting(default: Any, text: str) -> Any:

@@ -15,10 +15,6 @@ import gymnasium as gym
 import numpy as np
 from rich.console import Console
 
-from agents.command import run_command
-from agents.episode_clip import EpisodeClip, pages
-from agents.planners import Planner, PlannerActor, ScriptedExpert
-from agents.planners.planner import require_planner
 from sana_wm_gym import ENV_IDS
 from sana_wm_gym.checks import require_choice, require_integer
 from sana_wm_gym.envs import SanaWMEnv
@@ -27,6 +23,11 @@ from sana_wm_gym.evaluation.episodes import EpisodeStatistics, play_episode
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import progress
 from sana_wm_gym.video import probe, read_frames, write_video
+
+from .command import run_command
+from .episode_clip import EpisodeClip, pages
+from .planners import Planner, PlannerActor, ScriptedExpert
+from .planners.planner import require_planner
 
 
 @dataclass(frozen=True)

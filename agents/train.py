@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from agents.command import run_command
+from .command import run_command
 
 if TYPE_CHECKING:
-    from agents.training.config import TrainAgentConfig
+    from .training.config import TrainAgentConfig
 
 
 def train(config: TrainAgentConfig, console: Console, settings: Any) -> None:
     """Train as `config` says; `settings` are what hydra made it of."""
     from omegaconf import OmegaConf
 
-    from agents.training.learning import learn
+    from .training.learning import learn
 
     plain = OmegaConf.to_container(settings, resolve=True)
     assert isinstance(plain, dict)

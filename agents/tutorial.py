@@ -26,7 +26,6 @@ import numpy as np
 from rich.console import Console
 from stable_baselines3 import PPO
 
-from agents.training.learner import RandomPolicy
 from sana_wm_gym.envs import ChunkVideoRecorder, SanaWMVectorEnv
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.evaluation.episodes import Policy, evaluate_policy, play_episode
@@ -35,6 +34,8 @@ from sana_wm_gym.tables import progress
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 from sana_wm_gym.world.world_model import WorldModel
+
+from .training.learner import RandomPolicy
 
 ID = "SanaWM/Inspect-v0"
 HELD_OUT = 1_000_000

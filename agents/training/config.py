@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agents.training.loggers import LoggerConfig
 from sana_wm_gym.checks import require_integer
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.tasks import ImageGoal, Task
 from sana_wm_gym.evaluation.episodes import Evaluation, Policy, evaluate_policy
 from sana_wm_gym.world.world_model import WorldModel
+
+from .loggers import LoggerConfig
 
 
 @dataclass(frozen=True)

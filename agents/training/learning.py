@@ -16,7 +16,15 @@ from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
-from agents.training.checkpoint import (
+from sana_wm_gym.envs.sb3 import SanaWMVecEnv
+from sana_wm_gym.envs.simulation import Simulation
+from sana_wm_gym.evaluation.episodes import EpisodeStatistics, Evaluation, Policy, scalars
+from sana_wm_gym.files import write_json
+from sana_wm_gym.provenance import provenance
+from sana_wm_gym.tables import progress
+from sana_wm_gym.world.world_model import WorldModel
+
+from .checkpoint import (
     latest_checkpoint,
     read_checkpoint,
     replay_of,
@@ -24,11 +32,11 @@ from agents.training.checkpoint import (
     save_checkpoint,
     save_environments,
 )
-from agents.training.config import TrainAgentConfig
-from agents.training.learner import RandomPolicy, build_learner, make_env
-from agents.training.loggers import CsvOutputFormat, read_rows
-from agents.training.run_folder import SavedRun, claim
-from agents.training.sb3_state import (
+from .config import TrainAgentConfig
+from .learner import RandomPolicy, build_learner, make_env
+from .loggers import CsvOutputFormat, read_rows
+from .run_folder import SavedRun, claim
+from .sb3_state import (
     learner_state,
     load_replay,
     random_state,
@@ -37,13 +45,6 @@ from agents.training.sb3_state import (
     save_replay,
     set_parameters,
 )
-from sana_wm_gym.envs.sb3 import SanaWMVecEnv
-from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.evaluation.episodes import EpisodeStatistics, Evaluation, Policy, scalars
-from sana_wm_gym.files import write_json
-from sana_wm_gym.provenance import provenance
-from sana_wm_gym.tables import progress
-from sana_wm_gym.world.world_model import WorldModel
 
 
 def learn(

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.command import CONF, instantiated
-from agents.training.checkpoint import latest_checkpoint
-from agents.training.config import TrainAgentConfig
 from sana_wm_gym.files import remove_leftovers, write_json, write_text
+
+from ..command import CONF, instantiated
+from .checkpoint import latest_checkpoint
+from .config import TrainAgentConfig
 
 
 def claim(folder: Path, settings: Mapping[str, Any], config: str) -> None:

@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from sana_wm_gym.agents import demo
+from sana_wm_gym.agents.pictures import draw_path, side_by_side
+from sana_wm_gym.agents.tour import MARGIN, plan_tour
 
-from agents import demo
-from agents.pictures import draw_path, side_by_side
-from agents.tour import MARGIN, plan_tour
 from sana_wm_gym.camera.controls import Controls, twist_to_controls
 from sana_wm_gym.camera.trajectory import rollout
 from sana_wm_gym.metrics import PoseScore

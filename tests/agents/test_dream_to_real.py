@@ -6,9 +6,8 @@ import json
 import sys
 
 import pytest
-
-from agents import dream_to_real
-from agents.dream_to_real import (
+from sana_wm_gym.agents import dream_to_real
+from sana_wm_gym.agents.dream_to_real import (
     DREAM,
     REAL,
     DreamRun,
@@ -48,7 +47,7 @@ class Commands:
     def __call__(self, run, module, arguments):
         self.seen.append((run.folder.name, module, list(arguments)))
         shares = dict(zip((DREAM, REAL), SUCCESS[run.agent, run.world], strict=True))
-        if module == "agents.train":
+        if module == "sana_wm_gym.agents.train":
             write_metrics(run.folder)
             write_evaluation(run.evaluation(run.world), shares[run.world])
         else:
@@ -67,7 +66,7 @@ def test_every_policy_is_evaluated_in_both_worlds_and_nothing_twice(tmp_path, co
     run = DreamRun("ppo", DREAM, 3, tmp_path / "one")
     carry_out(run, ["steps=8"], 20)
     modules = [module for _, module, _ in commands.seen]
-    assert modules == ["agents.train", "agents.evaluate"]
+    assert modules == ["sana_wm_gym.agents.train", "sana_wm_gym.agents.evaluate"]
     train, evaluate = (arguments for *_, arguments in commands.seen)
     assert {f"world={DREAM}", "seed=3", "steps=8", "evaluation.episodes=20"} <= set(train)
     assert {f"world={REAL}", "episodes=20", f"checkpoint={run.folder}"} <= set(evaluate)
@@ -75,7 +74,7 @@ def test_every_policy_is_evaluated_in_both_worlds_and_nothing_twice(tmp_path, co
     assert len(commands.seen) == 2
     run.evaluation(REAL).unlink()
     carry_out(run, ["steps=8"], 20)
-    assert [module for _, module, _ in commands.seen[2:]] == ["agents.evaluate"]
+    assert [module for _, module, _ in commands.seen[2:]] == ["sana_wm_gym.agents.evaluate"]
 
 
 def test_means_are_over_seeds_and_gaps_are_paired(tmp_path):

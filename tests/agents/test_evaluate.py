@@ -20,17 +20,17 @@ from functools import partial
 
 from hydra import compose, initialize_config_dir
 from rich.console import Console
+from sana_wm_gym.agents.command import CONF, instantiated
+from sana_wm_gym.agents.evaluate import evaluate
+from sana_wm_gym.agents.extractors import CoarseViews
+from sana_wm_gym.agents.train import train
+from sana_wm_gym.agents.training.config import TrainAgentConfig
+from sana_wm_gym.agents.training.learner import RandomPolicy, build_learner, make_env
+from sana_wm_gym.agents.training.learning import trained_policy
+from sana_wm_gym.agents.training.run_folder import known_targets, open_run
 from scipy import stats
 from stable_baselines3 import PPO
 
-from agents.command import CONF, instantiated
-from agents.evaluate import evaluate
-from agents.extractors import CoarseViews
-from agents.train import train
-from agents.training.config import TrainAgentConfig
-from agents.training.learner import RandomPolicy, build_learner, make_env
-from agents.training.learning import trained_policy
-from agents.training.run_folder import known_targets, open_run
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.tasks import ImageGoal
 from sana_wm_gym.evaluation.episodes import Evaluation, draw_start, evaluate_policy, play_episode
@@ -214,7 +214,7 @@ def test_settings_that_name_strange_code_are_not_run(trained: Path) -> None:
     assert "os.system" not in known_targets()
     strange = {
         "sana_wm_gym.world.catalogue.load_world": "os.system",  # called
-        "agents.extractors.CoarseViews": "os.system",  # looked up
+        "sana_wm_gym.agents.extractors.CoarseViews": "os.system",  # looked up
         "name: twin": "name: os:system",  # a world that is code
     }
     for known, other in strange.items():

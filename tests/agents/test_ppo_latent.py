@@ -8,11 +8,11 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
+from sana_wm_gym.agents import ppo_latent
+from sana_wm_gym.agents.training.learner import RandomPolicy
 from torch import nn
 from toy_world import ToyWorld
 
-from agents import ppo_latent
-from agents.training.learner import RandomPolicy
 from sana_wm_gym.camera import MotionLimits
 from sana_wm_gym.envs import SanaWMVectorEnv
 from sana_wm_gym.envs.tasks import ImageGoal

@@ -21,18 +21,18 @@ from functools import partial
 
 from hydra import compose, initialize_config_dir
 from rich.console import Console
+from sana_wm_gym.agents.command import CONF, instantiated, run_command
+from sana_wm_gym.agents.evaluate import evaluate
+from sana_wm_gym.agents.extractors import CoarseViews
+from sana_wm_gym.agents.plan import plan
+from sana_wm_gym.agents.train import train
+from sana_wm_gym.agents.training.config import EvaluationConfig, TrainAgentConfig
+from sana_wm_gym.agents.training.learner import RandomPolicy, build_learner, make_env
+from sana_wm_gym.agents.training.learning import learn
+from sana_wm_gym.agents.training.loggers import CsvTable, Tensorboard, Wandb, read_rows
 from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from agents.command import CONF, instantiated, run_command
-from agents.evaluate import evaluate
-from agents.extractors import CoarseViews
-from agents.plan import plan
-from agents.train import train
-from agents.training.config import EvaluationConfig, TrainAgentConfig
-from agents.training.learner import RandomPolicy, build_learner, make_env
-from agents.training.learning import learn
-from agents.training.loggers import CsvTable, Tensorboard, Wandb, read_rows
 from sana_wm_gym.envs.tasks import TASKS, ImageGoal, Sparse, ThumbnailGoal
 from sana_wm_gym.video import probe
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld

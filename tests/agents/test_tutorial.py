@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from sana_wm_gym.agents import tutorial
 
-from agents import tutorial
 from sana_wm_gym.video import read_frames
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
