@@ -1,23 +1,23 @@
 """Evaluate a trained policy, in the world it was trained in or another.
 
-    python -m agents.evaluate checkpoint=outputs/agents/RUN
-    python -m agents.evaluate checkpoint=outputs/agents/RUN world=twin episodes=200
-    python -m agents.evaluate --help
+    sana-wm evaluate checkpoint=outputs/agents/RUN
+    sana-wm evaluate checkpoint=outputs/agents/RUN world=twin episodes=200
+    sana-wm evaluate --help
 
 Episode i begins where the run's own world draws its start, and has the same goal, in every world.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from sana_wm_gym.files import write_json
+from sana_wm_gym.hydra_settings import run_command
 from sana_wm_gym.provenance import provenance
-
-from .command import run_command
 
 if TYPE_CHECKING:
     from .training.config import EvaluateAgentConfig
@@ -41,7 +41,7 @@ def evaluate(config: EvaluateAgentConfig, console: Console, settings: Any = None
     with console.status(f"{config.episodes} episodes"):
         evaluation = config.run(policy, simulation, run.config.world, out / "videos")
     document = {
-        **provenance("agents.evaluate"),
+        **provenance("sana-wm evaluate"),
         "run": run.settings,
         "checkpoint": None if run.checkpoint is None else run.checkpoint.name,
         "starts_from": run.config.world.spec.name,
@@ -54,5 +54,6 @@ def evaluate(config: EvaluateAgentConfig, console: Console, settings: Any = None
     console.print(f"written to {out}", soft_wrap=True)
 
 
-if __name__ == "__main__":
-    run_command("evaluate", evaluate)
+def main(arguments: Sequence[str]) -> int:
+    """Command line; returns the exit status."""
+    return run_command("evaluate", evaluate, arguments)

@@ -1,7 +1,7 @@
 """Plan by branching the world: try futures, take the first action of the best one, plan again.
 
-python -m agents.plan planner=cem task=image_goal world=tiny episodes=20
-python -m agents.plan --help
+sana-wm plan planner=cem task=image_goal world=tiny episodes=20
+sana-wm plan --help
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from sana_wm_gym.envs.tasks.image_goal import GoalState, ImageGoal
 from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.evaluation.episodes import EpisodeStatistics, Evaluation, play_episodes
 from sana_wm_gym.files import write_json
+from sana_wm_gym.hydra_settings import run_command
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import progress
 from sana_wm_gym.video import write_video
 from sana_wm_gym.world.world_model import WorldModel
 
-from .command import run_command
 from .episode_clip import EpisodeClip, pages
 from .planners import CEM, Plan, Planner, PlannerActor
 from .planners.planner import require_planner
@@ -44,7 +44,7 @@ class PlanConfig:
         task: Its goal and reward.
         planner: The planner.
         env: Keyword arguments of `SanaWMEnv`, such as `observation` and `horizon`.
-        episodes: Number of episodes; episode i has seed `seed + i`, as in `agents.evaluate`.
+        episodes: Number of episodes; episode i has seed `seed + i`, as in `sana-wm evaluate`.
         seed: First seed.
         videos: Number of episodes that are recorded as videos.
         threads: Of torch.
@@ -160,7 +160,7 @@ def _document(
     decisions, imagined = sum(map(len, steps)), sum(map(sum, steps))
     seconds = sum(actor.seconds for actor in actors)
     return {
-        **provenance("agents.plan"),
+        **provenance("sana-wm plan"),
         "planner": repr(config.planner),
         "threads": config.threads,
         "env_steps_per_decision": imagined / decisions,
@@ -187,5 +187,6 @@ def _so_far(results: Sequence[EpisodeStatistics]) -> str:
     return f"planning, {sum(bool(one.info['is_success']) for one in results)} succeeded"
 
 
-if __name__ == "__main__":
-    run_command("plan", plan)
+def main(arguments: Sequence[str]) -> int:
+    """Command line; returns the exit status."""
+    return run_command("plan", plan, arguments)

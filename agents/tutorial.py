@@ -5,8 +5,8 @@ geometry, so the policy is trained where steps are cheapest, in the ground-truth
 with nothing rendered, some 600 steps a second. Then it acts in the learned world, and every frame
 is recorded there. Learning from pixels takes longer: docs/training_agents.md.
 
-    python -m agents.tutorial                          # writes outputs/tutorial
-    python -m agents.tutorial --steps 2000 --world procedural
+    sana-wm tutorial                          # writes outputs/tutorial
+    sana-wm tutorial --steps 2000 --world procedural
 
 Writes OUT/video/episode-0000.mp4 (every frame of one orbit) and OUT/summary.json: how far around
 the point the policy came in held-out episodes of the twin, in degrees of the 180 wanted, next to
@@ -15,8 +15,6 @@ random actions.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from sana_wm_gym.envs import ChunkVideoRecorder, SanaWMVectorEnv
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.evaluation.episodes import Policy, evaluate_policy, play_episode
 from sana_wm_gym.files import write_json
+from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.tables import progress
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
@@ -130,9 +129,7 @@ def run(world: WorldModel[Any], steps: int, seed: int, out: Path, console: Conso
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = FlagParser("sana-wm tutorial", __doc__)
     parser.add_argument("--world", default="tiny", help="world to act in at the end (tiny)")
     parser.add_argument("--steps", type=int, default=20_000, help="training steps (20000)")
     parser.add_argument("--seed", type=int, default=0, help="of policy and training (0)")
@@ -140,13 +137,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.steps < 1 or not 0 <= given.seed < 2**31:
         parser.error("expected --steps of at least 1 and --seed from 0 to 2^31 - 1")
-    try:
-        run(load_world(given.world), given.steps, given.seed, given.out, Console())
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    run(load_world(given.world), given.steps, given.seed, given.out, Console())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

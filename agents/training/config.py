@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sana_wm_gym.checks import require_integer
+from sana_wm_gym.checks import DEVICES, require_device, require_integer
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.tasks import ImageGoal, Task
 from sana_wm_gym.evaluation.episodes import Evaluation, Policy, evaluate_policy
@@ -102,6 +102,7 @@ class TrainAgentConfig:
         for name in ("eval_episodes", "eval_every", "num_envs", "steps", "log_every", "threads"):
             require_integer(name, getattr(self, name), 1)
         require_integer("seed", self.seed, 0)
+        require_device("device", self.device, (*DEVICES, "auto"))
 
     @property
     def root(self) -> Path:

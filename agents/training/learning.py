@@ -77,7 +77,7 @@ def learn(
     run.train()
     simulation, videos = env.vector_env.simulation, folder / "videos" / "last"
     evaluation = config.evaluation.run(learner, simulation, config.world, videos)
-    facts = {**provenance("agents.train"), "run": settings}
+    facts = {**provenance("sana-wm train"), "run": settings}
     write_json(folder / "metrics.json", {**facts, "rows": read_rows(folder / "metrics.csv")})
     write_json(finished, {**facts, **evaluation.document()})
     last = latest_checkpoint(folder / "checkpoints")

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from sana_wm_gym.files import remove_leftovers, write_json, write_text
+from sana_wm_gym.hydra_settings import conf_folder, instantiated
 
-from ..command import CONF, instantiated
 from .checkpoint import latest_checkpoint
 from .config import TrainAgentConfig
 
@@ -96,7 +96,7 @@ def open_run(path: Path, trust: bool = False) -> SavedRun:
 
     folder = next((p for p in (path, *path.parents[:2]) if (p / "run.json").is_file()), None)
     if folder is None:
-        raise FileNotFoundError(f"no run at {path}: expected a folder that agents.train has made")
+        raise FileNotFoundError(f"no run at {path}: expected a folder of `sana-wm train`")
     settings = OmegaConf.load(folder / "config.yaml")
     unknown = sorted(set(_targets(OmegaConf.to_container(settings))) - known_targets())
     if unknown and not trust:
@@ -123,7 +123,7 @@ def known_targets() -> set[str]:
 
     return {
         target
-        for path in CONF.rglob("*.yaml")
+        for path in conf_folder().rglob("*.yaml")
         for target in _targets(OmegaConf.to_container(OmegaConf.load(path)))
     }
 

@@ -6,6 +6,7 @@ import json
 import sys
 
 import pytest
+
 from sana_wm_gym.agents import dream_to_real
 from sana_wm_gym.agents.dream_to_real import (
     DREAM,
@@ -47,7 +48,7 @@ class Commands:
     def __call__(self, run, module, arguments):
         self.seen.append((run.folder.name, module, list(arguments)))
         shares = dict(zip((DREAM, REAL), SUCCESS[run.agent, run.world], strict=True))
-        if module == "sana_wm_gym.agents.train":
+        if module == "train":
             write_metrics(run.folder)
             write_evaluation(run.evaluation(run.world), shares[run.world])
         else:
@@ -66,7 +67,7 @@ def test_every_policy_is_evaluated_in_both_worlds_and_nothing_twice(tmp_path, co
     run = DreamRun("ppo", DREAM, 3, tmp_path / "one")
     carry_out(run, ["steps=8"], 20)
     modules = [module for _, module, _ in commands.seen]
-    assert modules == ["sana_wm_gym.agents.train", "sana_wm_gym.agents.evaluate"]
+    assert modules == ["train", "evaluate"]
     train, evaluate = (arguments for *_, arguments in commands.seen)
     assert {f"world={DREAM}", "seed=3", "steps=8", "evaluation.episodes=20"} <= set(train)
     assert {f"world={REAL}", "episodes=20", f"checkpoint={run.folder}"} <= set(evaluate)
@@ -74,7 +75,7 @@ def test_every_policy_is_evaluated_in_both_worlds_and_nothing_twice(tmp_path, co
     assert len(commands.seen) == 2
     run.evaluation(REAL).unlink()
     carry_out(run, ["steps=8"], 20)
-    assert [module for _, module, _ in commands.seen[2:]] == ["sana_wm_gym.agents.evaluate"]
+    assert [module for _, module, _ in commands.seen[2:]] == ["evaluate"]
 
 
 def test_means_are_over_seeds_and_gaps_are_paired(tmp_path):

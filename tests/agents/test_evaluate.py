@@ -18,9 +18,11 @@ pytest.importorskip("hydra")
 
 from functools import partial
 
-from hydra import compose, initialize_config_dir
+from hydra import compose, initialize_config_module
 from rich.console import Console
-from sana_wm_gym.agents.command import CONF, instantiated
+from scipy import stats
+from stable_baselines3 import PPO
+
 from sana_wm_gym.agents.evaluate import evaluate
 from sana_wm_gym.agents.extractors import CoarseViews
 from sana_wm_gym.agents.train import train
@@ -28,13 +30,11 @@ from sana_wm_gym.agents.training.config import TrainAgentConfig
 from sana_wm_gym.agents.training.learner import RandomPolicy, build_learner, make_env
 from sana_wm_gym.agents.training.learning import trained_policy
 from sana_wm_gym.agents.training.run_folder import known_targets, open_run
-from scipy import stats
-from stable_baselines3 import PPO
-
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.tasks import ImageGoal
 from sana_wm_gym.evaluation.episodes import Evaluation, draw_start, evaluate_policy, play_episode
 from sana_wm_gym.evaluation.intervals import estimate
+from sana_wm_gym.hydra_settings import CONF, instantiated
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
@@ -176,14 +176,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "evaluation.episodes=2",
         "evaluation.videos=0",
     ]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_module(CONF, version_base="1.3"):
         settings = compose("agents", overrides)
         train(instantiated(settings), QUIET, settings)
     return folder
 
 
 def settings_of(checkpoint: Path, *overrides: str) -> Any:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_module(CONF, version_base="1.3"):
         given = [f"checkpoint={checkpoint}", "episodes=2", "videos=1", "place=null", *overrides]
         return compose("evaluate", given)
 

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecTransposeImage
+
 from sana_wm_gym.agents.extractors import (
     CoarseViews,
     StackedViews,
@@ -13,9 +16,6 @@ from sana_wm_gym.agents.extractors import (
     parts_of,
     strided_convolutions,
 )
-from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import VecTransposeImage
-
 from sana_wm_gym.envs import SanaWMVectorEnv
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.envs.tasks import ImageGoal

@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from safetensors import safe_open
+from toy_world import ToyWorld
+
 from sana_wm_gym.agents.episode_clip import EpisodeClip, pages
 from sana_wm_gym.agents.plan import PlanConfig
 from sana_wm_gym.agents.plan import plan as run_plan
@@ -32,8 +34,6 @@ from sana_wm_gym.agents.planners import (
 )
 from sana_wm_gym.agents.planners.scripted import arc
 from sana_wm_gym.agents.planners.search import as_twists
-from toy_world import ToyWorld
-
 from sana_wm_gym.camera import (
     TWIST_NAMES,
     CameraState,

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 pytest.importorskip("stable_baselines3")
 
 from gymnasium import spaces
-from sana_wm_gym.agents.training.sb3_state import load_replay, save_replay
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+
+from sana_wm_gym.agents.training.sb3_state import load_replay, save_replay
 
 ENVIRONMENTS = 2
 _PART = spaces.Box(-1, 1, (2,), np.float32)

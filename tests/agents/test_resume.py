@@ -21,14 +21,14 @@ pytest.importorskip("sb3_contrib")
 from functools import partial
 
 from rich.console import Console
+from sb3_contrib import RecurrentPPO
+from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
+
 from sana_wm_gym.agents.extractors import CoarseViews
 from sana_wm_gym.agents.training.checkpoint import latest_checkpoint, read_checkpoint, replay_of
 from sana_wm_gym.agents.training.config import EvaluationConfig, TrainAgentConfig
 from sana_wm_gym.agents.training.learning import learn, trained_policy
 from sana_wm_gym.agents.training.run_folder import SavedRun
-from sb3_contrib import RecurrentPPO
-from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
-
 from sana_wm_gym.envs.tasks import ImageGoal, ThumbnailGoal
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 

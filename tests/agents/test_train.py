@@ -19,21 +19,19 @@ pytest.importorskip("hydra")
 
 from functools import partial
 
-from hydra import compose, initialize_config_dir
+from hydra import compose, initialize_config_module
 from rich.console import Console
-from sana_wm_gym.agents.command import CONF, instantiated, run_command
-from sana_wm_gym.agents.evaluate import evaluate
+from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sana_wm_gym import cli
 from sana_wm_gym.agents.extractors import CoarseViews
-from sana_wm_gym.agents.plan import plan
-from sana_wm_gym.agents.train import train
 from sana_wm_gym.agents.training.config import EvaluationConfig, TrainAgentConfig
 from sana_wm_gym.agents.training.learner import RandomPolicy, build_learner, make_env
 from sana_wm_gym.agents.training.learning import learn
 from sana_wm_gym.agents.training.loggers import CsvTable, Tensorboard, Wandb, read_rows
-from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
-from stable_baselines3.common.base_class import BaseAlgorithm
-
 from sana_wm_gym.envs.tasks import TASKS, ImageGoal, Sparse, ThumbnailGoal
+from sana_wm_gym.hydra_settings import CONF, conf_folder, instantiated
 from sana_wm_gym.video import probe
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
@@ -174,13 +172,10 @@ def test_an_observation_without_images_needs_no_other_agent() -> None:
 @pytest.mark.parametrize(
     ("command", "override"),
     [
-        *(
-            ("agents", wrong)
-            for wrong in ("foo=1", "agent=nobody", "world=nowhere", "task.near=-1")
-        ),
-        ("agents", "agent.gama=2"),
-        ("agents", "agent.gamma=2"),
-        ("agents", "launcher=joblib"),
+        *(("train", wrong) for wrong in ("foo=1", "agent=nobody", "world=nowhere", "task.near=-1")),
+        ("train", "agent.gama=2"),
+        ("train", "agent.gamma=2"),
+        ("train", "launcher=joblib"),
         ("evaluate", "episodes=2"),
         ("evaluate", "checkpoint=nowhere"),
         ("evaluate", "agent=ppo"),
@@ -195,19 +190,15 @@ def test_a_wrong_setting_is_one_line_and_status_2(
 ) -> None:
     if override.startswith("launcher"):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr(sys, "argv", [command, override])
-    work = {"agents": train, "evaluate": evaluate, "plan": plan}[command]
-    with pytest.raises(SystemExit) as stop:
-        run_command(command, work)
-    assert stop.value.code == 2
+    assert cli.main([command, override]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1
 
 
 def test_every_choice_of_every_group_can_be_made() -> None:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_module(CONF, version_base="1.3"):
         for group in ("world", "task", "agent", "logger"):
-            for path in sorted((CONF / group).glob("*.yaml")):
+            for path in sorted((conf_folder() / group).glob("*.yaml")):
                 extra = ["world.name=procedural"] if path.stem == "named" else []
                 cfg = compose("agents", [f"{group}={path.stem}", "folder=x", *extra])
                 made = instantiated(cfg[group])
@@ -220,7 +211,7 @@ def test_every_choice_of_every_group_can_be_made() -> None:
 
 def test_tasks_of_conf_are_the_defaults() -> None:
     """So that a task means the same by name, in `gym.make`, as by group."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_module(CONF, version_base="1.3"):
         for name, make in TASKS.items():
             if name == "free_roam":
                 continue

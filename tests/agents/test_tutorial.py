@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from sana_wm_gym.agents import tutorial
 
+from sana_wm_gym import cli
+from sana_wm_gym.agents import tutorial
 from sana_wm_gym.video import read_frames
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
@@ -42,6 +43,6 @@ def test_bad_arguments_end_before_any_work(arguments):
 
 
 def test_an_unknown_world_is_one_line(capsys, tmp_path):
-    assert tutorial.main(["--world", "nowhere", "--out", str(tmp_path / "out")]) == 2
+    assert cli.main(["tutorial", "--world", "nowhere", "--out", str(tmp_path / "out")]) == 2
     assert "unknown world 'nowhere'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

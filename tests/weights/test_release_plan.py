@@ -16,7 +16,7 @@ from torch import Tensor
 from sana_wm_gym.models.numerics import R1_STREAMING
 from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
 from sana_wm_gym.models.transformer import Conditioning, SanaWM
-from sana_wm_gym.weights.__main__ import main
+from sana_wm_gym.weights.command import main
 from sana_wm_gym.weights.fetch import RECORD
 from sana_wm_gym.weights.names import RELEASED, expected_shapes, quantised
 from sana_wm_gym.weights.plan import Precision, memory_bytes, options, rows, weight_bytes
