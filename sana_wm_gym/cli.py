@@ -48,10 +48,12 @@ TOOLS = (
         "agents.dream_to_real",
         "agents",
     ),
-    Tool("bench run", "camera control of a world on a bench", "benchmarks.camera_control", "bench"),
-    Tool("bench make", "make a small bench with known truth", "benchmarks.make_bench"),
-    Tool("score", "score video files against a bench", "benchmarks.score", "bench"),
-    Tool("probe", "memory, long horizons and novel motions of a world", "benchmarks.trust_probes"),
+    Tool(
+        "bench run", "camera control of a world on a bench", "evaluation.tools.bench_run", "bench"
+    ),
+    Tool("bench make", "make a small bench with known truth", "evaluation.tools.bench_make"),
+    Tool("score", "score video files against a bench", "evaluation.tools.score", "bench"),
+    Tool("probe", "memory, long horizons and novel motions of a world", "evaluation.tools.probe"),
     Tool("train-world", "train the embedded world", "training.train", "train"),
     Tool("export-world", "copy a training run's weights to a world file", "training.export"),
 )

@@ -107,7 +107,9 @@ def _released(layout: Layout, refined: bool) -> str:
     try:
         layout.here(refined)
     except FileNotFoundError as error:
-        return f"no: {error}"
+        if layout.variable in os.environ:
+            return f"no: {error}"
+        return f"no: not on this machine; sana-wm weights fetch {layout.release} --latest"
     cache, published = default_cache(), release(layout.release)
     machine = this_machine(cache)
     if machine.vram == 0:

@@ -18,7 +18,6 @@ import pytest
 from control_runs import Blind, break_camera, config, results, run
 from PIL import Image
 
-from benchmarks import score
 from sana_wm_gym.evaluation.bench.layout import camera_file
 from sana_wm_gym.evaluation.bench.reader import list_scenes
 from sana_wm_gym.evaluation.bench.results import MethodFolder, read_pose_errors
@@ -144,12 +143,12 @@ def test_killed_process_loses_nothing(bench, tmp_path, made):
     and from the start in another folder: what workers made is what one process makes."""
     folder = tmp_path / "run"
     settings = config(bench, folder, estimator=RotationOnly(), floor=False)
-    command = [sys.executable, "-m", "benchmarks.camera_control", "world=procedural"]
+    command = [sys.executable, "-m", "sana_wm_gym", "bench", "run", "world=procedural"]
     command += ["split=simple", f"bench={bench}", f"folder={folder}", "workers=2", "floor=false"]
     command += [f"estimator._target_={RotationOnly.__module__}.RotationOnly"]
     with open(os.devnull, "w") as nothing:
         process = subprocess.Popen(
-            command, cwd=Path(score.__file__).parents[1], stdout=nothing, stderr=nothing
+            command, cwd=Path(__file__).parents[3], stdout=nothing, stderr=nothing
         )
     # Not `rglob`: it also finds a result that is being written, in its hidden folder.
     while not results(folder) and process.poll() is None:
