@@ -52,9 +52,11 @@ def message_of(error: Exception, extra: str | None = None) -> str:
     module = (name or "").partition(".")[0]
     if module in ("", "sana_wm_gym"):
         return " ".join(str(error).split())
-    bringing = [name for name, modules in extras().items() if module in modules]
-    chosen = extra if extra in bringing or not bringing else bringing[0]
-    command = install_line(chosen) if chosen else f"pip install {module}"
+    known = extras()
+    bringing = [name for name, modules in known.items() if module in modules]
+    if extra and (extra in bringing or not known):
+        bringing = [extra]
+    command = install_line(bringing[0]) if bringing else f"pip install {module}"
     return f"{module} is not installed: {command}"
 
 

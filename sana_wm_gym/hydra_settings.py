@@ -104,7 +104,7 @@ def instantiated(settings: Any) -> Any:
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, ImportError | OSError):
-            raise cause from error
+            raise cause  # noqa: B904, its own cause names the package
         raise ValueError(_one_line(cause or error)) from error
 
 

@@ -25,7 +25,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_list_names_every_tool_and_imports_none() -> None:
     code = "import sys; from sana_wm_gym.cli import main; status = main({}); "
-    code += "sys.exit(status or [m for m in ('torch', 'hydra', 'scipy') if m in sys.modules])"
+    code += "sys.exit(status or sum(m in sys.modules for m in ('torch', 'hydra', 'scipy')))"
     bare, help_ = (run("-c", code.format(arguments)) for arguments in ("[]", "['--help']"))
     assert bare.returncode == help_.returncode == 0, bare.stderr
     assert bare.stdout == help_.stdout
@@ -42,7 +42,7 @@ def test_help_shows_an_example(tool: cli.Tool, capsys: pytest.CaptureFixture[str
         cli.main([*tool.name.split(), "--help"])
     assert not end.value.code
     # On a line of its own, indented, so that it can be copied.
-    assert re.search(rf"^ +sana-wm {tool.name}\b", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(rf"^  +sana-wm {tool.name}\b", capsys.readouterr().out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=NAMES)

@@ -1,6 +1,8 @@
 """Copy the weights of a training run to a world file, by default the one in this package.
 
-sana-wm export-world outputs/tiny --to outputs/tiny.safetensors
+    sana-wm export-world outputs/tiny --to outputs/tiny.safetensors
+
+The file is read once before anything is written, so a damaged one is refused.
 """
 
 from __future__ import annotations
