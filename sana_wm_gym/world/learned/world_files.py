@@ -35,7 +35,7 @@ def world_of(
         device: Where the networks go; None leaves them where they are.
 
     Raises:
-        ValueError: There is no such type.
+        ValueError: There is no such type, or worlds do not run on the device.
     """
     dtype = getattr(torch, autocast_dtype, 0) if isinstance(autocast_dtype, str) else autocast_dtype
     if not isinstance(dtype, torch.dtype | None):
