@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from sana_wm_gym import cli
 from sana_wm_gym.agents import dream_to_real
 from sana_wm_gym.agents.dream_to_real import (
     DREAM,
@@ -135,5 +136,5 @@ def test_a_failed_run_fails_the_command_and_leaves_the_others(tmp_path, commands
 
 @pytest.mark.parametrize("bad", [["--seeds", "0"], ["--episodes", "0"], ["--jobs", "0"]])
 def test_bad_arguments_end_before_any_work(bad, commands, capsys):
-    assert main(bad) == 2 and not commands.seen
+    assert cli.main(["dream-to-real", *bad]) == 2 and not commands.seen
     assert "expected an integer >= 1" in capsys.readouterr().err
