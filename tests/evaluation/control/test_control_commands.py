@@ -35,7 +35,7 @@ def foreign(bench, folder, split, fps, name):
 def scorer(monkeypatch):
     monkeypatch.setattr(score, "LKBundleAdjustment", Drifting)
     monkeypatch.setattr(score, "Console", silent)
-    return lambda *arguments: score.main([*map(str, arguments), "--workers", "1"])
+    return lambda *arguments: cli.main(["score", *map(str, arguments), "--workers", "1"])
 
 
 def test_flat_videos_at_another_rate_and_size_are_matched_by_time(bench, tmp_path, scorer):
