@@ -41,7 +41,7 @@ TOOLS = (
     Tool("record", "record episodes as a Minari dataset", "agents.record", "data"),
     Tool("clone", "train a policy from a recorded dataset", "agents.clone", "agents"),
     Tool("tutorial", "from gym.make to a policy's video, in a minute", "agents.tutorial", "agents"),
-    Tool("ppo-latent", "PPO from latents, in one file", "agents.ppo_latent"),
+    Tool("ppo-latent", "PPO from latents, in one file", "agents.ppo_latent", "agents"),
     Tool(
         "dream-to-real",
         "train in a learned world, evaluate in its ground truth",

@@ -21,10 +21,32 @@ Work = Callable[[Any, Console, Any], object]
 exit status."""
 
 # Flags of hydra itself, as it documents them.
-_FLAGS = ("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run")
-_FLAGS += ("--multirun", "--shell-completion", "--config-path", "--config-name", "--config-dir")
-_FLAGS += ("--experimental-rerun", "--info", "-h", "-c", "-p", "-r", "-m", "-sc", "-cp", "-cn")
-_FLAGS += ("-cd", "-i")
+_FLAGS = [
+    "--help",
+    "-h",
+    "--hydra-help",
+    "--version",
+    "--cfg",
+    "-c",
+    "--resolve",
+    "--package",
+    "-p",
+    "--run",
+    "-r",
+    "--multirun",
+    "-m",
+    "--shell-completion",
+    "-sc",
+    "--config-path",
+    "-cp",
+    "--config-name",
+    "-cn",
+    "--config-dir",
+    "-cd",
+    "--experimental-rerun",
+    "--info",
+    "-i",
+]
 
 
 def run_command(
@@ -141,8 +163,8 @@ def _check(config_name: str, arguments: Sequence[str], conf: str) -> None:
             raise ValueError(f"unknown flag {name}{nearest(name, _FLAGS)}")
     for argument in arguments:
         key, _, name = argument.partition("=")
-        known = (conf_folder(conf) / f"launcher/{name}.yaml").is_file()
-        if key == "launcher" and name != "local" and known and not _has_plugin(name):
+        listed = (conf_folder(conf) / f"launcher/{name}.yaml").is_file()
+        if key == "launcher" and name != "local" and listed and not _has_plugin(name):
             raise ValueError(f"{argument} needs its plugin: pip install hydra-{name}-launcher")
     # A sweep's overrides are no single run's.
     if any(argument.startswith("-") for argument in arguments):
