@@ -42,7 +42,7 @@ class RevisitPair:
     quality: float
 
 
-def find_revisits(c2w: Array, fps: float) -> tuple[RevisitPair, ...]:
+def find_revisits(c2w: Array, fps: float, *, look_away_deg: float = 0.0) -> tuple[RevisitPair, ...]:
     """The revisits of a path, best first.
 
     Of all pairs at least `MIN_GAP_S` apart in time, nearer than `MAX_DISTANCE_M` and turned by
@@ -53,16 +53,24 @@ def find_revisits(c2w: Array, fps: float) -> tuple[RevisitPair, ...]:
     Args:
         c2w: Camera-to-world poses, [n, 4, 4], metres.
         fps: Frames per second.
+        look_away_deg: Keep only pairs between which the camera turned away from both views by at
+            least this angle, degrees. A camera that lingers remembers nothing: with the horizontal
+            field of view here, what a pair compares has been out of sight.
 
     Raises:
-        ValueError: Wrong shape, a pose that is not a rigid transform, or fps not above 0.
+        ValueError: Wrong shape, a pose that is not a rigid transform, fps not above 0, or an angle
+            outside [0, 180].
 
     Source: SANA-WM-Bench's evaluation pairs (arXiv 2605.15178); gap, spacing and quality are
         this project's, where the paper is silent.
     """
     require_number("fps", fps, 0, ends="()")
+    require_number("look_away_deg", look_away_deg, 0, 180)
     check_rigid(c2w, "c2w")
     a, b, distance, angle = _candidates(c2w, fps)
+    if look_away_deg:
+        away = _looked_away(c2w, a, b, look_away_deg)
+        a, b, distance, angle = a[away], b[away], distance[away], angle[away]
     quality = distance / MAX_DISTANCE_M + angle / MAX_ANGLE_DEG
     left = np.lexsort((b, a, quality))
     pairs = []
@@ -91,3 +99,16 @@ def _candidates(
     angle = np.rad2deg(geodesic_angle(rotations[a], rotations[b]))
     alike = angle < MAX_ANGLE_DEG
     return a[alike], b[alike], distance[alike], angle[alike]
+
+
+def _looked_away(
+    c2w: Array, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], least_deg: float
+) -> npt.NDArray[np.bool_]:
+    """Whether the orientation was at least this far from both frames of a pair in between."""
+    rotations = c2w[:, :3, :3]
+    kept = np.zeros(len(a), dtype=bool)
+    for pair, (first, last) in enumerate(zip(a, b, strict=True)):
+        between = rotations[first : last + 1]
+        angles = [geodesic_angle(between, rotations[end]) for end in (first, last)]
+        kept[pair] = bool(np.degrees(np.minimum(*angles)).max() >= least_deg)
+    return kept

@@ -20,6 +20,7 @@ PITCH_LIMIT = math.radians(60.0)
 # SANA-WM divides horizontal directions by (norm + this), so a step is a hair under its speed.
 _DIRECTION_EPS = 1e-6
 _ORTHONORMAL_TOLERANCE = 1e-4
+_ROUNDED = 0.05  # poses written with one or more decimals are off by less
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,8 +169,11 @@ def check_rigid(c2w: Array, name: str) -> None:
     if bad.any():
         frame = int(np.flatnonzero(bad.any(axis=0))[0])
         fault = list(faults)[int(np.flatnonzero(bad[:, frame])[0])]
+        hint = ""
+        if "orthonormal" in fault and off[frame] < _ROUNDED:
+            hint = "; se3.nearest_rotation makes rounded rotation parts orthonormal again"
         raise ValueError(
-            f"{name} frame {frame} {fault}; expected a rigid camera-to-world transform, "
+            f"{name} frame {frame} {fault}; expected a rigid camera-to-world transform{hint}, "
             f"given\n{c2w[frame]}"
         )
 

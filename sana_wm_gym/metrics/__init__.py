@@ -1,6 +1,11 @@
 """Arrays in, numbers out: pose error, image error, drift and revisits."""
 
-from sana_wm_gym.metrics.ate import trajectory_error
+from sana_wm_gym.metrics.action_following import (
+    action_following,
+    forward_backward_error,
+    worldscore_camera_error,
+)
+from sana_wm_gym.metrics.command_agreement import CommandAgreement, mean_agreement
 from sana_wm_gym.metrics.conventions import (
     CONVENTIONS,
     PAPER_SIM3,
@@ -22,6 +27,7 @@ from sana_wm_gym.metrics.matching import match_frames
 from sana_wm_gym.metrics.perceptual import Unavailable, load_lpips
 from sana_wm_gym.metrics.pose import PoseScore, null_scores, score_or_code, score_poses
 from sana_wm_gym.metrics.pose_checks import DegenerateTrajectoryError, InvalidPosesError
+from sana_wm_gym.metrics.relative_pose import pose_auc, trajectory_error
 from sana_wm_gym.metrics.revisit import (
     RevisitScore,
     RevisitSummary,
@@ -37,6 +43,7 @@ __all__ = [
     "RELEASE",
     "SCALE_ONLY",
     "UNALIGNED",
+    "CommandAgreement",
     "Convention",
     "DegenerateTrajectoryError",
     "DriftScore",
@@ -47,11 +54,15 @@ __all__ = [
     "RevisitScore",
     "RevisitSummary",
     "Unavailable",
+    "action_following",
+    "forward_backward_error",
     "load_lpips",
     "match_frames",
+    "mean_agreement",
     "mean_squared_error",
     "null_scores",
     "overall_percent",
+    "pose_auc",
     "psnr",
     "psnr_from_mse",
     "score_drift",
@@ -62,4 +73,5 @@ __all__ = [
     "summarise_drift",
     "summarise_revisits",
     "trajectory_error",
+    "worldscore_camera_error",
 ]

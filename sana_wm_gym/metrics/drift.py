@@ -121,6 +121,14 @@ class DriftScore:
         """First window minus last, in the proxy's unit; None with fewer than two windows."""
         return first_to_last([window.values[proxy] for window in self.windows])
 
+    def largest_change(self, proxy: str) -> float | None:
+        """First window minus the one farthest from it, in the proxy's unit: sees a collapse in
+        mid-clip that has recovered by the end. None with fewer than two windows."""
+        values = [window.values[proxy] for window in self.windows]
+        if len(values) < 2:
+            return None
+        return max((values[0] - value for value in values[1:]), key=abs)
+
     def to_dict(self) -> dict[str, object]:
         """Plain values for json."""
         return {
@@ -132,6 +140,7 @@ class DriftScore:
             "units": dict(self.units),
             "windows": [{"start": w.start, "stop": w.stop, **w.values} for w in self.windows],
             "drop": {name: self.drop(name) for name in self.units},
+            "largest_change": {name: self.largest_change(name) for name in self.units},
         }
 
     @staticmethod

@@ -26,7 +26,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.camera.se3 import geodesic_angle, relative_to_first
+from sana_wm_gym.camera.se3 import geodesic_angle, invert, relative_to_first
 from sana_wm_gym.metrics.conventions import ERRORS, Alignment, Convention
 from sana_wm_gym.metrics.pose_checks import (
     DegenerateTrajectoryError,
@@ -34,6 +34,15 @@ from sana_wm_gym.metrics.pose_checks import (
     check_poses,
     checked_paths,
 )
+
+_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+"""OpenGL camera axes (x right, y up, z back) to OpenCV's."""
+_FORWARD_LEFT_UP = np.array(
+    [[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+)
+"""Axes of robots and cars (x forward, y left, z up) to OpenCV's."""
+_FAR_BETTER = 0.2  # of the error as given
+_WORTH_A_HINT = 0.2  # radians of rotation plus one minus the cosine between paths
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,9 @@ class PoseScore:
         scale: Fitted factor on the estimate, None where none is fitted or it is undefined.
         undefined: Reason code of every None among the three errors.
         flags: Facts worth reading next to the numbers: `reference_static`, `estimate_static`,
-            `reference_collinear`, `estimate_collinear`, `negative_scale`, `partial`.
+            `reference_collinear`, `estimate_collinear`, `negative_scale`, `partial`;
+            `axes_opengl`, `axes_forward_left_up` or `axes_world_to_camera` where the estimate fits
+            far better if its poses are read so.
         reduction: `mean` or `sum` over frames.
         rotation_unit: `deg` or `rad`.
         translation_unit: `m` or `extent`.
@@ -147,7 +158,7 @@ def score_poses(
         **{name: None if name in aligned.undefined else errors[name] for name in ERRORS},
         scale=aligned.scale,
         undefined=MappingProxyType(dict(aligned.undefined)),
-        flags=_flags(pair, aligned.scale, n < n_asked),
+        flags=(*_flags(pair, aligned.scale, n < n_asked), *_other_axes(pair, est[keep])),
         reduction=convention.reduction,
         rotation_unit=convention.rotation_unit,
         translation_unit=convention.translation_unit,
@@ -220,3 +231,24 @@ def _flags(pair: PathPair, scale: float | None, partial: bool) -> tuple[str, ...
         "partial": partial,
     }
     return tuple(name for name, holds in facts.items() if holds)
+
+
+def _other_axes(pair: PathPair, given: npt.NDArray[np.float64]) -> tuple[str, ...]:
+    """The reading of the estimate, poses as given, under which it fits far better, if any."""
+    if pair.reference_spread.static or pair.estimate_spread.static:
+        return ()
+    readings = {
+        "": pair.estimate,
+        "axes_opengl": relative_to_first(given @ _OPENGL),
+        "axes_forward_left_up": relative_to_first(given @ _FORWARD_LEFT_UP.T),
+        "axes_world_to_camera": relative_to_first(invert(given)),
+    }
+    errors = {}
+    for name, poses in readings.items():
+        angle = geodesic_angle(pair.reference[:, :3, :3], poses[:, :3, :3]).mean()
+        true, seen = pair.reference[:, :3, 3], poses[:, :3, 3]
+        away = 1 - np.sum(true * seen) / np.sqrt(np.sum(true**2) * np.sum(seen**2))
+        errors[name] = float(angle + away)
+    best = min(errors, key=errors.__getitem__)
+    far_better = errors[best] < _FAR_BETTER * errors[""] and errors[""] > _WORTH_A_HINT
+    return (best,) if best and far_better else ()

@@ -100,6 +100,8 @@ def checked_paths(
 ) -> tuple[Poses, Poses, Mask]:
     """An estimated path, its reference and a mask of frames to read, all by default, as arrays.
 
+    Frames that are masked are not read on either side.
+
     Raises:
         InvalidPosesError: Shapes differ, or a frame is not a finite rigid pose.
     """
@@ -108,11 +110,13 @@ def checked_paths(
         raise InvalidPosesError(
             f"expected two pose arrays of one shape, given {est.shape} and {ref.shape}"
         )
-    check_poses(ref, "reference")
+    if ref.ndim != 3:
+        check_poses(ref, "reference")
     keep = np.ones(len(ref), dtype=bool) if valid is None else np.asarray(valid)
     if keep.shape != (len(ref),) or keep.dtype != np.bool_:
         raise InvalidPosesError(
             f"expected valid to be bool [{len(ref)}], given {keep.dtype} {list(keep.shape)}"
         )
+    check_poses(ref, "reference", keep)
     check_poses(est, "estimate", keep)
     return est, ref, keep

@@ -7,6 +7,7 @@ windows are widened while a wider one keeps clearly more points for half a secon
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -166,6 +167,30 @@ def track_points(frames: npt.NDArray[np.uint8], settings: TrackerSettings = SHAR
     for index, (ids, points) in enumerate(history):
         xy[index, place[ids[lasting[ids]]]] = points[lasting[ids]] + _PIXEL_CENTRE
     return Tracks(xy, settings)
+
+
+def follow_points(grey: Grey, points: Points, settings: TrackerSettings) -> Points:
+    """Where given points of the first frame are in the last one, float64 [n, 2]; NaN where lost.
+
+    Points are followed frame by frame, aligned with their first sight, and back.
+
+    Args:
+        grey: From `grey_frames`, [n, height, width], n >= 2.
+        points: Pixel indices [n, 2]: the centre of the first pixel is 0.
+        settings: Those of `grey`.
+
+    Returns:
+        Pixels whose centres are half-integers.
+    """
+    moved = points
+    for before, after in pairwise(grey):
+        moved = _follow(before, after, moved, settings.window)
+    moved = _follow(grey[0], grey[-1], points, settings.window, moved)
+    back = _follow(grey[-1], grey[0], moved, settings.window, points)
+    corner = np.array([grey.shape[2] - 1, grey.shape[1] - 1])
+    kept = np.linalg.norm(back - points, axis=1) < settings.consistency_px
+    kept &= ((moved >= 0) & (moved <= corner)).all(axis=1)
+    return np.asarray(np.where(kept[:, None], moved.astype(np.float64) + _PIXEL_CENTRE, np.nan))
 
 
 def _follow(
