@@ -30,18 +30,9 @@ from sana_wm_gym.world.catalogue import WORLDS, load_world
 from sana_wm_gym.world.learned.captions import default_prompts
 from sana_wm_gym.world.released.files import BIDIRECTIONAL, CHUNK_CAUSAL, STREAMING, Layout
 
-DISTRIBUTIONS = [
-    "torch",
-    "gymnasium",
-    "numpy",
-    "av",
-    "stable-baselines3",
-    "hydra-core",
-    "huggingface-hub",
-    "diffusers",
-    "transformers",
-    "flash-linear-attention",
-]
+DISTRIBUTIONS: tuple[str, ...] = ("torch", "gymnasium", "numpy", "av", "stable-baselines3")
+DISTRIBUTIONS += ("hydra-core", "huggingface-hub", "diffusers", "transformers")
+DISTRIBUTIONS += ("flash-linear-attention",)
 
 
 _FOLDER = Path(sana_wm_gym.__file__).parent

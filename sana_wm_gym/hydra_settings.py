@@ -21,32 +21,10 @@ Work = Callable[[Any, Console, Any], object]
 exit status."""
 
 # Flags of hydra itself, as it documents them.
-_FLAGS = [
-    "--help",
-    "-h",
-    "--hydra-help",
-    "--version",
-    "--cfg",
-    "-c",
-    "--resolve",
-    "--package",
-    "-p",
-    "--run",
-    "-r",
-    "--multirun",
-    "-m",
-    "--shell-completion",
-    "-sc",
-    "--config-path",
-    "-cp",
-    "--config-name",
-    "-cn",
-    "--config-dir",
-    "-cd",
-    "--experimental-rerun",
-    "--info",
-    "-i",
-]
+_FLAGS: tuple[str, ...] = ("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package")
+_FLAGS += ("--run", "--multirun", "--shell-completion", "--config-path", "--config-name")
+_FLAGS += ("--config-dir", "--experimental-rerun", "--info")
+_FLAGS += ("-h", "-c", "-p", "-r", "-m", "-sc", "-cp", "-cn", "-cd", "-i")
 
 
 def run_command(
