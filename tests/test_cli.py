@@ -37,15 +37,6 @@ def test_the_package_runs_as_a_module() -> None:
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=NAMES)
-def test_help_shows_an_example(tool: cli.Tool, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        cli.main([*tool.name.split(), "--help"])
-    assert not end.value.code
-    # On a line of its own, indented, so that it can be copied.
-    assert re.search(rf"^  +sana-wm {tool.name}\b", capsys.readouterr().out, re.MULTILINE)
-
-
-@pytest.mark.parametrize("tool", TOOLS, ids=NAMES)
 def test_every_extra_exists(tool: cli.Tool) -> None:
     assert tool.extra is None or tool.extra in extras()
     assert callable(import_module(f"sana_wm_gym.{tool.module}").main)
