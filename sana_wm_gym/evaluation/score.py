@@ -1,8 +1,5 @@
-"""Did the video follow the commanded camera? One call, one typed answer.
-
-frames -> estimator -> poses -> scores under `release` and `scale_only`, next to what a motionless
-camera would score and, where true frames exist, what the estimator makes of those.
-"""
+"""Camera errors of one video: frames -> estimator -> poses -> scores under `release` and
+`scale_only`, next to those of a motionless camera and, where true frames exist, of true frames."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from sana_wm_gym.metrics.pose import PoseScore, null_scores, score_or_code
 from sana_wm_gym.metrics.pose_checks import InvalidPosesError, check_poses
 from sana_wm_gym.poses.floors import Floor, floor_of
 from sana_wm_gym.poses.protocol import EstimatorInfo, Frames, PoseEstimate, PoseEstimator
-from sana_wm_gym.tables import Table, cell
+from sana_wm_gym.tables import NONE, Table, cell
 
 REPORTED: tuple[Convention, ...] = (RELEASE, SCALE_ONLY)
 AT_FLOOR = 2.0
@@ -31,21 +28,20 @@ Scores = Mapping[str, PoseScore | str]
 
 @dataclass(frozen=True)
 class RolloutScore:
-    """Camera-control scores of one rollout. Mappings are keyed by convention name.
-
-    A score that is undefined on this path is the reason code, a string, in place of a PoseScore.
+    """Camera-control scores of one rollout, by convention name; the reason code, a string, where
+    a score is undefined on this path.
 
     Attributes:
-        scores: What the rollout scores.
-        motionless: What a video without any motion would score on the same command.
-        no_rotation: What a video with the right centres that never turns would score.
-        floor: What the same estimator scores on true frames of the commanded path; None where
-            no true frames were given.
-        stored_floor: What the estimator scored on true frames of other clips, as stored with the
-            package; None where nothing of its version and resolution is.
-        info: The estimator, its mode and reprojection error. `info.source` is `oracle` where
-            poses were known: never mix those with estimated ones in a mean.
-        frames_asked: Reference instants asked for.
+        scores: Of the rollout.
+        motionless: Of a video without any motion on the same command.
+        no_rotation: Of a video with the right centres that never turns.
+        floor: Of true frames of the commanded path with the same estimator; None without them.
+        stored_floor: What the package stores for true frames of other clips with this estimator,
+            version and resolution, or None.
+        estimate: Poses of all frames, and `info`: the estimator, its mode and reprojection error.
+            `info.source` is `oracle` where poses were known: never mix those in a mean.
+        floor_estimate: The same of the true frames.
+        frames_asked: Commanded instants.
         frames_scored: Of those, the ones with an estimate.
     """
 
@@ -54,9 +50,15 @@ class RolloutScore:
     no_rotation: Scores
     floor: Scores | None
     stored_floor: Floor | None
-    info: EstimatorInfo
+    estimate: PoseEstimate
+    floor_estimate: PoseEstimate | None
     frames_asked: int
     frames_scored: int
+
+    @property
+    def info(self) -> EstimatorInfo:
+        """Of the estimate."""
+        return self.estimate.info
 
     @property
     def coverage(self) -> float:
@@ -74,13 +76,10 @@ class RolloutScore:
         return self.scores[SCALE_ONLY.name]
 
     def at_floor(self, convention: Convention) -> bool | None:
-        """Whether RotErr is below twice the floor, where clips can no longer be ranked.
-
-        None where there is no floor to compare with.
-        """
-        score = self.scores[convention.name]
-        floor = "" if self.floor is None else self.floor[convention.name]
-        if isinstance(score, str) or isinstance(floor, str):
+        """Whether RotErr is below twice the floor, where clips can no longer be ranked; None
+        where there is no floor to compare with."""
+        score, floor = self.scores[convention.name], (self.floor or {}).get(convention.name)
+        if not (isinstance(score, PoseScore) and isinstance(floor, PoseScore)):
             return None
         if score.rot_err is None or floor.rot_err is None:
             return None
@@ -198,27 +197,26 @@ def score_rollout(
         no_rotation={name: null["no_rotation"] for name, null in nulls.items()},
         floor=None if truth is None else scores(truth),
         stored_floor=floor_of(estimate.info, frames.shape[2]),
-        info=estimate.info,
+        estimate=estimate,
+        floor_estimate=truth,
         frames_asked=len(wanted),
         frames_scored=int(estimate.valid[shown].sum()),
     )
 
 
-def _cells(score: PoseScore | str) -> tuple[str, str, str, str]:
-    if isinstance(score, str):
-        return score, "-", "-", "-"
-    # On a command without translation only the rotation was asked for.
-    turning = "reference_static" in score.flags
-    return (
-        cell(score.rot_err),
-        cell(None if turning else score.trans_err, 3),
-        cell(None if turning else score.cam_mc, 3),
-        cell(score.scale, 3),
-    )
+def plain_score(score: PoseScore | str) -> dict[str, object]:
+    """Plain values for json; a reason code becomes `{"code": reason}`."""
+    return {"code": score} if isinstance(score, str) else score.to_dict()
 
 
 def _plain(scores: Scores) -> dict[str, object]:
-    return {
-        name: {"code": score} if isinstance(score, str) else score.to_dict()
-        for name, score in scores.items()
-    }
+    return {name: plain_score(score) for name, score in scores.items()}
+
+
+def _cells(score: PoseScore | str) -> tuple[str, ...]:
+    if isinstance(score, str):
+        return score, NONE, NONE, NONE
+    # On a command without translation only the rotation was commanded.
+    turning = "reference_static" in score.flags
+    translation = (None, None) if turning else (score.trans_err, score.cam_mc)
+    return cell(score.rot_err), *(cell(value, 3) for value in (*translation, score.scale))
