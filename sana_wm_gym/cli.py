@@ -101,7 +101,7 @@ def _list(tools: Sequence[Tool]) -> str:
 
 
 def _unknown(given: Sequence[str]) -> int:
-    """Answer a name that is no tool, or the first word of several."""
+    """List the tools that begin with a word, or suggest the nearest tool; returns the status."""
     below = [tool for tool in TOOLS if tool.name.startswith(f"{given[0]} ")]
     if below and given[1:] in ([], ["-h"], ["--help"]):
         print(_list(below), end="")

@@ -11,19 +11,18 @@ from sana_wm_gym.extras import nearest
 
 
 class FlagParser(argparse.ArgumentParser):
-    """A parser of flags that names the nearest for one it does not know.
+    """A parser that suggests the nearest flag for an unknown one.
 
     Args:
         prog: The command, such as "sana-wm demo".
-        description: Shown by `--help` as it stands.
+        description: Text of `--help`, printed without wrapping.
         kwargs: As for `argparse.ArgumentParser`.
     """
 
     def __init__(self, prog: str, description: str | None = None, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        # A part of a flag is no flag: it would hide typing errors.
+        # Abbreviations would hide typing errors.
         super().__init__(prog=prog, description=description, allow_abbrev=False, **kwargs)
-
         self.has_commands = False
 
     def add_subparsers(self, **kwargs: Any) -> Any:
@@ -35,7 +34,7 @@ class FlagParser(argparse.ArgumentParser):
         """As in argparse, but an unknown argument is an error, and the first that is reported."""
         given = sys.argv[1:] if args is None else args
         known = re.findall(r"(?<![\w-])--[\w-]+", self.format_help())
-        flags = [text.partition("=")[0] for text in given if text.startswith("--")]
+        flags = [text.partition("=")[0] for text in given if text[:2] == "--" != text]
         strange = [] if self.has_commands else [flag for flag in flags if flag not in known]
         if not strange:
             found, strange = super().parse_known_args(given, namespace)

@@ -102,7 +102,7 @@ def test_the_extra_that_brings_a_package_is_found() -> None:
     assert message_of(other, "agents") == "einops is not installed: pip install einops"
 
 
-def test_doctor_knows_every_world(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_lists_every_world(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor"]) == 0
     text = capsys.readouterr().out
     for title in ("versions", "devices", "caches", "extras", "worlds"):
