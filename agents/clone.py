@@ -1,11 +1,12 @@
 """Behaviour cloning: learn a policy from a recorded dataset by regression, and evaluate it.
 
-python -m agents.clone dataset=image_goal/expert-v0
-python -m agents.clone --help
+sana-wm clone dataset=image_goal/expert-v0
+sana-wm clone --help
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,6 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecTransposeImage
 from torch import Tensor, nn
 
-from agents.command import run_command
-from agents.extractors import StackedViews, parts_of
 from sana_wm_gym import ENV_IDS
 from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.envs.dataset import open_dataset
@@ -30,9 +29,12 @@ from sana_wm_gym.envs.sana_wm_env import simulation_in
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.evaluation.episodes import Evaluation, Observations, evaluate_policy
 from sana_wm_gym.files import atomic_path, write_json, write_text
+from sana_wm_gym.hydra_settings import run_command
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import Table, progress
 from sana_wm_gym.world.catalogue import load_world
+
+from .extractors import StackedViews, parts_of
 
 Steps = tuple[Observations, Tensor]
 """Observations before some steps, and the actions taken, [steps, n]."""
@@ -52,7 +54,7 @@ class CloneConfig:
         features: Width of the encoder's output.
         held_out: Fraction of episodes that the loss is measured on, in (0, 1).
         episodes: Of the evaluation in the dataset's own environment, 0 for none; episode i has
-            seed `eval_seed + i`, as in `agents.evaluate`.
+            seed `eval_seed + i`, as in `sana-wm evaluate`.
         eval_seed: First seed of the evaluation.
         videos: Number of its episodes that are recorded as videos.
         seed: Of weights, split and batches.
@@ -230,7 +232,7 @@ def clone(
         )
         evaluation.table(f"clone: {evaluation.task} in {evaluation.world}").print(console)
     document = {
-        **provenance("agents.clone"),
+        **provenance("sana-wm clone"),
         "settings": asdict(config),
         "steps": len(train[1]),
         "held_out_steps": len(held_out[1]),
@@ -245,5 +247,6 @@ def clone(
     return losses, evaluation
 
 
-if __name__ == "__main__":
-    run_command("clone", clone)
+def main(arguments: Sequence[str]) -> int:
+    """Command line; returns the exit status."""
+    return run_command("clone", clone, arguments)

@@ -5,9 +5,9 @@ camera poses and the world answers with 24 frames. Poses estimated from those fr
 compared with the commanded ones, next to the same estimator's score on the true frames (the
 floor) and the score of a motionless camera.
 
-    python -m agents.demo                                # the learned world of the package
-    python -m agents.demo --world procedural             # the exact renderer in its place
-    python -m agents.demo --seed 3 --chunks 40 --out outputs/minute
+    sana-wm demo                                # the learned world of the package
+    sana-wm demo --world procedural             # the exact renderer in its place
+    sana-wm demo --seed 3 --chunks 40 --out outputs/minute
 
 Writes OUT/rollout.mp4 (every frame, next to the ground truth), OUT/trajectory.png (the paths
 from above) and OUT/metrics.json.
@@ -15,8 +15,6 @@ from above) and OUT/metrics.json.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +27,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
-from agents.tour import plan_tour
 from sana_wm_gym import ENV_ID, __version__
 from sana_wm_gym.evaluation.pictures import enlarge, write_paths
 from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
 from sana_wm_gym.files import write_json
+from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.metrics import PoseScore, psnr
 from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.provenance import provenance
@@ -44,6 +42,8 @@ from sana_wm_gym.world.procedural.procedural_world import scene_of
 from sana_wm_gym.world.procedural.renderer import render
 from sana_wm_gym.world.procedural.scenes import Scene
 from sana_wm_gym.world.world_model import WorldModel
+
+from .tour import plan_tour
 
 Array = npt.NDArray[np.float64]
 Frames = npt.NDArray[np.uint8]
@@ -133,7 +133,7 @@ def run(world: WorldModel[Any], chunks: int, seed: int, out: Path, console: Cons
         "psnr_db_of_repeating_the_first_frame": psnr_per_chunk(repeated, tour.truth, chunks),
     }
     metrics = {
-        **provenance("agents.demo"),
+        **provenance("sana-wm demo"),
         "version": __version__,
         "world": spec.name,
         "seed": seed,
@@ -179,11 +179,7 @@ def psnr_per_chunk(frames: Frames, truth: Frames, chunks: int) -> list[float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m agents.demo",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = FlagParser("sana-wm demo", __doc__)
     parser.add_argument("--world", choices=sorted(WORLDS), default="tiny", help="which world")
     parser.add_argument("--chunks", type=int, default=16, help="environment steps (16)")
     # A tour on which the estimator does well on true frames, so that the score is the world's.
@@ -193,13 +189,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.chunks < 1 or options.seed < 0:
         parser.error("at least 1 chunk, and a seed that is not negative")
     torch.set_num_threads(1)
-    try:
-        run(load_world(options.world), options.chunks, options.seed, options.out, Console())
-    except (FileNotFoundError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    run(load_world(options.world), options.chunks, options.seed, options.out, Console())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,7 @@
 """Does a policy that was trained in a learned world work in its ground truth?
 
-    python -m agents.dream_to_real                       # 5 seeds each, hours on two cores
-    python -m agents.dream_to_real --seeds 2 --steps 1024 --episodes 16    # a first look
+    sana-wm dream-to-real                       # 5 seeds each, hours on two cores
+    sana-wm dream-to-real --seeds 2 --steps 1024 --episodes 16    # a first look
 
 Policies are trained in the learned world (the dream), and others in its ground-truth twin, with the
 same settings and seeds. Each is then evaluated in both worlds, on the same starts, without further
@@ -24,9 +24,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agents.report import report
 from sana_wm_gym.checks import require_integer
+from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.tables import progress
+
+from .report import report
 
 DREAM, REAL = "tiny-bf16", "twin"
 
@@ -67,28 +69,27 @@ def carry_out(run: DreamRun, settings: Sequence[str], episodes: int) -> None:
     if not run.evaluation(run.world).is_file():
         own = [f"agent={run.agent}", "task=image_goal", f"world={run.world}", f"seed={run.seed}"]
         place = [f"folder={run.folder}", f"evaluation.episodes={episodes}"]
-        _command(run, "agents.train", [*own, *place, *settings])
+        _command(run, "train", [*own, *place, *settings])
     if not run.evaluation(other).is_file():
         place = [f"checkpoint={run.folder}", f"folder={run.evaluation(other).parent}"]
-        _command(run, "agents.evaluate", [*place, f"world={other}", f"episodes={episodes}"])
+        _command(run, "evaluate", [*place, f"world={other}", f"episodes={episodes}"])
 
 
-def _command(run: DreamRun, module: str, arguments: Sequence[str]) -> None:
+def _command(run: DreamRun, tool: str, arguments: Sequence[str]) -> None:
     log = run.folder.parent / "logs" / f"{run.folder.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     # Networks are small: threads that wait for each other cost more than they bring.
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with log.open("a") as stream:
         done = subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            cwd=Path(__file__).parents[1],
+            [sys.executable, "-m", "sana_wm_gym", tool, *arguments],
             env={**os.environ, **threads},
             stdout=stream,
             stderr=subprocess.STDOUT,
             check=False,
         )
     if done.returncode:
-        raise RuntimeError(f"{module} for {run.folder.name} failed: see {log}")
+        raise RuntimeError(f"{tool} for {run.folder.name} failed: see {log}")
 
 
 def experiment(options: argparse.Namespace, console: Console) -> int:
@@ -113,17 +114,13 @@ def experiment(options: argparse.Namespace, console: Console) -> int:
     if problems:
         print(f"error: {len(problems)} of {len(runs)} runs failed", file=sys.stderr)
         return 1
-    report([run.folder for run in runs], "is_success", out, console, "agents.dream_to_real")
+    report([run.folder for run in runs], "is_success", out, console, "sana-wm dream-to-real")
     return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m agents.dream_to_real",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = FlagParser("sana-wm dream-to-real", __doc__)
     add = parser.add_argument
     add("--seeds", type=int, default=5, help="policies per kind (5)")
     add("--steps", type=int, default=10_240, help="environment steps of training each (10240)")
@@ -131,16 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--every", type=int, default=2_560, help="steps between evaluations (2560)")
     add("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time; all cores")
     add("--out", type=Path, default=Path("outputs/dream_to_real"), help="folder")
-    add("settings", nargs="*", help="more settings of agents.train, such as agent.gamma=0.7")
+    add("settings", nargs="*", help="more settings of `sana-wm train`, such as agent.gamma=0.7")
     options = parser.parse_args(arguments)
-    try:
-        for name in ("seeds", "steps", "episodes", "every", "jobs"):
-            require_integer(name, getattr(options, name), 1)
-        return experiment(options, Console())
-    except (ImportError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    for name in ("seeds", "steps", "episodes", "every", "jobs"):
+        require_integer(name, getattr(options, name), 1)
+    return experiment(options, Console())

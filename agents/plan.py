@@ -1,7 +1,7 @@
 """Plan by branching the world: try futures, take the first action of the best one, plan again.
 
-python -m agents.plan planner=cem task=image_goal world=tiny episodes=20
-python -m agents.plan --help
+sana-wm plan planner=cem task=image_goal world=tiny episodes=20
+sana-wm plan --help
 """
 
 from __future__ import annotations
@@ -15,10 +15,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from agents.command import run_command
-from agents.episode_clip import EpisodeClip, pages
-from agents.planners import CEM, Plan, Planner, PlannerActor
-from agents.planners.planner import require_planner
 from sana_wm_gym.checks import require_integer
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.episode import Episode
@@ -27,10 +23,15 @@ from sana_wm_gym.envs.tasks.image_goal import GoalState, ImageGoal
 from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.evaluation.episodes import EpisodeStatistics, Evaluation, play_episodes
 from sana_wm_gym.files import write_json
+from sana_wm_gym.hydra_settings import run_command
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import progress
 from sana_wm_gym.video import write_video
 from sana_wm_gym.world.world_model import WorldModel
+
+from .episode_clip import EpisodeClip, pages
+from .planners import CEM, Plan, Planner, PlannerActor
+from .planners.planner import require_planner
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class PlanConfig:
         task: Its goal and reward.
         planner: The planner.
         env: Keyword arguments of `SanaWMEnv`, such as `observation` and `max_episode_steps`.
-        episodes: Number of episodes; episode i has seed `seed + i`, as in `agents.evaluate`.
+        episodes: Number of episodes; episode i has seed `seed + i`, as in `sana-wm evaluate`.
         seed: First seed.
         videos: Number of episodes that are recorded as videos.
         threads: Of torch.
@@ -144,7 +145,7 @@ def _document(
     decisions, imagined = sum(map(len, steps)), sum(map(sum, steps))
     seconds = sum(actor.seconds for actor in actors)
     return {
-        **provenance("agents.plan"),
+        **provenance("sana-wm plan"),
         "planner": repr(config.planner),
         "threads": config.threads,
         "env_steps_per_decision": imagined / decisions,
@@ -164,5 +165,6 @@ def _document(
     }
 
 
-if __name__ == "__main__":
-    run_command("plan", plan)
+def main(arguments: Sequence[str]) -> int:
+    """Command line; returns the exit status."""
+    return run_command("plan", plan, arguments)

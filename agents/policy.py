@@ -10,13 +10,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from agents.training.checkpoint import read_checkpoint
-from agents.training.learner import RandomPolicy, build_learner, make_env
-from agents.training.run_folder import SavedRun, open_run
-from agents.training.sb3_state import set_parameters
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.evaluation.episodes import Policy
 from sana_wm_gym.world.world_model import WorldModel
+
+from .training.checkpoint import read_checkpoint
+from .training.learner import RandomPolicy, build_learner, make_env
+from .training.run_folder import SavedRun, open_run
+from .training.sb3_state import set_parameters
 
 
 def load_policy(

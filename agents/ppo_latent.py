@@ -3,8 +3,8 @@
 Sub-environments share one batch, and tensors stay on the world's device from the world model to
 the policy. Everything between the two is below, to be read from top to bottom.
 
-    python -m agents.ppo_latent --total-timesteps 20000 --seed 3 --out outputs/ppo_latent_3
-    python -m agents.ppo_latent --help
+    sana-wm ppo-latent --total-timesteps 20000 --seed 3 --out outputs/ppo_latent_3
+    sana-wm ppo-latent --help
 
 Writes OUT/episodes.csv (a row for each finished episode of training), OUT/policy.safetensors and
 OUT/summary.json (success of the policy and of random actions on the same held-out episodes). The
@@ -15,8 +15,6 @@ Source: Schulman et al., arXiv 1707.06347 (PPO) and arXiv 1506.02438, eq. 16 (ad
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -29,11 +27,13 @@ from safetensors.torch import save as serialized
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from agents.training.learner import RandomPolicy
 from sana_wm_gym.envs import SanaWMVectorEnv
 from sana_wm_gym.evaluation.episodes import Evaluation, Observations, Policy, evaluate_policy
 from sana_wm_gym.files import write_bytes, write_json, write_text
+from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.tables import Table, progress
+
+from .training.learner import RandomPolicy
 
 
 def setting(default: Any, text: str) -> Any:
@@ -273,19 +273,10 @@ def run(settings: LatentPPOConfig, console: Console) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line; 2 for invalid settings."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    """Command line; returns the exit status."""
+    parser = FlagParser("sana-wm ppo-latent", __doc__)
     for part in fields(LatentPPOConfig):
         text, name = f"{part.metadata['help']} ({part.default})", part.name.replace("_", "-")
         parser.add_argument(f"--{name}", type=type(part.default), default=part.default, help=text)
-    try:
-        run(LatentPPOConfig(**vars(parser.parse_args(arguments))), Console())
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    run(LatentPPOConfig(**vars(parser.parse_args(arguments))), Console())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

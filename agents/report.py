@@ -1,20 +1,18 @@
 """Training runs over seeds: mean, interquartile mean, bootstrap intervals, and learning curves.
 
-    python -m agents.report outputs/agents/ppo_image_goal_tiny_seed*
-    python -m agents.report outputs/agents/* --measure return --out outputs/report
+    sana-wm report outputs/agents/ppo_image_goal_tiny_seed*
+    sana-wm report outputs/agents/* --measure return --out outputs/report
 
 Runs that learn with the same settings but for the seed form a group. A run counts with the mean of
-its last evaluation, and of those in other worlds by agents.evaluate, which are also compared seed
-by seed. Intervals are 95 % percentile intervals of the bootstrap over seeds, as in Agarwal et al.,
+its last evaluation, and of those in other worlds by `sana-wm evaluate`, compared seed by seed too.
+Intervals are 95 % percentile intervals of the bootstrap over seeds, as in Agarwal et al.,
 arXiv 2108.13264. Writes OUT/report.json, report.csv and curves.png.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +23,15 @@ import numpy.typing as npt
 from rich.console import Console
 from scipy import stats
 
-from agents.training.loggers import read_rows
-from agents.training.run_folder import LOGGING, read_run
 from sana_wm_gym.evaluation.episodes import Evaluation
 from sana_wm_gym.evaluation.intervals import CONFIDENCE, Estimate
 from sana_wm_gym.files import atomic_path, write_json, write_text
+from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import Table
+
+from .training.loggers import read_rows
+from .training.run_folder import LOGGING, read_run
 
 MEASURES = ("is_success", "spl", "return", "length")
 """Columns of the table, of those that the runs' tasks have."""
@@ -213,9 +213,9 @@ def report(
     measure: str,
     out: Path,
     console: Console,
-    module: str = "agents.report",
+    command: str = "sana-wm report",
 ) -> None:
-    """Aggregate runs, and write everything to `out`, as the command of `module`.
+    """Aggregate runs, and write everything to `out`, as `command`.
 
     Raises:
         FileNotFoundError: A folder holds no run.
@@ -228,7 +228,7 @@ def report(
         columns = {name for group in groups for rows in group.curves for name in rows[0]}
         known = sorted(c.removeprefix("eval/") for c in columns if c.startswith("eval/"))
         raise ValueError(f"measure is {measure!r}, expected one of the runs': {', '.join(known)}")
-    write_json(out / "report.json", {**provenance(module), "records": records})
+    write_json(out / "report.json", {**provenance(command), "records": records})
     numbers = [{k: v for k, v in one.items() if k != "runs"} for one in records]
     write_text(out / "report.csv", Table.of("report", numbers, digits=6).csv())
     draw_curves(drawn, measure, out / "curves.png")
@@ -238,22 +238,10 @@ def report(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m agents.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = FlagParser("sana-wm report", __doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
     parser.add_argument("--measure", default="is_success", help="measure to draw (is_success)")
     parser.add_argument("--out", type=Path, default=Path("outputs/report"), help="folder")
     given = parser.parse_args(arguments)
-    try:
-        report(given.runs, given.measure, given.out, Console())
-    except (ImportError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    report(given.runs, given.measure, given.out, Console())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

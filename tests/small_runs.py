@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import Console
 from stable_baselines3 import PPO
 
-from agents.extractors import CoarseViews
-from agents.training.config import EvaluationConfig, TrainAgentConfig
-from agents.training.learning import learn
+from sana_wm_gym.agents.extractors import CoarseViews
+from sana_wm_gym.agents.training.config import EvaluationConfig, TrainAgentConfig
+from sana_wm_gym.agents.training.learning import learn
 from sana_wm_gym.envs.tasks import ImageGoal
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from agents.planners.planner import Plan, Planner
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.tasks import ImageGoal, StepResult
 from sana_wm_gym.envs.tasks.image_goal import GoalState, goal_view
 from sana_wm_gym.envs.tasks.task import Setting
+
+from .planner import Plan, Planner
 
 
 @dataclass(frozen=True)

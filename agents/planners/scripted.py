@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agents.planners.planner import Plan
-from agents.planners.search import as_twists, require_moves
 from sana_wm_gym.camera import TWIST_NAMES, MotionLimits
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.tasks.follow import Follow
 from sana_wm_gym.envs.tasks.image_goal import ImageGoal
+
+from .planner import Plan
+from .search import as_twists, require_moves
 
 Pose = npt.NDArray[np.float64]
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agents.planners.planner import GROUND, Plan, Returns, Twists, imagine
 from sana_wm_gym.camera import TWIST_NAMES
 from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
+
+from .planner import GROUND, Plan, Returns, Twists, imagine
 
 Array = npt.NDArray[np.float64]
 

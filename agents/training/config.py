@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agents.training.loggers import LoggerConfig
-from sana_wm_gym.checks import require_integer
+from sana_wm_gym.checks import DEVICES, require_device, require_integer
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.tasks import ImageGoal, Task
 from sana_wm_gym.evaluation.episodes import Evaluation, Policy, evaluate_policy
 from sana_wm_gym.world.world_model import WorldModel
+
+from .loggers import LoggerConfig
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class TrainAgentConfig:
         for name in ("eval_episodes", "eval_every", "num_envs", "steps", "log_every", "threads"):
             require_integer(name, getattr(self, name), 1)
         require_integer("seed", self.seed, 0)
+        require_device("device", self.device, (*DEVICES, "auto"))
 
     @property
     def root(self) -> Path:

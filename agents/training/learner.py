@@ -15,13 +15,14 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from agents.extractors import is_picture
-from agents.training.config import TrainAgentConfig
 from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.envs.vector_env import SanaWMVectorEnv
 from sana_wm_gym.evaluation.episodes import Observations
 from sana_wm_gym.world.world_model import WorldModel
+
+from ..extractors import is_picture
+from .config import TrainAgentConfig
 
 _FRACTIONS = ("gamma", "gae_lambda", "tau", "exploration_fraction", "exploration_final_eps")
 _POSITIVE = ("clip_range", "max_grad_norm", "learning_rate")

@@ -15,7 +15,13 @@ from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
-from agents.training.checkpoint import (
+from sana_wm_gym.envs.sb3 import SanaWMVecEnv
+from sana_wm_gym.evaluation.episodes import EpisodeStatistics, Evaluation, scalars
+from sana_wm_gym.files import write_json
+from sana_wm_gym.provenance import provenance
+from sana_wm_gym.tables import progress
+
+from .checkpoint import (
     latest_checkpoint,
     read_checkpoint,
     replay_of,
@@ -23,11 +29,11 @@ from agents.training.checkpoint import (
     save_checkpoint,
     save_environments,
 )
-from agents.training.config import TrainAgentConfig
-from agents.training.learner import RandomPolicy, build_learner, make_env
-from agents.training.loggers import CsvOutputFormat, read_rows
-from agents.training.run_folder import claim
-from agents.training.sb3_state import (
+from .config import TrainAgentConfig
+from .learner import RandomPolicy, build_learner, make_env
+from .loggers import CsvOutputFormat, read_rows
+from .run_folder import claim
+from .sb3_state import (
     learner_state,
     load_replay,
     random_state,
@@ -35,11 +41,6 @@ from agents.training.sb3_state import (
     restore_random_state,
     save_replay,
 )
-from sana_wm_gym.envs.sb3 import SanaWMVecEnv
-from sana_wm_gym.evaluation.episodes import EpisodeStatistics, Evaluation, scalars
-from sana_wm_gym.files import write_json
-from sana_wm_gym.provenance import provenance
-from sana_wm_gym.tables import progress
 
 
 def learn(
@@ -144,7 +145,7 @@ class AgentRunCallback(BaseCallback):
         found = self.config.evaluation.run(
             self.learner, simulation, self.config.world, folder / "videos" / "last"
         )
-        facts = {**provenance("agents.train"), "run": self.settings}
+        facts = {**provenance("sana-wm train"), "run": self.settings}
         write_json(folder / "metrics.json", {**facts, "rows": read_rows(folder / "metrics.csv")})
         write_json(folder / "evaluation.json", {**facts, **found.document()})
         return found

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.training.checkpoint import latest_checkpoint, step_of
-from agents.training.config import TrainAgentConfig
-from agents.training.saved_settings import rebuild
 from sana_wm_gym.files import remove_leftovers, write_text
+
+from .checkpoint import latest_checkpoint, step_of
+from .config import TrainAgentConfig
+from .saved_settings import rebuild
 
 LOGGING = ("log_every", "eval_every", "eval_episodes", "evaluation")
 """Settings that change what a run reports, not what it learns."""

@@ -19,14 +19,14 @@ from small_runs import EVALUATION, QUIET, SMALL, WORLD, config
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from agents.command import CONF, instantiated, run_command
-from agents.evaluate import evaluate
-from agents.plan import plan
-from agents.train import train
-from agents.training.config import EvaluationConfig
-from agents.training.learner import build_learner, make_env
-from agents.training.learning import learn
-from agents.training.loggers import Wandb
+from sana_wm_gym.agents.command import CONF, instantiated, run_command
+from sana_wm_gym.agents.evaluate import evaluate
+from sana_wm_gym.agents.plan import plan
+from sana_wm_gym.agents.train import train
+from sana_wm_gym.agents.training.config import EvaluationConfig
+from sana_wm_gym.agents.training.learner import build_learner, make_env
+from sana_wm_gym.agents.training.learning import learn
+from sana_wm_gym.agents.training.loggers import Wandb
 from sana_wm_gym.envs.tasks import TASKS, ImageGoal, Sparse
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agents import demo
-from agents.tour import MARGIN, plan_tour
+from sana_wm_gym import cli
+from sana_wm_gym.agents import demo
+from sana_wm_gym.agents.tour import MARGIN, plan_tour
 from sana_wm_gym.camera.controls import Controls, twist_to_controls
 from sana_wm_gym.camera.trajectory import rollout
 from sana_wm_gym.metrics import PoseScore
@@ -119,5 +120,5 @@ def test_missing_weights_are_one_line(monkeypatch, tmp_path, capsys):
         raise FileNotFoundError("no weights at somewhere")
 
     monkeypatch.setattr(demo, "load_world", absent)
-    assert demo.main(["--out", str(tmp_path)]) == 2
+    assert cli.main(["demo", "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err == "error: no weights at somewhere\n"

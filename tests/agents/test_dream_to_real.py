@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from agents import dream_to_real
-from agents.dream_to_real import DREAM, REAL, DreamRun, carry_out, main
+from sana_wm_gym import cli
+from sana_wm_gym.agents import dream_to_real
+from sana_wm_gym.agents.dream_to_real import DREAM, REAL, DreamRun, carry_out, main
 
 SUCCESS = {("ppo", DREAM): (0.8, 0.6), ("ppo", REAL): (0.3, 0.9), ("random", DREAM): (0.1, 0.2)}
 """(agent, trained in) -> success in the dream and in the twin."""
@@ -62,7 +63,7 @@ def test_every_policy_is_evaluated_in_both_worlds_and_nothing_twice(tmp_path, co
     run = DreamRun("ppo", DREAM, 3, tmp_path / "one")
     carry_out(run, ["steps=8"], 20)
     modules = [module for _, module, _ in commands.seen]
-    assert modules == ["agents.train", "agents.evaluate"]
+    assert modules == ["train", "evaluate"]
     train, evaluate = (arguments for *_, arguments in commands.seen)
     assert {f"world={DREAM}", "seed=3", "steps=8", "evaluation.episodes=20"} <= set(train)
     assert {f"world={REAL}", "episodes=20", f"checkpoint={run.folder}"} <= set(evaluate)
@@ -70,7 +71,7 @@ def test_every_policy_is_evaluated_in_both_worlds_and_nothing_twice(tmp_path, co
     assert len(commands.seen) == 2
     run.evaluation(REAL).unlink()
     carry_out(run, ["steps=8"], 20)
-    assert [module for _, module, _ in commands.seen[2:]] == ["agents.evaluate"]
+    assert [module for _, module, _ in commands.seen[2:]] == ["evaluate"]
 
 
 def test_the_command_reports_both_worlds_over_seeds(tmp_path, commands, monkeypatch, capsys):
@@ -110,5 +111,5 @@ def test_a_failed_run_fails_the_command_and_leaves_the_others(tmp_path, commands
 
 @pytest.mark.parametrize("bad", [["--seeds", "0"], ["--episodes", "0"], ["--jobs", "0"]])
 def test_bad_arguments_end_before_any_work(bad, commands, capsys):
-    assert main(bad) == 2 and not commands.seen
+    assert cli.main(["dream-to-real", *bad]) == 2 and not commands.seen
     assert "expected an integer >= 1" in capsys.readouterr().err

@@ -23,23 +23,23 @@ pytest.importorskip("hydra")
 
 from functools import partial
 
-from hydra import compose, initialize_config_dir
+from hydra import compose, initialize_config_dir, initialize_config_module
 from scipy import stats
 from small_runs import QUIET, SMALL, WORLD
 from stable_baselines3 import PPO
 
-from agents.command import CONF, instantiated
-from agents.evaluate import evaluate
-from agents.policy import load_policy, trained_policy
-from agents.train import train
-from agents.training.config import TrainAgentConfig
-from agents.training.learner import RandomPolicy, build_learner, make_env
-from agents.training.run_folder import open_run
-from agents.training.saved_settings import KNOWN
+from sana_wm_gym.agents.evaluate import evaluate
+from sana_wm_gym.agents.policy import load_policy, trained_policy
+from sana_wm_gym.agents.train import train
+from sana_wm_gym.agents.training.config import TrainAgentConfig
+from sana_wm_gym.agents.training.learner import RandomPolicy, build_learner, make_env
+from sana_wm_gym.agents.training.run_folder import open_run
+from sana_wm_gym.agents.training.saved_settings import KNOWN
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.tasks import ImageGoal
 from sana_wm_gym.evaluation.episodes import Evaluation, draw_start, evaluate_policy, play_episode
 from sana_wm_gym.evaluation.intervals import estimate
+from sana_wm_gym.hydra_settings import CONF, instantiated
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
@@ -176,7 +176,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "evaluation.episodes=2",
         "evaluation.videos=0",
     ]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_module(CONF, version_base="1.3"):
         settings = compose("agents", overrides)
         train(instantiated(settings), QUIET, settings)
     return folder
@@ -215,7 +215,7 @@ def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "marker"
     code = f"""
         from pathlib import Path
-        from agents.extractors import CoarseViews
+        from sana_wm_gym.agents.extractors import CoarseViews
         from sana_wm_gym.world.catalogue import load_world as load
         Path({str(path)!r}).touch()
         world = load("twin")
@@ -230,7 +230,7 @@ def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("known", "other"),
     [
         ('"sana_wm_gym.world.catalogue.load_world"', '"harm.load"'),  # called
-        ('"agents.extractors.CoarseViews"', '"harm.CoarseViews"'),  # looked up
+        ('"sana_wm_gym.agents.extractors.CoarseViews"', '"harm.CoarseViews"'),  # looked up
         ('"name": "twin"', '"name": "harm:world"'),  # a world that is code
         ('"eval_every": 2560', '"eval_every": "${oc.create:{_target_: harm.load}}"'),
     ],

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecTransposeImage
 
-from agents.extractors import CoarseViews, StackedViews, is_picture, parts_of
+from sana_wm_gym.agents.extractors import CoarseViews, StackedViews, is_picture, parts_of
 from sana_wm_gym.envs import SanaWMVectorEnv
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.envs.tasks import ImageGoal

@@ -16,7 +16,7 @@ pytest.importorskip("hydra")
 
 from small_runs import EVALUATION, run
 
-from agents.training.loggers import CsvTable, Tensorboard, Wandb
+from sana_wm_gym.agents.training.loggers import CsvTable, Tensorboard, Wandb
 
 
 @settings(max_examples=15)

@@ -17,10 +17,10 @@ from rich.console import Console
 pytest.importorskip("minari", reason="pip install sana_wm_gym[data]")
 pytest.importorskip("h5py", reason="pip install sana_wm_gym[data]")
 
-from agents.clone import CloneConfig, clone, make_policy
-from agents.planners import RandomActions, ScriptedExpert
-from agents.record import RecordConfig, play_planner, record, write_clip
 from sana_wm_gym import ENV_ID
+from sana_wm_gym.agents.clone import CloneConfig, clone, make_policy
+from sana_wm_gym.agents.planners import RandomActions, ScriptedExpert
+from sana_wm_gym.agents.record import RecordConfig, play_planner, record, write_clip
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.dataset import DatasetRecorder, dataset_path, open_dataset, video_path
 from sana_wm_gym.video import probe, read_frames

@@ -16,10 +16,10 @@ from rich.console import Console
 from safetensors import safe_open
 from toy_world import ToyWorld
 
-from agents.episode_clip import EpisodeClip, pages
-from agents.plan import PlanConfig
-from agents.plan import plan as run_plan
-from agents.planners import (
+from sana_wm_gym.agents.episode_clip import EpisodeClip, pages
+from sana_wm_gym.agents.plan import PlanConfig
+from sana_wm_gym.agents.plan import plan as run_plan
+from sana_wm_gym.agents.planners import (
     CEM,
     GROUND,
     MPPI,
@@ -32,8 +32,8 @@ from agents.planners import (
     ScriptedExpert,
     imagine,
 )
-from agents.planners.scripted import arc
-from agents.planners.search import as_twists
+from sana_wm_gym.agents.planners.scripted import arc
+from sana_wm_gym.agents.planners.search import as_twists
 from sana_wm_gym.camera import (
     TWIST_NAMES,
     CameraState,

@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from torch import nn
 from toy_world import ToyWorld
 
-from agents import ppo_latent
-from agents.training.learner import RandomPolicy
+from sana_wm_gym import cli
+from sana_wm_gym.agents import ppo_latent
+from sana_wm_gym.agents.training.learner import RandomPolicy
 from sana_wm_gym.camera import MotionLimits
 from sana_wm_gym.envs import SanaWMVectorEnv
 from sana_wm_gym.envs.tasks import ImageGoal
@@ -191,7 +192,7 @@ def test_help_explains_settings(capsys):
 )
 def test_bad_settings_are_one_line(arguments, message, tmp_path, capsys):
     out = tmp_path / "out"
-    assert ppo_latent.main([*arguments, "--out", str(out)]) == 2
+    assert cli.main(["ppo-latent", *arguments, "--out", str(out)]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not out.exists()

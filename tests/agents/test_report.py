@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from agents.report import bootstrap, interquartile_mean, main, read_groups, summarise
+from sana_wm_gym.agents.report import bootstrap, interquartile_mean, main, read_groups, summarise
 from sana_wm_gym.evaluation.intervals import Estimate
 
 

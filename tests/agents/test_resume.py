@@ -26,12 +26,12 @@ from sb3_contrib import RecurrentPPO
 from small_runs import NETWORK, QUIET, WORLD
 from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
 
-from agents.extractors import CoarseViews
-from agents.policy import trained_policy
-from agents.training.checkpoint import latest_checkpoint, read_checkpoint, replay_of
-from agents.training.config import EvaluationConfig, TrainAgentConfig
-from agents.training.learning import learn
-from agents.training.run_folder import SavedRun
+from sana_wm_gym.agents.extractors import CoarseViews
+from sana_wm_gym.agents.policy import trained_policy
+from sana_wm_gym.agents.training.checkpoint import latest_checkpoint, read_checkpoint, replay_of
+from sana_wm_gym.agents.training.config import EvaluationConfig, TrainAgentConfig
+from sana_wm_gym.agents.training.learning import learn
+from sana_wm_gym.agents.training.run_folder import SavedRun
 from sana_wm_gym.envs.tasks import ImageGoal, ThumbnailGoal
 
 WALK = ImageGoal(max_episode_steps=3, chunks=(1,))
@@ -177,7 +177,7 @@ def test_a_killed_process_resumes_to_the_same_bytes(whole: Any, tmp_path: Path) 
 
     # Forked from a process that has everything imported and never computed anything.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "agents.training.learning"])
+    context.set_forkserver_preload(["torch._dynamo", "sana_wm_gym.agents.training.learning"])
     process = context.Process(target=run, args=(tmp_path, name))
     process.start()
     while process.is_alive() and not reached():

@@ -19,9 +19,9 @@ from small_runs import EVALUATION, NETWORK, QUIET, SMALL, TASK, config, run
 from stable_baselines3 import PPO, SAC, HerReplayBuffer
 from stable_baselines3.common.utils import LinearSchedule
 
-from agents.training.learner import RandomPolicy
-from agents.training.learning import learn
-from agents.training.loggers import read_rows
+from sana_wm_gym.agents.training.learner import RandomPolicy
+from sana_wm_gym.agents.training.learning import learn
+from sana_wm_gym.agents.training.loggers import read_rows
 from sana_wm_gym.envs.snapshot import Snapshot
 from sana_wm_gym.envs.tasks import ThumbnailGoal
 from sana_wm_gym.video import probe

@@ -112,8 +112,8 @@ class Layout:
             found = fetch(published, components=parts, offline=True)
         except (ImportError, FileNotFoundError, ValueError) as error:
             raise FileNotFoundError(
-                f"{self.release} is not on this machine ({error}); run `python -m "
-                f"sana_wm_gym.weights fetch {self.release}`, or set {self.variable} to a folder "
+                f"{self.release} is not on this machine ({error}); run `sana-wm weights "
+                f"fetch {self.release}`, or set {self.variable} to a folder "
                 f"with {self.generator}/ and {self.vae}/"
             ) from error
 
