@@ -200,7 +200,7 @@ def test_imports_of_the_project_point_one_way() -> None:
         ("sana_wm_gym.envs.sana_wm_env", "import torch.nn.functional as F"),
         ("sana_wm_gym.envs.sana_wm_env", "import hydra"),
         ("sana_wm_gym.envs.sana_wm_env", "from sana_wm_gym.agents import ppo"),
-        ("benchmarks.demo", "from sana_wm_gym.agents.planners import CEM"),
+        ("benchmarks.demo", "from agents.planners import CEM"),
         ("sana_wm_gym.training.train", "from sana_wm_gym.envs import SanaWMEnv"),
     ],
 )

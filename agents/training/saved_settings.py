@@ -13,10 +13,10 @@ from typing import Any
 
 KNOWN = frozenset(
     {
-        "agents.extractors.CoarseViews",
-        "agents.extractors.StackedViews",
-        "agents.training.config.EvaluationConfig",
-        "agents.training.learner.RandomPolicy",
+        "sana_wm_gym.agents.extractors.CoarseViews",
+        "sana_wm_gym.agents.extractors.StackedViews",
+        "sana_wm_gym.agents.training.config.EvaluationConfig",
+        "sana_wm_gym.agents.training.learner.RandomPolicy",
         "sana_wm_gym.envs.tasks.Explore",
         "sana_wm_gym.envs.tasks.Follow",
         "sana_wm_gym.envs.tasks.ImageGoal",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,20 +13,18 @@ import pytest
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("hydra")
 
-from hydra import compose, initialize_config_dir
+from hydra import compose, initialize_config_module
 from small_runs import EVALUATION, QUIET, SMALL, WORLD, config
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from sana_wm_gym.agents.command import CONF, instantiated, run_command
-from sana_wm_gym.agents.evaluate import evaluate
-from sana_wm_gym.agents.plan import plan
-from sana_wm_gym.agents.train import train
+from sana_wm_gym import cli
 from sana_wm_gym.agents.training.config import EvaluationConfig
 from sana_wm_gym.agents.training.learner import build_learner, make_env
 from sana_wm_gym.agents.training.learning import learn
 from sana_wm_gym.agents.training.loggers import Wandb
 from sana_wm_gym.envs.tasks import TASKS, ImageGoal, Sparse
+from sana_wm_gym.hydra_settings import CONF, conf_folder, instantiated
 
 
 @pytest.mark.parametrize(
@@ -69,16 +66,16 @@ def test_an_observation_without_images_needs_no_other_agent() -> None:
     ("command", "override"),
     [
         *(
-            ("agents", wrong)
+            ("train", wrong)
             for wrong in ("foo=1", "agent=nobody", "world=nowhere", "task.success_distance_m=-1")
         ),
-        ("agents", "agent.gama=2"),
-        ("agents", "agent.gamma=2"),
-        ("agents", "launcher=joblib"),
-        ("agents", "folder="),
-        ("agents", "folder=null"),
-        ("agents", "device=cuda:99"),
-        ("agents", "+env.size=84"),
+        ("train", "agent.gama=2"),
+        ("train", "agent.gamma=2"),
+        ("train", "launcher=joblib"),
+        ("train", "folder="),
+        ("train", "folder=null"),
+        ("train", "device=cuda:99"),
+        ("train", "+env.size=84"),
         ("evaluate", "episodes=2"),
         ("evaluate", "checkpoint=nowhere"),
         ("evaluate", "agent=ppo"),
@@ -93,19 +90,15 @@ def test_a_wrong_setting_is_one_line_and_status_2(
 ) -> None:
     if override.startswith("launcher"):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr(sys, "argv", [command, override])
-    work = {"agents": train, "evaluate": evaluate, "plan": plan}[command]
-    with pytest.raises(SystemExit) as stop:
-        run_command(command, work)
-    assert stop.value.code == 2
+    assert cli.main([command, override]) == 2
     message = capsys.readouterr().err
     assert message.startswith("error: ") and message.count("\n") == 1
 
 
 def test_every_choice_of_every_group_can_be_made() -> None:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_module(CONF, version_base="1.3"):
         for group in ("world", "task", "agent", "logger"):
-            for path in sorted((CONF / group).glob("*.yaml")):
+            for path in sorted((conf_folder() / group).glob("*.yaml")):
                 extra = ["world.name=procedural"] if path.stem == "named" else []
                 cfg = compose("agents", [f"{group}={path.stem}", "folder=x", *extra])
                 made = instantiated(cfg[group])
@@ -120,7 +113,7 @@ def test_poses_alone_teach_to_orbit_a_point(tmp_path: Path) -> None:
     """A twentieth of the documented run: no whole orbit yet, but far from random actions."""
     orbits = {}
     for agent in ("ppo_pose", "random"):
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with initialize_config_module(CONF, version_base="1.3"):
             chosen = [f"agent={agent}", "task=inspect", "steps=1000", f"folder={tmp_path / agent}"]
             cfg = compose("agents", [*chosen, "eval_episodes=1", "evaluation.videos=0"])
         how = replace(EVALUATION, episodes=16, batch_size=16)
@@ -132,7 +125,7 @@ def test_poses_alone_teach_to_orbit_a_point(tmp_path: Path) -> None:
 
 def test_tasks_of_conf_are_the_defaults() -> None:
     """So that a task means the same by name, in `gym.make`, as by group."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_module(CONF, version_base="1.3"):
         for name, make in TASKS.items():
             if name == "free_roam":
                 continue

@@ -44,7 +44,7 @@ class Commands:
     def __call__(self, run, module, arguments):
         self.seen.append((run.folder.name, module, list(arguments)))
         success = dict(zip((DREAM, REAL), SUCCESS[run.agent, run.world], strict=True))
-        if module == "agents.train":
+        if module == "train":
             write_training(run)
             write_evaluation(run, run.world, success[run.world])
         else:
@@ -93,7 +93,7 @@ def test_the_command_reports_both_worlds_over_seeds(tmp_path, commands, monkeypa
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert "ppo_twin" in capsys.readouterr().out
     # A random policy has no training settings.
-    random = [a for name, module, a in commands.seen if "random" in name and "train" in module]
+    random = [a for name, module, a in commands.seen if "random" in name and module == "train"]
     assert random and not any(s.startswith("steps=") for arguments in random for s in arguments)
 
 

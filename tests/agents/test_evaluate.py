@@ -23,7 +23,7 @@ pytest.importorskip("hydra")
 
 from functools import partial
 
-from hydra import compose, initialize_config_dir, initialize_config_module
+from hydra import compose, initialize_config_module
 from scipy import stats
 from small_runs import QUIET, SMALL, WORLD
 from stable_baselines3 import PPO
@@ -39,7 +39,7 @@ from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.tasks import ImageGoal
 from sana_wm_gym.evaluation.episodes import Evaluation, draw_start, evaluate_policy, play_episode
 from sana_wm_gym.evaluation.intervals import estimate
-from sana_wm_gym.hydra_settings import CONF, instantiated
+from sana_wm_gym.hydra_settings import CONF, conf_folder, instantiated
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
@@ -183,7 +183,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings_of(checkpoint: Path, *overrides: str) -> Any:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_module(CONF, version_base="1.3"):
         given = [f"checkpoint={checkpoint}", "episodes=2", "videos=1", *overrides]
         return compose("evaluate", given)
 
@@ -281,7 +281,7 @@ def test_saved_settings_are_rebuilt_from_every_choice_of_conf() -> None:
     """What training can be given by name, and nothing that runs other code."""
     named = set()
     for group in ("world", "task", "agent"):
-        for path in (CONF / group).glob("*.yaml"):
+        for path in (conf_folder() / group).glob("*.yaml"):
             named |= set(re.findall(r"(?:_target_|path): ([\w.]+)", path.read_text()))
     assert named - KNOWN == {"hydra.utils.get_class"}
     assert all(map(pkgutil.resolve_name, KNOWN))

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sana_wm_gym import cli
 from sana_wm_gym.agents.report import bootstrap, interquartile_mean, main, read_groups, summarise
 from sana_wm_gym.evaluation.intervals import Estimate
 
@@ -114,7 +115,7 @@ def test_what_cannot_be_reported_is_one_line(tmp_path: Path, capsys: Any) -> Non
         ([damaged], "does not hold an evaluation"),
         ([run, "--measure", "glory"], "expected one of the runs': is_success"),
     ):
-        assert main([*map(str, arguments), "--out", str(tmp_path / "out")]) == 2
+        assert cli.main(["report", *map(str, arguments), "--out", str(tmp_path / "out")]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
