@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(config: EvaluateAgentConfig, console: Console, settings: Any = None) -> None:
-    """Evaluate as `config` says.
+    """Evaluate as `config` describes.
 
     Raises:
         ValueError: The checkpoint is damaged, or world and policy do not go together.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def train(config: TrainAgentConfig, console: Console, settings: Any) -> None:
-    """Train as `config` says; `settings` are what hydra made it of."""
+    """Train as `config` describes; `settings` are what hydra made it of."""
     from omegaconf import OmegaConf
 
     from .training.learning import learn

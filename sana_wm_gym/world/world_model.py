@@ -86,7 +86,7 @@ class WorldSpec:
         return self.height, self.width
 
     def require_camera(self, what: str) -> None:
-        """Raise ValueError, which says that `what` needs a camera, unless the world follows one."""
+        """Raise ValueError, naming `what` needs a camera, unless the world follows one."""
         if not self.has_camera:
             raise ValueError(f"{what} needs a camera, and world {self.name!r} is driven by keys")
 

@@ -1,4 +1,4 @@
-"""Sizes are what the networks weigh, and the command line says what it knows and what not."""
+"""Sizes are what the networks weigh, and the command line prints what it knows and what not."""
 
 from __future__ import annotations
 

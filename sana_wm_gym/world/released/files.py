@@ -101,7 +101,7 @@ class Layout:
         second stage only if `refined`.
 
         Raises:
-            FileNotFoundError: They are not on this machine; says how to get them.
+            FileNotFoundError: They are not on this machine; describes how to get them.
         """
         folder = os.environ.get(self.variable)
         if folder:

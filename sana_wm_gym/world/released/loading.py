@@ -135,7 +135,7 @@ class Loading:
 
         Raises:
             FileNotFoundError: A part is missing.
-            ImportError: A library is missing; says which.
+            ImportError: A library is missing; states which.
             ValueError: A file is damaged, or a quantised refiner is to be offloaded.
         """
         if not self.refined:
