@@ -248,7 +248,7 @@ def require_pairs(states: Sequence[Any], inputs: Sequence[Any]) -> None:
 
 
 def require_image(image: Any, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """A copy of a first frame; ValueError unless it is uint8 [*size, 3]."""
+    """A copy of a first frame; ValueError unless it is uint8 [height, width, 3] of this size."""
     image, expected = np.asarray(image), (*size, 3)
     if image.dtype != np.uint8 or image.shape != expected:
         raise ValueError(
