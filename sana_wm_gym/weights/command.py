@@ -24,10 +24,10 @@ releases:
   sana-wm-bidirectional            60 steps, the whole clip at once
   sana-wm-bidirectional-diffusers  the same weights in the layout of diffusers
 
-a first visit:
-  ... plan sana-wm-streaming             sizes, licences; nothing is fetched
-  ... fetch sana-wm-streaming --latest   add --component NAME for single parts
-  ... fetch sana-wm-streaming --offline  prints where everything is
+examples:
+  sana-wm weights plan sana-wm-streaming              sizes, licences; nothing is fetched
+  sana-wm weights fetch sana-wm-streaming --latest    add --component NAME for single parts
+  sana-wm weights fetch sana-wm-streaming --offline   prints where everything is
 """
 
 

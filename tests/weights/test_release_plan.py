@@ -198,4 +198,4 @@ def test_help_teaches(capsys):
             main(arguments)
         assert exit_.value.code == 0
     text = capsys.readouterr().out
-    assert "a first visit" in text and "resume" in text and "--quick" in text
+    assert "examples:" in text and "resume" in text and "--quick" in text
