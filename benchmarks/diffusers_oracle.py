@@ -13,21 +13,22 @@ diffusers or the files are missing.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from benchmarks.parity_checks.check import GoldenError, relative_l2
 from benchmarks.parity_checks.files import Tensors, read_json
 from benchmarks.parity_checks.forward import Inputs
 from benchmarks.parity_checks.network import Network, as_array, as_tensor, read_network
+from benchmarks.report import parser_of
 from sana_wm_gym.models.numerics import DIFFUSERS_BIDIRECTIONAL, R1_BIDIRECTIONAL, Numerics
 from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.transformer import SanaWM
@@ -90,6 +91,15 @@ def build_theirs(network: Network) -> nn.Module:
     return model.eval()
 
 
+class KeepFloat32(TorchFunctionMode):
+    """Leaves tensors as they are where code rounds them with `Tensor.bfloat16`."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, given: Any = (), named: Any = None
+    ) -> Any:
+        return given[0] if function is Tensor.bfloat16 else function(*given, **named or {})
+
+
 @torch.inference_mode()
 def their_velocity(model: nn.Module, stored: Tensors, rounded: bool) -> Tensor:
     """What diffusers predicts.
@@ -107,9 +117,7 @@ def their_velocity(model: nn.Module, stored: Tensors, rounded: bool) -> Tensor:
         "camera_conditions": as_tensor(stored["inputs/camera_conditions"]),
         "chunk_plucker": as_tensor(stored["inputs/chunk_plucker"]),
     }
-    if rounded:
-        return model(**arguments).sample
-    with patch.object(torch.Tensor, "bfloat16", lambda tensor: tensor):
+    with nullcontext() if rounded else KeepFloat32():
         return model(**arguments).sample
 
 
@@ -142,10 +150,7 @@ def compare(network: Network, stored: Tensors) -> list[OracleRow]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.diffusers_oracle",
-        description="Compare the bidirectional forward with the one inside diffusers.",
-    )
+    parser = parser_of("benchmarks.diffusers_oracle", __doc__)
     parser.add_argument("directory", type=Path, nargs="?", default=GOLDEN)
     directory = parser.parse_args(arguments).directory
     paths = sorted(directory.glob("dit_bidirectional*.safetensors"))

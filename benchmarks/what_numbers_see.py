@@ -8,7 +8,6 @@ pixels. A second table puts `paper_sim3` next to `release` on straight, curved a
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from rich.console import Console
 from scipy.spatial.transform import Rotation
 
+from benchmarks.report import parser_of
 from sana_wm_gym.camera.se3 import relative_to_first
 from sana_wm_gym.evaluation.estimator_floors import CLIPS, FPS, place
 from sana_wm_gym.files import write_json, write_text
@@ -157,7 +157,7 @@ def tables(rows: Sequence[dict[str, Any]], paths: Mapping[str, dict[str, Errors]
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of("benchmarks.what_numbers_see", __doc__)
     add, folder = parser.add_argument, Path("outputs/what_numbers_see")
     add("--size", type=int, default=128, help="pixels across (128)")
     add("--frames", type=int, default=97, help="frames of every video (97)")
