@@ -30,6 +30,7 @@ from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.evaluation.episodes import Evaluation, Observations, evaluate_policy
 from sana_wm_gym.files import atomic_path, write_json, write_text
 from sana_wm_gym.hydra_settings import run_command
+from sana_wm_gym.ownership import owned
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import Table, progress
 from sana_wm_gym.world.catalogue import load_world
@@ -202,6 +203,7 @@ def clone(
         ValueError: Too few episodes, or actions or observations that cannot be cloned.
         FileNotFoundError: There is no such dataset.
         ImportError: Minari is not installed.
+        FolderInUseError: Another process works in the folder.
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -216,34 +218,35 @@ def clone(
     order = np.random.default_rng(config.seed).permutation(dataset.total_episodes)
     kept = min(max(1, round(config.held_out * len(order))), len(order) - 1)
     held_out, train = (steps_of(dataset, part) for part in (order[:kept], order[kept:]))
-    losses = fit(policy, train, held_out, config, console)
-    with atomic_path(folder / "policy.pt") as partial:
-        torch.save(policy.state_dict(), partial)
-    write_text(folder / "losses.csv", Table.of("losses", losses, digits=9).csv())
-    evaluation = None
-    if simulation is not None:
-        evaluation = evaluate_policy(
-            policy,
-            simulation,
-            range(config.eval_seed, config.eval_seed + config.episodes),
-            simulation.world,
-            videos=folder / "videos",
-            num_videos=config.videos,
-        )
-        evaluation.table(f"clone: {evaluation.task} in {evaluation.world}").print(console)
-    document = {
-        **provenance("sana-wm clone"),
-        "settings": asdict(config),
-        "steps": len(train[1]),
-        "held_out_steps": len(held_out[1]),
-        "losses": losses,
-        "evaluation": None if evaluation is None else evaluation.document(),
-    }
-    write_json(folder / "clone.json", document)
-    for name in ("loss", "held_out"):
-        change = f"{losses[0][name]:.4f} before, {losses[-1][name]:.4f} after"
-        console.print(f"{name}: {change} {config.epochs} epochs", highlight=False)
-    console.print(f"wrote {config.folder}", highlight=False, soft_wrap=True)
+    with owned(folder):
+        losses = fit(policy, train, held_out, config, console)
+        with atomic_path(folder / "policy.pt") as partial:
+            torch.save(policy.state_dict(), partial)
+        write_text(folder / "losses.csv", Table.of("losses", losses, digits=9).csv())
+        evaluation = None
+        if simulation is not None:
+            evaluation = evaluate_policy(
+                policy,
+                simulation,
+                range(config.eval_seed, config.eval_seed + config.episodes),
+                simulation.world,
+                videos=folder / "videos",
+                num_videos=config.videos,
+            )
+            evaluation.table(f"clone: {evaluation.task} in {evaluation.world}").print(console)
+        document = {
+            **provenance("sana-wm clone"),
+            "settings": asdict(config),
+            "steps": len(train[1]),
+            "held_out_steps": len(held_out[1]),
+            "losses": losses,
+            "evaluation": None if evaluation is None else evaluation.document(),
+        }
+        write_json(folder / "clone.json", document)
+        for name in ("loss", "held_out"):
+            change = f"{losses[0][name]:.4f} before, {losses[-1][name]:.4f} after"
+            console.print(f"{name}: {change} {config.epochs} epochs", highlight=False)
+        console.print(f"wrote {config.folder}", highlight=False, soft_wrap=True)
     return losses, evaluation
 
 

@@ -31,6 +31,7 @@ from sana_wm_gym.envs import SanaWMVectorEnv
 from sana_wm_gym.evaluation.episodes import Evaluation, Observations, Policy, evaluate_policy
 from sana_wm_gym.files import write_bytes, write_json, write_text
 from sana_wm_gym.flags import FlagParser
+from sana_wm_gym.ownership import owned
 from sana_wm_gym.tables import Table, progress
 
 from .training.learner import RandomPolicy
@@ -278,5 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for part in fields(LatentPPOConfig):
         text, name = f"{part.metadata['help']} ({part.default})", part.name.replace("_", "-")
         parser.add_argument(f"--{name}", type=type(part.default), default=part.default, help=text)
-    run(LatentPPOConfig(**vars(parser.parse_args(arguments))), Console())
+    settings = LatentPPOConfig(**vars(parser.parse_args(arguments)))
+    with owned(settings.out):
+        run(settings, Console())
     return 0

@@ -1,7 +1,8 @@
 """The `sana-wm` command: one line per tool, each tool imported when it is called.
 
 A tool is a module with `main(arguments) -> exit status`. Invalid input raises ValueError, OSError
-or ImportError, which become one line on stderr and exit status 2.
+or ImportError, which become one line on stderr and exit status 2; a folder that another process
+works in is exit status 3.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     except (ImportError, OSError, ValueError) as error:
         print(f"error: {message_of(error, tool.extra)}", file=sys.stderr)
-        return 2
+        return getattr(error, "exit_status", 2)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

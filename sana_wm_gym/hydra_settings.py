@@ -64,7 +64,7 @@ def run_command(
             # hydra would print a traceback. Runs of a sweep may be in processes of their own.
             if sweep:
                 print(f"error: {message_of(error)}", file=sys.stderr)
-                sys.exit(2)
+                sys.exit(getattr(error, "exit_status", 2))
             failed = error
             return
         if isinstance(result, int):

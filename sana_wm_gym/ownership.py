@@ -1,9 +1,6 @@
 """One process per folder: whoever works in a folder holds its lock until the process ends.
 
-    with owned(folder):
-        ...
-
-The operating system drops the lock with the process, so a killed run leaves nothing to clean up.
+The operating system releases the lock with the process, so a killed run keeps nobody out.
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-_LOCK, _OWNER = ".owner.lock", ".owner.json"
+from sana_wm_gym.files import remove_leftovers
 
 
 class FolderInUseError(BlockingIOError):
@@ -37,13 +34,15 @@ class FolderInUseError(BlockingIOError):
 
 
 @contextmanager
-def owned(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Hold a folder, made if it is not there, as long as the block runs.
+def owned(folder: str | os.PathLike[str], part: str = "") -> Iterator[Path]:
+    """Hold a folder, made if it is not there, as long as the block runs. What killed processes left
+    half-written in it is removed first.
 
     Where the file system has no locks there is one warning, and the block runs all the same.
 
     Args:
         folder: To work in.
+        part: Name of what is done there, if several processes share the folder, each a part.
 
     Raises:
         FolderInUseError: Another process holds it; names its number, host and start.
@@ -51,11 +50,11 @@ def owned(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / _LOCK, timeout=0)
+    lock, owner = FileLock(folder / f".owner{part}.lock", timeout=0), folder / f".owner{part}.json"
     try:
         lock.acquire()
     except Timeout as error:
-        raise FolderInUseError(folder, _owner(folder)) from error
+        raise FolderInUseError(folder, _read(owner)) from error
     except NotImplementedError:
         warnings.warn(
             f"the file system of {folder} has no locks: nothing keeps a second process out",
@@ -66,16 +65,17 @@ def owned(folder: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         me = {"pid": os.getpid(), "host": platform.node(), "started": started}
-        (folder / _OWNER).write_text(json.dumps(me), encoding="utf-8")
+        owner.write_text(json.dumps(me), encoding="utf-8")
+        remove_leftovers(folder)
         yield folder
     finally:
-        (folder / _OWNER).unlink(missing_ok=True)
+        owner.unlink(missing_ok=True)
         lock.release()
 
 
-def _owner(folder: Path) -> str:
+def _read(owner: Path) -> str:
     try:
-        me = json.loads((folder / _OWNER).read_text(encoding="utf-8"))
+        me = json.loads(owner.read_text(encoding="utf-8"))
         return f"process {me['pid']} on {me['host']}, started {me['started']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

@@ -15,7 +15,17 @@ PACKAGE = "sana_wm_gym"
 BESIDE = {"agents", "conf"}
 
 # Modules of the package that every part may import, and that import nothing of ours.
-CORE = {"checks", "extras", "files", "flags", "hydra_settings", "jobs", "memory", "provenance"}
+CORE = {
+    "checks",
+    "extras",
+    "files",
+    "flags",
+    "hydra_settings",
+    "jobs",
+    "memory",
+    "ownership",
+    "provenance",
+}
 CORE |= {"tables", "values", "video"}
 
 # What a part may import of the project besides itself. `top` is the package's own __init__.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sana_wm_gym import cli
 from sana_wm_gym.ownership import FolderInUseError, owned
 
 HOLD = """
@@ -67,3 +68,30 @@ def test_file_systems_without_locks_warn_once(
     with pytest.warns(UserWarning, match="has no locks") as warned, owned(tmp_path):
         pass
     assert len(warned) == 1
+
+
+TRAIN = "agent=ppo task=image_goal world=procedural num_envs=4 steps=64 folder={out}"
+USES = {
+    "train": TRAIN,
+    "ppo-latent": "--out {out}",
+    "train-world": "folder={out} steps=1",
+    "bench run": "world=procedural scenes=1 chunks=1 folder={out}",
+    "score": "--videos {videos} --bench {videos} --split simple --out {out}",
+}
+
+
+@pytest.mark.parametrize("tool", USES)
+def test_a_second_start_of_a_command_exits_with_3(
+    tool: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if tool in ("train", "ppo-latent"):
+        pytest.importorskip("stable_baselines3")
+    out, videos = tmp_path / "out", tmp_path / "videos"
+    videos.mkdir()
+    (videos / "one.mp4").touch()
+    with owned(out):
+        before = sorted(out.rglob("*"))
+        arguments = USES[tool].format(out=out, videos=videos)
+        assert cli.main([*tool.split(), *arguments.split()]) == 3
+        assert sorted(out.rglob("*")) == before
+    assert f"is in use by process {os.getpid()}" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.evaluation.episodes import EpisodeStatistics, Evaluation, scalars
 from sana_wm_gym.files import write_json
+from sana_wm_gym.ownership import owned
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import progress
 
@@ -57,16 +58,18 @@ def learn(
     Raises:
         ValueError: Settings do not go together, the folder holds another run, or what a stopped
             run left is damaged.
+        FolderInUseError: Another process works in the folder.
         ImportError: A package is missing.
     """
     torch.set_num_threads(config.threads)
     folder, env = config.root, make_env(config)
     learner = build_learner(config.agent, env, config.seed, config.device)
-    claim(folder, settings, text)
-    finished = folder / "evaluation.json"
-    if finished.is_file():
-        return Evaluation.of(json.loads(finished.read_text(encoding="utf-8")))
-    return AgentRunCallback(config, settings, env, learner, console).train()
+    with owned(folder):
+        claim(folder, settings, text)
+        finished = folder / "evaluation.json"
+        if finished.is_file():
+            return Evaluation.of(json.loads(finished.read_text(encoding="utf-8")))
+        return AgentRunCallback(config, settings, env, learner, console).train()
 
 
 @dataclass

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sana_wm_gym.files import remove_leftovers, write_text
+from sana_wm_gym.files import write_text
 
 from .checkpoint import latest_checkpoint, step_of
 from .config import TrainAgentConfig
@@ -44,7 +44,6 @@ def claim(folder: Path, settings: Mapping[str, Any], config: str) -> None:
     Raises:
         ValueError: It holds another run; lists the settings that differ.
     """
-    remove_leftovers(folder)
     identity, extensions = folder / "run.json", []
     if identity.is_file():
         earlier = read_run(folder)

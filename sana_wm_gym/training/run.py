@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sana_wm_gym.evaluation.foreign_pictures import TRAINING_SCENES, foreign_frames
-from sana_wm_gym.files import atomic_path, remove_leftovers, write_text
+from sana_wm_gym.files import atomic_path, write_text
 from sana_wm_gym.models.codec import PatchCodec
 from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
 from sana_wm_gym.models.numerics import EXACT
@@ -66,7 +66,6 @@ class TrainingRun:
         self.config = config
         self.folder = Path(config.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(self.folder)
         surfaces = [generate_scene(scene).surfaces for scene in config.scenes]
         if len(set(surfaces)) > 1:
             raise ValueError("given maps with different surfaces; expected the same words for all")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -34,6 +35,7 @@ from sana_wm_gym.files import write_json
 from sana_wm_gym.hydra_settings import run_command
 from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.state import GeneratorState, detach
+from sana_wm_gym.ownership import owned
 from sana_wm_gym.tables import progress
 from sana_wm_gym.training.config import TrainConfig
 from sana_wm_gym.training.dataset import WalkEncoder, episodes
@@ -122,13 +124,19 @@ def average_gradients(model: nn.Module) -> None:
 
 
 def train(config: TrainConfig) -> None:
-    """Run or resume a training run."""
+    """Run or resume a training run.
+
+    Raises:
+        FolderInUseError: Another process trains in the folder.
+    """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1:
         dist.init_process_group("gloo")
     rank = dist.get_rank() if processes > 1 else 0
     torch.set_num_threads(config.threads)
-    with progress(Console(quiet=rank > 0)) as bar:
+    # Processes of one run share its folder.
+    owner = owned(config.folder) if rank == 0 else nullcontext()
+    with owner, progress(Console(quiet=rank > 0)) as bar:
         run = TrainingRun(config, bar.print)
         if rank == 0:
             write_json(run.folder / "config.json", asdict(config))

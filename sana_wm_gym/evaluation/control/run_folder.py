@@ -10,14 +10,13 @@ from typing import Any
 
 from sana_wm_gym.evaluation.bench.files import Record
 from sana_wm_gym.evaluation.control.score_video import Scoring
-from sana_wm_gym.files import remove_leftovers, write_json
+from sana_wm_gym.files import write_json
 
 _FORMAT = 1  # of scene results
 
 
 def claim(folder: Path, identity: Mapping[str, Any]) -> None:
     """Make a folder this run's; `ValueError` lists what differs where it holds another run."""
-    remove_leftovers(folder)
     old = read_json(folder / "run.json")
     if old is None:
         write_json(folder / "run.json", identity)

@@ -28,6 +28,7 @@ from sana_wm_gym.evaluation.control.scene_job import SceneJob
 from sana_wm_gym.files import write_json
 from sana_wm_gym.hydra_settings import CONF, run_command
 from sana_wm_gym.jobs import shard_of, single_threaded
+from sana_wm_gym.ownership import owned
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.world.world_model import WorldSpec
 
@@ -42,40 +43,43 @@ def benchmark(config: ControlConfig, console: Console) -> int:
             another run.
         FileNotFoundError: A file of weights or a bench is missing.
         ImportError: An optional package is missing; the message names it.
+        FolderInUseError: Another process works in the folder.
     """
     single_threaded()
     opened = open_world(config.world)
     method, who = MethodFolder(config.root / config.name), identity(config, opened)
-    claim(config.root, who)
-    bench = _bench(config, opened.world.spec, console)
-    entries = [
-        entry for split in config.splits for entry in list_scenes(bench, split)[: config.scenes]
-    ]
-    _describe(method, config, opened)
-    jobs = [
-        SceneJob(
-            entry,
+    # Shards of one run share its folder.
+    with owned(config.root, f"-{config.shard}of{config.shards}" if config.shards > 1 else ""):
+        claim(config.root, who)
+        bench = _bench(config, opened.world.spec, console)
+        entries = [
+            entry for split in config.splits for entry in list_scenes(bench, split)[: config.scenes]
+        ]
+        _describe(method, config, opened)
+        jobs = [
+            SceneJob(
+                entry,
+                config.root,
+                config.scoring,
+                method.video(entry.split, entry.id),
+                config.world,
+                config.seed,
+            )
+            for entry in entries
+        ]
+        mine = {job.key for job in shard_of(jobs, config.shard, config.shards)}
+        # The last shard to finish reports on all of them.
+        ready = [job for job in jobs if job.key in mine or job.file("scenes").is_file()]
+        return run(
+            ready,
             config.root,
-            config.scoring,
-            method.video(entry.split, entry.id),
-            config.world,
-            config.seed,
+            method,
+            config.name,
+            {**provenance("sana-wm bench run"), "run": who},
+            config.launch,
+            console,
+            pending=len(jobs) - len(ready),
         )
-        for entry in entries
-    ]
-    mine = {job.key for job in shard_of(jobs, config.shard, config.shards)}
-    # The last shard to finish reports on all of them.
-    ready = [job for job in jobs if job.key in mine or job.file("scenes").is_file()]
-    return run(
-        ready,
-        config.root,
-        method,
-        config.name,
-        {**provenance("sana-wm bench run"), "run": who},
-        config.launch,
-        console,
-        pending=len(jobs) - len(ready),
-    )
 
 
 def identity(config: ControlConfig, opened: OpenedWorld) -> dict[str, Any]:
