@@ -1,12 +1,15 @@
-"""How fast does a world step on one core, and where does the time go?
+"""How fast does a world step on one core, where does the time go, and does memory stay put?
 
 One environment step is one chunk: for SANA-WM's worlds 24 decoded frames, 1.5 seconds of video.
 
+  cold start   a new process up to its first chunk, part by part
   batches      N independent worlds in one call, with and without decoding
   phases       where a step's time goes: cameras, denoising, the clean pass if any, decoding
+  memory       size of a state and of the process, from chunk 4 to the last
   tiers        the environment alone; with a policy that acts; with a policy that learns
 
-    python -m benchmarks.env_step                        # both worlds
+    python -m benchmarks.env_step                        # both worlds, 40 chunks
+    python -m benchmarks.env_step --chunks 400           # memory over ten minutes of video
     python -m benchmarks.env_step --worlds procedural --batches 1
 
 Writes OUT and a csv file per table next to it. Worlds take turns in short rounds, so that whatever
@@ -17,6 +20,8 @@ the time in which another process had the core.
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -29,10 +34,9 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.report import parser_of, write_report
-from benchmarks.step_timing import Rollouts, Stopwatch, phases_of
-from sana_wm_gym import ENV_ID
-from sana_wm_gym.files import sha256
+from benchmarks.step_timing import WARM_UP, Rollouts, Stopwatch, phases_of, state_bytes
+from sana_wm_gym import ENV_ID, memory
+from sana_wm_gym.files import sha256, write_json, write_text
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import Table, progress
 from sana_wm_gym.weights.world_file import EMBEDDED
@@ -42,6 +46,35 @@ from sana_wm_gym.world.world_model import WorldModel
 
 Rows = list[dict[str, Any]]
 Worlds = Mapping[str, WorldModel[Any]]
+
+# Runs in a process of its own; prints seconds.
+_COLD_START = """
+import json, sys, time
+began = time.perf_counter()
+import gymnasium, torch
+from sana_wm_gym import ENV_ID
+from sana_wm_gym.world.catalogue import load_world
+torch.set_num_threads(1)
+imported = time.perf_counter()
+world = load_world(sys.argv[1])
+loaded = time.perf_counter()
+env = gymnasium.make(ENV_ID, world=world)
+env.reset(seed=0)
+ready = time.perf_counter()
+env.step(env.action_space.sample())
+done = time.perf_counter()
+print(json.dumps({"imports": imported - began, "weights": loaded - imported,
+                  "first reset": ready - loaded, "first step": done - ready}))
+"""
+
+
+def cold_start(world: str) -> dict[str, float]:
+    """Seconds of each part of a new process's way to its first chunk."""
+    command = [sys.executable, "-c", _COLD_START, world]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    seconds: dict[str, float] = json.loads(done.stdout)
+    return seconds
 
 
 def batches(worlds: Worlds, sizes: Sequence[int], steps: int, rounds: int, bar: Progress) -> Rows:
@@ -73,6 +106,25 @@ def batches(worlds: Worlds, sizes: Sequence[int], steps: int, rounds: int, bar: 
                     "ratio_to_first_world": float(np.median((values / reference)[:, 1])),
                 }
             )
+    return rows
+
+
+def memory_of(world: WorldModel[Any], chunks: int, bar: Progress) -> Rows:
+    """Size of a state and of the process after chunk 4, and at ten points up to the last."""
+    task = bar.add_task("memory", total=chunks)
+    rollouts = Rollouts.of(world, 1, seed=0)
+    rows = []
+    for mark in sorted({*np.linspace(WARM_UP, chunks, 10).round().astype(int).tolist()}):
+        rollouts.step(mark - rollouts.chunk)
+        bar.update(task, completed=mark)
+        rows.append(
+            {
+                "chunk": mark,
+                "state_bytes": state_bytes(world, rollouts.states[0]),
+                "resident_mb": memory.resident() / 1e6,
+                "peak_mb": memory.peak_resident() / 1e6,
+            }
+        )
     return rows
 
 
@@ -125,21 +177,24 @@ def tiers(worlds: Worlds, steps: int, rounds: int, bar: Progress) -> Rows:
     return rows
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
+def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Everything the command line asks for."""
-    paths = {"tiny": str(options.weights.resolve())}
-    worlds = {name: load_world(paths.get(name, name)) for name in options.worlds}
+    weights = options.weights.resolve() if "tiny" in options.worlds else None
+    names = {name: str(weights) if name == "tiny" else name for name in options.worlds}
+    worlds = {name: load_world(source) for name, source in names.items()}
     steps, rounds = options.steps, options.rounds
-    with progress(Console()) as bar:
+    with progress(console) as bar:
         return {
             **provenance("benchmarks.env_step"),
-            "weights": "tiny" in worlds and sha256(options.weights),
+            "weights": weights and {"name": weights.name, "sha256": sha256(weights)},
             "steps_per_round": steps,
             "rounds": rounds,
+            "cold_start_s": {name: cold_start(source) for name, source in names.items()},
+            "memory": {n: memory_of(world, options.chunks, bar) for n, world in worlds.items()},
             "tiers": tiers(worlds, steps, rounds, bar),
             "batches": batches(worlds, options.batches, steps, rounds, bar),
             "phases": [
-                {"world": name, "batch": n, **phases_of(world, n, steps, seed=0)}
+                {"world": name, "batch": n, "cpu_ms": phases_of(world, n, steps, seed=0)}
                 for name, world in worlds.items()
                 if isinstance(world, SanaWorld)
                 for n in sorted({min(options.batches), max(options.batches)})
@@ -147,32 +202,54 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         }
 
 
+def tables_of(result: dict[str, Any]) -> dict[str, Table]:
+    """The result's tables by name."""
+    phases = [
+        {"world": row["world"], "batch": row["batch"], **row["cpu_ms"]} for row in result["phases"]
+    ]
+    memories = [{"world": n, **row} for n, rows in result["memory"].items() for row in rows]
+    starts = [{"world": name, **parts} for name, parts in result["cold_start_s"].items()]
+    return {
+        "tiers": Table.of("Tiers, one environment", result["tiers"]),
+        "batches": Table.of("Batches", result["batches"]),
+        "phases": Table.of("Phases of a step, ms of CPU time", phases, digits=1),
+        "memory": Table.of("Memory, one rollout", memories, digits=0),
+        "cold_start": Table.of("Cold start, s", starts),
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = parser_of("benchmarks.env_step", __doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.env_step",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     known, weights = ("tiny", "procedural"), EMBEDDED / "tiny.safetensors"
     add = parser.add_argument
     add("--worlds", nargs="+", choices=known, default=known, help="which worlds")
     add("--batches", nargs="+", type=int, default=[1, 2, 4, 8, 16], help="sizes N")
     add("--steps", type=int, default=5, help="chunks per round (5)")
     add("--rounds", type=int, default=3, help="rounds per rate (3)")
+    add("--chunks", type=int, default=40, help="chunks to watch memory for (40)")
     add("--weights", type=Path, default=weights, help="world file behind 'tiny' (the package's)")
     add("--out", type=Path, default=Path("outputs/env_step.json"), help="json file")
     options = parser.parse_args(arguments)
-    if min(*options.batches, options.steps, options.rounds) < 1:
-        parser.error("batches, steps and rounds are at least 1")
+    if min(*options.batches, options.steps, options.rounds) < 1 or options.chunks <= WARM_UP:
+        parser.error(f"batches, steps and rounds are at least 1, chunks more than {WARM_UP}")
     torch.set_num_threads(1)
+    console = Console()
     try:
-        result = measure(options)
+        result = measure(options, console)
     except (FileNotFoundError, ImportError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    tables = {
-        "tiers": Table.of("Tiers, one environment", result["tiers"]),
-        "batches": Table.of("Batches", result["batches"]),
-        "phases": Table.of("Phases of a step, ms of CPU time", result["phases"], digits=1),
-    }
-    write_report(options.out, result, tables, Console())
+    write_json(options.out, result)
+    for name, table in tables_of(result).items():
+        if table.rows:  # worlds without a network have no phases
+            table.print(console)
+            write_text(options.out.with_name(f"{options.out.stem}_{name}.csv"), table.csv())
+    console.print(f"wrote {options.out}")
     return 0
 
 

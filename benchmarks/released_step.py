@@ -44,7 +44,6 @@ from benchmarks.released_network import (
     random_generator,
     run_empty,
 )
-from benchmarks.report import parser_of
 from sana_wm_gym import memory
 from sana_wm_gym.files import write_json
 from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
@@ -256,7 +255,11 @@ def _window(text: str) -> int | None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = parser_of("benchmarks.released_step", __doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.released_step",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     cuda = torch.cuda.is_available()
     parser.add_argument("--device", default="cuda" if cuda else "cpu", help="where to run")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "float32"))

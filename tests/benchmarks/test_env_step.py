@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import env_step, footprint
+from benchmarks import env_step
 from benchmarks.step_timing import WARM_UP, Rollouts, Stopwatch, phases_of, state_bytes
 from sana_wm_gym.weights.world_file import read_world_file
 from sana_wm_gym.world.learned.world_files import world_of
@@ -64,7 +64,7 @@ def test_phases_are_of_one_step_and_leave_no_trace(name, request):
 
 def test_command(small_world_file, tmp_path):
     out = tmp_path / "env_step.json"
-    arguments = ["--batches", "1", "2", "--steps", "1", "--rounds", "1"]
+    arguments = ["--batches", "1", "2", "--steps", "1", "--rounds", "1", "--chunks", "6"]
     arguments += ["--weights", str(small_world_file), "--out", str(out)]
     assert env_step.main(arguments) == 0
     result = json.loads(out.read_text())
@@ -81,31 +81,19 @@ def test_command(small_world_file, tmp_path):
     tiers = ["environment", "with inference", "with training"]
     assert [row["tier"] for row in result["tiers"]] == [*tiers, *tiers]
     assert all(row["steps_per_s"] > 0 for row in result["tiers"])
+    for rows in result["memory"].values():
+        assert (rows[0]["chunk"], rows[-1]["chunk"]) == (4, 6)
+    assert min(result["cold_start_s"]["tiny"].values()) > 0
     with (tmp_path / "env_step_batches.csv").open(newline="") as stream:
         assert len(list(csv.DictReader(stream))) == 4
 
 
-def test_footprint(small_world_file, tmp_path):
-    out, world = tmp_path / "footprint.json", str(small_world_file)
-    assert footprint.main(["--worlds", world, "--chunks", "6", "--out", str(out)]) == 0
-    result = json.loads(out.read_text())
-    assert [row["chunk"] for row in result["memory"]] == [4, 5, 6]
-    assert len({row["state_bytes"] for row in result["memory"]}) == 1
-    [start] = result["cold_start_s"]
-    assert start.pop("world") == world and min(start.values()) > 0
-
-
 @pytest.mark.parametrize(
-    ("main", "arguments"),
-    [
-        (footprint.main, ["--chunks", "4"]),
-        (env_step.main, ["--batches", "0"]),
-        (env_step.main, ["--worlds", "nowhere"]),
-    ],
+    "arguments", [["--chunks", "4"], ["--batches", "0"], ["--worlds", "nowhere"]]
 )
-def test_bad_arguments_end_before_any_work(main, arguments):
+def test_bad_arguments_end_before_any_work(arguments):
     with pytest.raises(SystemExit) as end:
-        main(arguments)
+        env_step.main(arguments)
     assert end.value.code == 2
 
 

@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import process_step, vector_step
+from benchmarks import vector_step
 from benchmarks.vector_step import KINDS, Stepper, kinds_of, rate
 
 
@@ -50,8 +50,7 @@ def test_command_writes_json_and_csv(tmp_path, capsys):
     result = json.loads(out.read_text())
     assert [row["batch"] for row in result["batches"]] == [1, 2, 1, 2]
     assert all(row["ratio"] > 0 for row in result["batches"])
-    [state] = result["states"]
-    assert state["state_kb"] > 0
+    assert result["state_bytes"]["procedural"] > 0
     with (tmp_path / "out_batches.csv").open(newline="") as stream:
         assert [row["batch"] for row in csv.DictReader(stream)] == ["1", "2", "1", "2"]
     assert "ratio" in capsys.readouterr().out
@@ -64,11 +63,3 @@ def test_bad_arguments_end_before_any_work(bad):
         vector_step.main(bad)
     assert ended.value.code == 2
     assert vector_step.main(["--worlds", "nowhere"]) == 2
-
-
-def test_processes_step_and_hold_memory(tmp_path):
-    out = tmp_path / "out.json"
-    arguments = ["--worlds", "procedural", "--sizes", "2", "--seconds", "0", "--rounds", "1"]
-    assert process_step.main([*arguments, "--out", str(out)]) == 0
-    [row] = json.loads(out.read_text())["rates"]
-    assert row["processes"] == 2 and row["steps_per_s"] > 0 and row["memory_mb"] > 0
