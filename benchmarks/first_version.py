@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.step_timing import WARM_UP, Stopwatch, gentle_action
+from benchmarks.step_timing import NO_LIMIT, WARM_UP, Stopwatch, gentle_action
 from sana_wm_gym import ENV_ID
 from sana_wm_gym.evaluation.held_out import Tick
 from sana_wm_gym.models.codec import CodecConfig, PatchCodec
@@ -25,8 +25,6 @@ from sana_wm_gym.world.learned.schedule import self_forcing
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS
 from sana_wm_gym.world.procedural.renderer import default_intrinsics
 from sana_wm_gym.world.world_model import WorldModel, WorldSpec
-
-_NO_END = 10**9
 
 
 def first_version() -> SanaWorld:
@@ -80,7 +78,7 @@ def speed_ratio(world: WorldModel[Any], pairs: int, tick: Tick) -> SpeedRatio:
     """Step an environment of `world` and one of the first version in turn, both warmed up."""
     envs = []
     for each in (world, first_version()):
-        env = gym.make(ENV_ID, world=each, observation=("frames",), max_episode_steps=_NO_END)
+        env = gym.make(ENV_ID, world=each, observation=("frames",), max_episode_steps=NO_LIMIT)
         env.reset(seed=0)
         envs.append(env)
     seconds = np.empty((pairs, 2, 2))

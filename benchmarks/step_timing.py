@@ -1,130 +1,144 @@
-"""Timed rollouts: N worlds that step together, and the phases of a step."""
+"""Environments that step in turn, timed: what the scripts about speed have in common."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 
-from sana_wm_gym.camera.controls import twist_to_controls
-from sana_wm_gym.camera.trajectory import CameraState, CameraTrajectory, integrate
+from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
+from sana_wm_gym.files import write_json, write_text
+from sana_wm_gym.tables import Table
 from sana_wm_gym.world.learned.sana_world import SanaWorld
-from sana_wm_gym.world.world_model import ChunkInput, WorldModel
+from sana_wm_gym.world.world_model import WorldModel
 
 WARM_UP = 4
 """Chunks until every memory has its final size."""
-_WALK = np.array([0.5, 0.2, 0.0, 0.0, 0.4])
+NO_LIMIT = 10**9
+"""Of steps in an episode."""
+
+Tables = dict[str, tuple[str, list[dict[str, Any]], int]]
+"""Title, rows and digits of tables, by name."""
+_WALK = np.array([0.5, 0.2, 0.0, 0.0, 0.4], np.float32)
 
 
 @dataclass
 class Stopwatch:
-    """Seconds of wall-clock and of CPU time, summed; `began_cpu` is when it last started."""
+    """Seconds of wall-clock and of CPU time, summed."""
 
     wall: float = 0.0
     cpu: float = 0.0
-    began_cpu: float = 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Count the time inside."""
-        wall, self.began_cpu = time.perf_counter(), time.process_time()
+        wall, cpu = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
             self.wall += time.perf_counter() - wall
-            self.cpu += time.process_time() - self.began_cpu
+            self.cpu += time.process_time() - cpu
 
 
-def gentle_action(chunk: int) -> npt.NDArray[np.float64]:
+def gentle_action(chunk: int) -> npt.NDArray[np.float32]:
     """A twist [5] that leaves and comes back: every second chunk undoes the one before."""
     return _WALK if chunk % 2 == 0 else -_WALK
 
 
-@dataclass
-class Rollouts:
-    """N rollouts of one world that step together.
+class Stepper:
+    """Environments of one world, warmed up, that take one chunk per call.
 
-    Attributes:
-        world: The world.
-        states: Where they stand.
-        camera: The camera of all of them.
-        chunk: Chunks so far.
-        stepping: Time in `advance`.
-        decoding: Time in making frames.
+    Args:
+        world: It, or its name.
+        count: Environments.
+        batch: In one `SanaWMVectorEnv`; else `count` of `SanaWMEnv`, stepped in turn.
+        observation: Part that is observed.
+        render_every: Chunks between those whose frames are also rendered; 0 renders none.
     """
 
-    world: WorldModel[Any]
-    states: list[Any]
-    camera: CameraState = field(default_factory=CameraState)
-    chunk: int = 0
-    stepping: Stopwatch = field(default_factory=Stopwatch)
-    decoding: Stopwatch = field(default_factory=Stopwatch)
+    def __init__(
+        self,
+        world: str | WorldModel[Any],
+        count: int,
+        *,
+        batch: bool = True,
+        observation: str = "frames",
+        render_every: int = 0,
+    ) -> None:
+        self.render_every = render_every
+        self.chunk = 0
+        options: dict[str, Any] = {
+            "observation": (observation,),
+            "max_episode_steps": NO_LIMIT,
+            "render_mode": "rgb_array_list",
+        }
+        self.envs: list[Any] = (
+            [SanaWMVectorEnv(count, world, **options)]
+            if batch
+            else [SanaWMEnv(world, **options) for _ in range(count)]
+        )
+        for index, env in enumerate(self.envs):
+            env.reset(seed=index)
+        for _ in range(WARM_UP):
+            self.step()
 
-    @staticmethod
-    def of(world: WorldModel[Any], count: int, seed: int) -> Rollouts:
-        """Begin `count` rollouts and warm them up."""
-        rng = np.random.default_rng(seed)
-        states = [world.begin(world.sample_start(rng), seed + i) for i in range(count)]
-        rollouts = Rollouts(world, states)
-        rollouts.step(WARM_UP)
-        return rollouts
+    def step(self) -> None:
+        """One chunk in every environment."""
+        action = gentle_action(self.chunk)
+        self.chunk += 1
+        for env in self.envs:
+            env.step(np.broadcast_to(action, env.action_space.shape))
+            if self.render_every and self.chunk % self.render_every == 0:
+                env.render()
 
-    def step(self, chunks: int) -> None:
-        """Advance all of them and decode every chunk; the stopwatches start anew."""
-        self.stepping, self.decoding = Stopwatch(), Stopwatch()
-        spec = self.world.spec
-        for _ in range(chunks):
-            action = gentle_action(self.chunk)
-            controls = twist_to_controls(action, spec.limits, spec.frames_per_chunk)
-            poses, after = integrate(self.camera, controls, spec.limits.pitch_limit)
-            path = CameraTrajectory(
-                np.concatenate([self.camera.c2w[None], poses]),
-                np.array(spec.intrinsics),
-                spec.width,
-                spec.height,
-            )
-            with self.stepping.running():
-                self.states = self.world.advance(self.states, [ChunkInput(path)] * len(self.states))
-            with self.decoding.running():
-                self.world.decode(self.states)
-            self.camera, self.chunk = after, self.chunk + 1
+    def state_bytes(self) -> int:
+        """Size of the state of the first sub-environment of a batch."""
+        env = self.envs[0]
+        return sum(array.nbytes for array in env.world.pack(env.snapshot(0).episode.world).values())
 
 
-def state_bytes(world: WorldModel[Any], state: Any) -> int:
-    """Size of one state."""
-    return sum(array.nbytes for array in world.pack(state).values())
-
-
-def phases_of(world: SanaWorld, count: int, chunks: int, seed: int) -> dict[str, float]:
+def phases_of(world: SanaWorld, count: int, chunks: int) -> dict[str, float]:
     """Milliseconds of CPU time per chunk of `count` worlds, by phase; they add up to a step. Hooks
     of the network divide it. The clean pass is missing where the world has none."""
-    rollouts = Rollouts.of(world, count, seed)
+    stepper = Stepper(world, count, observation="latent")  # frames are decoded by render alone
     calls: list[list[float]] = []  # begin and end of the network's calls
     hooks = (
         world.model.register_forward_pre_hook(lambda *_: calls.append([time.process_time()])),
         world.model.register_forward_hook(lambda *_: calls[-1].append(time.process_time())),
     )
-    seconds = dict.fromkeys(("cameras and noise", "denoising", "clean pass"), 0.0)
-    stepping = decoding = 0.0
+    found = []
     for _ in range(chunks):
         calls.clear()
-        rollouts.step(1)
-        *denoising, last = [end - begun for begun, end in calls]
-        # Almost nothing comes before the first call but cameras, captions and noise.
-        seconds["cameras and noise"] += calls[0][0] - rollouts.stepping.began_cpu
-        seconds["denoising"] += sum(denoising) + (0.0 if world.clean_pass else last)
-        seconds["clean pass"] += last if world.clean_pass else 0.0
-        stepping += rollouts.stepping.cpu
-        decoding += rollouts.decoding.cpu
+        began = time.process_time()
+        stepper.step()
+        stepped = time.process_time()
+        stepper.envs[0].render()
+        decoding = time.process_time() - stepped
+        network = [end - begun for begun, end in calls]
+        clean = [network.pop()] if world.clean_pass else []
+        before = calls[0][0] - began  # cameras, captions and noise, and little else
+        rest = stepped - calls[0][0] - sum(network + clean)
+        found.append([before, sum(network), *clean, rest, decoding])
     for hook in hooks:
         hook.remove()
-    if not world.clean_pass:
-        del seconds["clean pass"]
-    seconds["samples, batching, copies"] = stepping - sum(seconds.values())
-    seconds["decoding"] = decoding
-    return {name: 1000 * value / chunks for name, value in seconds.items()}
+    names = ["cameras and noise", "denoising", *["clean pass"] * world.clean_pass]
+    names += ["samples, batching, copies", "decoding"]
+    return dict(zip(names, (1000 * np.mean(found, axis=0)).tolist(), strict=True))
+
+
+def write_result(path: Path, about: dict[str, Any], tables: Tables) -> None:
+    """Write all rows as json and those of each table as csv next to it, and print the tables."""
+    write_json(path, about | {name: rows for name, (_, rows, _) in tables.items()})
+    for name, (title, rows, digits) in tables.items():
+        if rows:
+            table = Table.of(title, rows, digits)
+            table.print(Console())
+            write_text(path.with_name(f"{path.stem}_{name}.csv"), table.csv())
+    print(f"wrote {path}")
