@@ -7,6 +7,7 @@ built.
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import MappingProxyType
 
 import gymnasium
@@ -14,6 +15,10 @@ import gymnasium
 __all__ = ["ENV_ID", "ENV_IDS", "__version__"]
 
 __version__ = "0.1.0"
+
+# Installed, `agents` and `conf` are inside this package; in a checkout they are next to it.
+if not (Path(__file__).parent / "agents").is_dir():
+    __path__.append(str(Path(__file__).parents[1]))
 
 ENV_ID = "SanaWM/World-v0"
 """Id of `sana_wm_gym.envs.SanaWMEnv`; keyword arguments of `gymnasium.make` are its own."""

@@ -49,7 +49,7 @@ class Plan:
 
 
 class Planner(Protocol):
-    """Chooses motions from a moment of an episode. Holds settings alone."""
+    """Chooses motions from a moment of an episode; a value that holds settings alone."""
 
     def plan(
         self,
@@ -81,8 +81,7 @@ class PlannerActor:
         seed: Of the episode; the search draws from a generator of its own.
 
     Attributes:
-        plans: Every plan so far.
-        seconds: Spent on planning.
+        plans: Every plan so far; `seconds` were spent on them.
     """
 
     def __init__(self, planner: Planner, simulation: Simulation, seed: int) -> None:
@@ -106,11 +105,7 @@ class PlannerActor:
 
 
 def require_planner(planner: object) -> None:
-    """Raise unless an object has a `plan` method.
-
-    Raises:
-        ValueError: It has none.
-    """
+    """Raise `ValueError` unless an object has a `plan` method."""
     if not hasattr(planner, "plan"):
         raise ValueError(f"planner is {type(planner).__name__}, expected something with .plan()")
 

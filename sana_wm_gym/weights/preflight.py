@@ -72,7 +72,7 @@ def require(need: Need, machine: Machine, what: str) -> None:
     if short:
         raise ValueError(
             f"not enough room for {what}: {'; '.join(short)}. "
-            "`python -m sana_wm_gym.weights plan RELEASE` lists what would fit"
+            "`sana-wm weights plan RELEASE` lists what would fit"
         )
 
 

@@ -16,10 +16,10 @@ from rich.console import Console
 from safetensors import safe_open
 from toy_world import ToyWorld
 
-from agents.episode_clip import EpisodeClip, pages
-from agents.plan import PlanConfig
-from agents.plan import plan as run_plan
-from agents.planners import (
+from sana_wm_gym.agents.episode_clip import EpisodeClip, pages
+from sana_wm_gym.agents.plan import PlanConfig
+from sana_wm_gym.agents.plan import plan as run_plan
+from sana_wm_gym.agents.planners import (
     CEM,
     GROUND,
     MPPI,
@@ -32,8 +32,8 @@ from agents.planners import (
     ScriptedExpert,
     imagine,
 )
-from agents.planners.scripted import arc
-from agents.planners.search import as_twists
+from sana_wm_gym.agents.planners.scripted import arc
+from sana_wm_gym.agents.planners.search import as_twists
 from sana_wm_gym.camera import (
     TWIST_NAMES,
     CameraState,
@@ -209,7 +209,7 @@ def test_planning_leaves_the_environment_as_it_was(tmp_path: Path) -> None:
     for planner in [*SEARCHES, PixelCost(SEARCHES[0]), ScriptedExpert(), RandomActions()]:
         planner.plan(env.simulation, env.snapshot().episode, rng)
     env.snapshot().save(tmp_path / "after", env.world, env.task)
-    # The order of a header's entries is chance, so bytes are compared by digest.
+    # The order of a header's entries is random, so files are compared by digest.
     before, after = (
         safe_open(tmp_path / name, framework="numpy").metadata() for name in ("before", "after")
     )
@@ -342,8 +342,8 @@ def test_a_run_writes_its_decisions_and_a_video(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "plan.json").read_text()) == document
     assert document["env_steps_per_decision"] == 8
     assert set(document["summary"]) >= {"return", "is_success", "spl"}
-    for said, result in zip(document["decisions"], evaluation.episodes, strict=True):
-        assert len(said["actions"]) == result.length and said["seed"] == result.seed
+    for decision, result in zip(document["decisions"], evaluation.episodes, strict=True):
+        assert len(decision["actions"]) == result.length and decision["seed"] == result.seed
     again, _ = run_plan(replace(config, videos=0), Console(quiet=True))
     assert again == evaluation
 

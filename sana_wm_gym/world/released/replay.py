@@ -133,7 +133,7 @@ class ReplayWorld:
 
         Raises:
             ValueError: As `WorldModel.advance`, a plan is over, or a camera is not where the plan
-                has it (says from which frame on, and by how much).
+                has it (states from which frame on, and by how much).
         """
         require_pairs(states, inputs)
         for state, given in zip(states, inputs, strict=True):

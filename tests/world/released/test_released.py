@@ -221,7 +221,7 @@ def test_a_world_that_is_not_here(
     monkeypatch.delenv(STREAMING.variable, raising=False)
     with pytest.raises(
         FileNotFoundError,
-        match=r"run `python -m sana_wm_gym.weights fetch sana-wm-streaming`, or set SANA_WM_STREAM",
+        match=r"run `sana-wm weights fetch sana-wm-streaming`, or set SANA_WM_STREAM",
     ):
         catalogue.load_world("sana-wm-streaming")
     monkeypatch.setenv(STREAMING.variable, str(tmp_path))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.tables import Table
 from sana_wm_gym.weights.fetch import default_cache, fetch, known_revisions, revisions_of
 from sana_wm_gym.weights.generator import check_generator, check_values
@@ -24,20 +24,17 @@ releases:
   sana-wm-bidirectional            60 steps, the whole clip at once
   sana-wm-bidirectional-diffusers  the same weights in the layout of diffusers
 
-a first visit:
-  ... plan sana-wm-streaming             sizes, licences; nothing is fetched
-  ... fetch sana-wm-streaming --latest   add --component NAME for single parts
-  ... fetch sana-wm-streaming --offline  prints where everything is
+examples:
+  sana-wm weights plan sana-wm-streaming              sizes, licences; nothing is fetched
+  sana-wm weights fetch sana-wm-streaming --latest    add --component NAME for single parts
+  sana-wm weights fetch sana-wm-streaming --offline   prints where everything is
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> FlagParser:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sana_wm_gym.weights",
-        description="Plan for, fetch and check the released SANA-WM weights.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = FlagParser(
+        "sana-wm weights", "Plan for, fetch and check the released SANA-WM weights.", epilog=EPILOG
     )
     commands = parser.add_subparsers(dest="command", required=True)
     common = argparse.ArgumentParser(add_help=False)
@@ -93,17 +90,13 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     """Command line; returns the exit status."""
     args = build_parser().parse_args(arguments)
     console = console or Console()
-    try:
-        if args.command == "plan":
-            cache = args.cache or default_cache()
-            show_plan(release(args.release), cache, this_machine(cache), console)
-        elif args.command == "fetch":
-            show_fetch(args, console)
-        else:
-            show_check(args, console)
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if args.command == "plan":
+        cache = args.cache or default_cache()
+        show_plan(release(args.release), cache, this_machine(cache), console)
+    elif args.command == "fetch":
+        show_fetch(args, console)
+    else:
+        show_check(args, console)
     return 0
 
 
@@ -189,7 +182,3 @@ def show_check(args: argparse.Namespace, console: Console) -> None:
         f"{len(checked.names)} tensors with the released names and shapes, {dtypes}, {values}",
         soft_wrap=True,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
