@@ -23,16 +23,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from rich.console import Console
-from safetensors.torch import save as serialized
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from sana_wm_gym.envs import SanaWMVectorEnv
 from sana_wm_gym.evaluation.episodes import Evaluation, Observations, Policy, evaluate_policy
-from sana_wm_gym.files import write_bytes, write_json, write_text
+from sana_wm_gym.files import write_json, write_text
 from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.ownership import owned
 from sana_wm_gym.tables import Table, progress
+from sana_wm_gym.tensor_files import write_tensors
 
 from .training.learner import RandomPolicy
 
@@ -256,7 +256,7 @@ def run(settings: LatentPPOConfig, console: Console) -> None:
             recent = np.mean([row["success"] for row in log.rows[-100:]] or [0])
             bars.update(bar, completed=log.steps, description=f"{recent:.0%} reach the goal")
             write_text(out / "episodes.csv", Table.of("episodes", log.rows, digits=6).csv())
-            write_bytes(out / "policy.safetensors", serialized(policy.state_dict()))
+            write_tensors(out / "policy.safetensors", "sana_wm_gym/policy/1", policy.state_dict())
 
         policy = learn(env, settings, each)
     policies: dict[str, Policy] = {

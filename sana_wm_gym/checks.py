@@ -7,6 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+LARGEST = 2**16
+"""Upper bound of the sizes of a network: widths, depths, numbers of tokens."""
+
 
 def require_integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     """The value as an int, if it is a whole number in [low, high]; bools are none.

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and their hashes.
+"""Files written whole or not at all, files read with bounds, and hashes.
 
 A file or folder is written in a hidden folder next to its place, `.partial-PID-HOST-...`, under its
 own name, because some writers choose a format by it or store it in the file. It is then moved to
@@ -18,7 +18,65 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+LARGEST_TEXT = 2**26
+"""Bytes of a text file that is read whole, at most."""
 _PREFIX = ".partial-"
+
+
+def require_file(path: str | os.PathLike[str], expected: str = "a file") -> Path:
+    """The path, if a regular file is there; reading a pipe or a device may never end.
+
+    Raises:
+        FileNotFoundError: There is nothing.
+        ValueError: A folder, a pipe or a device is there.
+    """
+    path = Path(path)
+    if not path.is_file():
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file, expected {expected}")
+        found = "a folder" if path.is_dir() else "a pipe or a device"
+        raise ValueError(f"{path} is {found}, expected {expected}")
+    return path
+
+
+def read_text(
+    path: str | os.PathLike[str], expected: str = "a text file", limit: int = LARGEST_TEXT
+) -> str:
+    """A UTF-8 text file, with or without a byte order mark.
+
+    Args:
+        path: The file.
+        expected: What it should be, for errors.
+        limit: Bytes, at most.
+
+    Raises:
+        FileNotFoundError: There is nothing.
+        OSError: It cannot be read.
+        ValueError: It is no regular file, no UTF-8, or larger than `limit`.
+    """
+    path = require_file(path, expected)
+    if (size := path.stat().st_size) > limit:
+        raise ValueError(f"{path} has {size} bytes, expected {expected} of at most {limit}")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text, expected {expected}: {error}") from error
+
+
+def parse_json(text: str, what: str) -> dict[str, Any]:
+    """The JSON object in a text; a ValueError that begins with `what` where there is none."""
+    try:
+        document = json.loads(text)
+    except (RecursionError, ValueError) as error:
+        raise ValueError(f"{what} is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"{what} is a {type(document).__name__}, expected a JSON object")
+    return document
+
+
+def read_json(path: str | os.PathLike[str], limit: int = LARGEST_TEXT) -> dict[str, Any]:
+    """The JSON object in a file; errors as of `read_text`, and a ValueError where there is none."""
+    return parse_json(read_text(path, "a JSON file", limit), str(path))
 
 
 class atomic_path:  # noqa: N801 - reads as a function, like contextlib.suppress
@@ -45,8 +103,21 @@ class atomic_path:  # noqa: N801 - reads as a function, like contextlib.suppress
     def __enter__(self) -> Path:
         return self.partial
 
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        self.discard() if error else self.commit()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, *_: object
+    ) -> None:
+        if kind is None:
+            self.commit()
+            return
+        self.discard()
+        # A full disk is reported without a name, or with one that is gone.
+        hidden = str(self._folder)
+        if (
+            isinstance(error, OSError)
+            and error.errno
+            and str(error.filename or hidden).startswith(hidden)
+        ):
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def commit(self) -> None:
         """Store what was written on the disk, then move it to its place.

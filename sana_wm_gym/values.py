@@ -21,14 +21,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.checks import require_shapes
+from sana_wm_gym.checks import require_number, require_shapes
 
 Arrays = dict[str, npt.NDArray[Any]]
 Shape = tuple[int | None, ...]
@@ -163,6 +163,59 @@ class _Reader:
             bits = torch.from_numpy(np.array(self._take(name + _BFLOAT16)))
             return bits.view(torch.bfloat16).to(self.device)
         return torch.from_numpy(np.array(self._take(name))).to(self.device)
+
+
+def from_json(kind: type[ValueT], document: Any, what: str) -> ValueT:
+    """A dataclass from JSON values, by the annotations of its fields: numbers, bools, strings,
+    other dataclasses, tuples of those, dicts of anything, or None.
+
+    Args:
+        kind: The dataclass.
+        document: JSON values; lists become tuples, and fields with a default may be left out.
+        what: Begins error messages, such as "FILE: generator".
+
+    Raises:
+        ValueError: A field is missing, unknown or of another type, a number is not finite, or the
+            class refuses a value.
+    """
+    value: ValueT = _of_json(kind, document, what)
+    return value
+
+
+def _of_json(kind: Any, value: Any, what: str) -> Any:
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        if value is None and NoneType in args:
+            return None
+        [kind] = [a for a in args if a is not NoneType]
+        return _of_json(kind, value, what)
+    kind = dict if origin is dict else kind
+    if origin is tuple:
+        repeated = args[-1] is Ellipsis
+        if not isinstance(value, list | tuple) or not (repeated or len(value) == len(args)):
+            raise ValueError(f"{what} is {value!r:.60}, expected {kind}")
+        kinds = args[:1] * len(value) if repeated else args
+        parts = enumerate(zip(kinds, value, strict=True))
+        return tuple(_of_json(a, part, f"{what}[{index}]") for index, (a, part) in parts)
+    if is_dataclass(kind):
+        known = {field.name: field for field in fields(kind)}
+        if not isinstance(value, dict):
+            raise ValueError(f"{what} is {value!r:.60}, expected an object")
+        needed = {n for n, f in known.items() if f.default is f.default_factory is MISSING}
+        lacks, unknown = sorted(needed - value.keys()), sorted(value.keys() - known.keys())
+        if lacks or unknown:
+            raise ValueError(f"{what} lacks {lacks} and has unknown {unknown}")
+        hints = get_type_hints(kind)
+        arguments = {n: _of_json(hints[n], part, f"{what}.{n}") for n, part in value.items()}
+        build: Any = kind
+        try:
+            return build(**arguments)
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from error
+    fits = isinstance(value, (int, float) if kind is float else kind)
+    if not fits or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{what} is {value!r:.60}, expected {kind.__name__}")
+    return require_number(what, value) if kind is float else value
 
 
 def equal(a: Any, b: Any) -> bool:

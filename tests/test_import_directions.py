@@ -15,18 +15,8 @@ PACKAGE = "sana_wm_gym"
 BESIDE = {"agents", "conf"}
 
 # Modules of the package that every part may import, and that import nothing of ours.
-CORE = {
-    "checks",
-    "extras",
-    "files",
-    "flags",
-    "hydra_settings",
-    "jobs",
-    "memory",
-    "ownership",
-    "provenance",
-}
-CORE |= {"tables", "values", "video"}
+CORE = {"checks", "extras", "files", "flags", "hydra_settings", "jobs", "memory", "ownership"}
+CORE |= {"provenance", "tables", "tensor_files", "values", "video"}
 
 # What a part may import of the project besides itself. `top` is the package's own __init__.
 DIRECT = {
@@ -74,7 +64,7 @@ CONFINED = {
     "gymnasium": {"top", "envs", "evaluation", "benchmarks", "agents"},
     "hydra": {"core"},
     "omegaconf": {"core", "agents"},
-    "safetensors": {"weights", "envs", "training", "benchmarks", "agents"},
+    "safetensors": {"core", "weights", "benchmarks"},
     "stable_baselines3": {"envs", "benchmarks", "agents"},
 }
 

@@ -1,28 +1,25 @@
 """Checkpoints: everything a run needs to resume exactly, written whole or not at all.
 
 A checkpoint is a folder, `checkpoints/step-0000016384`, with the learner and the run's counters in
-`learner.pt`, a snapshot of every sub-environment in `environments/` and, for agents that have one,
-the replay buffer in `replay/`. It gets its name in one step, so a run that is killed at any moment
-finds the last whole one.
+`learner.safetensors`, a snapshot of every sub-environment in `environments/` and, for agents that
+have one, the replay buffer in `replay/`. It gets its name in one step, so a run that is killed at
+any moment finds the last whole one.
 """
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-
-import torch
-from safetensors import SafetensorError
 
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.envs.snapshot import Snapshot
 from sana_wm_gym.files import atomic_path
+from sana_wm_gym.tensor_files import read_values, write_values
 
-_PREFIX, _LEARNER = "step-", "learner.pt"
+FORMAT = "sana_wm_gym/learner/1"
+_PREFIX, _LEARNER = "step-", "learner.safetensors"
 
 
 def save_checkpoint(
@@ -40,14 +37,12 @@ def save_checkpoint(
         OSError: It cannot be written.
     """
     final = folder / f"{_PREFIX}{step:010d}"
-    learner = io.BytesIO()
-    torch.save(dict(values), learner)
     try:
         with atomic_path(final) as partial:
             partial.mkdir()
             write(partial, latest_checkpoint(folder))
-            (partial / _LEARNER).write_bytes(learner.getvalue())
-    except (OSError, SafetensorError) as error:
+            write_values(partial / _LEARNER, FORMAT, values)
+    except OSError as error:
         raise OSError(f"checkpoint {final} was not written: {error}") from error
     for other in folder.glob(f"{_PREFIX}*"):
         if other != final:
@@ -72,15 +67,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         FileNotFoundError: There is none here.
         ValueError: The file is damaged or holds more than plain values.
     """
-    file = path / _LEARNER
-    if not file.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: there is no {_LEARNER} in it")
-    try:
-        values: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except (EOFError, LookupError, OSError, RuntimeError, UnpicklingError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"checkpoint {file} is damaged: {reason}") from error
-    return values
+    return read_values(path / _LEARNER, FORMAT)
 
 
 def replay_of(path: Path) -> Path:

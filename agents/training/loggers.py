@@ -126,7 +126,7 @@ class _WandbOutputFormat(KVWriter):
         for path in (
             self._folder / "run.json",
             *self._folder.glob("policy.zip"),
-            *self._folder.glob("checkpoints/step-*/learner.pt"),
+            *self._folder.glob("checkpoints/step-*/learner.safetensors"),
         ):
             artifact.add_file(str(path), name=path.relative_to(self._folder).as_posix())
         self._run.log_artifact(artifact)

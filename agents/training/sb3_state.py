@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from sana_wm_gym.tensor_files import read_tensors, write_tensors
+
+FORMAT = "sana_wm_gym/replay/1"
 _EPISODES = "episodes.safetensors"
 # Of DQN, the last two.
 _COUNTERS = ("_episode_num", "_n_calls", "exploration_rate")
@@ -123,17 +124,19 @@ def save_replay(buffer: ReplayBuffer, added: int, folder: Path, earlier: Path | 
     if written < added:
         slots = np.arange(written, added) % buffer.buffer_size
         path = folder / f"{written:012d}-{added:012d}.safetensors"
-        save_file({name: array[slots] for name, array in _arrays(buffer).items()}, path)
+        arrays = {name: array[slots] for name, array in _arrays(buffer).items()}
+        write_tensors(path, FORMAT, arrays, framework="numpy")
     episodes = _episodes(buffer)
     if episodes:
-        save_file(episodes, folder / _EPISODES)
+        write_tensors(folder / _EPISODES, FORMAT, episodes, framework="numpy")
 
 
 def load_replay(buffer: ReplayBuffer, added: int, folder: Path) -> None:
     """Fill a new replay buffer with what `save_replay` wrote of one of the same kind and size.
 
     Raises:
-        ValueError: A file is missing, damaged, or of another buffer.
+        FileNotFoundError: What hindsight needs is missing.
+        ValueError: Another file is missing, or one is damaged or of another buffer.
     """
     first = at = max(0, added - buffer.buffer_size)
     arrays = _arrays(buffer)
@@ -186,10 +189,7 @@ def _segments(folder: Path) -> list[tuple[int, int, Path]]:
 
 def _read(path: Path, like: Mapping[str, Array], slots: int | None) -> dict[str, Array]:
     """Arrays of a file, of the names, types and shapes of `like`, but for a number of slots."""
-    try:
-        stored: dict[str, Array] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"replay buffer {path} is missing or damaged: {error}") from error
+    _, stored = read_tensors(path, FORMAT, "numpy")
     given = {name: f"{array.dtype} {array.shape}" for name, array in sorted(stored.items())}
     expected = {
         name: f"{array.dtype} {array.shape if slots is None else (slots, *array.shape[1:])}"

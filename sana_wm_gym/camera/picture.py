@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps
 
+from sana_wm_gym.camera.picture_files import open_picture
+
 Rgb = npt.NDArray[np.uint8]
 
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
-"""Files that are read: rasters, for which Pillow starts no other program."""
-MAX_PIXELS = 2**26
-"""Largest picture that is read from a file; decoding takes about ten bytes per pixel."""
+Picture = Any
+"""A file, a PIL image, or an array or tensor: see `rgb_picture`."""
 _SHOWN_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 _SIXTEEN_BITS = {"I;16", "I;16L", "I;16B", "I;16N"}
 
@@ -39,7 +37,8 @@ def rgb_picture(picture: Any, name: str = "image") -> Rgb:
             fixed range (floating point or 32-bit integers), or the array does not fit.
     """
     if isinstance(picture, str | os.PathLike):
-        return _read(Path(os.fspath(picture)))
+        with open_picture(picture) as opened:
+            return _shown(opened)
     if isinstance(picture, Image.Image):
         try:
             return _shown(picture)
@@ -53,27 +52,6 @@ def rgb_picture(picture: Any, name: str = "image") -> Rgb:
         kind = type(picture).__name__
         raise ValueError(f"{name} is {kind}, expected a file, a PIL image, an array or a tensor")
     return _of_array(np.asarray(picture), name)
-
-
-def _read(path: Path) -> Rgb:
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file, expected a picture")
-    if not path.is_file():  # a folder, or a pipe, which might block
-        raise ValueError(f"{path} is not a file, expected a picture")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours
-            with Image.open(path, formats=FORMATS) as opened:
-                if opened.width * opened.height > MAX_PIXELS:
-                    size = f"{opened.width} x {opened.height}"
-                    raise ValueError(f"it has {size} pixels, expected at most {MAX_PIXELS}")
-                return _shown(opened)
-    # What damaged files raise besides OSError depends on the format.
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, Image.UnidentifiedImageError):
-            reason = f"expected one of {', '.join(FORMATS)}"
-        raise ValueError(f"{path} is not a readable picture: {reason}") from error
 
 
 def _shown(image: Image.Image) -> Rgb:

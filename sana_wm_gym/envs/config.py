@@ -10,7 +10,8 @@ from typing import Any
 
 from sana_wm_gym.camera.keys import SANA_WM_2026_06
 from sana_wm_gym.checks import require_choice
-from sana_wm_gym.envs.start import Lens, Picture
+from sana_wm_gym.camera.picture import Picture
+from sana_wm_gym.envs.start import Lens
 from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.world.world_model import WorldModel, WorldSpec
 

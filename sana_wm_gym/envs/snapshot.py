@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from sana_wm_gym import values
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.tasks.task import FreeRoam, Task
-from sana_wm_gym.files import atomic_path
+from sana_wm_gym.tensor_files import read_tensors, write_tensors
 from sana_wm_gym.world.world_model import WorldModel, WorldSpec
 
-FORMAT = "sana_wm_gym/snapshot/4"
+FORMAT = "sana_wm_gym/snapshot/5"
 _WORLD, _TASK, _EPISODE = "world.", "task.", "episode."
 _NO_TASK = FreeRoam()
 Arrays = dict[str, npt.NDArray[Any]]
@@ -84,10 +79,8 @@ class Snapshot:
         # Safetensors has no text type, so texts travel in the header.
         texts = {name: array.tolist() for name, array in packed.items() if array.dtype.kind == "U"}
         arrays = {n: np.asarray(a, order="C") for n, a in packed.items() if n not in texts}
-        text = json.dumps({"made_in": self.made_in, "rng": self.rng, "texts": texts})
-        facts = {"format": FORMAT, "header": text, "sha256": _digest(text, arrays)}
-        with atomic_path(path) as partial:
-            save_file(arrays, partial, metadata=facts)
+        header = {"made_in": self.made_in, "rng": self.rng, "texts": texts}
+        write_tensors(path, FORMAT, arrays, header, "numpy")
 
     @staticmethod
     def load(
@@ -99,10 +92,7 @@ class Snapshot:
             FileNotFoundError: There is no such file.
             ValueError: The file is damaged, is no snapshot, or belongs to another world or task.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no snapshot at {path}")
-        text, arrays = _read(Path(path))
-        header = json.loads(text)
+        header, arrays = read_tensors(path, FORMAT, "numpy")
         # Which world comes before what is in it: another world's state is no use to `unpack`.
         _check_fits(header["made_in"], world.spec, task)
         packed = arrays | {name: np.array(text, np.str_) for name, text in header["texts"].items()}
@@ -141,28 +131,3 @@ def generator(state: Mapping[str, Any]) -> np.random.Generator:
     bits = np.random.PCG64()
     bits.state = dict(state)  # type: ignore[assignment]
     return np.random.Generator(bits)
-
-
-def _read(path: Path) -> tuple[str, Arrays]:
-    """Header and arrays of a file whose checksum is right."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            facts = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"snapshot {path} is damaged or cut short: {error}") from error
-    if facts.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {facts.get('format')!r}, expected {FORMAT!r}")
-    text = facts.get("header", "")
-    if facts.get("sha256") != _digest(text, arrays):
-        raise ValueError(f"snapshot {path} is damaged: its checksum does not match its contents")
-    return text, arrays
-
-
-def _digest(text: str, arrays: Arrays) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sana_wm_gym.camera.image import centre_crop, crop_image, crop_intrinsics
+from sana_wm_gym.camera.picture import Picture, rgb_picture
 from sana_wm_gym.camera.trajectory import check_intrinsics, check_rigid
 from sana_wm_gym.checks import require_integer
 from sana_wm_gym.world.procedural.appearance import parse_prompt
@@ -22,9 +21,6 @@ OPTIONS = ("image", "intrinsics", "intrinsics_from", "prompt", "scene", "scene_c
 """Keys that `reset(options=...)` knows."""
 
 _OF_AN_IMAGE = ("intrinsics", "intrinsics_from", "scene_c2w")
-
-Picture = str | os.PathLike[str] | npt.NDArray[np.uint8]
-"""A file, or uint8 [H, W, 3] RGB of any size."""
 
 
 class IntrinsicsEstimate(Protocol):
@@ -54,9 +50,7 @@ def default_options(
     """
     options: dict[str, Any] = {} if prompt is None else {"prompt": prompt}
     if image is not None:
-        pixels = image if isinstance(image, np.ndarray) else read_picture(image)
-        if pixels.ndim != 3:
-            raise ValueError(f"image is {pixels.dtype} {pixels.shape}, expected uint8 [H, W, 3]")
+        pixels = rgb_picture(image)
         crop = centre_crop(pixels.shape[:2], spec.size)
         options["image"] = crop_image(pixels, crop)
         if callable(intrinsics):
@@ -69,20 +63,6 @@ def default_options(
         raise ValueError("intrinsics describe an image, expected 'image' with them")
     start_choice(options, spec)
     return options
-
-
-def read_picture(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
-    """A picture file as a viewer shows it, uint8 [H, W, 3] RGB.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not a picture.
-    """
-    try:
-        with Image.open(path) as picture:
-            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is not a picture") from error
 
 
 def with_defaults(options: Mapping[str, Any] | None, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,8 +145,8 @@ def start_choice(options: Mapping[str, Any], spec: WorldSpec) -> StartChoice:
 
 def _checked(start: Start, spec: WorldSpec) -> Start:
     """The start with copies of its arrays, so that later changes of these do not reach it."""
-    image, expected = np.array(start.image), (*spec.size, 3)
-    if image.shape != expected or image.dtype != np.uint8:
+    image, expected = rgb_picture(start.image, "first frame").copy(), (*spec.size, 3)
+    if image.shape != expected:
         raise ValueError(
             f"first frame is {image.dtype} {image.shape}, expected uint8 {expected}; "
             "sana_wm_gym.camera.centre_crop fits a larger image and its intrinsics"

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from sana_wm_gym.checks import LARGEST, require_integer
+
 GROUP = 8
 """Pixel frames per latent frame."""
 
@@ -79,6 +81,10 @@ class CodecConfig:
     patch: int = 8
     hidden: int = 192
     depth: int = 2
+
+    def __post_init__(self) -> None:
+        for name, low in {"channels": 1, "patch": 1, "hidden": 1, "depth": 0}.items():
+            require_integer(name, getattr(self, name), low, LARGEST)
 
     @property
     def values(self) -> int:

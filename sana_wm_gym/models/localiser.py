@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sana_wm_gym.checks import LARGEST, require_integer
+
 POSE_VALUES = 9
 """Numbers per pose: translation (3), then the camera's right and down axes in the map (6)."""
 
@@ -35,7 +37,7 @@ class LocaliserConfig:
     hidden: int = 192
 
     def __post_init__(self) -> None:
-        if self.size < 16 or self.size % 16:
+        if require_integer("size", self.size, 16, LARGEST) % 16:
             raise ValueError(f"given size {self.size}; expected a positive multiple of 16")
         # From json these come as lists.
         object.__setattr__(self, "channels", tuple(self.channels))
@@ -44,6 +46,10 @@ class LocaliserConfig:
             raise ValueError(
                 f"given channels {self.channels} and depth {self.depth}; expected four of each"
             )
+        for value in (*self.channels, self.hidden):
+            require_integer("channels and hidden", value, 1, LARGEST)
+        for value in self.depth:
+            require_integer("depth", value, 0, LARGEST)
 
 
 @dataclass(frozen=True)

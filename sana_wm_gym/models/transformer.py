@@ -8,12 +8,13 @@ Source: SANA-WM (arXiv 2605.15178) and its public streaming release.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sana_wm_gym.checks import LARGEST, require_integer, require_number
 from sana_wm_gym.models.attention import CameraFrame, DeltaRuleAttention, SoftmaxAttention
 from sana_wm_gym.models.kernels import RMSNorm
 from sana_wm_gym.models.layers import (
@@ -70,6 +71,10 @@ class SanaWMConfig:
     unread_entries: bool = True
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            if type(value := getattr(self, field.name)) is int:
+                require_integer(field.name, value, field.name != "position_entries", LARGEST)
+        require_number("mlp_ratio", self.mlp_ratio, 0.125, LARGEST)
         if self.width % self.heads or (self.width // self.heads) % 8:
             raise ValueError(
                 f"given width={self.width}, heads={self.heads}; expected a head dim that is a "

@@ -13,6 +13,7 @@ from sana_wm_gym.training.fit_localiser import LocaliserFit
 from sana_wm_gym.training.objective import ObjectiveConfig
 from sana_wm_gym.training.optimizer import OptimizerConfig
 from sana_wm_gym.world.learned.captions import SurfaceCaptions
+from sana_wm_gym.world.learned.conditioning import plucker_channels
 from sana_wm_gym.world.procedural.appearance import Surface
 from sana_wm_gym.world.procedural.courtyard import COURTYARD
 
@@ -129,7 +130,7 @@ class TrainConfig:
         return replace(
             self.network,
             latent_channels=self.codec.channels,
-            plucker_channels=48 * (1 + 2 * len(self.frequencies)),
+            plucker_channels=plucker_channels(self.frequencies),
             text_channels=captions.channels if surfaces else None,
             text_tokens=captions.tokens,
         )

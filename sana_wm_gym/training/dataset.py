@@ -13,19 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sana_wm_gym.camera.se3 import relative_to_first
-from sana_wm_gym.files import atomic_path
+from sana_wm_gym.checks import require_shapes
 from sana_wm_gym.models.codec import GROUP, PatchCodec
 from sana_wm_gym.models.localiser import Localiser
+from sana_wm_gym.tensor_files import read_tensors, write_tensors
 from sana_wm_gym.training.config import TrainConfig
 from sana_wm_gym.training.objective import WalkBatch
 from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, LATENTS_PER_CHUNK
 from sana_wm_gym.world.procedural.renderer import render
 from sana_wm_gym.world.procedural.walks import draw_walk
 
+FORMAT = "sana_wm_gym/walks/1"
 SHARD = 250
 """Walks per file."""
 
@@ -75,10 +76,24 @@ class WalkEncoder:
             paths = {s: folder / f"scene_{scene}_{chunks}_{s.start}_{s.stop}" for s in shards}
             for shard in self.track([s for s in shards if not paths[s].exists()]):
                 self._encode(paths[shard], scene, chunks, shard)
-            parts += [load_file(path) for path in paths.values()]
+            parts += [self._read(path, chunks, len(shard)) for shard, path in paths.items()]
         return EncodedWalks(
             *(torch.cat([part[f.name] for part in parts]) for f in fields(EncodedWalks))
         )
+
+    def _read(self, path: Path, chunks: int, count: int) -> dict[str, Tensor]:
+        _, tensors = read_tensors(path, FORMAT)
+        codec, cells = self.codec.config, self.config.size // self.codec.config.patch
+        groups = chunks * LATENTS_PER_CHUNK
+        shapes = {
+            "latents": (count, 1 + groups, codec.channels, cells, cells),
+            "c2w": (count, 1 + groups * GROUP, 4, 4),
+            "first": (count, 4, 4),
+            "estimated": (count, 4, 4),
+            "appearance": (count, None),
+        }
+        require_shapes(f"{path}: walks", tensors, shapes)
+        return tensors
 
     @torch.inference_mode()
     def _encode(self, path: Path, scene: int, chunks: int, indices: range) -> None:
@@ -107,8 +122,7 @@ class WalkEncoder:
             f.name: torch.stack([getattr(row, f.name) for row in rows]).contiguous()
             for f in fields(EncodedWalks)
         }
-        with atomic_path(path) as partial:
-            save_file(tensors, partial)
+        write_tensors(path, FORMAT, tensors)
 
 
 def episodes(

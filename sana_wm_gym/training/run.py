@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import csv
-import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
+from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.evaluation.foreign_pictures import TRAINING_SCENES, foreign_frames
-from sana_wm_gym.files import atomic_path, write_text
+from sana_wm_gym.files import atomic_path, read_text, write_text
 from sana_wm_gym.models.codec import PatchCodec
 from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
 from sana_wm_gym.models.numerics import EXACT
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.models.transformer import SanaWM
+from sana_wm_gym.tensor_files import read_tensors, read_values, write_tensors, write_values
 from sana_wm_gym.training.config import TrainConfig
 from sana_wm_gym.training.fit_codec import fit_codec
 from sana_wm_gym.training.fit_localiser import fit_localiser, localiser_frames
@@ -39,7 +38,9 @@ TIMESTEPS = (1000.0, 0)
 """One step: in a known map the first prediction is the best (docs/embedded_world.md)."""
 WINDOW = MemoryWindow(chunks=2, sink=True)
 """Memory of softmax blocks in training and at run time: SANA-WM's streaming default."""
-CODEC, LOCALISER, CHECKPOINT = "codec.safetensors", "localiser.safetensors", "checkpoint.pt"
+CODEC, LOCALISER = "codec.safetensors", "localiser.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+FORMAT = "sana_wm_gym/training/1"
 LOGS = ("loss.csv", "validation.csv")
 WEIGHTS = "tiny.safetensors"
 """The averaged weights as a world file."""
@@ -78,7 +79,7 @@ class TrainingRun:
         if source is None:
             initialise(self.model, config.seed)
         else:
-            load(self.model, source.generator.state_dict(), Path(str(config.init)))
+            _fill(self.model, source.generator.state_dict(), Path(str(config.init)))
         self.model.to(config.device)
         self.average = SanaWM(shape, EXACT).requires_grad_(False).to(config.device)
         self.average.load_state_dict(self.model.state_dict())
@@ -102,16 +103,16 @@ class TrainingRun:
         file = read_world_file(source)
         for name, part in ((CODEC, file.codec), (LOCALISER, file.localiser)):
             if part is not None and not (self.folder / name).exists():
-                save(part.state_dict(), self.folder / name)
+                _save(part, self.folder / name)
         return file
 
     def _codec(self, report: Callable[[str], None]) -> PatchCodec:
         path, config = self.folder / CODEC, self.config
         if not path.exists():
             codec = fit_codec(config.codec, config.codec_fit, config.scenes, config.size, report)
-            save(codec.state_dict(), path)
+            _save(codec, path)
         codec = PatchCodec(config.codec)
-        load(codec, load_file(path), path)
+        _load(codec, path)
         return codec.eval()
 
     def _localiser(self, report: Callable[[str], None]) -> Localiser | None:
@@ -132,9 +133,9 @@ class TrainingRun:
                 foreign=foreign_frames(others, 5, rng, config.size) if others else None,
                 report=lambda progress: report(str(progress)),
             )
-            save(localiser.state_dict(), path)
+            _save(localiser, path)
         localiser = Localiser(LocaliserConfig(size=config.size))
-        load(localiser, load_file(path), path)
+        _load(localiser, path)
         return localiser.eval()
 
     def _resume(self) -> None:
@@ -142,26 +143,30 @@ class TrainingRun:
         if not path.exists():
             return
         try:
-            saved = torch.load(path, weights_only=True, map_location="cpu")
+            saved = read_values(path, FORMAT)
             for name, part in self._saved_parts().items():
                 part.load_state_dict(saved[name])
-            self.done, self.cpu_hours = saved["step"], saved["cpu_hours"]
-        except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+            self.done = require_integer("step", saved["step"], 0)
+            self.cpu_hours = require_number("cpu_hours", saved["cpu_hours"], 0)
+        except (KeyError, RuntimeError, ValueError) as error:
             raise ValueError(
                 f"{path} is damaged or of another network ({error}); remove it to start again"
             ) from error
         # What a killed run logged after its last checkpoint is dropped.
         for log in (self.folder / name for name in LOGS):
             if log.exists():
-                header, *rows = log.read_text().splitlines()
-                kept = [row for row in rows if int(row.split(",")[0]) <= self.done]
+                header, *rows = read_text(log).splitlines() or [""]
+                steps = [row.partition(",")[0] for row in rows]
+                if not header.startswith("step,") or not all(map(str.isdecimal, steps)):
+                    raise ValueError(f"{log} is damaged, expected a table that begins with steps")
+                kept = [row for s, row in zip(steps, rows, strict=True) if int(s) <= self.done]
                 write_text(log, "\n".join([header, *kept]) + "\n")
 
     def save(self) -> None:
         """Write the checkpoint and the averaged weights as a world file, each in one move."""
         state = {name: part.state_dict() for name, part in self._saved_parts().items()}
-        with atomic_path(self.folder / CHECKPOINT) as partial:
-            torch.save(state | {"step": self.done, "cpu_hours": self.cpu_hours}, partial)
+        state |= {"step": self.done, "cpu_hours": self.cpu_hours}
+        write_values(self.folder / CHECKPOINT, FORMAT, state)
         write_world_file(self.folder / WEIGHTS, self._file())
 
     def _saved_parts(self) -> dict[str, Any]:
@@ -206,15 +211,17 @@ class TrainingRun:
             writer.writerow(row)
 
 
-def load(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Fill a network with tensors from `path`; ValueError if they are of another network."""
+def _fill(module: nn.Module, tensors: Mapping[str, Any], path: Path) -> None:
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ValueError(f"{path} is of another network: {error}") from error
+        raise ValueError(f"{path} is of another network: {' '.join(str(error).split())}") from error
 
 
-def save(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write a safetensors file in one step."""
-    with atomic_path(path) as partial:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+def _load(module: nn.Module, path: Path) -> None:
+    _fill(module, read_tensors(path, FORMAT)[1], path)
+
+
+def _save(module: nn.Module, path: Path) -> None:
+    tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    write_tensors(path, FORMAT, tensors)

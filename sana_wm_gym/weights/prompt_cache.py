@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from sana_wm_gym.files import atomic_path
+from sana_wm_gym.checks import require_shapes
 from sana_wm_gym.models.text import Prompt, PromptEmbedding, TextEncoder
+from sana_wm_gym.tensor_files import read_tensors, write_tensors
+from sana_wm_gym.values import from_json
 
 FORMAT = "sana_wm_gym/prompt/1"
 
@@ -50,13 +50,11 @@ def write_embedding(path: Path, key: PromptKey, embedding: PromptEmbedding) -> N
     """
     if not torch.isfinite(embedding.features).all():
         raise ValueError(f"the features of {key.prompt.text[:40]!r} are not finite")
-    header = json.dumps({"format": FORMAT, **asdict(key)})
     tensors = {
         "features": embedding.features.detach().cpu().contiguous(),
         "mask": embedding.mask.cpu().contiguous(),
     }
-    with atomic_path(path) as partial:
-        save_file(tensors, partial, metadata={"sana_wm_gym": header})
+    write_tensors(path, FORMAT, tensors, asdict(key))
 
 
 def read_embedding(path: Path) -> tuple[PromptKey, PromptEmbedding]:
@@ -64,26 +62,22 @@ def read_embedding(path: Path) -> tuple[PromptKey, PromptEmbedding]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is truncated or not an encoded prompt.
+        ValueError: The file is damaged or not an encoded prompt.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no encoded prompt at {path}")
-    try:
-        with safe_open(path, framework="pt") as stored:
-            header = json.loads((stored.metadata() or {})["sana_wm_gym"])
-            if header["format"] != FORMAT:
-                raise ValueError(f"{path} has format {header['format']!r}; expected {FORMAT!r}")
-            key = PromptKey(header["encoder"], Prompt(**header["prompt"]))
-            embedding = PromptEmbedding(stored.get_tensor("features"), stored.get_tensor("mask"))
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged or not an encoded prompt: {error!r}") from error
-    features, mask = embedding.features, embedding.mask
-    if features.ndim != 3 or mask.shape != features.shape[:2]:
+    header, tensors = read_tensors(path, FORMAT)
+    key = from_json(PromptKey, {k: v for k, v in header.items() if k != "format"}, str(path))
+    require_shapes(f"{path}:", tensors, {"features": (1, None, None), "mask": (1, None)})
+    features, mask = tensors["features"], tensors["mask"]
+    if mask.shape != features.shape[:2]:
         raise ValueError(
             f"{path} holds features {tuple(features.shape)} and a mask {tuple(mask.shape)}; "
             "expected [1, l, c] and [1, l]"
         )
-    return key, embedding
+    if not features.is_floating_point() or not torch.isfinite(features).all():
+        raise ValueError(f"{path} holds {features.dtype} features, expected finite numbers")
+    if mask.is_floating_point() or not ((mask == 0) | (mask == 1)).all():
+        raise ValueError(f"{path} holds a {mask.dtype} mask, expected 0 and 1")
+    return key, PromptEmbedding(features, mask)
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,19 @@ in half precision and computed with in float32.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
-from sana_wm_gym.files import atomic_path
 from sana_wm_gym.models.codec import CodecConfig, PatchCodec
 from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
 from sana_wm_gym.models.numerics import EXACT
 from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
+from sana_wm_gym.tensor_files import read_header, write_tensors
+from sana_wm_gym.values import from_json
 from sana_wm_gym.weights.containers import open_container
 
 FORMAT = "sana_wm_gym/world/2"
@@ -38,12 +37,14 @@ class WorldFile:
             surfaces, timesteps, window, ...), as JSON values; see `world_files.world_of`.
         localiser: Finds a first frame in the map; None for a world whose cameras are relative to
             the first frame.
+        path: The file that it was read from.
     """
 
     generator: SanaWM
     codec: PatchCodec
     metadata: dict[str, Any]
     localiser: Localiser | None = None
+    path: Path | None = None
 
     @property
     def parts(self) -> nn.ModuleDict:
@@ -59,7 +60,6 @@ def write_world_file(path: Path, world: WorldFile) -> None:
         ValueError: A weight does not fit half precision.
     """
     header = {
-        "format": FORMAT,
         "generator": asdict(world.generator.config),
         "codec": asdict(world.codec.config),
         "localiser": None if world.localiser is None else asdict(world.localiser.config),
@@ -72,8 +72,7 @@ def write_world_file(path: Path, world: WorldFile) -> None:
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} holds values that float16 cannot hold")
-    with atomic_path(path) as partial:
-        save_file(tensors, partial, metadata={"sana_wm_gym": json.dumps(header)})
+    write_tensors(path, FORMAT, tensors, header)
 
 
 def read_world_file(path: Path) -> WorldFile:
@@ -84,20 +83,32 @@ def read_world_file(path: Path) -> WorldFile:
         ValueError: The file is truncated or not a world file, a tensor is missing, unknown, of
             the wrong shape, or not finite.
     """
-    container = open_container(path)
-    try:
-        header = json.loads(container.metadata["sana_wm_gym"])
-        if header["format"] != FORMAT:
-            raise ValueError(f"{path} has format {header['format']!r}; expected {FORMAT!r}")
-        generator = SanaWM(SanaWMConfig(**header["generator"]), EXACT)
-        codec = PatchCodec(CodecConfig(**header["codec"]))
-        sized = header["localiser"]
-        localiser = None if sized is None else Localiser(LocaliserConfig(**sized))
-        file = WorldFile(generator, codec, dict(header["world"]), localiser)
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} lacks the header of a world file: {error!r}") from error
-    parts = file.parts.eval()
-    wanted = {name: tuple(tensor.shape) for name, tensor in parts.state_dict().items()}
+    header, container = (
+        from_json(_Header, read_header(path, FORMAT), str(path)),
+        open_container(path),
+    )
+    depths = [header.generator.depth, header.codec.depth]
+    depths += [] if header.localiser is None else header.localiser.depth
+    if sum(depths) > len(container.stored):
+        raise ValueError(f"{path} has {len(container.stored)} tensors for {sum(depths)} layers")
+    with torch.device("meta"):  # nothing is allocated before it is known to be in the file
+        wanted = {n: tuple(part.shape) for n, part in header.file().parts.state_dict().items()}
     container.check(wanted)
-    parts.load_state_dict(container.load({n: n for n in wanted}, torch.float32, "cpu"))
+    file = replace(header.file(), path=path)
+    file.parts.eval().load_state_dict(container.load({n: n for n in wanted}, torch.float32, "cpu"))
     return file
+
+
+@dataclass(frozen=True)
+class _Header:
+    format: str
+    generator: SanaWMConfig
+    codec: CodecConfig
+    localiser: LocaliserConfig | None
+    world: dict[str, Any]
+
+    def file(self) -> WorldFile:
+        """With new networks."""
+        generator, codec = SanaWM(self.generator, EXACT), PatchCodec(self.codec)
+        localiser = None if self.localiser is None else Localiser(self.localiser)
+        return WorldFile(generator, codec, self.world, localiser)

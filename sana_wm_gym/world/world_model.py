@@ -70,7 +70,7 @@ class WorldSpec:
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "frames_per_chunk"):
-            require_integer(f"WorldSpec.{name}", getattr(self, name), 1)
+            require_integer(f"WorldSpec.{name}", getattr(self, name), 1, 2**14)
         require_number("WorldSpec.fps", self.fps, 0.0, ends="(]")
         if not self.driven_by or not set(self.driven_by) <= set(DRIVERS):
             raise ValueError(f"WorldSpec.driven_by is {self.driven_by}, expected some of {DRIVERS}")

@@ -310,14 +310,14 @@ def test_a_policy_loads_in_two_lines(trained: Path) -> None:
 def test_a_damaged_checkpoint_is_named(trained: Path) -> None:
     run = open_run(trained)
     assert run.checkpoint is not None
-    file = run.checkpoint / "learner.pt"
+    file = run.checkpoint / "learner.safetensors"
     whole = file.read_bytes()
     try:
         file.write_bytes(whole[: len(whole) // 2])
         with pytest.raises(ValueError, match="damaged"):
             trained_policy(run)
         file.write_bytes(b"")
-        with pytest.raises(ValueError, match=r"learner\.pt is damaged"):
+        with pytest.raises(ValueError, match=r"learner\.safetensors is truncated, damaged"):
             trained_policy(run)
         other = replace(run.config, agent=partial(PPO, policy_kwargs={"net_arch": [9]}))
         file.write_bytes(whole)

@@ -114,7 +114,11 @@ def test_a_resumed_run_continues_its_wandb_run_with_videos_and_policy(
     assert "time/update_s" in fake.rows[0][1] and "return" in fake.rows[1][1]
     name, files = fake.artifacts[1]
     assert name == "a-policy"
-    assert set(files) == {"run.json", "policy.zip", "checkpoints/step-0000000016/learner.pt"}
+    assert set(files) == {
+        "run.json",
+        "policy.zip",
+        "checkpoints/step-0000000016/learner.safetensors",
+    }
 
 
 def test_wandb_itself_takes_these_calls(tmp_path: Path) -> None:

@@ -28,11 +28,17 @@ from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
 
 from sana_wm_gym.agents.extractors import CoarseViews
 from sana_wm_gym.agents.policy import trained_policy
-from sana_wm_gym.agents.training.checkpoint import latest_checkpoint, read_checkpoint, replay_of
+from sana_wm_gym.agents.training.checkpoint import (
+    FORMAT,
+    latest_checkpoint,
+    read_checkpoint,
+    replay_of,
+)
 from sana_wm_gym.agents.training.config import EvaluationConfig, TrainAgentConfig
 from sana_wm_gym.agents.training.learning import learn
 from sana_wm_gym.agents.training.run_folder import SavedRun
 from sana_wm_gym.envs.tasks import ImageGoal, ThumbnailGoal
+from sana_wm_gym.tensor_files import write_values
 
 WALK = ImageGoal(max_episode_steps=3, chunks=(1,))
 
@@ -216,18 +222,18 @@ def test_what_is_missing_or_damaged_is_named(
     ]  # fmt: skip
     content = second.read_bytes()
     second.write_bytes(content[:-1])
-    with pytest.raises(ValueError, match=f"{second.name} is missing or damaged"):
+    with pytest.raises(ValueError, match=f"{second.name} is truncated, damaged"):
         run(tmp_path, name)
     second.unlink()
     with pytest.raises(ValueError, match="found slots 4 to 8, expected 4 to 16"):
         run(tmp_path, name)
     second.write_bytes(first.read_bytes().replace(b'"actions"', b'"axtions"'))
-    with pytest.raises(ValueError, match="axtions"):
+    with pytest.raises(ValueError, match="SHA-256"):
         run(tmp_path, name)
     if name == "sac_her":
         second.write_bytes(content)
         (replay_of(checkpoint) / "episodes.safetensors").unlink()
-        with pytest.raises(ValueError, match=r"episodes\.safetensors is missing"):
+        with pytest.raises(FileNotFoundError, match=r"episodes\.safetensors: no such file"):
             run(tmp_path, name)
 
 
@@ -241,9 +247,8 @@ def test_checkpoints_without_a_replay_buffer_act_but_do_not_resume(
     checkpoint = latest_checkpoint(tmp_path / "checkpoints")
     assert checkpoint is not None
     values = read_checkpoint(checkpoint)
-    torch.save(
-        {name: values[name] for name in ("parameters", "timesteps")}, checkpoint / "learner.pt"
-    )
+    kept = {name: values[name] for name in ("parameters", "timesteps")}
+    write_values(checkpoint / "learner.safetensors", FORMAT, kept)
     shutil.rmtree(replay_of(checkpoint))
     with pytest.raises(ValueError, match="an earlier version"):
         run(tmp_path, "dqn")

@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("hydra")
 
+import safetensors.numpy
 from safetensors import SafetensorError
 from small_runs import EVALUATION, NETWORK, QUIET, SMALL, TASK, config, run
 from stable_baselines3 import PPO, SAC, HerReplayBuffer
@@ -22,7 +23,6 @@ from stable_baselines3.common.utils import LinearSchedule
 from sana_wm_gym.agents.training.learner import RandomPolicy
 from sana_wm_gym.agents.training.learning import learn
 from sana_wm_gym.agents.training.loggers import read_rows
-from sana_wm_gym.envs.snapshot import Snapshot
 from sana_wm_gym.envs.tasks import ThumbnailGoal
 from sana_wm_gym.video import probe
 
@@ -71,7 +71,7 @@ def test_a_full_disk_is_one_error_that_names_the_checkpoint(
         raise SafetensorError("I/O error: No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Snapshot, "save", full)
+        patch.setattr(safetensors.numpy, "save_file", full)
         with pytest.raises(OSError, match=r"step-0000000000 was not written: .*No space"):
             run(tmp_path, steps=8)
     assert not list((tmp_path / "checkpoints").iterdir())

@@ -156,7 +156,7 @@ def test_a_damaged_file_is_noticed(world: Any, saved: Path) -> None:
     whole = saved.read_bytes()
     for size in (0, 4, len(whole) // 2, len(whole) - 1):
         saved.write_bytes(whole[:size])
-        with pytest.raises(ValueError, match=r"here\.safetensors is damaged or cut short"):
+        with pytest.raises(ValueError, match=r"here\.safetensors is truncated, damaged"):
             Snapshot.load(saved, world)
     rng = np.random.default_rng(0)
     for at in [0, 9, *rng.integers(0, len(whole), 40).tolist(), len(whole) - 1]:
@@ -166,7 +166,7 @@ def test_a_damaged_file_is_noticed(world: Any, saved: Path) -> None:
 
 
 def test_other_files(world: Any, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no snapshot at"):
+    with pytest.raises(FileNotFoundError, match="no such file, expected .*snapshot"):
         Snapshot.load(tmp_path / "nothing.safetensors", world)
     save_file({"a": np.zeros(3)}, tmp_path / "weights.safetensors")
     with pytest.raises(ValueError, match="has format None, expected"):

@@ -128,9 +128,9 @@ def test_what_a_run_cannot_start_from(base: TrainConfig, tmp_path: Path) -> None
             TrainingRun(config, print)
     config = replace(base, folder=str(tmp_path), init=base.folder)
     TrainingRun(config, print)
-    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint = tmp_path / "checkpoint.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"checkpoint\.pt"):
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors"):
         TrainingRun(config, print)
 
 

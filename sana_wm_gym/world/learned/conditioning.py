@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -13,6 +15,11 @@ from sana_wm_gym.camera.rays import (
     ray_matrices,
 )
 from sana_wm_gym.models.transformer import Conditioning
+
+
+def plucker_channels(frequencies: Sequence[float]) -> int:
+    """Channels of the Pluecker maps: six coordinates of 8 frames, and two waves of each."""
+    return 48 * (1 + 2 * len(frequencies))
 
 
 def chunk_conditioning(

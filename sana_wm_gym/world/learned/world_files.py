@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from sana_wm_gym.camera.controls import MotionLimits
+from sana_wm_gym.camera.trajectory import check_intrinsics
 from sana_wm_gym.checks import require_device
 from sana_wm_gym.models.plan import MemoryWindow
+from sana_wm_gym.values import from_json
 from sana_wm_gym.weights.world_file import EMBEDDED, WorldFile, read_world_file
 from sana_wm_gym.world.learned.captions import SurfaceCaptions
 from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
+from sana_wm_gym.world.learned.conditioning import plucker_channels
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import self_forcing
 from sana_wm_gym.world.procedural.appearance import Surface
 from sana_wm_gym.world.world_model import WorldSpec
+
+
+@dataclass(frozen=True)
+class WorldFacts:
+    """What a world file says about its world besides the networks; see `WorldSpec` and
+    `SanaWorld`."""
+
+    name: str
+    height: int
+    width: int
+    fps: float
+    intrinsics: tuple[float, float, float, float]
+    limits: MotionLimits
+    scenes: tuple[int, ...]
+    start_radius: float | None
+    surfaces: tuple[Surface, ...]
+    frequencies: tuple[float, ...]
+    clean_pass: bool
+    timesteps: tuple[float, ...]
+    window: MemoryWindow
 
 
 def world_of(
@@ -34,7 +59,8 @@ def world_of(
         device: Where the networks go; None leaves them where they are.
 
     Raises:
-        ValueError: There is no such type, or worlds do not run on the device.
+        ValueError: There is no such type, worlds do not run on the device, or the file describes
+            no world.
     """
     dtype = getattr(torch, autocast_dtype, 0) if isinstance(autocast_dtype, str) else autocast_dtype
     if not isinstance(dtype, torch.dtype | None):
@@ -43,33 +69,55 @@ def world_of(
         require_device("device", device)
         for network in file.parts.values():
             network.to(device)
-    facts = file.metadata
-    height, width, patch = facts["height"], facts["width"], file.codec.config.patch
-    fx, fy, cx, cy = facts["intrinsics"]
+    what = f"{file.path or 'world file'}"
+    facts = from_json(WorldFacts, file.metadata, f"{what}: world")
+    try:
+        return _world(file, facts, facts.name if name is None else name, dtype)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
+
+
+def _world(file: WorldFile, facts: WorldFacts, name: str, dtype: torch.dtype | None) -> SanaWorld:
+    model, codec, patch = file.generator.config, file.codec.config, file.codec.config.patch
+    check_intrinsics(np.array([facts.intrinsics]))
+    caption = SurfaceCaptions(facts.surfaces) if facts.surfaces else None
+    given = {
+        "height and width": (facts.height % patch, facts.width % patch),
+        "latent channels": model.latent_channels,
+        "Pluecker channels": model.plucker_channels,
+        "text channels": model.text_channels,
+        "localiser's frames": (facts.height, facts.width),
+    }
+    size = (file.localiser.config.size,) * 2 if file.localiser else (facts.height, facts.width)
+    text = caption and caption.channels
+    expected = (0, 0), codec.channels, plucker_channels(facts.frequencies), text, size
+    for (what, found), wanted in zip(given.items(), expected, strict=True):
+        if found != wanted:
+            raise ValueError(f"its networks do not fit: {what} {found}, expected {wanted}")
     spec = WorldSpec(
-        name=facts["name"] if name is None else name,
-        height=height,
-        width=width,
-        fps=facts["fps"],
+        name=name,
+        height=facts.height,
+        width=facts.width,
+        fps=facts.fps,
         frames_per_chunk=CHUNK_FRAMES,
-        latent_shape=(file.codec.config.channels, height // patch, width // patch),
-        intrinsics=(fx, fy, cx, cy),
-        limits=MotionLimits(**facts["limits"]),
-        scenes=tuple(facts["scenes"]),
-        start_radius=facts["start_radius"],
-        surfaces=tuple(Surface(s["name"], tuple(s["variants"])) for s in facts["surfaces"]),
-        prompts=bool(facts["surfaces"]),
+        latent_shape=(codec.channels, facts.height // patch, facts.width // patch),
+        intrinsics=facts.intrinsics,
+        limits=facts.limits,
+        scenes=facts.scenes,
+        start_radius=facts.start_radius,
+        surfaces=facts.surfaces,
+        prompts=bool(facts.surfaces),
     )
     return SanaWorld(
         spec,
         file.generator,
         file.codec,
-        self_forcing(facts["timesteps"]),
-        MemoryWindow(**facts["window"]),
-        clean_pass=facts["clean_pass"],
-        frequencies=tuple(facts["frequencies"]),
+        self_forcing(facts.timesteps),
+        facts.window,
+        clean_pass=facts.clean_pass,
+        frequencies=facts.frequencies,
         localiser=file.localiser,
-        caption=SurfaceCaptions(spec.surfaces) if spec.surfaces else None,
+        caption=caption,
         autocast_dtype=dtype,
     )
 
