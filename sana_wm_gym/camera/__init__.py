@@ -7,6 +7,7 @@ from sana_wm_gym.camera.action_string import parse_action_string, rollout_action
 from sana_wm_gym.camera.controls import TWIST_NAMES, Controls, MotionLimits, twist_to_controls
 from sana_wm_gym.camera.image import (
     centre_crop,
+    check_lens,
     crop_image,
     crop_intrinsics,
     intrinsics_per_frame,
@@ -61,6 +62,7 @@ __all__ = [
     "MotionLimits",
     "Smoothing",
     "centre_crop",
+    "check_lens",
     "crop_image",
     "crop_intrinsics",
     "discrete_to_held",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,6 +102,55 @@ def intrinsics_per_frame(values: npt.ArrayLike, frames: int) -> Array:
         return array[:frames].copy()
     given, wanted = np.linspace(0.0, 1.0, len(array)), np.linspace(0.0, 1.0, frames)
     return np.stack([np.interp(wanted, given, column) for column in array.T], axis=-1)
+
+
+def check_lens(intrinsics: Array, size: tuple[int, int], name: str = "intrinsics") -> None:
+    """Check that intrinsics can be those of a picture.
+
+    A principal point further than a quarter of the picture from its centre, and a field of view
+    below 20 degrees, are rare: there is a warning.
+
+    Args:
+        intrinsics: (fx, fy, cx, cy) in pixels, float64 [4], or [n, 4].
+        size: Height and width of the picture.
+        name: What errors call them.
+
+    Raises:
+        ValueError: Values that are not finite or a focal length <= 0; a principal point outside of
+            the picture; a field of view above 140 degrees, as normalised intrinsics have; or
+            height and width are exchanged.
+    """
+    rows = np.atleast_2d(np.asarray(intrinsics, dtype=np.float64))
+    check_intrinsics(rows)
+    sides, (height, width) = np.array([size[1], size[0]]), size
+    centres = rows[:, 2:]
+    angles = np.degrees(2 * np.arctan(sides / (2 * rows[:, :2]))).max(axis=1)
+    away = np.abs(centres - sides / 2)
+    exchanged = (np.abs(centres - sides[::-1] / 2) < 1).all(axis=1) & (abs(width - height) > 4)
+    faults = {
+        "the field of view is {angle:.0f} degrees, expected 20 to 140; are they normalised?": (
+            angles > 140
+        ),
+        "the principal point is outside of the picture": ((centres < 0) | (centres > sides)).any(
+            axis=1
+        ),
+        "the principal point is that of a picture with height and width exchanged": exchanged,
+    }
+    doubts = {
+        "the principal point is far from the centre; are they of another resolution?": (
+            away >= sides / 4
+        ).any(axis=1),
+        "the field of view is {angle:.0f} degrees, 20 to 140 are usual": angles < 20,
+    }
+    for fault, found in {**faults, **doubts}.items():
+        if found.any():
+            frame = int(np.flatnonzero(found)[0])
+            given = f"{name} are {np.round(rows[frame], 3).tolist()} for {width} x {height} pixels"
+            message = f"{given}: {fault.format(angle=angles[frame])}"
+            if fault in faults:
+                raise ValueError(message)
+            warnings.warn(message, stacklevel=2)
+            return
 
 
 def snap_num_frames(frames: int, stride: int, available: int | None = None) -> int:

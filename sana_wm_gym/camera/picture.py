@@ -1,4 +1,4 @@
-"""Any picture that people have, as uint8 RGB: what a viewer shows, or one line that says why not."""
+"""Any picture that people have, as uint8 RGB: what a viewer shows, or an error with the reason."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from sana_wm_gym.camera.keys import SANA_WM_2026_06
-from sana_wm_gym.checks import require_choice
 from sana_wm_gym.camera.picture import Picture
+from sana_wm_gym.checks import require_choice
 from sana_wm_gym.envs.start import Lens
 from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.world.world_model import WorldModel, WorldSpec
@@ -32,9 +32,9 @@ class EnvConfig:
         world_kwargs: JSON values for what loads a world by its name.
         task: Name of `envs.tasks.TASKS` or a task of your own. Its parts join the observation,
             which is then a flat `Dict`; its numbers join `info`.
-        image: Where rollouts begin unless given in reset options: a picture file or uint8
-            [H, W, 3], resized and cropped about its centre to the world's frame. The released
-            worlds need one.
+        image: Where rollouts begin unless given in reset options: a picture file, a PIL image, an
+            array or a tensor (see `camera.picture.rgb_picture`), resized and cropped about its
+            centre to the world's frame. The released worlds need one.
         intrinsics: (fx, fy, cx, cy) in pixels of `image`, or what estimates them from it, such as
             `world.released.intrinsics.load_pi3x(path)`; None assumes `world.spec.intrinsics` for
             the cropped frame.

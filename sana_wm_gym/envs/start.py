@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.camera.image import centre_crop, crop_image, crop_intrinsics
+from sana_wm_gym.camera.image import centre_crop, check_lens, crop_image, crop_intrinsics
 from sana_wm_gym.camera.picture import Picture, rgb_picture
-from sana_wm_gym.camera.trajectory import check_intrinsics, check_rigid
+from sana_wm_gym.camera.trajectory import check_rigid
 from sana_wm_gym.checks import require_integer
 from sana_wm_gym.world.procedural.appearance import parse_prompt
 from sana_wm_gym.world.procedural.procedural_world import with_prompt
@@ -57,7 +57,7 @@ def default_options(
             options["intrinsics_from"] = intrinsics.name
             intrinsics = intrinsics(pixels)
         if intrinsics is not None:
-            given = np.array(_intrinsics(intrinsics))
+            given = np.array(_intrinsics(intrinsics, pixels.shape[:2]))
             options["intrinsics"] = tuple(crop_intrinsics(given, crop).tolist())
     elif intrinsics is not None:
         raise ValueError("intrinsics describe an image, expected 'image' with them")
@@ -154,16 +154,16 @@ def _checked(start: Start, spec: WorldSpec) -> Start:
     return replace(
         start,
         image=image,
-        intrinsics=_intrinsics(start.intrinsics),
+        intrinsics=_intrinsics(start.intrinsics, spec.size),
         scene_c2w=None if start.scene_c2w is None else _pose(start.scene_c2w),
     )
 
 
-def _intrinsics(values: Any) -> tuple[float, float, float, float]:
+def _intrinsics(values: Any, size: tuple[int, int]) -> tuple[float, float, float, float]:
     array = np.asarray(values, dtype=np.float64)
     if array.shape != (4,):
         raise ValueError(f"intrinsics have shape {array.shape}, expected (fx, fy, cx, cy)")
-    check_intrinsics(array[None])
+    check_lens(array, size)
     fx, fy, cx, cy = array.tolist()
     return fx, fy, cx, cy
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sana_wm_gym.camera import (
     centre_crop,
+    check_lens,
     crop_image,
     crop_intrinsics,
     intrinsics_per_frame,
@@ -111,3 +112,28 @@ def test_bad_frame_counts_are_refused() -> None:
         snap_num_frames(9, 8, 0)
     with pytest.raises(ValueError, match="side of an image is 0"):
         centre_crop((0, 5), TARGET)
+
+
+@pytest.mark.parametrize(
+    ("intrinsics", "words"),
+    [
+        ((0.8, 1.2, 0.5, 0.5), "180 degrees, .* normalised"),
+        ((900, 900, 1300, 352), "outside of the picture"),
+        ((900, 900, -1, 352), "outside of the picture"),
+        ((900, 900, 352, 640), "exchanged"),
+        ((200, 200, 640, 352), "145 degrees"),
+        ((math.nan, 900, 640, 352), "expected finite"),
+    ],
+)
+def test_intrinsics_that_cannot_be_the_pictures(intrinsics: tuple[float, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        check_lens(np.array(intrinsics), TARGET)
+
+
+def test_intrinsics_that_are_rare_get_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+    check_lens(np.array([[900.0, 900, 640, 352], [700, 700, 600, 400]]), TARGET)
+    assert not recwarn
+    with pytest.warns(UserWarning, match="another resolution"):
+        check_lens(np.array([450.0, 450, 320, 176]), TARGET)
+    with pytest.warns(UserWarning, match="20 to 140"):
+        check_lens(np.array([9000.0, 9000, 640, 352]), TARGET)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sana_wm_gym.camera.image import intrinsics_per_frame
+from sana_wm_gym.camera.image import check_lens, intrinsics_per_frame
 from sana_wm_gym.camera.revisits import RevisitPair
 from sana_wm_gym.camera.se3 import geodesic_angle, relative_to_first
 from sana_wm_gym.camera.trajectory import check_rigid
@@ -128,6 +128,10 @@ def read_scene(entry: SceneEntry) -> BenchScene:
     seed, scene_c2w = _procedural(row)
     with open_picture(image_path) as image:
         size = image.height, image.width
+    try:
+        check_lens(intrinsics, size)
+    except ValueError as error:
+        raise BenchDataError("bad_value", camera_path, str(error)) from error
     return BenchScene(
         id=entry.id,
         prompt=row.text("prompt"),

@@ -48,7 +48,7 @@ def scene(number: int, root) -> BenchScene:
         camera_path=root,
         image_size=(17, 24),
         c2w=poses(number),
-        intrinsics=np.tile(INTRINSICS, (FRAMES, 1)) + np.arange(FRAMES)[:, None],
+        intrinsics=np.tile(INTRINSICS, (FRAMES, 1)) + np.arange(FRAMES)[:, None] / 4,
         fps=16.0,
         revisits=(RevisitPair(1, 9, 0.2, 3.0, 0.55), RevisitPair(0, 10, 0.4, 9.0, math.inf)),
         expected_video_frames=FRAMES - 1,
@@ -344,7 +344,7 @@ def test_layout_is_the_public_one(bench):
         assert camera["c2w"].shape == (12, 4, 4) and camera["intrinsics"].shape == (12, 3, 3)
         assert camera["fps"] == 16 and camera["num_frames"] == 12
         np.testing.assert_array_equal(
-            camera["intrinsics"][3], [[53, 0, 15], [0, 54, 11.5], [0, 0, 1]]
+            camera["intrinsics"][3], [[50.75, 0, 12.75], [0, 51.75, 9.25], [0, 0, 1]]
         )
     document = json.loads((bench / FOLDERS["simple"] / TRAJECTORIES).read_text(encoding="utf-8"))
     pair = document["scenes"][0]["evaluation_pairs"][0]
