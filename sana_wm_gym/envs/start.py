@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ImageOps
 
 from sana_wm_gym.camera.image import centre_crop, crop_image, crop_intrinsics
+from sana_wm_gym.camera.picture_files import open_picture
 from sana_wm_gym.camera.trajectory import check_intrinsics, check_rigid
 from sana_wm_gym.checks import require_integer
 from sana_wm_gym.world.procedural.appearance import parse_prompt
@@ -76,13 +77,13 @@ def read_picture(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not a picture.
+        ValueError: It is not a picture, or too large a one.
     """
-    try:
-        with Image.open(path) as picture:
-            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is not a picture") from error
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"image is a {type(path).__name__}, expected a file or uint8 [H, W, 3]")
+    with open_picture(path) as picture:
+        ImageOps.exif_transpose(picture, in_place=True)
+        return np.array(picture.convert("RGB"))
 
 
 def with_defaults(options: Mapping[str, Any] | None, defaults: Mapping[str, Any]) -> dict[str, Any]:
