@@ -137,10 +137,11 @@ def write_clip(dataset: Any, episode: int, path: str | Path) -> None:
         raise ValueError(f"episode {episode} of {dataset.id} has no 'c2w' in its infos")
     poses = found.infos["c2w"]
     goal = found.observations.get("goal") if isinstance(found.observations, dict) else None
+    # The first frame's pose is recorded as often as a chunk has frames.
+    c2w = np.concatenate([poses[0, :1], *poses[1:]])
     clip = EpisodeClip(
-        frames=read_frames(video)[0],
-        # The first frame's pose is recorded as often as a chunk has frames.
-        c2w=np.concatenate([poses[0, :1], *poses[1:]]),
+        frames=read_frames(video, len(c2w))[0],
+        c2w=c2w,
         captions=[
             f"step {step + 1}: reward {reward:.2f}" for step, reward in enumerate(found.rewards)
         ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,27 +60,28 @@ class Table:
 
     def print(self, console: Console) -> None:
         """Draw it in a terminal; the text is not read as rich's markup."""
-        drawn = RichTable(title=escape(self.title), title_justify="left", box=None)
+        drawn = RichTable(title=_drawn(self.title), title_justify="left", box=None)
         for column, head in enumerate(self.heads):
             drawn.add_column(
-                escape(head),
+                _drawn(head),
                 justify="left" if column == 0 else "right",
                 overflow="fold",
                 no_wrap=column == 0,
             )
         for index, row in enumerate(self.rows):
             dim = self.dim_from is not None and index >= self.dim_from
-            drawn.add_row(*map(escape, row), style="dim" if dim else None)
+            drawn.add_row(*map(_drawn, row), style="dim" if dim else None)
         console.print(drawn)
         for note in self.notes:
-            console.print(escape(note), style="dim")
+            console.print(_drawn(note), style="dim")
         console.print()
 
     def markdown(self) -> str:
         """Heads and rows as lines of Markdown, without title and notes."""
 
         def line(cells: Sequence[str]) -> str:
-            return "| " + " | ".join(c.strip().replace("|", "\\|") for c in cells) + " |\n"
+            texts = (plain_markdown(text.strip()).replace("|", "\\|") for text in cells)
+            return "| " + " | ".join(texts) + " |\n"
 
         return (
             line(self.heads) + "|" + "---|" * len(self.heads) + "\n" + "".join(map(line, self.rows))
@@ -97,6 +99,20 @@ def cell(value: object, digits: int = 2) -> str:
     if value is None:
         return NONE
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+
+
+def printable(text: str) -> str:
+    """A text of data without control characters, with which it could drive a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def plain_markdown(text: str) -> str:
+    """A text of data as one line of Markdown in which no tag is one."""
+    return html.escape(printable(text).replace("\n", " "), quote=False)
+
+
+def _drawn(text: str) -> str:
+    return escape(printable(text))
 
 
 def progress(console: Console) -> Progress:

@@ -31,11 +31,13 @@ from sana_wm_gym.files import atomic_path
 Frames = npt.NDArray[np.uint8]
 PathLike = str | os.PathLike[str]
 
-MAX_PIXELS = 2**26  # of a frame that is read; 8K has half as many
+MAX_PIXELS = 2**25  # of a frame that is read; 8K fits
+MAX_BYTES = 2**33  # of frames held at once; a minute of 1080p at 16 Hz has three quarters of that
 # Pictures, text and lists of other files, which FFmpeg opens as if they were videos.
 _NO_VIDEO = re.compile(r".*_pipe|image2|tty|hls|dash|concat|lavfi")
 _BROADCAST = {"mpegts", "mpeg", "h264", "hevc"}  # may begin in the middle of a stream
-_STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}  # errors, not concealed frames
+# Errors, not concealed frames.
+_STRICT = {"err_detect": "crccheck+bitstream+buffer+explode", "max_pixels": str(MAX_PIXELS)}
 # Colour is interpolated: 2 dB nearer on photographs than FFmpeg's default, nearest neighbours.
 _SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
@@ -43,8 +45,8 @@ _SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FU
 class VideoError(ValueError):
     """A video that cannot be used, or could not be made.
 
-    `code` is the reader's `missing_video`, `corrupt_video` or `truncated_video`, the writer's
-    `not_written`, or a caller's own; `path` is the file, if there is one.
+    `code` is `missing_video`, `corrupt_video`, `truncated_video`, the writer's `not_written`, or a
+    caller's own; `path` is the file, if there is one.
     """
 
     def __init__(self, code: str, path: Path | None, message: str) -> None:
@@ -115,14 +117,17 @@ def read_video(path: PathLike) -> Iterator[VideoFrame]:
 
 def read_frames(path: PathLike, limit: int | None = None) -> tuple[Frames, npt.NDArray[np.float64]]:
     """Frames of a video as uint8 [n, height, width, 3], at most the first `limit`, and their times
-    as float64 [n] in seconds. Errors are those of `read_video`."""
+    as float64 [n] in seconds. Errors are those of `read_video`; more than MAX_BYTES are one."""
     info = probe(path)
-    count = info.frames if limit is None else min(limit, info.frames)
+    most = MAX_BYTES // (info.height * info.width * 3)
+    count = min(info.frames, most, most if limit is None else limit)
     frames = np.empty((count, info.height, info.width, 3), np.uint8)
     times: list[float] = []
     for frame in read_video(path):
         if len(times) == limit:
             break
+        if len(times) == most:
+            raise VideoError("corrupt_video", Path(path), f"has more than {MAX_BYTES} bytes")
         if len(times) == len(frames):
             frames.resize((len(times) + 64, *frames.shape[1:]), refcheck=False)
         frames[len(times)] = frame.rgb
@@ -159,10 +164,8 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
             av.Codec("libx264", "w")
         except ValueError as error:
             raise VideoError("not_written", path, "PyAV has no encoder libx264") from error
-        # 29.97002997 is 30000/1001
-        if not isinstance(fps, Fraction):
-            fps = Fraction(float(fps)).limit_denominator(2**15)
-        self.fps = fps
+        whole = isinstance(fps, Fraction)  # 29.97002997 is 30000/1001
+        self.fps = Fraction(fps) if whole else Fraction(float(fps)).limit_denominator(2**15)
         self._near_lossless = near_lossless
         self._writing: atomic_path | None = None
         self._container: OutputContainer | None = None
@@ -174,10 +177,8 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
             if self._container is None:
                 self._start(frame)
             if frame.shape != self._shape or frame.dtype != np.uint8:
-                raise ValueError(
-                    f"frame {self._frames} is {frame.dtype} {frame.shape}, "
-                    f"expected uint8 {self._shape}"
-                )
+                given = f"frame {self._frames} is {frame.dtype} {frame.shape}"
+                raise ValueError(f"{given}, expected uint8 {self._shape}")
             rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
             stored = rgb.reformat(format=self._stream.pix_fmt, interpolation=_SCALING, threads=1)
             stored.pts, stored.time_base, stored.duration = self._frames, 1 / self.fps, 1
@@ -230,8 +231,7 @@ class VideoWriter(AbstractContextManager["VideoWriter"]):
         options = {"crf": crf, "x264-params": "cpu-independent=1"}
         self._stream = stream = self._container.add_stream("libx264", self.fps, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
-        # libx264's lookahead threads cost more than they bring at these sizes.
-        stream.thread_count = 1
+        stream.thread_count = 1  # libx264's lookahead threads cost more than they bring
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
         assert self._container is not None

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from scipy.spatial.transform import Rotation
 from sana_wm_gym.camera.se3 import from_rotation_translation, invert, nearest_rotation
 from sana_wm_gym.camera.trajectory import check_rigid
 from sana_wm_gym.checks import require_choice, require_number
+from sana_wm_gym.files import parse_json, read_text
 
 Array = npt.NDArray[np.float64]
 
@@ -70,14 +70,10 @@ def read_trajectory(path: str | Path, file_format: str) -> TimedPoses:
         ValueError: The format is unknown, or the file does not have it; names the line.
     """
     require_choice("file_format", file_format, FORMATS)
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected a text file of format {file_format}") from error
+    text = read_text(path, f"a text file of format {file_format}")
     try:
         poses = FORMATS[file_format](text)
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, ValueError) as error:
         raise ValueError(f"{path}: not of format {file_format}: {error}") from error
     if not len(poses):
         raise ValueError(f"{path}: given no poses, expected at least one of format {file_format}")
@@ -194,10 +190,20 @@ def _colmap(text: str) -> TimedPoses:
     return TimedPoses(invert(w2c), names=tuple(name for name, _ in found))
 
 
+def _array(values: Any) -> Array:
+    try:
+        return np.array(values, dtype=np.float64)
+    except TypeError as error:
+        raise ValueError(f"expected numbers: {error}") from error
+
+
 def _nerfstudio(text: str) -> TimedPoses:
-    values: Any = json.loads(text)
-    frames = sorted(values["frames"], key=lambda frame: str(frame["file_path"]))
-    matrices = np.array([frame["transform_matrix"] for frame in frames], dtype=np.float64)
+    values = parse_json(text, "the document")
+    frames = values["frames"]
+    if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
+        raise ValueError("frames is no list of objects")
+    frames.sort(key=lambda frame: str(frame["file_path"]))
+    matrices = _array([frame["transform_matrix"] for frame in frames])
     if not len(matrices):
         return TimedPoses(np.empty((0, 4, 4)))
     if matrices.shape[1:] not in ((3, 4), (4, 4)):
@@ -208,7 +214,7 @@ def _nerfstudio(text: str) -> TimedPoses:
     return TimedPoses(
         _matrices(matrices[:, :3].reshape(-1, 12)) @ OPENGL_TO_OPENCV,
         names=tuple(str(frame["file_path"]) for frame in frames),
-        intrinsics=np.array(lenses, dtype=np.float64) if known else None,
+        intrinsics=_array(lenses) if known else None,
     )
 
 

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
+from sana_wm_gym.camera.picture_files import open_picture
 from sana_wm_gym.evaluation.held_out import Frames
 from sana_wm_gym.world.procedural.renderer import render
 from sana_wm_gym.world.procedural.scenes import Scene, generate_scene, sample_pose
@@ -79,7 +79,7 @@ def photograph_crops(
             continue
         for path in sorted((Path(found.origin).parent / folder).iterdir()):
             if path.suffix in (".png", ".jpg") and path.stem not in _DRAWINGS:
-                with Image.open(path) as opened:
+                with open_picture(path) as opened:
                     image = np.asarray(opened.convert("RGB"))
                 if min(image.shape[:2]) >= size:
                     photographs.append(image)

@@ -6,8 +6,9 @@ so a file is mapped anew for each span and no more than a hundredth of it is hel
 
 from __future__ import annotations
 
-import json
 import pickle
+import struct
+import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,8 +20,24 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sana_wm_gym.files import read_json, require_file
+from sana_wm_gym.tensor_files import damaged
+from sana_wm_gym.values import from_json
 from sana_wm_gym.weights.names import FOLDERS, NESTS
 
+_DAMAGE = (
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+    UnicodeDecodeError,
+)
 INDEX = ".safetensors.index.json"
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 SMALLEST_SPAN = 2**20
@@ -209,7 +226,7 @@ def _read_span(file: Path, names: list[str]) -> Iterator[tuple[str, Tensor]]:
             for name in names:
                 yield name, opened.get_tensor(name)
     except SafetensorError as error:
-        raise _damaged(file, error) from error
+        raise damaged(file, error) from error
 
 
 def _open_safetensors(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
@@ -227,15 +244,20 @@ def _open_safetensors(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
                 stored[name] = Stored(path, shape, _dtype_name(_DTYPES[dtype]))
             return stored, dict(opened.metadata() or {})
     except SafetensorError as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
+
+
+@dataclass(frozen=True)
+class _Index:
+    weight_map: dict[str, Any]
 
 
 def _open_shards(index: Path) -> Container:
     try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        shards = {name: index.parent / Path(shard).name for name, shard in places.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{index} is not an index of shards: {error!r}") from error
+        places = from_json(_Index, {"weight_map": read_json(index).get("weight_map")}, "it")
+        shards = {n: index.parent / Path(str(file)).name for n, file in places.weight_map.items()}
+    except ValueError as error:
+        raise ValueError(f"{index} is not an index of shards: {error}") from error
     files = tuple(sorted(set(shards.values())))
     absent = [file.name for file in files if not file.is_file()]
     if absent or not files:
@@ -259,9 +281,13 @@ def _open_shards(index: Path) -> Container:
 def _load_torch(path: Path) -> dict[str, Tensor]:
     """The state dict of a torch file, its values mapped, not read."""
     try:
+        with zipfile.ZipFile(require_file(path, "a torch file")) as archive:
+            # torch stores what it saves; what is packed might unfold to any size.
+            if any(info.file_size > info.compress_size for info in archive.infolist()):
+                raise damaged(path, "its members are compressed, as torch never writes them")
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise _damaged(path, error) from error
+    except _DAMAGE as error:
+        raise damaged(path, error) from error
     nest = next((n for n in NESTS if isinstance(content, dict) and n in content), None)
     tensors = content[nest] if nest is not None else content
     if not isinstance(tensors, dict):
@@ -271,8 +297,3 @@ def _load_torch(path: Path) -> dict[str, Tensor]:
             kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
             raise ValueError(f"{path}: {name} is {kind}; expected a tensor of floating point")
     return tensors
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    reason = " ".join(str(error).split())[:200]
-    return ValueError(f"{path} is truncated, damaged or of another format: {reason}")

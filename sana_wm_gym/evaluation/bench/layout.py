@@ -33,7 +33,7 @@ KEPT_SCENES = "scene_set/kept_scenes.txt"
 TRAJECTORIES = "scene_trajectories_v2.json"
 EXPORT = "sanawm_export_v2"
 MANIFEST = f"{EXPORT}/run_manifest.jsonl"
-SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """Scene ids become file names."""
 
 

@@ -4,6 +4,7 @@ when it is read, by `read_scene` of an entry of `list_scenes`, so that the other
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ class SceneEntry:
         id: Scene id.
         manifest: Its row in the manifest.
         trajectory: Its row in `scene_trajectories_v2.json`, None where there is none.
+        fault: Code and message where the manifest's line names no scene: it is no json object, or
+            has no usable id, or one that stands there twice. The id is then that of the line.
     """
 
     root: Path
@@ -58,49 +61,59 @@ class SceneEntry:
     id: str
     manifest: Record
     trajectory: Record | None
+    fault: tuple[Fault, str] | None = None
 
 
 def list_scenes(root: Path, split: str) -> tuple[SceneEntry, ...]:
     """The scenes of a split in the manifest's order, from the two indices alone.
 
     Raises:
-        BenchDataError: An index is missing or damaged, a manifest line is no json object or has
-            no usable id, or an id stands there twice.
+        BenchDataError: An index is missing or damaged.
         ValueError: No such split.
     """
     name = split_of(split)
     manifest, trajectories = (root / FOLDERS[name] / file for file in (MANIFEST, TRAJECTORIES))
-    rows: dict[str, tuple[int, Record]] = {}
-    for line, content in enumerate(read_text(manifest).split("\n"), start=1):
-        if not content.strip():
-            continue
-        row = Record.parse(content, manifest, f"line {line}")
+    entries: dict[str, SceneEntry] = {}
+    lines, paths = read_text(manifest).split("\n"), _trajectories(Record.read(trajectories))
+    for line, content in enumerate(lines, start=1):
+        if content.strip():
+            row, fault = _row(content, manifest, f"line {line}", entries)
+            scene = f"line_{line}" if fault else row.text("id")
+            entries[scene] = SceneEntry(root, name, scene, row, paths.get(scene), fault)
+    if not entries:
+        raise BenchDataError("corrupt_file", manifest, "empty, expected one json object per scene")
+    return tuple(entries.values())
+
+
+def _row(
+    content: str, path: Path, where: str, earlier: Mapping[str, SceneEntry]
+) -> tuple[Record, tuple[Fault, str] | None]:
+    """A line of the manifest, and why it names no scene."""
+    row = Record({}, path, where)
+    try:
+        row = Record.parse(content, path, where)
         scene = row.text("id")
         if not SAFE_ID.fullmatch(scene):
-            expected = "expected letters, digits, '.', '_' and '-'"
+            expected = "expected at most 128 letters, digits, '.', '_' and '-'"
             raise row.error("bad_value", f"id {scene!r}, {expected}")
-        if scene in rows:
-            message = f"id {scene!r} again, first on line {rows[scene][0]}"
+        if scene in earlier:
+            message = f"id {scene!r} again, first on {earlier[scene].manifest.where}"
             raise row.error("inconsistent", message)
-        rows[scene] = line, Record(row.row, manifest, f"line {line} (scene {scene})")
-    if not rows:
-        raise BenchDataError("corrupt_file", manifest, "empty, expected one json object per scene")
-    paths = _trajectories(Record.read(trajectories))
-    return tuple(
-        SceneEntry(root, name, scene, row, paths.get(scene)) for scene, (_, row) in rows.items()
-    )
+    except BenchDataError as error:
+        return row, (error.code, error.message)
+    return Record(row.row, path, f"{where} (scene {scene})"), None
 
 
 def _trajectories(document: Record) -> dict[str, Record]:
+    """Rows by scene; one without a scene is of none."""
     document.need("scenes")
     scenes = document.row["scenes"]
     if not isinstance(scenes, list):
         raise document.error("bad_value", "scenes is no list")
-    found = {}
-    for index, row in enumerate(scenes):
-        scene = Record.of(row, document.path, f"scenes[{index}]").text("scene_id")
-        found[scene] = Record(row, document.path, f"scene {scene}")
-    return found
+    rows = [row for row in scenes if isinstance(row, dict)]
+    return {
+        str(r.get("scene_id")): Record(r, document.path, f"scene {r.get('scene_id')}") for r in rows
+    }
 
 
 def read_scene(entry: SceneEntry) -> BenchScene:
@@ -111,7 +124,11 @@ def read_scene(entry: SceneEntry) -> BenchScene:
             make sense, a pose is not rigid, or files contradict each other.
     """
     root, row = entry.root, entry.manifest
+    if entry.fault is not None:
+        code, message = entry.fault
+        raise BenchDataError(code, row.path, message)
     row.need(*_ROW_KEYS)
+    _check_extra(row)
     camera_path, image_path = row.file("camera_path", root), row.file("image_path", root)
     c2w, intrinsics, fps = read_camera(camera_path)
     frames, expected_fps = row.count("sanawm_frames", least=1), row.number("expected_fps")
@@ -194,6 +211,17 @@ def read_camera(path: Path) -> tuple[Array, Array, float]:
         return relative_to_first(c2w), intrinsics_per_frame(intrinsics, len(c2w)), fps
     except ValueError as error:
         raise BenchDataError(code, path, str(error)) from error
+
+
+def _check_extra(row: Record) -> None:
+    """Optional keys that reports and metrics read."""
+    outside = row.row.get("outside_training")
+    if not isinstance(outside, list | None) or not all(
+        isinstance(one, str) for one in outside or ()
+    ):
+        raise row.error("bad_value", f"outside_training is {outside!r}, expected strings")
+    if row.row.get("median_depth_m") is not None:
+        row.number("median_depth_m")
 
 
 def _procedural(row: Record) -> tuple[int | None, Array | None]:

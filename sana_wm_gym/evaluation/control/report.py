@@ -18,7 +18,7 @@ from sana_wm_gym.evaluation.control.tables import report_tables, scene_table
 from sana_wm_gym.files import write_json, write_text
 from sana_wm_gym.jobs import Launcher
 from sana_wm_gym.metrics import RELEASE
-from sana_wm_gym.tables import progress
+from sana_wm_gym.tables import plain_markdown, printable, progress
 
 
 def run(
@@ -55,7 +55,9 @@ def run(
 
             def done(result: Result) -> None:
                 bar.advance(task)
-                bar.console.print(_line(result), markup=False, highlight=False, soft_wrap=True)
+                bar.console.print(
+                    printable(_line(result)), markup=False, highlight=False, soft_wrap=True
+                )
 
             results = run_scenes(jobs, launcher, done)
     except BrokenExecutor:
@@ -101,16 +103,18 @@ def _write_report(
     write_json(summary, {"method": name, **provenance, "splits": splits})
     scenes = scene_table(results)
     write_text(lines, scenes.csv())
-    facts = "\n".join(f"- {key}: {_words(value)}" for key, value in provenance.items())
+    known = {key: plain_markdown(_words(value)) for key, value in provenance.items()}
+    facts = "\n".join(f"- {key}: {words}" for key, words in known.items())
     parts = [f"# Camera control: {name}", facts]
     for table in [*report_tables(name, summaries), scenes]:
-        parts += [f"## {table.title}", table.markdown().rstrip(), *table.notes]
+        parts += [f"## {table.title}", table.markdown().rstrip(), *map(plain_markdown, table.notes)]
     parts.append("## Scene by scene")
     for result in results:
-        label = f"{result['split']} / {result['scene']} / {result['trajectory']}"
+        names = (result[key] for key in ("split", "scene", "trajectory"))
+        label = plain_markdown(" / ".join(names))
         parts.append(f"### {label}")
         if result["status"] != "scored":
-            parts.append(f"No result. {result['code']}: {result['message']}")
+            parts.append(plain_markdown(f"No result. {result['code']}: {result['message']}"))
             continue
         for kind in ("frames", "paths"):
             file = scene_file(Path(), kind, result["split"], result["scene"])

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from sana_wm_gym.evaluation.bench.files import BenchDataError
@@ -117,8 +118,8 @@ def run_scene(job: SceneJob) -> Result:
         _draw(job, scored)
     except (BenchDataError, VideoError) as error:
         return _fail(error.code, job, str(error))
-    # An error in one scene must not stop the others.
-    except Exception as error:
+    # A clip that cannot be made or measured must not stop the others; a mistake of ours must.
+    except (MemoryError, OSError, RuntimeError, ValueError, cv2.error) as error:
         return _fail("unexpected", job, f"{type(error).__name__}: {error}")
     return _write(job, {"status": "scored", "cost": cost, **scored.document})
 
@@ -134,13 +135,13 @@ def _finished(job: SceneJob) -> Result | None:
 
 
 def _write(job: SceneJob, outcome: Mapping[str, Any]) -> Result:
-    row = job.entry.manifest.row
+    row, outside = job.entry.manifest.row, job.entry.manifest.row.get("outside_training")
     result = {
         "scene": job.entry.id,
         "split": job.entry.split,
         "scene_type": str(row.get("scene_type", "unknown")),
         "trajectory": str(row.get("trajectory_id", "unknown")),
-        "outside_training": list(row.get("outside_training") or []),
+        "outside_training": outside if isinstance(outside, list) else [],
         "inputs": job.digest(),
         "taken": {"commit": commit(), "device": device(), "date": datetime.now(UTC).isoformat()},
         **outcome,
@@ -151,16 +152,16 @@ def _write(job: SceneJob, outcome: Mapping[str, Any]) -> Result:
 
 def _fail(code: str, job: SceneJob, message: str) -> Result:
     poses = job.entry.manifest.row.get("trim_to_frames")
-    wanted = job.scoring.asked(poses) if isinstance(poses, int) else 0
+    wanted = job.scoring.asked(poses) if isinstance(poses, int) and 0 < poses < 2**31 else 0
     failure = {"status": "failed", "code": code, "message": message, "frames_asked": wanted}
     return _write(job, failure)
 
 
 def _video(job: SceneJob, scene: BenchScene) -> tuple[VideoClip, Mapping[str, Any] | None]:
     """The video, made if there is none, and what making it took."""
-    path = job.video
+    path, seconds = job.video, scene.trim_to_frames / scene.fps
     if job.world is None:
-        clip, declared = read_clip(path, job.fps), job.declared_fps
+        clip, declared = read_clip(path, job.fps, seconds), job.declared_fps
         if job.fps is None and declared and abs(clip.fps - declared) >= SAME_RATE:
             message = f"its rate is {clip.fps:g} Hz, method_info.json has {declared:g} Hz"
             raise VideoError("wrong_fps", path, message)
@@ -173,7 +174,7 @@ def _video(job: SceneJob, scene: BenchScene) -> tuple[VideoClip, Mapping[str, An
         cost = generate(world, scene, scene_seed(job.seed, *job.key), path)
         made = {"inputs": inputs, "sha256": sha256(path), "cost": asdict(cost)}
         write_json(job.file("made"), made)
-    return read_clip(path), made["cost"]
+    return read_clip(path, seconds=seconds), made["cost"]
 
 
 def _draw(job: SceneJob, scored: ScoredVideo) -> None:

@@ -3,6 +3,7 @@ the scene is procedural, and PSNR to it. Frames are matched with the command by 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -60,16 +61,18 @@ class Scoring:
 
 @dataclass(frozen=True, eq=False)
 class VideoClip:
-    """A video in memory: frames uint8 [n, height, width, 3] RGB, evenly spaced at `fps` Hz, and
-    the file that they were read from."""
+    """A video in memory: frames uint8 [n, height, width, 3] RGB, evenly spaced at `fps` Hz, the
+    file that they were read from, and how many frames it has."""
 
     frames: Frames
     fps: float
     path: Path
+    total: int
 
 
-def read_clip(path: Path, fps: float | None = None) -> VideoClip:
-    """Every frame of a video; `fps` is its rate in Hz, where the time stamps of the file are wrong.
+def read_clip(path: Path, fps: float | None = None, seconds: float = math.inf) -> VideoClip:
+    """The frames of a video, of its first `seconds` at least; `fps` is its rate in Hz, where the
+    time stamps of the file are wrong.
 
     Raises:
         VideoError: The file is missing or damaged (codes of `sana_wm_gym.video`), its frames are
@@ -82,7 +85,8 @@ def read_clip(path: Path, fps: float | None = None) -> VideoClip:
     rate = float(info.rate) if fps is None else fps
     if not 0 < rate < 1000:
         raise VideoError("wrong_fps", path, f"its rate is {rate:g} Hz; give the right one")
-    return VideoClip(read_frames(path)[0], rate, path)
+    limit = None if math.isinf(seconds) else math.ceil(seconds * (rate + SAME_RATE)) + 1
+    return VideoClip(read_frames(path, limit)[0], rate, path, info.frames)
 
 
 def cut(clip: VideoClip, scene: BenchScene, truncate: bool) -> tuple[VideoClip, int]:
@@ -95,8 +99,8 @@ def cut(clip: VideoClip, scene: BenchScene, truncate: bool) -> tuple[VideoClip, 
     """
     fps = scene.fps if abs(clip.fps - scene.fps) < SAME_RATE else clip.fps
     poses, frames = scene.trim_to_frames, len(clip.frames)
-    if fps != scene.fps and frames in (scene.expected_video_frames, poses, len(scene.c2w)):
-        found = f"{frames} frames, as many as commanded at {scene.fps:g} Hz, but its rate is"
+    if fps != scene.fps and clip.total in (scene.expected_video_frames, poses, len(scene.c2w)):
+        found = f"{clip.total} frames, as many as commanded at {scene.fps:g} Hz, but its rate is"
         message = f"{found} {fps:g} Hz; if that is a mistake, give the right one"
         raise VideoError("wrong_fps", clip.path, message)
     shown = match_frames(poses, scene.fps, frames, fps, truncate=True).video

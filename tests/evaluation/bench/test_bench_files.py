@@ -238,20 +238,24 @@ def test_bad_values_are_named(bench, edit, changes, code, words):
 @pytest.mark.parametrize(
     ("line", "code", "words"),
     [
-        ('{"id": "a"', "corrupt_file", "line 2: not json"),
-        ("[1, 2]", "bad_value", "line 2: a list"),
+        ('{"id": "a"', "corrupt_file", "line 2 is not JSON"),
+        ("[1, 2]", "corrupt_file", "line 2 is a list"),
+        ("[" * 100_000, "corrupt_file", "line 2 is not JSON"),
         ('{"prompt": "a"}', "missing_key", "line 2 lacks id"),
         ('{"id": "../a"}', "bad_value", "line 2: id '../a'"),
         ('{"id": 7}', "bad_value", "line 2: id is 7"),
+        (json.dumps({"id": "a" * 240}), "bad_value", "at most 128 letters"),
         ('{"id": "indoor_001"}', "inconsistent", "first on line 1"),
     ],
 )
-def test_broken_manifest_lines_are_named_with_their_number(bench, line, code, words):
+def test_a_broken_manifest_line_fails_alone(bench, line, code, words):
     path = manifest(bench)
     first = path.read_text(encoding="utf-8").splitlines()[0]
     path.write_text(f"{first}\n{line}\n", encoding="utf-8")
+    one, other = list_scenes(bench, "simple")
+    assert (read_scene(one).id, other.id) == ("indoor_001", "line_2")
     with pytest.raises(BenchDataError, match=re.escape(words)) as caught:
-        list_scenes(bench, "simple")
+        read_scene(other)
     assert caught.value.code == code and caught.value.path == path
 
 
@@ -319,7 +323,7 @@ def test_damaged_pictures_are_named(bench):
     check_error(bench, "corrupt_file", "indoor_001.png")
     # The header of a cut picture is whole; the pixels are not.
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BenchDataError, match=r"indoor_001\.png: not a readable image"):
+    with pytest.raises(BenchDataError, match=r"indoor_001\.png: cannot be read"):
         read_bench(bench, "simple")[0].image()
 
 

@@ -94,7 +94,7 @@ def test_bad_rows_are_named(path, changes, words):
 
 
 def test_files_that_are_no_results_are_named(path):
-    with pytest.raises(BenchDataError, match="cannot be read"):
+    with pytest.raises(BenchDataError, match="no such file"):
         read_pose_errors(path)
     for content in ("[]", "{", '{"a": 3}'):
         path.write_text(content)

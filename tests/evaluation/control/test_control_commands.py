@@ -27,7 +27,7 @@ def foreign(bench, folder, split, fps, name, poses=VIDEO):
     folder.mkdir(parents=True)
     for one in read_bench(bench, split):
         frames = round((poses - 1) * fps / 16) + 1
-        blank = VideoClip(np.zeros((frames, 48, 64, 3), np.uint8), fps, Path("v.mp4"))
+        blank = VideoClip(np.zeros((frames, 48, 64, 3), np.uint8), fps, Path("v.mp4"), frames)
         write_video(folder / name.format(one.id), true_video(one, blank), fps, near_lossless=True)
 
 

@@ -41,7 +41,7 @@ from sana_wm_gym.world.released.replay import GeneratedClip, ReplayWorld
 
 
 def clip_of(frames, fps):
-    return VideoClip(np.zeros((frames, 32, 32, 3), np.uint8), fps, Path("v.mp4"))
+    return VideoClip(np.zeros((frames, 32, 32, 3), np.uint8), fps, Path("v.mp4"), frames)
 
 
 @contextmanager
