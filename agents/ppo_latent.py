@@ -58,7 +58,7 @@ class LatentPPOConfig:
     )
     width: int = setting(128, "units of the last hidden layer")
     learning_rate: float = setting(7e-4, "of Adam at the start; it falls linearly to 0")
-    gamma: float = setting(0.5, "discount factor; the reward shows at once what a step was worth")
+    gamma: float = setting(0.5, "discount factor; the reward of a step is immediate")
     gae_lambda: float = setting(0.9, "of generalised advantage estimation")
     num_minibatches: int = setting(4, "per epoch")
     update_epochs: int = setting(6, "passes over each rollout")
@@ -134,7 +134,7 @@ def advantages(rollout: LatentRollout, gamma: float, gae_lambda: float) -> Tenso
     """Generalised advantage estimates, [t, n].
 
     The view after an episode's last step is still its own, because the next one begins in a step
-    of its own: cut short, it is worth what the critic sees there, at the goal nothing more.
+    of its own: truncated, its value is the critic's there; terminated at the goal, 0.
     """
     result = torch.zeros_like(rollout.rewards)
     later = torch.zeros_like(rollout.rewards[0])

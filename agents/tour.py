@@ -34,7 +34,7 @@ def plan_tour(
         scene: Where the camera is.
         c2w: Its first pose there, float64 [4, 4].
         spec: Of the world: motion that actions of +-1 stand for, frames of a chunk.
-        chunks: Actions wanted.
+        chunks: Number of actions.
         rng: Source of the draws.
 
     Returns:

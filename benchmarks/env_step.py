@@ -1,4 +1,4 @@
-"""How fast does a world step on one core, where does the time go, and does memory stay put?
+"""How fast does a world step on one core, where does the time go, and does memory grow?
 
 One environment step is one chunk: for SANA-WM's worlds 24 decoded frames, 1.5 seconds of video.
 
@@ -12,7 +12,7 @@ One environment step is one chunk: for SANA-WM's worlds 24 decoded frames, 1.5 s
     python -m benchmarks.env_step --chunks 400           # memory over ten minutes of video
     python -m benchmarks.env_step --worlds procedural
 
-Writes OUT and a csv file per table next to it. Worlds take turns in short rounds, so that other
+Writes OUT and a csv file per table next to it. Worlds alternate in short rounds, so that other
 work on the machine affects all alike; rates are medians over rounds. Rates by CPU time leave out
 the time in which another process had the core.
 """

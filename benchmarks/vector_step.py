@@ -10,7 +10,7 @@
 
 Writes OUT and a csv file per table next to it. Every batch size is measured with four kinds of
 observation: the last frame of every chunk, which is what policies see; all frames of every chunk;
-latents, and the frames of every k-th chunk; latents alone. Batch and one-by-one take turns in short
+latents, and the frames of every k-th chunk; latents alone. Batch and one-by-one alternate in short
 rounds on the same threads, so that other work on the machine affects both alike; rates are medians
 over rounds, and ratios are taken round by round. One by one is measured with one thread and with
 all of torch's, and the faster of the two is what the batch is compared with.

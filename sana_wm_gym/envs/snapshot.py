@@ -97,7 +97,7 @@ class Snapshot:
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: The file is damaged, is no snapshot, or belongs to another world or task.
+            ValueError: The file is damaged, is no snapshot, or is of another world or task.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"no snapshot at {path}")
@@ -121,7 +121,7 @@ def _check_fits(made_in: Mapping[str, Any], spec: WorldSpec, task: Task) -> None
 
 
 def identity(spec: WorldSpec, task: Task = _NO_TASK) -> dict[str, Any]:
-    """What a snapshot remembers of its world and task, as JSON values."""
+    """What a snapshot stores of its world and task, as JSON values."""
     return {
         "name": spec.name,
         "frame": [spec.height, spec.width],

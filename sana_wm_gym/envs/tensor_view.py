@@ -39,7 +39,7 @@ class TensorView:
         self._sent: OrderedDict[int, tuple[Array, Tensor]] = OrderedDict()
 
     def observe(self, simulation: Simulation, episodes: Sequence[Episode]) -> list[Any]:
-        """What the agent sees in each episode. Read only: `batch` and `alone` make copies."""
+        """Observation of each episode. Read only: `batch` and `alone` make copies."""
         if not episodes:
             return []
         rows = simulation.look(episodes, simulation.view, convert=list)

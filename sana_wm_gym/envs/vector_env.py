@@ -257,7 +257,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         return self._put([self._index(env_index) for env_index in targets], self.snapshot(source))
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Forget the rollouts. The world stays loaded for other environments."""
+        """Drop the rollouts. The world stays loaded for other environments."""
         self._episodes = None
 
     def _put(self, rows: list[int], snapshot: Snapshot) -> tuple[Observation, Info]:

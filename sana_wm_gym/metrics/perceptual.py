@@ -45,7 +45,7 @@ def load_lpips() -> ImageDistance | Unavailable:
     CVPR 2018; the SANA-WM benchmark uses the AlexNet variant.
     """
     backbone = _hub_folder() / BACKBONE
-    # Looked for first: the package would fetch it from the network without asking.
+    # Checked first: the package would download it otherwise.
     if not backbone.is_file():
         return Unavailable(f"LPIPS needs the AlexNet weights {BACKBONE} in {backbone.parent}")
     try:

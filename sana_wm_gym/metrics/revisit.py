@@ -179,7 +179,7 @@ def score_revisits(
     reference_fps: float,
     video_fps: float,
     *,
-    lpips: ImageDistance | Unavailable = Unavailable("LPIPS was not asked for"),  # noqa: B008
+    lpips: ImageDistance | Unavailable = Unavailable("LPIPS was not requested"),  # noqa: B008
     limit: int = MAX_PAIRS,
 ) -> RevisitScore:
     """Compare what a video shows at the two instants of each pair.

@@ -36,7 +36,7 @@ from sana_wm_gym.world.procedural.renderer import default_intrinsics
 from sana_wm_gym.world.procedural.scenes import generate_scene
 
 TIMESTEPS = (1000.0, 0)
-"""One step: in a known map the first prediction is the best (docs/embedded_world.md)."""
+"""One step: in a known scene the first prediction is the best (docs/embedded_world.md)."""
 WINDOW = MemoryWindow(chunks=2, sink=True)
 """Memory of softmax blocks in training and at run time: SANA-WM's streaming default."""
 CODEC, LOCALISER, CHECKPOINT = "codec.safetensors", "localiser.safetensors", "checkpoint.pt"
@@ -69,7 +69,9 @@ class TrainingRun:
         remove_leftovers(self.folder)
         surfaces = [generate_scene(scene).surfaces for scene in config.scenes]
         if len(set(surfaces)) > 1:
-            raise ValueError("given maps with different surfaces; expected the same words for all")
+            raise ValueError(
+                "given scenes with different surfaces; expected the same words for all"
+            )
         self.captions = SurfaceCaptions(surfaces[0])
         shape = config.generator(self.captions.surfaces)
         source = self._init_parts()
@@ -121,7 +123,7 @@ class TrainingRun:
             return None
         if not path.exists():
             if len(config.scenes) != 1:
-                raise ValueError("given several maps; a localiser is fitted to one")
+                raise ValueError("given several scenes; a localiser is fitted to one")
             report("rendering frames for the localiser")
             scene, rng = generate_scene(config.scenes[0]), np.random.default_rng([config.seed, 3])
             frames, poses = localiser_frames(scene, config.localiser_frames, rng, config.size)

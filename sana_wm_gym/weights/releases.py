@@ -55,8 +55,8 @@ class Component:
         if not self.patterns:
             object.__setattr__(self, "patterns", (self.path, f"{self.path}/*"))
 
-    def owns(self, name: str) -> bool:
-        """Whether a file of the repository belongs to this part."""
+    def includes(self, name: str) -> bool:
+        """Whether a file of the repository is of this part."""
         return any(fnmatch(name, pattern) for pattern in self.patterns)
 
     def files(self, folder: Path) -> list[Path]:
@@ -64,7 +64,7 @@ class Component:
         return sorted(
             file
             for file in folder.rglob("*")
-            if file.is_file() and self.owns(file.relative_to(folder).as_posix())
+            if file.is_file() and self.includes(file.relative_to(folder).as_posix())
         )
 
 

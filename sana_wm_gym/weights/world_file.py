@@ -36,7 +36,7 @@ class WorldFile:
         codec: Frames to latents and back.
         metadata: The world's plain facts (name, frame size, rate, intrinsics, limits, scenes,
             surfaces, timesteps, window, ...), as JSON values; see `world_files.world_of`.
-        localiser: Finds a first frame in the map; None for a world whose cameras are relative to
+        localiser: Finds a first frame in the scene; None for a world whose cameras are relative to
             the first frame.
     """
 
@@ -97,7 +97,7 @@ def read_world_file(path: Path) -> WorldFile:
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} lacks the header of a world file: {error!r}") from error
     parts = file.parts.eval()
-    wanted = {name: tuple(tensor.shape) for name, tensor in parts.state_dict().items()}
-    container.check(wanted)
-    parts.load_state_dict(container.load({n: n for n in wanted}, torch.float32, "cpu"))
+    required = {name: tuple(tensor.shape) for name, tensor in parts.state_dict().items()}
+    container.check(required)
+    parts.load_state_dict(container.load({n: n for n in required}, torch.float32, "cpu"))
     return file

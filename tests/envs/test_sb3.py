@@ -85,7 +85,7 @@ def test_same_as_dummy_vec_env(world, settings):
 
 
 def test_the_walk_meets_both_kinds_of_ends_apart(world):
-    """What the comparison above is worth: rows end at different times and for both reasons."""
+    """The comparison above covers episodes that end at different steps and for both reasons."""
     infos = walk(bridge(world), 9)[5::5]  # after the two answers to reset, the last of each four
     ends = [
         [info["TimeLimit.truncated"] for info in row if "terminal_observation" in info]

@@ -128,8 +128,8 @@ def test_with_lpips_it_is_averaged() -> None:
     video = noise_video(40)
     score = score_revisits(video, [pair(0, 20), pair(1, 30)], 16, 16, lpips=brightness_gap)
     assert score.means is not None and score.lpips_absent is None
-    wanted = [brightness_gap(video[0], video[20]), brightness_gap(video[1], video[30])]
-    assert score.means.lpips == pytest.approx(np.mean(wanted))
+    distances = [brightness_gap(video[0], video[20]), brightness_gap(video[1], video[30])]
+    assert score.means.lpips == pytest.approx(np.mean(distances))
     assert RevisitScore.from_dict(json.loads(json.dumps(score.to_dict()))) == score
 
 

@@ -151,8 +151,8 @@ def _write(job: SceneJob, outcome: Mapping[str, Any]) -> Result:
 
 def _fail(code: str, job: SceneJob, message: str) -> Result:
     poses = job.entry.manifest.row.get("trim_to_frames")
-    wanted = job.scoring.asked(poses) if isinstance(poses, int) else 0
-    failure = {"status": "failed", "code": code, "message": message, "frames_asked": wanted}
+    frames = job.scoring.asked(poses) if isinstance(poses, int) else 0
+    failure = {"status": "failed", "code": code, "message": message, "frames_asked": frames}
     return _write(job, failure)
 
 

@@ -64,7 +64,7 @@ def video_folders(videos: Path, asked: Sequence[str]) -> dict[Split, Path]:
     if len(splits) != 1:
         raise ValueError(
             f"{videos} has no folder {' or '.join(PUBLIC_NAMES.values())}, so its videos are of "
-            "one split: say --split simple or --split hard"
+            "one split: give --split simple or --split hard"
         )
     return {splits[0]: videos}
 

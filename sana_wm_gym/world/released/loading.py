@@ -131,7 +131,7 @@ class Loading:
         return Captions(self.cache, files.encoder, preamble, load, self.config.text_channels)
 
     def second_stage(self, files: ReleaseFiles, plan: RefinerPlan) -> SecondStage | None:
-        """The second stage, or None unless `refined`; `plan` limits what a block of it sees.
+        """The second stage, or None unless `refined`; `plan` limits what a block of it attends to.
 
         Raises:
             FileNotFoundError: A part is missing.
