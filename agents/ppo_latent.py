@@ -1,6 +1,6 @@
 """PPO in one file: reach the view in a goal image from latents, with no frame ever decoded.
 
-Sub-environments share one batch, and tensors stay on the world's device from the world model to
+Sub-environments form one batch, and tensors stay on the world's device from the world model to
 the policy. Everything between the two is below, to be read from top to bottom.
 
     sana-wm ppo-latent --total-timesteps 20000 --seed 3 --out outputs/ppo_latent_3
@@ -95,7 +95,7 @@ class LatentPolicy(nn.Module):
         self.log_std = nn.Parameter(torch.full((actions,), -0.5))
 
     def views(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """The part of an observation that is used, [n, 2 channels, rows, columns]."""
+        """The part of an observation that is used, [n, 2 channels, height, width]."""
         parts = [observation[name].reshape(-1, *self.latent) for name in ("latent", "goal")]
         return torch.cat([part[:, : self.channels] for part in parts], dim=1)
 

@@ -232,7 +232,7 @@ def keys_to_controls(
     if unknown:
         raise ValueError(
             f"unknown controls {sorted(unknown)}, expected names of {list(CONTROL_NAMES)} "
-            "(letters are turned into names by KeyMap.held)"
+            "(KeyMap.held converts letters to names)"
         )
     velocity = (state.forward, state.right, state.yaw, state.pitch)
     previous = state.held

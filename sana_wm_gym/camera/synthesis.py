@@ -86,8 +86,8 @@ class Template:
 
     Raises:
         ValueError: The first waypoint is elsewhere, times do not increase, a value is not finite,
-            neighbours turn by 180 degrees or more, or neighbours share a position without (or do
-            not share it in spite of) `turn_on_spot`.
+            neighbours turn by 180 degrees or more, or have one position without `turn_on_spot`,
+            or different ones with it.
     """
 
     name: str
