@@ -90,8 +90,9 @@ def score_videos(
     truth = render(scene, command, intrinsics, (size, size))
     rows = []
     for name, make in WRONG.items():
-        video = render(scene, make(command), intrinsics, (size, size))
-        path, read = relative_to_first(make(command)), estimator.estimate(video, intrinsics, FPS)
+        moved = make(command)
+        video = render(scene, moved, intrinsics, (size, size))
+        path, read = relative_to_first(moved), estimator.estimate(video, intrinsics, FPS)
         frames = [psnr(a, b) for a, b in zip(video, truth, strict=True)]
         rows.append(
             {
@@ -127,30 +128,31 @@ def shown(errors: Errors, key: str) -> str:
 
 def tables(rows: Sequence[dict[str, Any]], paths: Mapping[str, dict[str, Errors]]) -> list[Table]:
     """Both tables."""
-    wrong, both = [], []
+    units = {"rot_err": "RotErr deg", "trans_err": "TransErr m", "cam_mc": "CamMC"}
+    wrong = []
     for row in rows:
-        known, read = row["known"], row["read"]
-        pairs = [
-            f"{shown(known[c.name], key)} / {shown(read[c.name], key)}"
-            for c in STRICTNESS
-            for key in ("rot_err", "trans_err")
-        ]
-        near = "equal" if row["psnr_db"] is None else cell(row["psnr_db"], 1)
-        scale = shown(known[SCALE_ONLY.name], "scale")
-        wrong.append((row["name"], *pairs, scale, near, cell(row["frame_change"])))
-    for name, scores in paths.items():
-        keys = ("rot_err", "trans_err", "cam_mc")
-        both.append(
-            (name, *(shown(scores[c.name], k) for k in keys for c in (PAPER_SIM3, RELEASE)))
-        )
-    units = ("RotErr deg", "TransErr m", "strict RotErr deg", "strict TransErr m")
-    heads = [f"{unit}, known / read" for unit in units]
-    pairs = [f"{u}, `{c.name}`" for u in (*units[:2], "CamMC") for c in (PAPER_SIM3, RELEASE)]
+        record = {"the video": row["name"]}
+        for convention, prefix in ((RELEASE, ""), (SCALE_ONLY, "strict ")):
+            known, read = (row[poses][convention.name] for poses in ("known", "read"))
+            for key in ("rot_err", "trans_err"):
+                both = f"{shown(known, key)} / {shown(read, key)}"
+                record[f"{prefix}{units[key]}, known / read"] = both
+        record["scale, known"] = shown(row["known"][SCALE_ONLY.name], "scale")
+        record["PSNR dB"] = "equal" if row["psnr_db"] is None else cell(row["psnr_db"], 1)
+        wrong.append(record | {"frame change": row["frame_change"]})
+    compared = [
+        {"path": name}
+        | {
+            f"{unit}, `{c.name}`": shown(scores[c.name], key)
+            for key, unit in units.items()
+            for c in (PAPER_SIM3, RELEASE)
+        }
+        for name, scores in paths.items()
+    ]
     return [
-        Table("What goes wrong", ("the video", *heads, "scale, known", "PSNR dB", "frame change"),
-              tuple(wrong)),
-        Table("paper_sim3 next to release", ("path", *pairs), tuple(both)),
-    ]  # fmt: skip
+        Table.of("What goes wrong", wrong),
+        Table.of("paper_sim3 next to release", compared),
+    ]
 
 
 def main() -> None:
