@@ -21,7 +21,7 @@ try:
     from stable_baselines3.common.vec_env import VecEnv
 except ImportError as error:
     raise ImportError(
-        "the bridge needs stable-baselines3: pip install sana_wm_gym[agents]"
+        "SanaWMVecEnv needs stable-baselines3: pip install sana_wm_gym[agents]"
     ) from error
 
 Array = npt.NDArray[Any]
@@ -35,11 +35,11 @@ class SanaWMVecEnv(VecEnv):
 
     With the same seeds and actions it returns what `DummyVecEnv` of as many single environments
     returns, up to the rounding described in `SanaWMVectorEnv`: the last observation of an episode
-    is in `infos[i]["terminal_observation"]`, `infos[i]["TimeLimit.truncated"]` is true where it ran
-    out of time, and `reset_infos[i]` is the info of the last reset.
+    is in `infos[i]["terminal_observation"]`, `infos[i]["TimeLimit.truncated"]` is true where it
+    was truncated, and `reset_infos[i]` is the info of the last reset.
 
-    The vector environment is taken over: from now on its sub-environments are reset here, whichever
-    autoreset mode it was made with. Names (`get_attr`, `env_method`) are looked up in the vector
+    The vector environment's autoreset mode is set to Disabled, and its sub-environments are reset
+    here. Names (`get_attr`, `env_method`) are looked up in the vector
     environment, then in its task, such as `compute_reward` of a goal that can be relabelled. What
     takes an index, such as `snapshot`, is called on `vector_env`.
 
@@ -133,7 +133,7 @@ class SanaWMVecEnv(VecEnv):
         return [method(*method_args, **method_kwargs) for method in methods]
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: Indices = None) -> list[bool]:
-        """False for each: sub-environments are no environments that a wrapper could be around."""
+        """False for each: sub-environments cannot be wrapped."""
         return [False for _ in self._get_indices(indices)]
 
     def _reset(self, mask: Array, options: Mapping[str, Any], seed: Any = None) -> Observations:

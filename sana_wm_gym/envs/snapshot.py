@@ -35,7 +35,7 @@ class Snapshot:
     are equal where their contents are, and then have one hash.
 
     Attributes:
-        episode: Where the rollout stands.
+        episode: State of the rollout.
         rng: State of `env.np_random`, which draws the starts and noise of later resets.
         made_in: Name, frame size, frames per chunk and latent shape of the world and name of the
             task, as JSON values.
@@ -81,7 +81,7 @@ class Snapshot:
             _EPISODE: values.pack(self.episode),
         }
         packed = {p + name: np.asarray(a) for p, part in parts.items() for name, a in part.items()}
-        # Safetensors has no text type, so texts travel in the header.
+        # Safetensors has no string type, so strings are stored in the header.
         texts = {name: array.tolist() for name, array in packed.items() if array.dtype.kind == "U"}
         arrays = {n: np.asarray(a, order="C") for n, a in packed.items() if n not in texts}
         text = json.dumps({"made_in": self.made_in, "rng": self.rng, "texts": texts})
@@ -103,7 +103,7 @@ class Snapshot:
             raise FileNotFoundError(f"no snapshot at {path}")
         text, arrays = _read(Path(path))
         header = json.loads(text)
-        # Which world comes before what is in it: another world's state is no use to `unpack`.
+        # The world is checked first: `unpack` cannot read another world's state.
         _check_fits(header["made_in"], world.spec, task)
         packed = arrays | {name: np.array(text, np.str_) for name, text in header["texts"].items()}
         episode = replace(
@@ -144,7 +144,7 @@ def generator(state: Mapping[str, Any]) -> np.random.Generator:
 
 
 def _read(path: Path) -> tuple[str, Arrays]:
-    """Header and arrays of a file whose checksum is right."""
+    """Header and arrays of a file, after checking its checksum."""
     try:
         with safe_open(path, framework="numpy") as file:
             facts = file.metadata() or {}

@@ -52,7 +52,7 @@ class TrainingRun:
         codec: Fitted codec.
         localiser: Fitted localiser, or None.
         model: Weights in training.
-        average: Their running average, which ships.
+        average: Their running average, written as the world file.
         optimizer: Muon and AdamW.
         done: Steps taken.
         cpu_hours: CPU time trained for, over all restarts and processes.
@@ -69,9 +69,7 @@ class TrainingRun:
         remove_leftovers(self.folder)
         surfaces = [generate_scene(scene).surfaces for scene in config.scenes]
         if len(set(surfaces)) > 1:
-            raise ValueError(
-                "given scenes with different surfaces; expected the same words for all"
-            )
+            raise ValueError("given scenes with different surfaces, expected the same for all")
         self.captions = SurfaceCaptions(surfaces[0])
         shape = config.generator(self.captions.surfaces)
         source = self._init_parts()
@@ -90,7 +88,7 @@ class TrainingRun:
         self._resume()
 
     def _init_parts(self) -> WorldFile | None:
-        """Copy what `init` brings and the folder lacks; returns a world file."""
+        """Copy the parts of `init` that the folder lacks; returns `init` if it is a world file."""
         if self.config.init is None:
             return None
         source = Path(self.config.init)
