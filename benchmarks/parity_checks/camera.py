@@ -50,9 +50,9 @@ def check_description(path: Path) -> Iterator[Outcome]:
             accepted = False
         yield equal(f"invalid/{text!r}", accepted, expected == "accepted")
     for case in content.get("snap_num_frames", []):
-        asked, stride, bound = case["n"], case["stride"], case.get("upper_bound")
-        snapped = image.snap_num_frames(asked, stride, bound)
-        yield equal(f"snap_num_frames/{asked} by {stride} up to {bound}", snapped, case["result"])
+        count, stride, bound = case["n"], case["stride"], case.get("upper_bound")
+        snapped = image.snap_num_frames(count, stride, bound)
+        yield equal(f"snap_num_frames/{count} by {stride} up to {bound}", snapped, case["result"])
     for case in content.get("crops", []):
         crop = _crop(case)
         name = f"crops/{case['name']}"
