@@ -29,7 +29,7 @@ from benchmarks.parity_checks.check import GoldenError, relative_l2
 from benchmarks.parity_checks.files import Tensors, read_json
 from benchmarks.parity_checks.forward import Inputs
 from benchmarks.parity_checks.network import Network, as_array, as_tensor, read_network
-from sana_wm_gym.flags import FlagParser
+from benchmarks.report import parser_of
 from sana_wm_gym.models.numerics import DIFFUSERS_BIDIRECTIONAL, R1_BIDIRECTIONAL, Numerics
 from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.transformer import SanaWM
@@ -92,13 +92,13 @@ def build_theirs(network: Network) -> nn.Module:
     return model.eval()
 
 
-class WithoutBfloat16(TorchFunctionMode):
-    """Leaves tensors as they are where `Tensor.bfloat16` is called."""
+class KeepFloat32(TorchFunctionMode):
+    """Leaves tensors as they are where code rounds them with `Tensor.bfloat16`."""
 
     def __torch_function__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        self, function: Any, types: Any, given: Any = (), named: Any = None
     ) -> Any:
-        return args[0] if function is Tensor.bfloat16 else function(*args, **(kwargs or {}))
+        return given[0] if function is Tensor.bfloat16 else function(*given, **named or {})
 
 
 @torch.inference_mode()
@@ -106,7 +106,7 @@ def their_velocity(model: nn.Module, stored: Tensors, rounded: bool) -> Tensor:
     """What diffusers predicts for `inputs/*`; `rounded` leaves its rounding of softmax inputs to
     bfloat16 in place."""
     arguments = {name: as_tensor(stored[f"inputs/{ours}"]) for name, ours in INPUTS.items()}
-    with nullcontext() if rounded else WithoutBfloat16():
+    with nullcontext() if rounded else KeepFloat32():
         velocity: Tensor = model(**arguments).sample
     return velocity
 
@@ -139,7 +139,7 @@ def compare(network: Network, stored: Tensors) -> list[OracleRow]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = FlagParser("python -m benchmarks.diffusers_oracle", __doc__)
+    parser = parser_of("benchmarks.diffusers_oracle", __doc__)
     parser.add_argument("directory", type=Path, nargs="?", default=GOLDEN)
     directory = parser.parse_args(arguments).directory
     paths = sorted(directory.glob("dit_bidirectional*.safetensors"))

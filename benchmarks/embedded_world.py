@@ -37,6 +37,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.first_version import speed_ratio
+from benchmarks.report import parser_of, write_report
 from sana_wm_gym.evaluation.conditions import Roller, conditions_of
 from sana_wm_gym.evaluation.held_out import held_out_clips, repeat_first, truth_of
 from sana_wm_gym.evaluation.localiser_scores import localiser_report
@@ -51,8 +52,7 @@ from sana_wm_gym.evaluation.world_scores import (
     statistics_range,
     training_statistics,
 )
-from sana_wm_gym.files import sha256, write_json, write_text
-from sana_wm_gym.flags import FlagParser
+from sana_wm_gym.files import sha256
 from sana_wm_gym.metrics import RELEASE, SCALE_ONLY
 from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.provenance import provenance
@@ -138,18 +138,14 @@ def measure(options: argparse.Namespace, console: Console) -> list[dict[str, Any
         "speed": asdict(speed),
     }
     checks = document["checks"] = checks_of(document)
-    write_json(options.out / "embedded_world.json", document)
-    for name, table in tables_of(document).items():
-        table.print(console)
-        write_text(options.out / f"{name}.csv", table.csv())
+    write_report(options.out / "embedded_world.json", document, tables_of(document), console)
     draw(options.out, {"strip": (clips, short), "minute": (long, own)}, spec.fps)
-    console.print(f"wrote embedded_world.json, csv files and pictures to {options.out}")
     return checks
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = FlagParser("python -m benchmarks.embedded_world", __doc__)
+    parser = parser_of("benchmarks.embedded_world", __doc__)
     add = parser.add_argument
     add("--clips", type=int, default=32, help="held-out clips (32)")
     add("--chunks", type=int, default=4, help="chunks per clip (4)")

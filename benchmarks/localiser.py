@@ -13,13 +13,12 @@ without the world that uses it, on starts it was never trained on:
     python -m benchmarks.localiser --world FILE.safetensors     # another world file
     python -m benchmarks.localiser --check                      # exit status 1 on a missed bound
 
-Some ten seconds. Writes OUT/localiser.json, errors.csv, recognition.csv and bounds.csv. Photographs
+Some ten seconds. Writes OUT/localiser.json and a csv file per table. Photographs
 come with scikit-image and scikit-learn. Everything is seeded.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,8 +26,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from benchmarks.report import parser_of, write_report
 from sana_wm_gym.evaluation.localiser_scores import bounds_kept, localiser_report
-from sana_wm_gym.files import write_json, write_text
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import Table
 from sana_wm_gym.weights.world_file import EMBEDDED, read_world_file
@@ -37,11 +36,7 @@ from sana_wm_gym.world.procedural.scenes import generate_scene
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.localiser",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("benchmarks.localiser", __doc__)
     add = parser.add_argument
     add("--world", default="tiny", help="world file, or name in the package (tiny)")
     add("--scene", type=int, help="number of the scene (what the world file names)")
@@ -68,13 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     errors = [report["overall"], *report["by_distance"], *report["by_heading"]]
     bounds, console = bounds_kept(report), Console()
-    for name, table in {
+    tables = {
         "errors": Table.of(f"Scene {scene}, held-out starts", errors, digits=3),
         "recognition": Table.of("Foreign pictures recognised", report["recognition"]),
         "bounds": Table.of("Bounds", [{"bound": k, "passed": v} for k, v in bounds.items()]),
-    }.items():
-        table.print(console)
-        write_text(options.out / f"{name}.csv", table.csv())
+    }
     alarms = report["false_alarms_at_half"]
     console.print(f"the scene's own frames with confidence < 0.5: {alarms:.3f}")
     if report["missing"]:
@@ -87,8 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "report": report,
         "bounds": bounds,
     }
-    write_json(options.out / "localiser.json", document)
-    console.print(f"wrote {options.out / 'localiser.json'}")
+    write_report(options.out / "localiser.json", document, tables, console)
     return int(options.check and not all(bounds.values()))
 
 

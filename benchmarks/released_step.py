@@ -41,10 +41,10 @@ from benchmarks.released_network import (
     random_generator,
     run_empty,
 )
+from benchmarks.report import parser_of
 from benchmarks.step_timing import Stopwatch
 from sana_wm_gym import memory
 from sana_wm_gym.files import write_json
-from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
 from sana_wm_gym.models.state import named_tensors
 from sana_wm_gym.models.transformer import SanaWM
@@ -170,7 +170,7 @@ def run(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = FlagParser("python -m benchmarks.released_step", __doc__)
+    parser = parser_of("benchmarks.released_step", __doc__)
     add, cuda = parser.add_argument, torch.cuda.is_available()
     add("--device", default="cuda" if cuda else "cpu", help="where to run")
     add("--tiny", action="store_true", help="tiny networks, to try the script")

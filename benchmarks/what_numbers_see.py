@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
+from benchmarks.report import parser_of
 from sana_wm_gym.camera.se3 import relative_to_first
 from sana_wm_gym.evaluation.estimator_floors import CLIPS, FPS, place
 from sana_wm_gym.files import write_json, write_text
-from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.metrics import PAPER_SIM3, RELEASE, SCALE_ONLY, Convention, psnr, score_or_code
 from sana_wm_gym.metrics.drift import frame_change
 from sana_wm_gym.poses import LKBundleAdjustment
@@ -157,7 +157,7 @@ def tables(rows: Sequence[dict[str, Any]], paths: Mapping[str, dict[str, Errors]
 
 def main() -> None:
     """Command line."""
-    parser = FlagParser("python -m benchmarks.what_numbers_see", __doc__)
+    parser = parser_of("benchmarks.what_numbers_see", __doc__)
     add, folder = parser.add_argument, Path("outputs/what_numbers_see")
     add("--size", type=int, default=128, help="pixels across (128)")
     add("--out", type=Path, default=folder, help="folder for the tables")

@@ -254,7 +254,11 @@ def test_command(courtyard_world_file, tmp_path, capsys, monkeypatch, few):
         "agreement",
         "foreign",
     ]
-    assert names == {"embedded_world.json", *pictures, *(f"{name}.csv" for name in tables)}
+    assert names == {
+        "embedded_world.json",
+        *pictures,
+        *(f"embedded_world_{name}.csv" for name in tables),
+    }
     result = json.loads((tmp_path / "embedded_world.json").read_text())
     for key in ("command", "commit", "device", "date", "weights", "seed"):
         assert result[key] not in (None, "")
