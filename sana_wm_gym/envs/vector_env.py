@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
-    """N environments of one kind, which share a world and a batch.
+    """N environments of one kind with one world, stepped in one batch.
 
     Sub-environment i is the `SanaWMEnv` of its seed, whose manual holds here: it has its own state,
     trajectory, generator and limit of steps, and does not depend on the others, but for the

@@ -168,7 +168,9 @@ class Refiner(nn.Module):
             x = (keep * x.float() + (1 - keep) * clean).to(kind)
         return x
 
-    def remember(self, refined: Tensor, text: PromptEmbedding, state: RefinerState) -> RefinerState:
+    def state_after(
+        self, refined: Tensor, text: PromptEmbedding, state: RefinerState
+    ) -> RefinerState:
         """State after refined frames [b, c, f, h, w]: one clean pass, whose keys are kept.
 
         Raises:
@@ -188,7 +190,7 @@ class Refiner(nn.Module):
     ) -> tuple[Tensor, RefinerState]:
         """Refine one block and cache its keys; arguments as for `denoise`."""
         refined = self.denoise(latents, noise, text, state)
-        return refined, self.remember(refined, text, state)
+        return refined, self.state_after(refined, text, state)
 
     def refine(self, latents: Tensor, noise: Tensor, text: PromptEmbedding) -> Tensor:
         """Refine a whole clip.
@@ -211,7 +213,7 @@ class Refiner(nn.Module):
         block = self.plan.block or rest.shape[2]
         for part, eps in zip(rest.split(block, dim=2), noise.split(block, dim=2), strict=True):
             if len(refined) > 1:
-                state = self.remember(refined[-1], text, state)
+                state = self.state_after(refined[-1], text, state)
             refined.append(self.denoise(part, eps, text, state))
         return torch.cat(refined, dim=2)
 

@@ -150,7 +150,7 @@ def open_container(path: Path) -> Container:
     """Open a checkpoint without reading values.
 
     Args:
-        path: A `.safetensors` file, a `.safetensors.index.json` with shards beside it, a torch
+        path: A `.safetensors` file, a `.safetensors.index.json` with its shards, a torch
             file, a folder with one of these, or the root folder of a release.
 
     Raises:
