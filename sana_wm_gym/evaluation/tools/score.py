@@ -35,7 +35,6 @@ from sana_wm_gym.evaluation.control.scene_job import SceneJob
 from sana_wm_gym.evaluation.control.score_video import Scoring
 from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.jobs import LAUNCHERS, Launcher
-from sana_wm_gym.ownership import owned
 from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.provenance import provenance
 
@@ -90,7 +89,6 @@ def score(options: argparse.Namespace, console: Console) -> int:
         ValueError: A folder is not what it should be, or OUT holds other results.
         FileNotFoundError: A hub bench cannot be had.
         ImportError: A hub bench needs a package that is missing.
-        FolderInUseError: Another process works in OUT.
     """
     launcher = Launcher(options.launcher, options.workers, options.ray_address)
     folders, method = video_folders(options.videos, options.split), MethodFolder(options.videos)
@@ -102,24 +100,21 @@ def score(options: argparse.Namespace, console: Console) -> int:
     )
     bench_name = Path(options.bench).name
     who = {"videos": name, "bench": bench_name, "fps": options.fps, **scoring_identity(scoring)}
-    with owned(out):
-        claim(out, who)
-        bench = bench_root(
-            options.bench, options.revision, splits=list(folders), offline=options.offline
-        )
-        jobs: list[SceneJob] = []
-        for split, folder in folders.items():
-            entries = list_scenes(bench, split)
-            videos, unused = match_videos(folder, [entry.id for entry in entries])
-            rates = {"fps": options.fps, "declared_fps": info.fps if info else None}
-            jobs += [SceneJob(entry, out, scoring, videos[entry.id], **rates) for entry in entries]
-            if unused:
-                names = ", ".join(unused)
-                console.print(
-                    f"not scored, no {split} scene has this name: {names}", soft_wrap=True
-                )
-        source = {**provenance("sana-wm score"), "run": who}
-        return run(jobs, out, MethodFolder(out / "results"), name, source, launcher, console)
+    claim(out, who)
+    bench = bench_root(
+        options.bench, options.revision, splits=list(folders), offline=options.offline
+    )
+    jobs: list[SceneJob] = []
+    for split, folder in folders.items():
+        entries = list_scenes(bench, split)
+        videos, unused = match_videos(folder, [entry.id for entry in entries])
+        rates = {"fps": options.fps, "declared_fps": info.fps if info else None}
+        jobs += [SceneJob(entry, out, scoring, videos[entry.id], **rates) for entry in entries]
+        if unused:
+            names = ", ".join(unused)
+            console.print(f"not scored, no {split} scene has this name: {names}", soft_wrap=True)
+    source = {**provenance("sana-wm score"), "run": who}
+    return run(jobs, out, MethodFolder(out / "results"), name, source, launcher, console)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
