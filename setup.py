@@ -3,11 +3,13 @@
 from setuptools import find_packages, setup
 
 PACKAGE = "sana_wm_gym"
-BESIDE = ("agents", "conf")
+SIBLINGS = ("agents", "conf")
 
 inside = find_packages(include=[f"{PACKAGE}*"])
-beside = [f"{PACKAGE}.{name}" for name in find_packages(include=[f"{name}*" for name in BESIDE])]
+siblings = [
+    f"{PACKAGE}.{name}" for name in find_packages(include=[f"{name}*" for name in SIBLINGS])
+]
 setup(
-    packages=inside + beside,
-    package_dir={f"{PACKAGE}.{name}": name for name in BESIDE},
+    packages=inside + siblings,
+    package_dir={f"{PACKAGE}.{name}": name for name in SIBLINGS},
 )

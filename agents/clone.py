@@ -88,7 +88,7 @@ class CloneConfig:
 def make_policy(
     observation_space: spaces.Space[Any], action_space: spaces.Space[Any], features: int = 128
 ) -> ActorCriticPolicy:
-    """An untrained policy of stable-baselines3 that sees the images of an observation stacked.
+    """An untrained policy of stable-baselines3 that reads the stacked images of an observation.
 
     Args:
         observation_space: Of one environment.

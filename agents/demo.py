@@ -1,7 +1,7 @@
 """Step into a world: 16 chunks of a scripted tour, recorded and scored.
 
-A seeded script chooses calm actions that keep clear of the walls. `SanaWMEnv` turns each into 24
-camera poses and the world answers with 24 frames. Poses estimated from those frames are then
+A seeded script chooses slow actions that keep clear of the walls. `SanaWMEnv` turns each into 24
+camera poses and the world returns 24 frames. Poses estimated from those frames are then
 compared with the commanded ones, next to the same estimator's score on the true frames (the
 floor) and the score of a motionless camera.
 

@@ -1,9 +1,9 @@
 """Does a policy that was trained in a learned world work in its ground truth?
 
     sana-wm dream-to-real                       # 5 seeds each, hours on two cores
-    sana-wm dream-to-real --seeds 2 --steps 1024 --episodes 16    # a first look
+    sana-wm dream-to-real --seeds 2 --steps 1024 --episodes 16    # a short run
 
-Policies are trained in the learned world (the dream), and others in its ground-truth twin, with the
+Policies are trained in the learned world, and others in its ground-truth twin, with the
 same settings and seeds. Each is then evaluated in both worlds, on the same starts, without further
 training, next to a random policy.
 

@@ -1,6 +1,6 @@
 """PPO in one file: reach the view in a goal image from latents, with no frame ever decoded.
 
-Sub-environments share one batch, and tensors stay on the world's device from the world model to
+Sub-environments form one batch, and tensors stay on the world's device from the world model to
 the policy. Everything between the two is below, to be read from top to bottom.
 
     sana-wm ppo-latent --total-timesteps 20000 --seed 3 --out outputs/ppo_latent_3
@@ -59,7 +59,7 @@ class LatentPPOConfig:
     )
     width: int = setting(128, "units of the last hidden layer")
     learning_rate: float = setting(7e-4, "of Adam at the start; it falls linearly to 0")
-    gamma: float = setting(0.5, "discount factor; the reward shows at once what a step was worth")
+    gamma: float = setting(0.5, "discount factor; the reward of a step is immediate")
     gae_lambda: float = setting(0.9, "of generalised advantage estimation")
     num_minibatches: int = setting(4, "per epoch")
     update_epochs: int = setting(6, "passes over each rollout")
@@ -96,7 +96,7 @@ class LatentPolicy(nn.Module):
         self.log_std = nn.Parameter(torch.full((actions,), -0.5))
 
     def views(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """The part of an observation that is used, [n, 2 channels, rows, columns]."""
+        """The part of an observation that is used, [n, 2 channels, height, width]."""
         parts = [observation[name].reshape(-1, *self.latent) for name in ("latent", "goal")]
         return torch.cat([part[:, : self.channels] for part in parts], dim=1)
 
@@ -135,7 +135,7 @@ def advantages(rollout: LatentRollout, gamma: float, gae_lambda: float) -> Tenso
     """Generalised advantage estimates, [t, n].
 
     The view after an episode's last step is still its own, because the next one begins in a step
-    of its own: cut short, it is worth what the critic sees there, at the goal nothing more.
+    of its own: truncated, its value is the critic's there; terminated at the goal, 0.
     """
     result = torch.zeros_like(rollout.rewards)
     later = torch.zeros_like(rollout.rewards[0])

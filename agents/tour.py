@@ -18,7 +18,7 @@ VIEW = 1.2
 """Metres to what is straight ahead, at least, at the end of a chunk."""
 
 _DRAWS = 64
-# Largest (yaw, pitch, right, down, forward) as a fraction of the world's limits: a calm walk.
+# Largest (yaw, pitch, right, down, forward) as a fraction of the world's limits: a slow walk.
 _PACE = np.array([0.45, 0.15, 0.3, 0.0, 0.6])
 
 
@@ -27,14 +27,14 @@ def plan_tour(
 ) -> Array:
     """Choose one action per chunk.
 
-    Random calm twists are drawn until one keeps the camera clear; the scene serves this check
+    Random slow twists are drawn until one keeps the camera clear; the scene serves this check
     alone. Where none does, the camera turns on the spot.
 
     Args:
         scene: Where the camera is.
         c2w: Its first pose there, float64 [4, 4].
         spec: Of the world: motion that actions of +-1 stand for, frames of a chunk.
-        chunks: Actions wanted.
+        chunks: Number of actions.
         rng: Source of the draws.
 
     Returns:

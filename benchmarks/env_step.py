@@ -1,4 +1,4 @@
-"""How fast does a world step on one core, where does the time go, and does memory stay put?
+"""How fast does a world step on one core, where does the time go, and does memory grow?
 
 One environment step is one chunk: for SANA-WM's worlds 24 decoded frames, 1.5 seconds of video.
 
@@ -12,7 +12,7 @@ One environment step is one chunk: for SANA-WM's worlds 24 decoded frames, 1.5 s
     python -m benchmarks.env_step --chunks 400           # memory over ten minutes of video
     python -m benchmarks.env_step --worlds procedural
 
-Writes OUT and a csv file per table next to it. Worlds take turns in short rounds, so that other
+Writes OUT and a csv file per table next to it. Worlds alternate in short rounds, so that other
 work on the machine affects all alike; rates are medians over rounds. Rates by CPU time leave out
 the time in which another process had the core.
 """
@@ -31,12 +31,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from rich.console import Console
 
-from benchmarks.step_timing import WARM_UP, Stepper, Stopwatch, Tables, phases_of, write_result
+from benchmarks.report import parser_of, write_report
+from benchmarks.step_timing import WARM_UP, Stepper, Stopwatch, phases_of
 from sana_wm_gym import ENV_ID, memory
 from sana_wm_gym.extras import message_of
-from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.provenance import provenance
+from sana_wm_gym.tables import Table
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.world_model import WorldModel
@@ -120,7 +122,7 @@ def tiers(worlds: Mapping[str, WorldModel[Any]], rounds: int) -> list[dict[str, 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = FlagParser("python -m benchmarks.env_step", __doc__)
+    parser = parser_of("benchmarks.env_step", __doc__)
     add = parser.add_argument
     add("--worlds", nargs="+", default=["tiny", "procedural"], help="names or world files")
     add("--rounds", type=int, default=3, help="rounds per rate (3)")
@@ -140,16 +142,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ]
         program = [sys.executable, "-c", COLD_START]
         started = {name: json.loads(subprocess.check_output([*program, name])) for name in worlds}
-        tables: Tables = {
-            "memory": ("Memory, one rollout", list(chain(*watched)), 0),
-            "cold_start": ("Cold start, s", [{"world": n, **s} for n, s in started.items()], 2),
-            "tiers": ("Tiers, one environment", tiers(worlds, options.rounds), 2),
-            "phases": ("Phases of a step, ms of CPU time", phases, 1),
+        result = {
+            "memory": list(chain(*watched)),
+            "cold_start": [{"world": name, **seconds} for name, seconds in started.items()],
+            "tiers": tiers(worlds, options.rounds),
+            "phases": phases,
         }
     except (FileNotFoundError, ImportError, ValueError) as error:
         parser.error(message_of(error, "agents"))
     about = {**provenance("benchmarks.env_step"), "rounds": options.rounds, "steps": STEPS}
-    write_result(options.out, about, tables)
+    heads = {
+        "tiers": ("Tiers, one environment", 2),
+        "phases": ("Phases of a step, ms of CPU time", 1),
+        "memory": ("Memory, one rollout", 0),
+        "cold_start": ("Cold start, s", 2),
+    }
+    tables = {
+        name: Table.of(title, result[name], digits) for name, (title, digits) in heads.items()
+    }
+    write_report(options.out, about | result, tables, Console())
     return 0
 
 

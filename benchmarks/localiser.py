@@ -1,13 +1,13 @@
-"""How well does a localiser know its map, and does it notice a picture of something else?
+"""How well does a localiser estimate poses in its scene, and does it reject other pictures?
 
-A localiser turns one frame into a camera pose in a map, with a confidence. It is tested alone,
+A localiser turns one frame into a camera pose in a scene, with a confidence. It is tested alone,
 without the world that uses it, on starts it was never trained on:
 
-  pose         position and rotation error, median and 95th percentile, over the map, by distance
+  pose         position and rotation error, median and 95th percentile, over the scene, by distance
                to the nearest surface straight ahead, and by heading
-  recognition  fraction of foreign pictures that are recognised when 5 % of the map's own frames
+  recognition  fraction of foreign pictures that are recognised when 5 % of the scene's own frames
                are (wrongly) taken for foreign, by kind of picture: renders of other scenes,
-               photographs, noise, gradients, the map's own frames mirrored and recoloured
+               photographs, noise, gradients, the scene's own frames mirrored and recoloured
 
     python -m benchmarks.localiser                              # the shipped world
     python -m benchmarks.localiser --world FILE.safetensors     # another world file
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = parser_of("benchmarks.localiser", __doc__)
     add = parser.add_argument
     add("--world", default="tiny", help="world file, or name in the package (tiny)")
-    add("--scene", type=int, help="number of the map (what the world file names)")
+    add("--scene", type=int, help="number of the scene (what the world file names)")
     add("--starts", type=int, default=1024, help="held-out starts (1024)")
     add("--seed", type=int, default=0, help="source of starts and pictures (0)")
     add("--out", type=Path, default=Path("outputs/localiser"), help="folder")
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         file = read_world_file(path if path.suffix else EMBEDDED / f"{path}.safetensors")
         if file.localiser is None:
-            raise ValueError(f"{path} has no localiser; expected a world that knows one map")
+            raise ValueError(f"{path} has no localiser; expected a world of one scene")
         scene = file.metadata["scenes"][0] if options.scene is None else options.scene
         lens = file.metadata["intrinsics"]
         report = localiser_report(
@@ -64,12 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     errors = [report["overall"], *report["by_distance"], *report["by_heading"]]
     bounds, console = bounds_kept(report), Console()
     tables = {
-        "errors": Table.of(f"Map {scene}, held-out starts", errors, digits=3),
+        "errors": Table.of(f"Scene {scene}, held-out starts", errors, digits=3),
         "recognition": Table.of("Foreign pictures recognised", report["recognition"]),
         "bounds": Table.of("Bounds", [{"bound": k, "passed": v} for k, v in bounds.items()]),
     }
     alarms = report["false_alarms_at_half"]
-    console.print(f"the map's own frames with confidence < 0.5: {alarms:.3f}")
+    console.print(f"the scene's own frames with confidence < 0.5: {alarms:.3f}")
     if report["missing"]:
         console.print(f"some photographs left out: pip install {' '.join(report['missing'])}")
     document = {

@@ -43,7 +43,7 @@ class Source:
     Attributes:
         pattern: File name, or a pattern of names.
         checker: Yields the outcomes of one such file.
-        companion: File that is read along: a name beside it, or a suffix in place of its own.
+        companion: File read with it, in the same folder: its name, or a suffix in place of its own.
     """
 
     pattern: str
@@ -111,7 +111,7 @@ class FileReport:
 
 
 def examine(
-    directory: Path, name: str, source: Source, judge: Callable[[Outcome], Outcome]
+    directory: Path, name: str, source: Source, review: Callable[[Outcome], Outcome]
 ) -> FileReport:
     """Run one file's comparisons; a file that cannot be used ends in a problem, not a crash.
 
@@ -119,7 +119,7 @@ def examine(
         directory: Where the file is.
         name: Its name there.
         source: What it is.
-        judge: Has the last word on each outcome.
+        review: Applied to each outcome.
     """
     path = directory / name
     companion = source.companion_of(path)
@@ -127,7 +127,7 @@ def examine(
         return FileReport(name, (Skip(name, f"{companion.name}, which it needs, is absent"),))
     outcomes: list[Outcome] = []
     try:
-        outcomes.extend(map(judge, source.checker(path)))
+        outcomes.extend(map(review, source.checker(path)))
     except GoldenError as error:
         return FileReport(name, tuple(outcomes), str(error))
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
@@ -137,7 +137,7 @@ def examine(
 
 
 def as_compared(outcome: Outcome) -> Outcome:
-    """The plain judgement: an outcome is what its numbers say."""
+    """The outcome, unchanged."""
     return outcome
 
 
@@ -161,12 +161,12 @@ def find(directory: Path, only: Sequence[str] = ()) -> tuple[dict[str, Source], 
         if path.suffix in (".json", ".npz", ".safetensors") and path not in used:
             left_out.append(f"{path.relative_to(directory)}: not a known reference file")
 
-    def wanted(name: str) -> bool:
+    def chosen(name: str) -> bool:
         return not only or any(name.startswith(prefix) for prefix in only)
 
     return (
-        {name: source for name, source in found.items() if wanted(name)},
-        [name for name in left_out if wanted(name)],
+        {name: source for name, source in found.items() if chosen(name)},
+        [name for name in left_out if chosen(name)],
     )
 
 
@@ -179,10 +179,10 @@ def print_report(report: FileReport, worst_first: bool, summary: bool) -> None:
     for check in checks:
         if summary and check.passed and not check.note:
             continue
-        verdict = "ok  " if check.passed else "MISS"
+        mark = "ok  " if check.passed else "MISS"
         note = f"  ({check.note})" if check.note else ""
         print(
-            f"  {verdict} {check.error:9.2e} <= {check.tolerance:7.1e} "
+            f"  {mark} {check.error:9.2e} <= {check.tolerance:7.1e} "
             f"{check.unit:<11}  {check.name}{note}"
         )
     reasons: dict[str, list[str]] = {}
@@ -248,10 +248,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no reference file{what} in {args.directory}")
 
     torch.set_num_threads(1)  # as the reference was made; small networks are faster so, too
-    judge = excuse if args.allow_rounding_noise else as_compared
+    review = excuse if args.allow_rounding_noise else as_compared
     reports = []
     for name, source in found.items():
-        report = examine(args.directory, name, source, judge)
+        report = examine(args.directory, name, source, review)
         print_report(report, args.worst_first, args.summary)
         reports.append(report)
     print_summary(reports, left_out)

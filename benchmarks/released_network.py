@@ -50,23 +50,17 @@ class StepCase:
 
     Attributes:
         tiny: Small networks, to try the script.
-        dtype: Type of weights and latents.
         device: Where.
         size: Height and width in pixels, multiples of 32.
         history: Chunks before the one that is timed.
-        passes: 5 for a whole chunk; 1 for its clean pass alone.
-        compiler: Backend of torch.compile for the blocks, or "".
-        repeats: Chunks to time; of several, the first is a warm-up.
+        dtype: Type of weights and latents.
     """
 
     tiny: bool
-    dtype: torch.dtype
     device: torch.device
     size: tuple[int, int]
-    history: int
-    passes: int
-    compiler: str
-    repeats: int
+    history: int = 10
+    dtype: torch.dtype = torch.bfloat16
 
     @property
     def config(self) -> SanaWMConfig:

@@ -6,12 +6,11 @@ memory are real, pictures are none.
   roof    what the device reaches in a large matrix product and a large copy
   load    a safetensors file through the package's loader: peak memory over the size of the result
   step    one chunk after ten others: four denoising passes and the clean one, for a memory window
-          of two chunks and of all
+          of two chunks and of all; on CUDA and compiled, after a warm-up
   decode  the frames of one chunk
 
     python -m benchmarks.released_step                                  # CUDA if there is any
-    python -m benchmarks.released_step --device cpu --size 256x320
-    python -m benchmarks.released_step --device cpu --parts step --passes 1 --windows 2
+    python -m benchmarks.released_step --device cpu --size 256 320
     python -m benchmarks.released_step --compile inductor --parts step
     python -m benchmarks.released_step --tiny                           # seconds, to try the script
 
@@ -21,19 +20,17 @@ memory, and 5.3 GB of disk for the part `load`.
 
 from __future__ import annotations
 
-import argparse
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch.utils.benchmark import Timer
 
 from benchmarks.released_network import (
     CELL,
@@ -44,17 +41,20 @@ from benchmarks.released_network import (
     random_generator,
     run_empty,
 )
+from benchmarks.report import parser_of
+from benchmarks.step_timing import Stopwatch
 from sana_wm_gym import memory
 from sana_wm_gym.files import write_json
 from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
 from sana_wm_gym.models.state import named_tensors
 from sana_wm_gym.models.transformer import SanaWM
 from sana_wm_gym.provenance import provenance
-from sana_wm_gym.tables import Table, progress
+from sana_wm_gym.tables import Table
 from sana_wm_gym.weights.generator import generator_bytes, load_generator, save_generator
 from sana_wm_gym.weights.names import Variant
+from sana_wm_gym.world.learned.chunk import LATENTS_PER_CHUNK
 from sana_wm_gym.world.learned.compiled import compile_step
-from sana_wm_gym.world.learned.sampler import self_forcing, state_after
+from sana_wm_gym.world.learned.sampler import self_forcing
 from sana_wm_gym.world.learned.schedule import SELF_FORCING_4
 
 Result = dict[str, Any]
@@ -63,241 +63,138 @@ PARTS = ("roof", "load", "step", "decode")
 
 @contextmanager
 def measured(device: torch.device) -> Iterator[Result]:
-    """Seconds, CPU seconds and peak memory (bytes, of the whole process or of all that torch holds
+    """Seconds, CPU seconds and peak memory (GB, of the whole process or of all that torch holds
     on CUDA) of the block, in the dict that it gets."""
-    into: Result = {}
-    cuda = device.type == "cuda"
+    into, watch, cuda = Result(), Stopwatch(), device.type == "cuda"
     if cuda:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
-    began, busy = time.perf_counter(), time.process_time()
-    yield into
-    if cuda:
-        torch.cuda.synchronize(device)
-    into |= {
-        "s": time.perf_counter() - began,
-        "cpu_s": time.process_time() - busy,
-        "peak_bytes": torch.cuda.max_memory_allocated(device) if cuda else memory.peak_resident(),
-    }
+    with watch.running():
+        yield into
+        if cuda:
+            torch.cuda.synchronize(device)
+    peak = torch.cuda.max_memory_allocated(device) if cuda else memory.peak_resident()
+    into |= {"s": watch.wall, "cpu_s": watch.cpu, "peak_gb": peak / 1e9}
 
 
 def roof(case: StepCase) -> Result:
-    """Operations and bytes per second of one large product and one large copy, best of five."""
+    """Operations and bytes per second of one large product and one large copy, mean of five."""
     side = 256 if case.tiny else 8192 if case.device.type == "cuda" else 2048
-    left, right = (torch.randn(side, side, device=case.device).to(case.dtype) for _ in range(2))
-    source = torch.zeros(4 * side**2, device=case.device)
-    target = torch.empty_like(source)
-    works: dict[str, Callable[[], Tensor]] = {
-        "product": lambda: left @ right,
-        "copy": lambda: target.copy_(source),
-    }
-    best = {}
-    for name, work in works.items():
-        times: list[float] = []
-        for _ in range(5):
-            with measured(case.device) as took:
-                work()
-            times.append(took["s"])
-        best[name] = min(times)
-    return {
-        "operations_per_s": 2 * side**3 / best["product"],
-        "bytes_per_s": 2 * source.nbytes / best["copy"],
-    }
+    tensors = {name: torch.ones(side, side, device=case.device, dtype=case.dtype) for name in "abc"}
+    product, copy = (
+        Timer(work, globals=tensors, num_threads=torch.get_num_threads()).timeit(5).mean
+        for work in ("a @ b", "c.copy_(a)")
+    )
+    moved = 2 * tensors["a"].nbytes
+    return {"tflop_per_s": 2 * side**3 / product / 1e12, "gb_per_s": moved / copy / 1e9}
 
 
 def load(case: StepCase, folder: Path) -> Result:
     """Seconds of loading a file with the package's loader, and peak memory beyond what there was
     over the size of the result."""
-    model = random_generator(case)
     with TemporaryDirectory(dir=folder) as place:
         path = Path(place) / "generator.safetensors"
-        save_generator(path, model, Variant.STREAMING)
-        del model
-        before = memory.resident()
+        save_generator(path, random_generator(case), Variant.STREAMING)
+        before = 0 if case.device.type == "cuda" else memory.resident()
+        to: Result = {"config": case.config, "dtype": case.dtype, "device": case.device}
         with measured(case.device) as found:
-            load_generator(
-                path, Variant.STREAMING, config=case.config, dtype=case.dtype, device=case.device
-            )
-    size = generator_bytes(case.config, case.dtype)
-    on_gpu = case.device.type == "cuda"
-    beyond = found["peak_bytes"] - (0 if on_gpu else before)
-    return found | {"bytes": size, "ratio": beyond / size}
+            load_generator(path, Variant.STREAMING, **to)
+    size = generator_bytes(case.config, case.dtype) / 1e9
+    return found | {"result_gb": size, "peak / result": (found["peak_gb"] - before / 1e9) / size}
 
 
-def step(case: StepCase, model: SanaWM, window: MemoryWindow) -> Result:
-    """Time of one chunk and of each of its passes, memory, and the operations that it takes."""
-    plan, state = ChunkPlan(window=window), filled_state(case, window)
-    noise, conditioning = random_call(case)
-    passes: list[list[float]] = []
+@torch.inference_mode()
+def step(case: StepCase, model: SanaWM, window: MemoryWindow, warm_up: bool) -> Result:
+    """Time of one chunk and of its slowest pass, memory, and the operations that it takes."""
+    state, (noise, conditioning) = filled_state(case, window), random_call(case)
+    passes: list[Result] = []
 
-    def now() -> float:
-        if case.device.type == "cuda":
-            torch.cuda.synchronize(case.device)
-        return time.perf_counter()
+    def timed(*call: Any) -> Any:
+        with measured(case.device) as took:
+            result = model(*call)
+        passes.append(took)
+        return result
 
-    def begin(*_: Any) -> None:
-        passes[-1].append(-now())
-
-    def end(*_: Any) -> None:
-        passes[-1][-1] += now()
-
-    hooks = [model.register_forward_pre_hook(begin), model.register_forward_hook(end)]
-    found: list[Result] = []
-    for _ in range(case.repeats):
-        passes.append([])
-        with torch.inference_mode(), measured(case.device) as took:
-            if case.passes == 1:
-                state_after(model, noise, conditioning, plan, state)
-            else:
-                self_forcing(model, noise, None, conditioning, plan, state, SELF_FORCING_4)
-        found.append(took)
-    for hook in hooks:
-        hook.remove()
-    warm = slice(1 if case.repeats > 1 else 0, None)
+    for _ in range(1 + warm_up):
+        passes.clear()
+        plan = ChunkPlan(window=window)
+        self_forcing(timed, noise, None, conditioning, plan, state, SELF_FORCING_4)
+    one_pass, _ = run_empty(case, window, case.history + 1)
     return {
-        "window": window.chunks,
-        "first_s": found[0]["s"],
-        "s": median(one["s"] for one in found[warm]),
-        "cpu_s": median(one["cpu_s"] for one in found[warm]),
-        "pass_s": [median(times) for times in zip(*passes[warm], strict=True)],
-        "peak_bytes": max(one["peak_bytes"] for one in found),
-        "weight_bytes": generator_bytes(case.config, case.dtype),
-        "state_bytes": sum(part.nbytes for part in named_tensors(state).values()),
-        "operations": case.passes * run_empty(case, window, case.history + 1)[0],
+        "window": window.chunks or "all",
+        "s": sum(one["s"] for one in passes),
+        "cpu_s": sum(one["cpu_s"] for one in passes),
+        "slowest_pass_s": max(one["s"] for one in passes),
+        "tflop": len(passes) * one_pass / 1e12,
+        "weights_gb": generator_bytes(case.config, case.dtype) / 1e9,
+        "state_gb": sum(part.nbytes for part in named_tensors(state).values()) / 1e9,
+        "peak_gb": max(one["peak_gb"] for one in passes),
     }
 
 
-def decode(case: StepCase, latents: int) -> Result:
-    """Time and memory of some latent frames of a running stream.
-
-    Raises:
-        ImportError: diffusers is not installed.
-    """
+@torch.inference_mode()
+def decode(case: StepCase) -> Result:
+    """Time and memory of the latent frames of one chunk of a running stream."""
     vae = random_decoder(case)
-    given = torch.randn(1, vae.channels, 1 + latents, *case.grid).to(case.device, case.dtype)
-    with torch.inference_mode():
-        _, state = vae.decode(given[:, :, :1], None)
-        with measured(case.device) as found:
-            frames, _ = vae.decode(given[:, :, 1:], state)
-    weights = sum(weight.nbytes for weight in vae.parameters())
-    return found | {"latents": latents, "frames": frames.shape[1], "weight_bytes": weights}
+    latents = torch.randn(1, vae.channels, 1 + LATENTS_PER_CHUNK, *case.grid)
+    latents = latents.to(case.device, case.dtype)
+    _, state = vae.decode(latents[:, :, :1], None)
+    with measured(case.device) as found:
+        frames, _ = vae.decode(latents[:, :, 1:], state)
+    weights = sum(weight.nbytes for weight in vae.parameters()) / 1e9
+    return found | {"frames": frames.shape[1], "weights_gb": weights}
 
 
 def run(
-    case: StepCase, options: argparse.Namespace, console: Console
+    case: StepCase, parts: Sequence[str], compiler: str, out: Path
 ) -> Iterator[tuple[str, Result]]:
-    """Name and result of each part that is asked for, as it is done."""
-    if "roof" in options.parts:
+    """Name and result of each part, as it is done."""
+    if "roof" in parts:
         yield "roof", roof(case)
-    if "load" in options.parts:
-        yield "load", load(case, options.out)
-    if "step" in options.parts:
+    if "load" in parts:
+        yield "load", load(case, out)
+    if "step" in parts:
         model = random_generator(case)
-        if case.compiler:
-            compile_step(model, case.compiler)
-        for window in options.windows:
-            yield "step", step(case, model, MemoryWindow(window))
+        if compiler:
+            compile_step(model, compiler)
+        warm_up = bool(compiler) or case.device.type == "cuda"
+        for window in (2, None):
+            yield "step", step(case, model, MemoryWindow(window), warm_up)
         del model
-    if "decode" in options.parts:
+    if "decode" in parts:
         try:
-            yield "decode", decode(case, options.latents)
+            yield "decode", decode(case)
         except ImportError as error:
-            console.print(f"decode left out: {error}", markup=False)
-
-
-def table(results: Sequence[Result]) -> Table:
-    """One row per part."""
-
-    def gb(size: float | None) -> float | None:
-        return None if size is None else size / 1e9
-
-    def tera(value: float | None) -> float | None:
-        return None if value is None else value / 1e12
-
-    return Table.of(
-        "Random weights: time and memory, no pictures",
-        [
-            {
-                "part": one["part"]
-                + ("" if "window" not in one else f" ({one['window'] or 'all'})"),
-                "s": one.get("s"),
-                "CPU s": one.get("cpu_s"),
-                "TFLOP": tera(one.get("operations")),
-                "TFLOP/s": tera(one.get("operations_per_s")),
-                "weights, GB": gb(one.get("weight_bytes")),
-                "state, GB": gb(one.get("state_bytes")),
-                "peak, GB": gb(one.get("peak_bytes")),
-                "peak / result": one.get("ratio"),
-            }
-            for one in results
-        ],
-    )
-
-
-def _size(text: str) -> tuple[int, int]:
-    parts = text.split("x")
-    if len(parts) == 2 and all(part.isdecimal() for part in parts):
-        height, width = map(int, parts)
-        if min(height, width) >= 2 * CELL and height % CELL == width % CELL == 0:
-            return height, width
-    raise argparse.ArgumentTypeError(
-        f"given {text!r}; expected HEIGHTxWIDTH, multiples of {CELL}, two at least"
-    )
-
-
-def _window(text: str) -> int | None:
-    if text == "all":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"given {text!r}; expected a number of chunks, or all")
-    return int(text)
+            print(f"decode left out: {error}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.released_step",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    cuda = torch.cuda.is_available()
-    parser.add_argument("--device", default="cuda" if cuda else "cpu", help="where to run")
-    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "float32"))
-    parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the script")
-    parser.add_argument("--size", type=_size, help="frames, 704x1280 (tiny: 128x192)")
-    parser.add_argument("--windows", nargs="+", type=_window, default=[2, None], help="2 all")
-    parser.add_argument("--history", type=int, default=10, help="chunks before the one timed (10)")
-    parser.add_argument("--passes", type=int, choices=(1, 5), default=5, help="1: the clean one")
-    parser.add_argument("--compile", default="", help="backend of torch.compile for the blocks")
-    parser.add_argument("--repeats", type=int, default=1, help="chunks; of several, one warms up")
-    parser.add_argument("--latents", type=int, default=3, help="latent frames to decode (3)")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
-    parser.add_argument("--out", type=Path, default=Path("outputs/released_step"), help="folder")
+    parser = parser_of("benchmarks.released_step", __doc__)
+    add, cuda = parser.add_argument, torch.cuda.is_available()
+    add("--device", default="cuda" if cuda else "cpu", help="where to run")
+    add("--tiny", action="store_true", help="tiny networks, to try the script")
+    add("--size", nargs=2, type=int, help="height and width, 704 1280 (tiny: 128 192)")
+    add("--compile", default="", help="backend of torch.compile for the blocks")
+    add("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
+    add("--out", type=Path, default=Path("outputs/released_step"), help="folder")
     options = parser.parse_args(arguments)
-    if min(options.history, options.repeats, options.latents) < 1:
-        parser.error("history, repeats and latents are at least 1")
-    if torch.device(options.device).type == "cuda" and not cuda:
+    device = torch.device(options.device)
+    if device.type == "cuda" and not cuda:
         parser.error("no CUDA device; --device cpu")
-    case = StepCase(
-        options.tiny,
-        getattr(torch, options.dtype),
-        torch.device(options.device),
-        options.size or ((128, 192) if options.tiny else (704, 1280)),
-        options.history,
-        options.passes,
-        options.compile,
-        options.repeats,
-    )
+    size = tuple(options.size or ((128, 192) if options.tiny else (704, 1280)))
+    if any(side % CELL or side < 2 * CELL for side in size):
+        parser.error(f"--size is {size}, expected multiples of {CELL}, two at least")
+    case = StepCase(options.tiny, device, size)
     options.out.mkdir(parents=True, exist_ok=True)
-    console, results, path = Console(), [], options.out / "released_step.json"
-    with progress(console) as bar:
-        task = bar.add_task("measuring", total=None)
-        for part, result in run(case, options, console):
-            results.append({"part": part, "size": list(case.size)} | result)
-            write_json(path, provenance("benchmarks.released_step") | {"results": results})
-            bar.advance(task)
-    table(results).print(console)
-    console.print(f"wrote {path}")
+    results: dict[str, list[Result]] = defaultdict(list)
+    for part, result in run(case, options.parts, options.compile, options.out):
+        results[part].append({"height": size[0], "width": size[1]} | result)
+        document = provenance("benchmarks.released_step") | {"results": results}
+        write_json(options.out / "released_step.json", document)
+    for part, rows in results.items():
+        Table.of(f"{part}; random weights, no pictures", rows, 3).print(Console())
+    print(f"wrote {options.out / 'released_step.json'}")
     return 0
 
 

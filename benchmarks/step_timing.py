@@ -6,16 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 
 from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
-from sana_wm_gym.files import write_json, write_text
-from sana_wm_gym.tables import Table
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.world_model import WorldModel
 
@@ -24,8 +20,6 @@ WARM_UP = 4
 NO_LIMIT = 10**9
 """Of steps in an episode."""
 
-Tables = dict[str, tuple[str, list[dict[str, Any]], int]]
-"""Title, rows and digits of tables, by name."""
 _WALK = np.array([0.5, 0.2, 0.0, 0.0, 0.4], np.float32)
 
 
@@ -131,14 +125,3 @@ def phases_of(world: SanaWorld, count: int, chunks: int) -> dict[str, float]:
     names = ["cameras and noise", "denoising", *["clean pass"] * world.clean_pass]
     names += ["samples, batching, copies", "decoding"]
     return dict(zip(names, (1000 * np.mean(found, axis=0)).tolist(), strict=True))
-
-
-def write_result(path: Path, about: dict[str, Any], tables: Tables) -> None:
-    """Write all rows as json and those of each table as csv next to it, and print the tables."""
-    write_json(path, about | {name: rows for name, (_, rows, _) in tables.items()})
-    for name, (title, rows, digits) in tables.items():
-        if rows:
-            table = Table.of(title, rows, digits)
-            table.print(Console())
-            write_text(path.with_name(f"{path.stem}_{name}.csv"), table.csv())
-    print(f"wrote {path}")

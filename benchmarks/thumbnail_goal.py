@@ -5,8 +5,8 @@
 From each of many starts the world is rolled along a hidden walk to a goal, and along the same walk
 with noise added to the motion. The two last views are compared twice: by their thumbnails, as the
 goal environment does, and by their cameras, as `ImageGoal` does. Written, for each threshold, is
-how often thumbnails say yes where cameras say no (false positives, as a fraction of the camera's
-noes, and how far these are from the goal) and the other way round.
+the rate of false positives (thumbnails similar, camera not at the goal, over all of the latter),
+how far these are from the goal, and the rate of false negatives.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def pairs(world: str, starts: int) -> Array:
             ends.append([(e.c2w[-1], view) for e, view in zip(tries, seen, strict=True)])
         goals, *attempts = ends
         for attempt in attempts:
-            for (pose, view), (there, wanted) in zip(attempt, goals, strict=True):
-                rows.append((*gap(pose, there), float(goal.difference(view, wanted))))
+            for (pose, view), (there, target) in zip(attempt, goals, strict=True):
+                rows.append((*gap(pose, there), float(goal.difference(view, target))))
     return np.array(rows)
 
 
@@ -77,7 +77,7 @@ def shaken(
 
 
 def table(rows: Array) -> Table:
-    """Error rates of each threshold against the camera's answer."""
+    """Error rates of each threshold, with the camera criterion as reference."""
     task = ImageGoal()
     there = np.array([task.reached(metres, angle) for metres, angle, _ in rows])
     distance = rows[:, 0] + task.distance.metres_per_radian * rows[:, 1]

@@ -10,7 +10,7 @@
 
 Writes OUT and a csv file per table next to it. Every batch size is measured with four kinds of
 observation: the last frame of every chunk, which is what policies see; all frames of every chunk;
-latents, and the frames of every k-th chunk; latents alone. Batch and one-by-one take turns in short
+latents, and the frames of every k-th chunk; latents alone. Batch and one-by-one alternate in short
 rounds on the same threads, so that other work on the machine affects both alike; rates are medians
 over rounds, and ratios are taken round by round. One by one is measured with one thread and with
 all of torch's, and the faster of the two is what the batch is compared with.
@@ -29,12 +29,14 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from rich.console import Console
 
-from benchmarks.step_timing import NO_LIMIT, WARM_UP, Stepper, Tables, gentle_action, write_result
+from benchmarks.report import parser_of, write_report
+from benchmarks.step_timing import NO_LIMIT, WARM_UP, Stepper, gentle_action
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.extras import message_of
-from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.provenance import provenance
+from sana_wm_gym.tables import Table
 from sana_wm_gym.world.catalogue import load_world
 
 Row = dict[str, Any]
@@ -132,7 +134,7 @@ def measure_processes(world: str, count: int, seconds: float, rounds: int) -> Ro
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = FlagParser("python -m benchmarks.vector_step", __doc__)
+    parser = parser_of("benchmarks.vector_step", __doc__)
     add = parser.add_argument
     add("--worlds", nargs="+", default=["tiny", "tiny-bf16"], help="names or world files")
     add("--sizes", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32], help="sub-environments N")
@@ -148,27 +150,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes = [n for n in options.sizes if options.processes and n <= MOST_PROCESSES]
     try:
         cases = [(world, kind) for world in worlds for kind in kinds_of(world)]
-        tables: Tables = {
-            "batches": (
-                "Batch against one by one",
-                [compare(*case, n, *timing) for case, n in product(cases, options.sizes)],
-                2,
-            ),
-            "processes": (
-                "A process per environment (SubprocVecEnv)",
-                [measure_processes(world, n, *timing) for world, n in product(worlds, sizes)],
-                2,
-            ),
-            "states": (
-                "State of one world in a batch",
-                [{"world": w, "kB": Stepper(w, 1).state_bytes() / 1000} for w in worlds],
-                0,
-            ),
+        result = {
+            "batches": [compare(*case, n, *timing) for case, n in product(cases, options.sizes)],
+            "processes": [measure_processes(w, n, *timing) for w, n in product(worlds, sizes)],
+            "states": [{"world": w, "kB": Stepper(w, 1).state_bytes() / 1000} for w in worlds],
         }
     except (ImportError, FileNotFoundError, ValueError) as error:
         parser.error(message_of(error, "agents"))
     about = {**provenance("benchmarks.vector_step"), "threads": torch.get_num_threads()}
-    write_result(options.out, about, tables)
+    titles = {
+        "batches": "Batch against one by one",
+        "processes": "A process per environment (SubprocVecEnv)",
+        "states": "State of one world in a batch",
+    }
+    tables = {name: Table.of(title, result[name]) for name, title in titles.items()}
+    write_report(options.out, about | result, tables, Console())
     return 0
 
 

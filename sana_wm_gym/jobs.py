@@ -199,8 +199,8 @@ def _cluster(workers: int, address: str | None) -> Iterator[Any]:
         import ray
     except ImportError as error:
         raise ImportError("launcher=ray needs ray: pip install sana_wm_gym[distributed]") from error
-    # What a worker imports lies where this process found it; nothing is uploaded. The interpreter
-    # knows its own folders by itself.
+    # Workers import from the paths of this process; nothing is uploaded. The interpreter's own
+    # folders need not be listed.
     paths = [
         os.path.abspath(p) for p in sys.path if not p.startswith((sys.prefix, sys.base_prefix))
     ]
@@ -227,7 +227,7 @@ def _cluster(workers: int, address: str | None) -> Iterator[Any]:
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
-        # It raises plain exceptions too, as where a busy machine is too slow for its patience.
+        # It raises plain exceptions too, as on a time-out on a busy machine.
         except Exception as error:
             reason = str(error).partition("\n")[0]
             raise ConnectionError(f"Ray cannot be started or reached: {reason}") from error

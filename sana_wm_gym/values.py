@@ -81,7 +81,7 @@ def unpack(
         arrays: By dotted name.
         shapes: Expected shape of arrays by dotted name, where they are given; None in a shape
             stands for any length.
-        kinds: What a field is, by dotted name, where its annotation does not say (`Any`).
+        kinds: What a field is, by dotted name, where its annotation is `Any`.
         device: Where tensors are put; the CPU by default.
 
     Raises:

@@ -72,7 +72,7 @@ class VideoInfo:
     duration: float  # seconds from the start of the first frame to the end of the last
     rate: Fraction  # average, in frames per second
     varies: bool  # whether frames are unevenly spaced
-    rotation: int  # degrees counter-clockwise that the file says to turn its frames by
+    rotation: int  # degrees counter-clockwise by which the file's header turns its frames
     sample_aspect_ratio: Fraction  # width over height of a stored pixel
 
 
@@ -108,7 +108,7 @@ def read_video(path: PathLike) -> Iterator[VideoFrame]:
 
     Raises:
         VideoError: The file is missing or no video (at once), a stream is damaged (at the frame),
-            or it is shorter than its header says (at the end).
+            or it is shorter than its header states (at the end).
     """
     path = Path(path)
     with _opened(path):
@@ -331,7 +331,7 @@ def _decoded(container: InputContainer, stream: VideoStream, path: Path) -> Iter
 
 
 def _declared_end(container: InputContainer, stream: VideoStream) -> float:
-    """When the headers say that the video ends, in seconds; 0 where they do not."""
+    """End of the video by its headers, in seconds; 0 where they have none."""
     if tag := re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", "")):
         hours, minutes, seconds = map(float, tag.groups())
         return 3600 * hours + 60 * minutes + seconds

@@ -67,8 +67,8 @@ def understood(
             # argparse and sweeps end the process.
             with contextlib.suppress(SystemExit):
                 cli.main(arguments)
-            said = capsys.readouterr().err
-            assert "understood" in said or "needs its plugin" in said, f"{command}: {said}"
+            error = capsys.readouterr().err
+            assert "understood" in error or "needs its plugin" in error, f"{command}: {error}"
 
     return check
 

@@ -74,7 +74,7 @@ MODELS_MAY_NOT |= {f"{PACKAGE}.files", f"{PACKAGE}.video"}
 
 
 def part_of(module: str) -> str | None:
-    """Part of the project a dotted module belongs to, or None for foreign modules."""
+    """Part of the project that a dotted module is in, or None for foreign modules."""
     names = module.split(".")
     if names[0] != PACKAGE:
         return names[0] if names[0] in DIRECT else None

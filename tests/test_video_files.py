@@ -175,7 +175,7 @@ def test_anamorphic_frames_get_square_pixels(tmp_path: Path) -> None:
     frames, _ = read_frames(path)
     assert frames.shape == (4, HEIGHT, WIDTH * 4 // 3, 3)
     assert probe(path).sample_aspect_ratio == Fraction(4, 3)
-    # Every fourth column lies on every third stored one.
+    # Every fourth column is on every third stored one.
     assert error(frames[:, :, 4:-4].mean(2), pan(4)[:, :, 3:-3].mean(2)) < 4
 
 

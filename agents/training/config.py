@@ -73,7 +73,7 @@ class TrainAgentConfig:
         eval_episodes: Episodes of each evaluation during training.
         eval_every: Environment steps between those; they fall on ends of rollouts.
         env: Keyword arguments of `SanaWMVectorEnv`, such as `action_mode` and `observation`.
-        num_envs: Sub-environments that share a batch.
+        num_envs: Sub-environments of a batch.
         steps: Environment steps of the whole run; a step is a chunk of frames.
         log_every: Least number of steps between rows of metrics, and so between checkpoints; they
             fall on ends of rollouts.

@@ -1,4 +1,4 @@
-"""Output formats for the `Logger` of stable-baselines3: csv always, tensorboard or wandb if asked.
+"""Output formats for the `Logger` of stable-baselines3: csv; tensorboard or wandb on request.
 
 `time/*` goes to timings.csv, everything else to metrics.csv, which is then the same bytes for the
 same settings and seed.
@@ -244,5 +244,5 @@ def _lines(rows: Sequence[Sequence[str]]) -> bytes:
 def _text(value: float | int | None) -> str:
     if value is None or not math.isfinite(value):
         return ""
-    # Twelve digits tell floats of one run from another's; more would be noise to a reader.
+    # Twelve digits distinguish the floats of two runs; more are not needed.
     return str(int(value)) if isinstance(value, int) else f"{float(value):.12g}"

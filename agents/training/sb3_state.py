@@ -5,8 +5,8 @@ Every private attribute of stable-baselines3 that exact resume needs stands in t
 A replay buffer is saved in segments such as `000000000064-000000000128.safetensors`: slots 64 to
 127 since the run began, a slot being one step of every environment. Segments never change: a
 checkpoint writes the slots that are new and links to the segments of the checkpoint before it that
-are still in the buffer. What hindsight replay knows of episodes is rewritten later, so it is saved
-whole.
+are still in the buffer. What hindsight replay stores of episodes is rewritten later, so it is
+saved whole.
 """
 
 from __future__ import annotations

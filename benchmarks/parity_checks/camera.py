@@ -42,17 +42,17 @@ LANCZOS = 1.0
 def check_description(path: Path) -> Iterator[Outcome]:
     """`camera.json`: rejected action strings, frame counts, crop sizes."""
     content = read_json(path)
-    for text, verdict in content.get("invalid", {}).items():
+    for text, expected in content.get("invalid", {}).items():
         try:
             parse_action_string(text, SANA_WM_2026_06)
             accepted = True
         except ValueError:
             accepted = False
-        yield equal(f"invalid/{text!r}", accepted, verdict == "accepted")
+        yield equal(f"invalid/{text!r}", accepted, expected == "accepted")
     for case in content.get("snap_num_frames", []):
-        asked, stride, bound = case["n"], case["stride"], case.get("upper_bound")
-        snapped = image.snap_num_frames(asked, stride, bound)
-        yield equal(f"snap_num_frames/{asked} by {stride} up to {bound}", snapped, case["result"])
+        count, stride, bound = case["n"], case["stride"], case.get("upper_bound")
+        snapped = image.snap_num_frames(count, stride, bound)
+        yield equal(f"snap_num_frames/{count} by {stride} up to {bound}", snapped, case["result"])
     for case in content.get("crops", []):
         crop = _crop(case)
         name = f"crops/{case['name']}"
@@ -185,7 +185,7 @@ def _tables(matrices: Array, head_dim: int, features: Array | None) -> dict[str,
 
 
 def _section(path: Path, key: str) -> Any:
-    """A section of the `camera.json` beside a file."""
+    """A section of the `camera.json` in a file's folder."""
     description = read_json(path.with_name("camera.json"))
     if key not in description:
         raise GoldenError(f"camera.json: missing entry {key!r}, which {path.name} needs")

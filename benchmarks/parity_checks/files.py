@@ -71,7 +71,7 @@ class Tensors(Mapping[str, Array]):
 
     @staticmethod
     def open(path: Path) -> Tensors:
-        """Open a file; tensors are read when asked for.
+        """Open a file; tensors are read on access.
 
         Raises:
             GoldenError: Missing, truncated, or not safetensors.

@@ -51,7 +51,7 @@ def check(path: Path) -> Iterator[Outcome]:
             continue
         yield from _check_case(network, plan, prefix, stored)
     for name in tensors.without("weights/", *cases):
-        yield Skip(name, "belongs to no case of the json file")
+        yield Skip(name, "is in no case of the json file")
 
 
 def _cases(network: Network) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -158,8 +158,8 @@ def _case_tensors(
 
     model = network.build(bf16_softmax=False)
     if "nocam/final" in stored:
-        blind = replace(inputs.conditioning, ray_from_world=None, plucker=None)
-        ours["nocam/final"] = model(inputs.latents, inputs.timestep, blind, plan, None)[0]
+        no_camera = replace(inputs.conditioning, ray_from_world=None, plucker=None)
+        ours["nocam/final"] = model(inputs.latents, inputs.timestep, no_camera, plan, None)[0]
     if "scalar_t/timestep" in stored:
         timestep = as_tensor(stored["scalar_t/timestep"])
         ours["scalar_t/final"] = model(inputs.latents, timestep, inputs.conditioning, plan, None)[0]
@@ -175,7 +175,7 @@ def _forward(
         model: Network to call.
         inputs: Its arguments.
         plan: Chunks of the call.
-        inside: Blocks whose inner tensors are wanted.
+        inside: Blocks whose inner tensors are compared.
     """
     top_names = (
         "x_embedder",

@@ -81,7 +81,7 @@ def _score(
 
 
 def _facts(prefix: str, score: PoseScore, case: Mapping[str, Any]) -> Iterator[Outcome]:
-    """What a score says beside its numbers."""
+    """What a score contains besides its numbers."""
     yield equal(f"{prefix}/n", score.n_asked, case["n"])
     flags = set(score.flags) - {"negative_scale"}  # the reference does not flag the sign
     yield equal(f"{prefix}/flags", sorted(flags), sorted(case["flags"]))

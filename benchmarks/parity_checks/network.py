@@ -41,7 +41,7 @@ STREAMING_RUN = 1e-4
 
 @dataclass(frozen=True)
 class Network:
-    """What a `dit_*` pair of files says about its network.
+    """What a `dit_*` pair of files states about its network.
 
     Attributes:
         variant: Key of `NUMERICS`.
@@ -76,7 +76,7 @@ class Network:
 def read_network(path: Path, description: Mapping[str, Any]) -> Network:
     """Sizes and weights of a `dit_*.safetensors` file.
 
-    A file without `weights/` uses those of another `dit_*` file beside it: the reference sets
+    A file without `weights/` uses those of another `dit_*` file in its folder: the reference sets
     hold the same weights in each.
 
     Raises:
@@ -116,7 +116,7 @@ def _find_weights(path: Path) -> dict[str, Tensor]:
         stored = Tensors.open(candidate).under("weights/")
         if stored:
             return {name: torch.from_numpy(tensor) for name, tensor in stored.items()}
-    raise GoldenError(f"{path.name}: holds no weights/*, and no dit_* file beside it does")
+    raise GoldenError(f"{path.name}: holds no weights/*, and no dit_* file in its folder does")
 
 
 def compare(name: str, ours: Array, reference: Array) -> Check:
@@ -178,7 +178,7 @@ def _recorded(method: Callable[..., Any], calls: list[Call]) -> Callable[..., An
 
 
 def as_array(tensor: Tensor) -> Array:
-    """Tensor to NumPy, wherever it lives."""
+    """Tensor to NumPy, from any device."""
     array: Array = tensor.detach().cpu().numpy()
     return array
 

@@ -1,10 +1,10 @@
 """How much of a bfloat16 difference is the reference's own rounding noise.
 
 Rounding queries, keys and values to bfloat16 makes the network discontinuous: where a float32
-value lies next to a rounding boundary, its last bit decides between two bfloat16 numbers that
+value is next to a rounding boundary, its last bit decides between two bfloat16 numbers that
 differ by 0.4 %. Guidance multiplies the effect. A run can then move further under a change of the
 last bit of its input than the stated tolerance, and no implementation that adds in another order
-can be closer than that. A miss stays a miss; whoever asks for it gets the noise measured and the
+can be closer than that. A miss stays a miss; on request the noise is measured and the
 misses excused that it explains.
 """
 
@@ -36,12 +36,12 @@ def nudge(values: Array, trial: int) -> Array:
 def with_noise(
     outcomes: Iterable[Outcome], ours: Tensors, rerun: Callable[[int], Tensors], prefix: str
 ) -> Iterator[Outcome]:
-    """Tell the comparisons of bfloat16 tensors how to measure their noise.
+    """Attach to comparisons of bfloat16 tensors how to measure their noise.
 
     Args:
         outcomes: Outcomes of one case.
         ours: Tensors they were made with, by name without `prefix`.
-        rerun: The same tensors from inputs nudged for a trial; called only when asked for.
+        rerun: The same tensors from inputs nudged for a trial; called only on request.
         prefix: Stands before the names in `outcomes`.
     """
     once = cache(rerun)
@@ -58,7 +58,7 @@ def with_noise(
 
 
 def excuse(outcome: Outcome) -> Outcome:
-    """A finite miss with noise, judged by that noise; everything else as it is."""
+    """A finite miss with noise, compared with that noise; everything else as it is."""
     if not isinstance(outcome, Check) or outcome.passed or outcome.noise is None:
         return outcome
     if not np.isfinite(outcome.error):

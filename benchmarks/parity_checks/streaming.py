@@ -44,7 +44,7 @@ class Case:
     Attributes:
         noise: Levels each chunk passes through.
         boundaries: Latent frames at which chunks start and end.
-        plan: One chunk per call, and what softmax blocks remember.
+        plan: One chunk per call, and what softmax blocks keep.
         guidance: Scale of classifier-free guidance; 1 for none.
     """
 
@@ -62,9 +62,9 @@ class Case:
         """
         frames = entry(description, "latent_frames", int, where)
         chunk = entry(description, "base_chunk_frames", int, where)
-        remembered = entry(description, "num_cached_blocks", int, where)
+        window = entry(description, "num_cached_blocks", int, where)
         window = MemoryWindow(
-            chunks=None if remembered < 0 else remembered,
+            chunks=None if window < 0 else window,
             sink=entry(description, "sink_token", bool, where),
         )
         return Case(
@@ -77,10 +77,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Run:
-    """What one streaming run gave: tensors by reference name, and softmax tokens remembered."""
+    """What one streaming run gave: tensors by reference name, and softmax tokens kept."""
 
     tensors: dict[str, Tensor]
-    remembered: list[int]
+    kept: list[int]
 
 
 def check(path: Path) -> Iterator[Outcome]:
@@ -103,7 +103,7 @@ def check(path: Path) -> Iterator[Outcome]:
             continue
         yield from _check_case(network, case, name, description, stored)
     for name in tensors.without("weights/", *(f"{case}/" for case in cases)):
-        yield Skip(name, "belongs to no case of the json file")
+        yield Skip(name, "is in no case of the json file")
 
 
 def _check_case(
@@ -130,7 +130,7 @@ def _check_case(
         run = _run(network.build(rounded), case, stored, stored["inputs/latents_init"])
         seen = "softmax_kv_tokens_seen_per_chunk"
         if seen in description and not rounded:
-            yield equal(f"{name}/{seen}", run.remembered, description[seen])
+            yield equal(f"{name}/{seen}", run.kept, description[seen])
         produced |= {
             f"{precision}/{key}": as_array(tensor)
             for key, tensor in run.tensors.items()
@@ -155,11 +155,11 @@ def _run(model: SanaWM, case: Case, stored: Tensors, latents_init: Array) -> Run
     flow: Flow = model if case.guidance == 1 else Guidance(model, case.guidance)
     state: GeneratorState | None = None
     named: dict[str, Tensor] = {}
-    remembered: list[int] = []
+    kept: list[int] = []
     made = []
     spans = list(pairwise(case.boundaries))
     for chunk, (first, end) in enumerate(spans):
-        remembered.append(_softmax_tokens(state))
+        kept.append(_softmax_tokens(state))
         if chunk == len(spans) - 1 and state is not None:
             named |= _memories_seen(chunk, state)
         with ExitStack() as stack:
@@ -192,7 +192,7 @@ def _run(model: SanaWM, case: Case, stored: Tensors, latents_init: Array) -> Run
                     named[f"{folder}/block_{index:02d}/out"] = tokens(out)
         named |= _memories_written(chunk, state)
     named["latents_final"] = torch.cat(made, dim=2)
-    return Run(named, remembered)
+    return Run(named, kept)
 
 
 def _conditioning(case: Case, stored: Tensors, latent_shape: torch.Size) -> Conditioning:
@@ -213,7 +213,7 @@ def _frames(conditioning: Conditioning, first: int, end: int) -> Conditioning:
 
 
 def _softmax_tokens(state: GeneratorState | None) -> int:
-    """Tokens that a softmax block remembers."""
+    """Tokens that a softmax block keeps."""
     for memory in () if state is None else state.blocks:
         if isinstance(memory.attention, KeyValueMemory):
             return sum(chunk.key.shape[2] for chunk in memory.attention.chunks)
@@ -221,7 +221,7 @@ def _softmax_tokens(state: GeneratorState | None) -> int:
 
 
 def _memories_seen(chunk: int, state: GeneratorState) -> dict[str, Tensor]:
-    """Softmax keys and values handed to a chunk, joined over the chunks in view."""
+    """Softmax keys and values passed to a chunk, joined over the chunks in view."""
     named = {}
     for index, block in enumerate(state.blocks):
         if isinstance(block.attention, KeyValueMemory):

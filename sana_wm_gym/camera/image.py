@@ -100,8 +100,8 @@ def intrinsics_per_frame(values: npt.ArrayLike, frames: int) -> Array:
     check_intrinsics(array)
     if len(array) >= frames:
         return array[:frames].copy()
-    given, wanted = np.linspace(0.0, 1.0, len(array)), np.linspace(0.0, 1.0, frames)
-    return np.stack([np.interp(wanted, given, column) for column in array.T], axis=-1)
+    given, requested = np.linspace(0.0, 1.0, len(array)), np.linspace(0.0, 1.0, frames)
+    return np.stack([np.interp(requested, given, column) for column in array.T], axis=-1)
 
 
 def check_lens(intrinsics: Array, size: tuple[int, int], name: str = "intrinsics") -> None:
@@ -157,7 +157,7 @@ def snap_num_frames(frames: int, stride: int, available: int | None = None) -> i
     """The clip length `stride * k + 1` nearest to `frames`; the longer of two equally near.
 
     Args:
-        frames: Wanted number of video frames.
+        frames: Requested number of video frames.
         stride: 8 for whole latent frames, 24 for whole streaming chunks.
         available: Most frames there are poses for; the result never exceeds it.
 
@@ -167,8 +167,8 @@ def snap_num_frames(frames: int, stride: int, available: int | None = None) -> i
     require_integer("stride", stride, 1)
     if available is not None:
         require_integer("available", available, 1)
-    wanted = max(frames if available is None else min(frames, available), 1)
-    shorter = wanted - (wanted - 1) % stride
+    requested = max(frames if available is None else min(frames, available), 1)
+    shorter = requested - (requested - 1) % stride
     longer = shorter + stride
     fits = available is None or longer <= available
-    return longer if fits and longer - wanted <= wanted - shorter else shorter
+    return longer if fits and longer - requested <= requested - shorter else shorter

@@ -35,7 +35,7 @@ _ZERO_TARGET = 1e-12
 
 @dataclass(frozen=True)
 class Smoothing:
-    """Inertia of key-driven motion: exponential approach to the velocity the keys ask for.
+    """Inertia of key-driven motion: exponential approach to the commanded velocity.
 
     Attributes:
         attack: Time constant in seconds towards a non-zero velocity.
@@ -214,8 +214,8 @@ def keys_to_controls(
 ) -> tuple[Controls, KeyState]:
     """Motion of each frame under held keys, and the smoother's state after the last frame.
 
-    Opposite keys cancel. With smoothing, a newly pressed key makes all velocities jump to what
-    the keys ask for; otherwise each approaches it exponentially. Cutting a sequence anywhere and
+    Opposite keys cancel. With smoothing, a newly pressed key makes all velocities jump to the
+    commanded ones; otherwise each approaches it exponentially. Cutting a sequence anywhere and
     passing the state on gives the same bits as one call.
 
     Args:
@@ -232,7 +232,7 @@ def keys_to_controls(
     if unknown:
         raise ValueError(
             f"unknown controls {sorted(unknown)}, expected names of {list(CONTROL_NAMES)} "
-            "(letters are turned into names by KeyMap.held)"
+            "(KeyMap.held converts letters to names)"
         )
     velocity = (state.forward, state.right, state.yaw, state.pitch)
     previous = state.held
@@ -253,7 +253,7 @@ def keys_to_controls(
 
 
 def _target(held: frozenset[str], key_map: KeyMap) -> tuple[float, float, float, float]:
-    """Velocity (forward, right, yaw, pitch) the held keys ask for."""
+    """Velocity (forward, right, yaw, pitch) that the held keys command."""
 
     def axis(positive: str, negative: str) -> int:
         return (positive in held) - (negative in held)

@@ -54,7 +54,7 @@ def find_revisits(c2w: Array, fps: float, *, look_away_deg: float = 0.0) -> tupl
         c2w: Camera-to-world poses, [n, 4, 4], metres.
         fps: Frames per second.
         look_away_deg: Keep only pairs between which the camera turned away from both views by at
-            least this angle, degrees. A camera that lingers remembers nothing: with the horizontal
+            least this angle, degrees. A camera that stays needs no memory: with the horizontal
             field of view here, what a pair compares has been out of sight.
 
     Raises:
@@ -62,7 +62,7 @@ def find_revisits(c2w: Array, fps: float, *, look_away_deg: float = 0.0) -> tupl
             outside [0, 180].
 
     Source: SANA-WM-Bench's evaluation pairs (arXiv 2605.15178); gap, spacing and quality are
-        this project's, where the paper is silent.
+        this project's, where the paper gives none.
     """
     require_number("fps", fps, 0, ends="()")
     require_number("look_away_deg", look_away_deg, 0, 180)

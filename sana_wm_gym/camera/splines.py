@@ -91,12 +91,12 @@ def arc_length(points: Array) -> Array:
     return np.concatenate([[0.0], np.cumsum(steps)])
 
 
-def resample(values: Array, marks: Array, wanted: Array) -> Array:
-    """Values [m, k] that belong to increasing marks [m], read linearly at `wanted` [n]: [n, k].
+def resample(values: Array, marks: Array, at: Array) -> Array:
+    """Values [m, k] that belong to increasing marks [m], read linearly at `at` [n]: [n, k].
 
-    With arc lengths as marks and equal steps wanted, points become equally spaced.
+    With arc lengths as marks and equal steps, points become equally spaced.
     """
-    return np.stack([np.interp(wanted, marks, column) for column in values.T], axis=-1)
+    return np.stack([np.interp(at, marks, column) for column in values.T], axis=-1)
 
 
 def laplacian_smooth(points: Array, weight: float = 0.5, passes: int = 10) -> Array:

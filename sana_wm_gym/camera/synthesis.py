@@ -1,8 +1,8 @@
-"""A handful of waypoints become a smooth minute of camera path.
+"""From waypoints to a smooth camera path of a minute.
 
 In this order: Catmull-Rom through the positions, Squad through the orientations, even speed,
 smoothing, a bound on the turn rate, scaling to the scene, and smaller retries where the path runs
-into something. `templates.py` holds the waypoints, `splines.py` the curves, `smoothness.py` the
+into an obstacle. `templates.py` holds the waypoints, `splines.py` the curves, `smoothness.py` the
 statistics.
 """
 
@@ -40,7 +40,7 @@ MAX_SPEED = 0.4
 """Fastest travel, metres per second."""
 MAX_TURN = 12.0
 """Fastest turn, degrees per second."""
-DEPTH_SHARE = 0.6
+DEPTH_FRACTION = 0.6
 """Largest distance from the first frame, as a fraction of the scene's median depth."""
 MARGIN = 0.3
 """Distance to keep from a point cloud, metres."""
@@ -56,7 +56,7 @@ _SAMPLES_PER_SEGMENT = 200
 
 @dataclass(frozen=True)
 class Waypoint:
-    """Where a template wants the camera, in the axes of its first frame.
+    """Where a template puts the camera, in the axes of its first frame.
 
     Attributes:
         position: (right, down, ahead) in metres.
@@ -80,14 +80,14 @@ class Template:
 
     Attributes:
         name: Unique name, also the trajectory id of a benchmark.
-        split: Which split of the benchmark it belongs to.
+        split: Split of the benchmark that it is in.
         waypoints: At least two; those of the benchmark have 11 to 15. The first is the origin,
             looking ahead, at time 0.
 
     Raises:
         ValueError: The first waypoint is elsewhere, times do not increase, a value is not finite,
-            neighbours turn by 180 degrees or more, or neighbours share a position without (or do
-            not share it in spite of) `turn_on_spot`.
+            neighbours turn by 180 degrees or more, or have one position without `turn_on_spot`,
+            or different ones with it.
     """
 
     name: str
@@ -209,7 +209,7 @@ def synthesise(
     limits = [(MAX_SPEED, float(np.diff(arc_length(centres)).max()) * fps)]
     if median_depth is not None:
         extent = float(np.linalg.norm(centres - centres[0], axis=1).max())
-        limits.append((DEPTH_SHARE * median_depth, extent))
+        limits.append((DEPTH_FRACTION * median_depth, extent))
     scale = min([1.0, *(limit / value for limit, value in limits if value > 0)])
     # Every step above scales with the waypoints, so a path with a lower speed limit, made anew,
     # is this one in smaller.
@@ -227,7 +227,7 @@ def synthesise(
 
 
 def _even_pace(template: Template, frames: int) -> tuple[Array, Rotation]:
-    """Centre and wanted orientation of each frame: the curves, travelled at one speed."""
+    """Centre and target orientation of each frame: the curves, travelled at one speed."""
     waypoints = template.waypoints
     number = np.arange(len(waypoints), dtype=np.float64)
     still = np.array([w.turn_on_spot for w in waypoints])

@@ -22,7 +22,7 @@ Split = Literal["simple", "hard"]
 Path = Callable[[float], tuple[float, float, float]]
 
 
-class _Leg(NamedTuple):
+class _Move(NamedTuple):
     """A waypoint before it has a time; without a place it is a turn on the spot."""
 
     place: tuple[float, float, float] | None  # x, height, z
@@ -31,19 +31,19 @@ class _Leg(NamedTuple):
     seconds: float = 0.0
 
 
-def _go(x: float, z: float, yaw: float = 0.0) -> _Leg:
-    return _Leg((x, 0.0, z), yaw, 0.0)
+def _go(x: float, z: float, yaw: float = 0.0) -> _Move:
+    return _Move((x, 0.0, z), yaw, 0.0)
 
 
-def _fly(x: float, up: float, z: float, yaw: float, pitch: float) -> _Leg:
-    return _Leg((x, up, z), yaw, pitch)
+def _fly(x: float, up: float, z: float, yaw: float, pitch: float) -> _Move:
+    return _Move((x, up, z), yaw, pitch)
 
 
-def _turn(seconds: float, yaw: float, pitch: float = 0.0) -> _Leg:
-    return _Leg(None, yaw, pitch, seconds)
+def _turn(seconds: float, yaw: float, pitch: float = 0.0) -> _Move:
+    return _Move(None, yaw, pitch, seconds)
 
 
-def _along(path: Path, count: int, follow: float, pitch: Sequence[float] = ()) -> list[_Leg]:
+def _along(path: Path, count: int, follow: float, pitch: Sequence[float] = ()) -> list[_Move]:
     """Waypoints on a curve, looking a fraction `follow` of the way towards where it leads.
 
     Args:
@@ -52,7 +52,7 @@ def _along(path: Path, count: int, follow: float, pitch: Sequence[float] = ()) -
         follow: 1 looks along the path, 0 straight ahead.
         pitch: Degrees at each waypoint; none is level.
     """
-    legs: list[_Leg] = []
+    moves: list[_Move] = []
     headings: list[float] = []
     for k in range(count):
         t = k / (count - 1)
@@ -62,31 +62,31 @@ def _along(path: Path, count: int, follow: float, pitch: Sequence[float] = ()) -
         headings.append(before + (towards - before + 180) % 360 - 180)  # counts on beyond 180
         x, up, z = path(t)
         yaw = follow * (headings[-1] - headings[0])
-        legs.append(_fly(x, up, z, yaw, pitch[k] if pitch else 0.0))
-    return legs
+        moves.append(_fly(x, up, z, yaw, pitch[k] if pitch else 0.0))
+    return moves
 
 
-def _templates(split: Split, paths: Mapping[str, Sequence[_Leg]]) -> tuple[Template, ...]:
-    return tuple(Template(name, split, _timed(legs)) for name, legs in paths.items())
+def _templates(split: Split, paths: Mapping[str, Sequence[_Move]]) -> tuple[Template, ...]:
+    return tuple(Template(name, split, _timed(moves)) for name, moves in paths.items())
 
 
-def _timed(legs: Sequence[_Leg]) -> tuple[Waypoint, ...]:
+def _timed(moves: Sequence[_Move]) -> tuple[Waypoint, ...]:
     """Give each waypoint its time: turns take theirs, straight distance gets the rest."""
-    places = [legs[0].place or (0.0, 0.0, 0.0)]
-    for leg in legs[1:]:
-        places.append(leg.place or places[-1])
+    places = [moves[0].place or (0.0, 0.0, 0.0)]
+    for move in moves[1:]:
+        places.append(move.place or places[-1])
     distances = [0.0] + [math.dist(a, b) for a, b in zip(places, places[1:], strict=False)]
-    pace = (SECONDS - sum(leg.seconds for leg in legs)) / sum(distances)
+    pace = (SECONDS - sum(move.seconds for move in moves)) / sum(distances)
     waypoints, time = [], 0.0
-    for leg, (x, up, z), distance in zip(legs, places, distances, strict=True):
-        time += leg.seconds + pace * distance
+    for move, (x, up, z), distance in zip(moves, places, distances, strict=True):
+        time += move.seconds + pace * distance
         position = (round(x, 4) + 0.0, round(-up, 4) + 0.0, round(z, 4) + 0.0)  # no minus zero
-        angles = (round(leg.yaw, 2) + 0.0, round(leg.pitch, 2) + 0.0)
-        waypoints.append(Waypoint(position, *angles, round(time, 3), leg.place is None))
+        angles = (round(move.yaw, 2) + 0.0, round(move.pitch, 2) + 0.0)
+        waypoints.append(Waypoint(position, *angles, round(time, 3), move.place is None))
     return tuple(waypoints)
 
 
-def _orbit(radius: float, degrees: float, up: float = 0.0) -> _Leg:
+def _orbit(radius: float, degrees: float, up: float = 0.0) -> _Move:
     """On a circle about a point `radius` ahead of the start, looking at that point."""
     angle = math.radians(degrees)
     pitch = -math.degrees(math.atan2(up, radius))

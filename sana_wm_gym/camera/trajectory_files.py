@@ -92,7 +92,7 @@ def match_times(
 
     Returns:
         Indices of the pairs, int64 [k] each, rising; the nearest pairs are kept where two of the
-        first want the same of the second.
+        first match the same of the second.
 
     Raises:
         ValueError: Times do not rise, or the tolerance is negative.
@@ -131,7 +131,9 @@ def _rows(text: str, count: int, separator: str | None = None, exact: bool = Tru
         try:
             rows.append([float(word) for word in words[:count]])
         except ValueError as error:
-            raise ValueError(f"line {number} holds what is no number: {line[:60]!r}") from error
+            raise ValueError(
+                f"line {number} has a value that is not a number: {line[:60]!r}"
+            ) from error
     return np.array(rows).reshape(-1, count)
 
 

@@ -1,4 +1,4 @@
-"""Settings that environments of both kinds share, and their defaults."""
+"""Settings of single and vector environments, and their defaults."""
 
 from __future__ import annotations
 

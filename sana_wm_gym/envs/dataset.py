@@ -4,7 +4,7 @@
     FOLDER/NAME/data/metadata.json              spaces, environment, size
     FOLDER/NAME/data/videos/episode-0000.mp4    every frame, where the environment renders them
 
-`minari.DataCollector` needs jax, so episodes are handed to Minari's `MinariStorage`.
+`minari.DataCollector` needs jax, so episodes are passed to Minari's `MinariStorage`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
     half a dataset never has its name; as a context manager, an error discards it.
 
     Args:
-        env: Any environment whose spaces Minari knows; other wrappers belong inside.
+        env: Any environment whose spaces Minari supports; other wrappers go inside.
         dataset: Name such as "image_goal/expert-v0": words, "/" for groups, and a version.
         folder: Where datasets are; None takes MINARI_DATASETS_PATH, else Minari's own place.
         jpeg: False stores images exactly.

@@ -29,7 +29,7 @@ class Episode:
         intrinsics_from: Where the intrinsics come from; see `Start`.
         prompt: Scene text the episode was begun with.
         anchor_confidence: Probability in [0, 1] that the first frame shows a place the world
-            knows; 1.0 for worlds that do not localise.
+            covers; 1.0 for worlds that do not localise.
     """
 
     world: Any = field(default=None, metadata={"packed": False})

@@ -12,8 +12,8 @@ from sana_wm_gym.world.world_model import WorldModel
 class FrameCache:
     """Frames of world states: decoded in one batch, and each only once.
 
-    States are told apart by identity. States without weak references, such as tuples, are decoded
-    at every call.
+    States are compared by identity. States without weak references, such as tuples, are decoded at
+    every call.
 
     Args:
         world: Decodes them.
@@ -50,10 +50,6 @@ class FrameCache:
                 self._keep(state, last, frames)
                 shown[key] = frames
         return [shown[id(state)] for state in states]
-
-    def knows(self, state: Any) -> bool:
-        """Whether a state's last frame need not be decoded any more."""
-        return self._look_up(state, True) is not None
 
     def _look_up(self, state: Any, last: bool) -> Any:
         reference, frames = self._known.get((id(state), last), (None, None))

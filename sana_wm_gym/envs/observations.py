@@ -1,4 +1,4 @@
-"""Observation spaces: what of a world an agent sees after each chunk."""
+"""Observation spaces: what of a world an agent observes after each chunk."""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ class SanaWMEnv(gym.Env[Any, Any]):
     float64 [n, 4, 4] (after reset the start pose, n times): the commanded ones, unless the task
     disturbs them; "intrinsics", (fx, fy, cx, cy) in pixels of the world's frames, float64 [4];
     "chunk_index", the number of chunks so far; "anchor_confidence", the probability in [0, 1] that
-    the first frame shows a place the world knows (1.0 for worlds that do not localise); and the
-    task's numbers. Keys, shapes and types are the same from reset to the end. A world without
+    the first frame is of the world's scene (1.0 for worlds that do not localise); and the task's
+    numbers. Keys, shapes and types are the same from reset to the end. A world without
     camera has no poses and intrinsics.
 
     ## Rewards
@@ -207,7 +207,7 @@ class SanaWMEnv(gym.Env[Any, Any]):
         return list(self.simulation.frames([episode])[0].copy())
 
     def close(self) -> None:
-        """Forget the rollout. The world stays loaded for other environments."""
+        """Drop the rollout. The world stays loaded for other environments."""
         self._closed = True
         self._episode = None
 

@@ -21,13 +21,13 @@ try:
     from stable_baselines3.common.vec_env import VecEnv
 except ImportError as error:
     raise ImportError(
-        "the bridge needs stable-baselines3: pip install sana_wm_gym[agents]"
+        "SanaWMVecEnv needs stable-baselines3: pip install sana_wm_gym[agents]"
     ) from error
 
 Array = npt.NDArray[Any]
 Observations = Array | dict[str, Array]
 Info = dict[str, Any]
-Rows = int | Iterable[int] | None
+Indices = int | Iterable[int] | None
 
 
 class SanaWMVecEnv(VecEnv):
@@ -35,11 +35,11 @@ class SanaWMVecEnv(VecEnv):
 
     With the same seeds and actions it returns what `DummyVecEnv` of as many single environments
     returns, up to the rounding described in `SanaWMVectorEnv`: the last observation of an episode
-    is in `infos[i]["terminal_observation"]`, `infos[i]["TimeLimit.truncated"]` is true where it ran
-    out of time, and `reset_infos[i]` is the info of the last reset.
+    is in `infos[i]["terminal_observation"]`, `infos[i]["TimeLimit.truncated"]` is true where it
+    was truncated, and `reset_infos[i]` is the info of the last reset.
 
-    The vector environment is taken over: from now on its sub-environments are reset here, whichever
-    autoreset mode it was made with. Names (`get_attr`, `env_method`) are looked up in the vector
+    The vector environment's autoreset mode is set to Disabled, and its sub-environments are reset
+    here. Names (`get_attr`, `env_method`) are looked up in the vector
     environment, then in its task, such as `compute_reward` of a goal that can be relabelled. What
     takes an index, such as `snapshot`, is called on `vector_env`.
 
@@ -90,11 +90,11 @@ class SanaWMVecEnv(VecEnv):
         """
         result, rewards, terminated, truncated, batched = self.vector_env.step(self._actions)
         observations, over = _arrays(result), terminated | truncated
-        infos = [row_info(batched, row) for row in range(self.num_envs)]
-        for row, info in enumerate(infos):
-            info["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
-            if over[row]:
-                info["terminal_observation"] = _row(observations, row)
+        infos = [info_at(batched, index) for index in range(self.num_envs)]
+        for index, info in enumerate(infos):
+            info["TimeLimit.truncated"] = bool(truncated[index] and not terminated[index])
+            if over[index]:
+                info["terminal_observation"] = _observation_at(observations, index)
         if over.any():
             observations = self._reset(over, {})
         return observations, rewards.astype(np.float32), over, infos
@@ -110,49 +110,49 @@ class SanaWMVecEnv(VecEnv):
             return [None] * self.num_envs
         return self.vector_env.render() or ()
 
-    def get_attr(self, attr_name: str, indices: Rows = None) -> list[Any]:
+    def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
         """An attribute of the vector environment or its task, once per index."""
         owner = self.vector_env if hasattr(self.vector_env, attr_name) else self.vector_env.task
         return [getattr(owner, attr_name) for _ in self._get_indices(indices)]
 
-    def set_attr(self, attr_name: str, value: Any, indices: Rows = None) -> None:
+    def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
         """Set an attribute of the vector environment, for all indices at once or not at all."""
-        rows = list(self._get_indices(indices))
-        if set(rows) != set(range(self.num_envs)):
+        given = list(self._get_indices(indices))
+        if set(given) != set(range(self.num_envs)):
             raise ValueError(
-                f"given rows {rows} for attribute {attr_name!r}, expected all "
-                f"{self.num_envs}: they share it"
+                f"given sub-environments {given} for attribute {attr_name!r}, expected all "
+                f"{self.num_envs}: it is common to them"
             )
         setattr(self.vector_env, attr_name, value)
 
     def env_method(
-        self, method_name: str, *method_args: Any, indices: Rows = None, **method_kwargs: Any
+        self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
     ) -> list[Any]:
         """Call a method of the vector environment or its task, once per index."""
         methods = self.get_attr(method_name, indices)
         return [method(*method_args, **method_kwargs) for method in methods]
 
-    def env_is_wrapped(self, wrapper_class: type[Any], indices: Rows = None) -> list[bool]:
-        """False for each: sub-environments are no environments that a wrapper could be around."""
+    def env_is_wrapped(self, wrapper_class: type[Any], indices: Indices = None) -> list[bool]:
+        """False for each: sub-environments cannot be wrapped."""
         return [False for _ in self._get_indices(indices)]
 
     def _reset(self, mask: Array, options: Mapping[str, Any], seed: Any = None) -> Observations:
         given = {**options, "reset_mask": mask}
         observations, infos = self.vector_env.reset(seed=seed, options=given)
-        for row in np.flatnonzero(mask).tolist():
-            self.reset_infos[row] = row_info(infos, row)
+        for index in np.flatnonzero(mask).tolist():
+            self.reset_infos[index] = info_at(infos, index)
         return _arrays(observations)
 
 
-def row_info(infos: Mapping[str, Any], row: int) -> Info:
+def info_at(infos: Mapping[str, Any], index: int) -> Info:
     """One sub-environment's info out of Gymnasium's arrays, as a single environment returns it.
 
     Args:
         infos: Arrays by name, each with a mask under "_name" of those that have it.
-        row: Index of the sub-environment.
+        index: Index of the sub-environment.
     """
-    names = [name for name in infos if f"_{name}" in infos and infos[f"_{name}"][row]]
-    found = {name: infos[name][row] for name in names}
+    names = [name for name in infos if f"_{name}" in infos and infos[f"_{name}"][index]]
+    found = {name: infos[name][index] for name in names}
     # Numbers come back as Python's own.
     return {n: v.item() if isinstance(v, np.generic) else v.copy() for n, v in found.items()}
 
@@ -164,7 +164,7 @@ def _arrays(observations: Any) -> Observations:
     return as_arrays([observations])[0]
 
 
-def _row(observations: Observations, row: int) -> Observations:
+def _observation_at(observations: Observations, index: int) -> Observations:
     if isinstance(observations, dict):
-        return {name: part[row].copy() for name, part in observations.items()}
-    return np.array(observations[row])
+        return {name: part[index].copy() for name, part in observations.items()}
+    return np.array(observations[index])

@@ -38,9 +38,9 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """A world, a task set in it, and how an agent acts and sees. Nothing in it changes.
+    """A world, a task set in it, and how an agent acts and observes. Nothing in it changes.
 
-    Pickled as its config, so that what is read back shares the world of that name; a copy is the
+    Pickled as its config: what is read back uses the process's world of that name. A copy is the
     same object.
 
     Attributes:
@@ -205,7 +205,7 @@ class Simulation:
         ]
 
     def observe(self, episodes: Episodes) -> list[Observation]:
-        """What the agent sees in each episode: the world through the view, and the task's parts.
+        """Observation of each episode: the world through the view, and the task's parts.
         Read only."""
         seen = self.look(episodes, self.view)
         if not isinstance(self.observation_space, spaces.Dict):

@@ -30,7 +30,7 @@ class Snapshot:
     are equal where their contents are, and then have one hash.
 
     Attributes:
-        episode: Where the rollout stands.
+        episode: State of the rollout.
         rng: State of `env.np_random`, which draws the starts and noise of later resets.
         made_in: Name, frame size, frames per chunk and latent shape of the world and name of the
             task, as JSON values.
@@ -76,7 +76,7 @@ class Snapshot:
             _EPISODE: values.pack(self.episode),
         }
         packed = {p + name: np.asarray(a) for p, part in parts.items() for name, a in part.items()}
-        # Safetensors has no text type, so texts travel in the header.
+        # Safetensors has no string type, so strings are stored in the header.
         texts = {name: array.tolist() for name, array in packed.items() if array.dtype.kind == "U"}
         arrays = {n: np.asarray(a, order="C") for n, a in packed.items() if n not in texts}
         header = {"made_in": self.made_in, "rng": self.rng, "texts": texts}
@@ -90,7 +90,7 @@ class Snapshot:
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: The file is damaged, is no snapshot, or belongs to another world or task.
+            ValueError: The file is damaged, is no snapshot, or is of another world or task.
         """
         header, arrays = read_tensors(path, FORMAT, "numpy")
         # Which world comes before what is in it: another world's state is no use to `unpack`.
@@ -111,7 +111,7 @@ def _check_fits(made_in: Mapping[str, Any], spec: WorldSpec, task: Task) -> None
 
 
 def identity(spec: WorldSpec, task: Task = _NO_TASK) -> dict[str, Any]:
-    """What a snapshot remembers of its world and task, as JSON values."""
+    """What a snapshot stores of its world and task, as JSON values."""
     return {
         "name": spec.name,
         "frame": [spec.height, spec.width],

@@ -18,7 +18,7 @@ from sana_wm_gym.world.procedural.procedural_world import with_prompt
 from sana_wm_gym.world.world_model import Start, WorldModel, WorldSpec
 
 OPTIONS = ("image", "intrinsics", "intrinsics_from", "prompt", "scene", "scene_c2w", "start")
-"""Keys that `reset(options=...)` knows."""
+"""Keys of `reset(options=...)`."""
 
 _OF_AN_IMAGE = ("intrinsics", "intrinsics_from", "scene_c2w")
 

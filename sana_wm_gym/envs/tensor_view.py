@@ -29,17 +29,17 @@ class TensorView:
 
     Args:
         world: Whose device the tensors are on.
-        rows: Number of sub-environments.
+        num_envs: Number of sub-environments.
     """
 
-    def __init__(self, world: WorldModel[Any], rows: int) -> None:
+    def __init__(self, world: WorldModel[Any], num_envs: int) -> None:
         self._device = getattr(world, "device", "cpu")
-        self._rows = rows
+        self._num_envs = num_envs
         # Arrays by identity with what was made of them, the one used last at the end.
         self._sent: OrderedDict[int, tuple[Array, Tensor]] = OrderedDict()
 
     def observe(self, simulation: Simulation, episodes: Sequence[Episode]) -> list[Any]:
-        """What the agent sees in each episode. Read only: `batch` and `alone` make copies."""
+        """Observation of each episode. Read only: `batch` and `alone` make copies."""
         if not episodes:
             return []
         rows = simulation.look(episodes, simulation.view, convert=list)
@@ -48,13 +48,13 @@ class TensorView:
         space: Any = simulation.observation_space
         parts |= {n: [self._send(row[n], space[n].dtype) for row in shown] for n in shown[0]}
         # A step may end and begin an episode in every sub-environment.
-        while len(self._sent) > 2 * self._rows * len(shown[0]):
+        while len(self._sent) > 2 * self._num_envs * len(shown[0]):
             self._sent.popitem(last=False)
         seen = [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
         return seen if isinstance(space, spaces.Dict) else next(iter(parts.values()))
 
     def batch(self, simulation: Simulation, observations: Sequence[Any]) -> Any:
-        """New tensors, one row per observation."""
+        """New tensors [n, ...], n observations."""
         return stacked(observations)
 
     def alone(self, observation: Any) -> Any:

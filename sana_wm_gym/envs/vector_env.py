@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
-    """N environments of one kind, which share a world and a batch.
+    """N environments of one kind with one world, stepped in one batch.
 
     Sub-environment i is the `SanaWMEnv` of its seed, whose manual holds here: it has its own state,
     trajectory, generator and limit of steps, and does not depend on the others, but for the
@@ -153,18 +153,18 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         self._require_open()
         options = dict(options or {})
         mask = options.pop("reset_mask", None)
-        rows = list(range(self.num_envs)) if mask is None else self._masked(mask)
+        indices = list(range(self.num_envs)) if mask is None else self._masked(mask)
         seeds = self._seeds(seed)
-        if self._episodes is None and len(rows) < self.num_envs:
+        if self._episodes is None and len(indices) < self.num_envs:
             raise ResetNeeded("there are no rollouts yet, expected a reset of all first")
-        random, begun = self._begin(rows, options, seeds)
-        episodes = _placed(self._episodes or begun, rows, begun)
+        random, begun = self._begin(indices, options, seeds)
+        episodes = _placed(self._episodes or begun, indices, begun)
         seen = self._view.observe(self.simulation, episodes)
         observations = self._view.batch(self.simulation, seen)
         self._episodes, self._random = episodes, random
         infos: Info = {}
-        for row in rows:
-            infos = self._add_info(infos, self.simulation.info(episodes[row]), row)
+        for index in indices:
+            infos = self._add_info(infos, self.simulation.info(episodes[index]), index)
         return observations, infos
 
     @one_thread
@@ -184,36 +184,36 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         """
         before, given, mode = self._begun(), self._checked(actions), self.autoreset_mode
         endings = [ending_of(*pair) for pair in zip(before, self.max_episode_steps, strict=True)]
-        ended = [row for row, ending in enumerate(endings) if ending]
+        ended = [index for index, ending in enumerate(endings) if ending]
         if ended and mode is not AutoresetMode.NEXT_STEP:
-            row = ended[0]
+            index = ended[0]
             raise ResetNeeded(
-                f"the episode of sub-environment {row} {endings[row]}, expected reset() first"
+                f"the episode of sub-environment {index} {endings[index]}, expected reset() first"
             )
-        playing = [row for row, ending in enumerate(endings) if not ending]
-        commands = [self._decode(before[row], given[row], row) for row in playing]
-        played, results = self.simulation.play([before[row] for row in playing], commands)
+        playing = [index for index, ending in enumerate(endings) if not ending]
+        commands = [self._decode(before[index], given[index], index) for index in playing]
+        played, results = self.simulation.play([before[index] for index in playing], commands)
         episodes = _placed(before, playing, played)
         rewards = np.zeros(self.num_envs)
         terminations, truncations = np.zeros((2, self.num_envs), dtype=np.bool_)
-        for row, result in zip(playing, results, strict=True):
-            rewards[row], terminations[row] = result.reward, result.terminated
-            truncations[row] = episodes[row].chunk >= self.max_episode_steps[row]
+        for index, result in zip(playing, results, strict=True):
+            rewards[index], terminations[index] = result.reward, result.terminated
+            truncations[index] = episodes[index].chunk >= self.max_episode_steps[index]
         finals: list[Episode] = []
         if mode is AutoresetMode.SAME_STEP:
             ended = np.flatnonzero(terminations | truncations).tolist()
-            finals = [episodes[row] for row in ended]
+            finals = [episodes[index] for index in ended]
         random, begun = self._begin(ended, {}, [None] * self.num_envs)
         episodes = _placed(episodes, ended, begun)
         # Ends and beginnings are seen together, so that they are decoded in one batch.
         seen = self._view.observe(self.simulation, [*finals, *episodes])
         observations = self._view.batch(self.simulation, seen[len(finals) :])
         infos: Info = {}
-        for row, shown, final in zip(ended, seen, finals, strict=False):
+        for index, shown, final in zip(ended, seen, finals, strict=False):
             last = {"final_obs": self._view.alone(shown), "final_info": self.simulation.info(final)}
-            infos = self._add_info(infos, last, row)
-        for row, episode in enumerate(episodes):
-            infos = self._add_info(infos, self.simulation.info(episode), row)
+            infos = self._add_info(infos, last, index)
+        for index, episode in enumerate(episodes):
+            infos = self._add_info(infos, self.simulation.info(episode), index)
         self._episodes, self._random = episodes, random
         return observations, rewards, terminations, truncations, infos
 
@@ -257,27 +257,31 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         return self._put([self._index(env_index) for env_index in targets], self.snapshot(source))
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Forget the rollouts. The world stays loaded for other environments."""
+        """Drop the rollouts. The world stays loaded for other environments."""
         self._episodes = None
 
-    def _put(self, rows: list[int], snapshot: Snapshot) -> tuple[Observation, Info]:
+    def _put(self, indices: list[int], snapshot: Snapshot) -> tuple[Observation, Info]:
         episodes = self._begun()
         snapshot.check_fits(self.world.spec, self.task)
         [observation] = self._view.observe(self.simulation, [snapshot.episode])
-        self._episodes = _placed(episodes, rows, [snapshot.episode] * len(rows))
-        for row in rows:
-            self._random[row] = (generator(snapshot.rng), -1)
+        self._episodes = _placed(episodes, indices, [snapshot.episode] * len(indices))
+        for index in indices:
+            self._random[index] = (generator(snapshot.rng), -1)
         return self._view.alone(observation), self.simulation.info(snapshot.episode)
 
     def _begin(
-        self, rows: list[int], options: dict[str, Any], seeds: list[int | None]
+        self, indices: list[int], options: dict[str, Any], seeds: list[int | None]
     ) -> tuple[list[tuple[np.random.Generator, int]], list[Episode]]:
-        """All generators, with new ones or copies in `rows`, and new episodes drawn from these."""
+        """All generators, new or copied at `indices`, and new episodes drawn from these."""
         random = list(self._random)
-        for row in rows:
-            seed = seeds[row]
-            random[row] = copy.deepcopy(random[row]) if seed is None else seeding.np_random(seed)
-        return random, self.simulation.begin([options] * len(rows), [random[r][0] for r in rows])
+        for index in indices:
+            seed = seeds[index]
+            random[index] = (
+                copy.deepcopy(random[index]) if seed is None else seeding.np_random(seed)
+            )
+        return random, self.simulation.begin(
+            [options] * len(indices), [random[r][0] for r in indices]
+        )
 
     def _checked(self, actions: Any) -> npt.NDArray[Any]:
         array, expected = action_array(actions, "actions"), self.action_space.shape
@@ -288,11 +292,11 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             )
         return array
 
-    def _decode(self, episode: Episode, action: Any, row: int) -> Command:
+    def _decode(self, episode: Episode, action: Any, index: int) -> Command:
         try:
             return self.simulation.decode(episode, action)
         except ValueError as error:
-            raise ValueError(f"sub-environment {row}: {error}") from error
+            raise ValueError(f"sub-environment {index}: {error}") from error
 
     def _masked(self, mask: Any) -> list[int]:
         array = np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask)
@@ -301,13 +305,13 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
                 f"reset_mask is {array.dtype} {array.shape} with {np.count_nonzero(array)} set, "
                 f"expected bool ({self.num_envs},) with at least one"
             )
-        return [int(row) for row in np.flatnonzero(array)]
+        return [int(index) for index in np.flatnonzero(array)]
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
         if seed is None:
             return [None] * self.num_envs
         if isinstance(seed, (int, np.integer)):
-            return [int(seed) + row for row in range(self.num_envs)]
+            return [int(seed) + index for index in range(self.num_envs)]
         if not isinstance(seed, Sequence | np.ndarray):
             raise ValueError(f"seed is {seed!r}, expected an integer or one for each of them")
         if len(seed) != self.num_envs:
@@ -328,10 +332,10 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             raise ClosedEnvironmentError("the environment is closed, expected an open one")
 
 
-def _placed(episodes: list[Episode], rows: list[int], new: list[Episode]) -> list[Episode]:
-    """The episodes, with new ones in some rows."""
-    changed = dict(zip(rows, new, strict=True))
-    return [changed.get(row, episode) for row, episode in enumerate(episodes)]
+def _placed(episodes: list[Episode], indices: list[int], new: list[Episode]) -> list[Episode]:
+    """The episodes, with new ones at some indices."""
+    changed = dict(zip(indices, new, strict=True))
+    return [changed.get(index, episode) for index, episode in enumerate(episodes)]
 
 
 class _ArrayView:
@@ -348,8 +352,8 @@ class _ArrayView:
     alone = staticmethod(copied)
 
 
-def _tensor_view(world: WorldModel[Any], rows: int) -> TensorView:
+def _tensor_view(world: WorldModel[Any], num_envs: int) -> TensorView:
     # Imported here, so that environments without tensors do without torch.
     from sana_wm_gym.envs.tensor_view import TensorView
 
-    return TensorView(world, rows)
+    return TensorView(world, num_envs)

@@ -99,15 +99,15 @@ def conditions_of(
     score("repeat first frame", repeat_first(truth))
     if not roller.true_anchors and roller.world.localiser is not None:
         score("true anchor", roller(clips, "true anchor", true_anchors=True))
-    silent, empty = with_prompts(clips, [""] * len(clips)), own
+    no_prompt, empty = with_prompts(clips, [""] * len(clips)), own
     if spec.surfaces:
-        empty = roller(silent, "empty prompt")
+        empty = roller(no_prompt, "empty prompt")
         score("empty prompt", empty)
         wrong = with_prompts(clips, [wrong_prompt(spec, clip.start.appearance) for clip in clips])
         score("every word wrong", roller(wrong, "every word wrong"))
     few = slice(min(_SEVERAL_STEPS_CLIPS, len(clips)))
     score("empty prompt, first clips", empty[few])
     levels = ", ".join(f"{level:g}" for level in _SEVERAL_STEPS[:-1])
-    frames = roller(silent[few], "several steps", schedule=self_forcing(_SEVERAL_STEPS))
+    frames = roller(no_prompt[few], "several steps", schedule=self_forcing(_SEVERAL_STEPS))
     score(f"the same, steps at {levels}", frames)
     return found

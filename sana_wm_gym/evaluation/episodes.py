@@ -160,7 +160,7 @@ def evaluate_policy(
     Args:
         policy: Chooses the actions.
         simulation: World, task and views.
-        seeds: An episode has the same start and task in every world that shares the scenes of
+        seeds: An episode has the same start and task in every world with the scenes of
             `starts_from`.
         starts_from: The world that draws the starts.
         batch_size: Episodes played in one batch.

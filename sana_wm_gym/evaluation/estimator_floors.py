@@ -123,8 +123,8 @@ def floors_of(rows: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> lis
         if row["clip"] in (("pan",) if key[0] == "rotation_only" else MOVING):
             groups.setdefault(key, []).append(row)
     found = []
-    for key, asked in sorted(groups.items()):
-        covered = [r["release"] for r in asked if r["coverage"] >= MIN_COVERAGE]
+    for key, measured in sorted(groups.items()):
+        covered = [r["release"] for r in measured if r["coverage"] >= MIN_COVERAGE]
         scored = [score for score in covered if score.get("RotErr") is not None]
         if not scored:
             continue
@@ -133,14 +133,14 @@ def floors_of(rows: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> lis
         found.append(
             Floor(
                 *key,
-                clips=len(asked),
+                clips=len(measured),
                 scored=len(scored),
                 rot_err=round(float(np.median(rotation)), 4),
                 rot_err_worst=round(max(rotation), 4),
                 trans_err=round(float(np.median(travel)), 5),
                 trans_err_worst=round(max(travel), 5),
-                cpu_seconds=round(float(np.mean([r["cpu_seconds"] for r in asked])), 2),
-                frames=asked[0]["frames"],
+                cpu_seconds=round(float(np.mean([r["cpu_seconds"] for r in measured])), 2),
+                frames=measured[0]["frames"],
                 **{key: made.get(key, "") for key in ("date", "commit", "device", "command")},
             )
         )

@@ -138,7 +138,7 @@ def roll(
         uint8 [b, n + 1, H, W, 3], first frames included.
 
     Raises:
-        ValueError: True anchors are wanted, and a start has no pose in a scene.
+        ValueError: True anchors are requested, and a start has no pose in a scene.
     """
     commands = [clip.c2w for clip in clips]
     if shuffled:

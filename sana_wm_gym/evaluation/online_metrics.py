@@ -56,7 +56,7 @@ class CameraError(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class KnownCamera:
-    """Poses from the world itself, in place of an estimator. Scores say `source="oracle"`.
+    """Poses from the world itself, in place of an estimator. Scores have `source="oracle"`.
 
     Attributes:
         c2w_of: Poses of the last chunk relative to the first frame, [24, 4, 4], or [1, 4, 4] before
@@ -69,7 +69,7 @@ class KnownCamera:
 class OnlineCameraMetrics(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Adds `info["camera_error"]`, a `CameraError`, to every n-th step and to the last.
 
-    Everything else passes unchanged. The estimator sees all frames since reset each time, so a
+    Everything else passes unchanged. The estimator reads all frames since reset each time, so a
     measurement after n chunks costs as much as scoring a clip of 24 n + 1 frames. `score` holds the
     same measurement in full, with the motionless camera next to it. After
     `env.unwrapped.restore`, the `code` is `rollout_replaced` until the next reset.
@@ -77,7 +77,7 @@ class OnlineCameraMetrics(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
     Args:
         env: A `SanaWMEnv`, wrapped or not. Unless its render mode is "rgb_array_list", frames are
             decoded once more for this wrapper.
-        estimator: Turns frames into poses; or `KnownCamera()` in a world that knows its own.
+        estimator: Turns frames into poses; or `KnownCamera()` in a world whose camera is known.
         every: Chunks between measurements.
 
     Raises:
@@ -107,7 +107,7 @@ class OnlineCameraMetrics(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, Info]:
-        """Reset and forget the frames so far."""
+        """Reset and drop the frames so far."""
         observation, info = self.env.reset(seed=seed, options=options)
         self.score = None
         self._rollout = _Rollout(self._episode(), [], [])

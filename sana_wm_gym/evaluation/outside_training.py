@@ -1,4 +1,4 @@
-"""What of a path lies outside the walks that the embedded world was trained on."""
+"""What of a path is outside the walks that the embedded world was trained on."""
 
 from __future__ import annotations
 

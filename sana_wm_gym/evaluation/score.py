@@ -90,7 +90,7 @@ class RolloutScore:
 
     @property
     def coverage(self) -> float:
-        """Frames scored over frames asked for, 0 to 1."""
+        """Frames scored over frames commanded, 0 to 1."""
         return self.frames_scored / self.frames_asked
 
     @property
@@ -187,7 +187,7 @@ def score_rollout(
 
     Args:
         frames: uint8 [n, height, width, 3] RGB, first frame included.
-        commanded: Camera-to-world poses [m, 4, 4] that the video was asked to follow.
+        commanded: Camera-to-world poses [m, 4, 4] that the video is commanded to follow.
         intrinsics: Nominal (fx, fy, cx, cy) in pixels of `frames`, or None to assume 64 degrees
             across.
         fps: Rate of the video, Hz.
@@ -208,7 +208,7 @@ def score_rollout(
     match = options.match
     if match is None:
         match = match_frames(len(reference), fps, len(frames), fps)
-    wanted, shown = reference[match.reference], match.video
+    matched, shown = reference[match.reference], match.video
     if truth_frames is not None and np.shape(truth_frames) != frames.shape:
         raise ValueError(
             f"expected truth_frames of shape {frames.shape}, given {np.shape(truth_frames)}"
@@ -217,7 +217,7 @@ def score_rollout(
     def scores(estimate: PoseEstimate) -> Scores:
         poses, valid = estimate.poses[shown], estimate.valid[shown]
         return {
-            convention.name: score_or_code(poses, wanted, convention, valid, options.min_coverage)
+            convention.name: score_or_code(poses, matched, convention, valid, options.min_coverage)
             for convention in REPORTED
         }
 
@@ -227,9 +227,9 @@ def score_rollout(
     if estimate.info.source == "estimated":
         _, lens, _ = check_input(frames, intrinsics, fps)
         agreement = command_agreement(
-            frames, wanted, lens, fps, shown=shown, depths_m=options.depths_m
+            frames, matched, lens, fps, shown=shown, depths_m=options.depths_m
         )
-    nulls = {convention.name: null_scores(wanted, convention) for convention in REPORTED}
+    nulls = {convention.name: null_scores(matched, convention) for convention in REPORTED}
     return RolloutScore(
         scores=scores(estimate),
         motionless={name: null["motionless"] for name, null in nulls.items()},
@@ -239,7 +239,7 @@ def score_rollout(
         estimate=estimate,
         floor_estimate=truth,
         agreement=agreement,
-        frames_asked=len(wanted),
+        frames_asked=len(matched),
         frames_scored=int(estimate.valid[shown].sum()),
     )
 

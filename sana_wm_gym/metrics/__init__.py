@@ -17,8 +17,6 @@ from sana_wm_gym.metrics.conventions import (
 from sana_wm_gym.metrics.drift import (
     PROXIES,
     DriftScore,
-    DriftSummary,
-    Proxy,
     score_drift,
     summarise_drift,
 )
@@ -30,7 +28,6 @@ from sana_wm_gym.metrics.pose_checks import DegenerateTrajectoryError, InvalidPo
 from sana_wm_gym.metrics.relative_pose import pose_auc, trajectory_error
 from sana_wm_gym.metrics.revisit import (
     RevisitScore,
-    RevisitSummary,
     score_revisits,
     summarise_revisits,
 )
@@ -47,12 +44,9 @@ __all__ = [
     "Convention",
     "DegenerateTrajectoryError",
     "DriftScore",
-    "DriftSummary",
     "InvalidPosesError",
     "PoseScore",
-    "Proxy",
     "RevisitScore",
-    "RevisitSummary",
     "Unavailable",
     "action_following",
     "forward_backward_error",

@@ -1,4 +1,4 @@
-"""Whether each chunk did what its action asked for, whether inverse actions undo each other, and
+"""Whether each chunk moved as its action commands, whether inverse actions undo each other, and
 WorldScore's camera error. All read poses, commanded and estimated."""
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from sana_wm_gym.metrics.pose import score_or_code
 from sana_wm_gym.metrics.pose_checks import DegenerateTrajectoryError, PathPair, checked_paths
 
 MIN_TURN_DEG = 1.0
-"""Chunks that are asked to turn by less are left out of the turn's numbers, degrees."""
+"""Chunks that are commanded to turn by less are left out of the turn's numbers, degrees."""
 MIN_STEP_M = 0.02
-"""Chunks that are asked to move by less are left out of the step's numbers, metres."""
+"""Chunks that are commanded to move by less are left out of the step's numbers, metres."""
 _VARIES = 0.1  # of the command's root mean square per frame, before a delay can be read
 
 Array = npt.NDArray[np.float64]
@@ -29,15 +29,15 @@ Motion = Callable[[Array, npt.NDArray[np.int64], npt.NDArray[np.int64]], Array]
 
 @dataclass(frozen=True)
 class Following:
-    """One kind of motion, turning or stepping, over the chunks that were asked for it.
+    """One kind of motion, turning or stepping, over the chunks that command it.
 
     Attributes:
-        chunks: Chunks that were asked to move so; 0 leaves the rest None.
+        chunks: Chunks that command it; 0 leaves the rest None.
         sign: Fraction of them that moved to the commanded side rather than the other.
         ratio: Mean of (motion along the commanded one) / (commanded motion): 1 is right, 0 does
             not move, below 0 goes the other way.
         delay_frames: Frames by which the motion follows the command, the lag of the largest
-            correlation; None where the command is too even to tell.
+            correlation; None where the command varies too little.
     """
 
     chunks: int
@@ -90,10 +90,10 @@ def action_following(
     known = keep[:-1] & keep[1:]
 
     def follow(motion: Motion, least: float) -> Following:
-        asked, done = (
+        commanded, done = (
             (motion(path, starts, stops), motion(path, frames, frames + 1)) for path in (ref, est)
         )
-        return _follow(asked, done, known, least, frames_per_chunk)
+        return _follow(commanded, done, known, least, frames_per_chunk)
 
     return ActionFollowing(follow(_turns, np.radians(MIN_TURN_DEG)), follow(_steps, MIN_STEP_M))
 
@@ -110,34 +110,34 @@ def _steps(path: Array, first: npt.NDArray[np.int64], second: npt.NDArray[np.int
 
 
 def _follow(
-    asked: tuple[Array, Array],
+    commanded: tuple[Array, Array],
     done: tuple[Array, Array],
     known: npt.NDArray[np.bool_],
     least: float,
     longest: int,
 ) -> Following:
     """Compare motions [chunks, 3] and, for the delay, those of each frame [n - 1, 3]."""
-    moves = np.linalg.norm(asked[0], axis=1) >= least
+    moves = np.linalg.norm(commanded[0], axis=1) >= least
     if not moves.any():
         return Following(0)
-    wanted, seen = asked[0][moves], done[0][moves]
-    ratio = np.sum(wanted * seen, axis=1) / np.sum(wanted**2, axis=1)
+    target, made = commanded[0][moves], done[0][moves]
+    ratio = np.sum(target * made, axis=1) / np.sum(target**2, axis=1)
     return Following(
         int(moves.sum()),
         float(np.mean(ratio > 0)),
         float(np.mean(ratio)),
-        _delay(known[:, None] * asked[1], known[:, None] * done[1], longest),
+        _delay(known[:, None] * commanded[1], known[:, None] * done[1], longest),
     )
 
 
-def _delay(asked: Array, done: Array, longest: int) -> int | None:
+def _delay(commanded: Array, done: Array, longest: int) -> int | None:
     """Lag in [0, longest] frames at which per-frame motions [n, 3] correlate most."""
-    spread, size = asked.std(axis=0), np.sqrt(np.mean(np.sum(asked**2, axis=1)))
+    spread, size = commanded.std(axis=0), np.sqrt(np.mean(np.sum(commanded**2, axis=1)))
     if np.linalg.norm(spread) < _VARIES * size or not done.any():
         return None
     best, lag_of_best = 0.0, None
-    for lag in range(min(longest, len(asked) - 2) + 1):
-        a, b = asked[: len(asked) - lag], done[lag:]
+    for lag in range(min(longest, len(commanded) - 2) + 1):
+        a, b = commanded[: len(commanded) - lag], done[lag:]
         norm = np.sqrt(np.sum(a**2) * np.sum(b**2))
         correlation = float(np.sum(a * b) / norm) if norm > 0 else 0.0
         if correlation > best + 1e-12:
@@ -147,7 +147,7 @@ def _delay(asked: Array, done: Array, longest: int) -> int | None:
 
 @dataclass(frozen=True)
 class ReturnError:
-    """How far a path that goes somewhere and back by inverse actions is from its own mirror image.
+    """How far a path out and back by inverse actions is from its own mirror image.
 
     Attributes:
         rotation_deg: Mean angle between the orientations at the same distance from the turning
@@ -161,7 +161,7 @@ class ReturnError:
 
 
 def forward_backward_error(estimate: npt.ArrayLike, turning_frame: int) -> ReturnError:
-    """Forward-backward symmetry of a path whose second half was asked to undo the first.
+    """Forward-backward symmetry of a path whose second half is commanded to undo the first.
 
     Args:
         estimate: Estimated camera-to-world poses [2 k + 1, 4, 4].

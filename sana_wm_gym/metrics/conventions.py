@@ -46,7 +46,7 @@ def _split(pair: PathPair) -> tuple[Vectors, Vectors, Vectors, Vectors]:
 def align_release(pair: PathPair) -> Alignment:
     """Average the orientation offset, then fit scale and offset of world-to-camera translations.
 
-    The residual |t_G - (s t_E + R_E^T o)| lives in camera axes. Rotating it into the estimate's
+    The residual |t_G - (s t_E + R_E^T o)| is in camera axes. Rotating it into the estimate's
     world leaves its length unchanged and makes it an ordinary line fit: with t = -R^T c,
     R_E t_G is regressed on R_E t_E = -c_E.
     """

@@ -122,8 +122,8 @@ class DriftScore:
         return first_to_last([window.values[proxy] for window in self.windows])
 
     def largest_change(self, proxy: str) -> float | None:
-        """First window minus the one farthest from it, in the proxy's unit: sees a collapse in
-        mid-clip that has recovered by the end. None with fewer than two windows."""
+        """First window minus the one farthest from it, in the proxy's unit; also finds a collapse
+        in mid-clip that has recovered by the end. None with fewer than two windows."""
         values = [window.values[proxy] for window in self.windows]
         if len(values) < 2:
             return None

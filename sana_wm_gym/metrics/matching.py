@@ -81,7 +81,7 @@ def match_frames(
     if not truncate and not reached.all():
         missed = int(reference[np.argmin(reached)])
         raise ValueError(
-            f"reference frame {missed} at {missed / reference_fps:.3f} s lies beyond the video, "
+            f"reference frame {missed} at {missed / reference_fps:.3f} s is beyond the video, "
             f"whose last of {video_frames} frames is at {(video_frames - 1) / video_fps:.3f} s; "
             f"pass truncate=True to score the common part"
         )

@@ -1,8 +1,8 @@
-"""LPIPS, where its weights are at hand. Nothing is ever downloaded.
+"""LPIPS, where its weights are installed. Nothing is ever downloaded.
 
 The distance needs the `lpips` package, which brings the small linear heads, and the AlexNet
-backbone in torchvision's cache. Where either is missing the answer is an `Unavailable` with the
-reason, and the LPIPS column of a table is left out: no other number stands in for it.
+backbone in torchvision's cache. Where either is missing, `load_lpips` returns an `Unavailable` with
+the reason, and tables have no LPIPS column.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def load_lpips() -> ImageDistance | Unavailable:
     CVPR 2018; the SANA-WM benchmark uses the AlexNet variant.
     """
     backbone = _hub_folder() / BACKBONE
-    # Looked for first: the package would fetch it from the network without asking.
+    # Checked first: the package would download it otherwise.
     if not backbone.is_file():
         return Unavailable(f"LPIPS needs the AlexNet weights {BACKBONE} in {backbone.parent}")
     try:

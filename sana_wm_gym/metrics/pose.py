@@ -56,7 +56,7 @@ class PoseScore:
         cam_mc: Metres mixed with a rotation term that saturates at 2.83; None where undefined.
         scale: Fitted factor on the estimate, None where none is fitted or it is undefined.
         undefined: Reason code of every None among the three errors.
-        flags: Facts worth reading next to the numbers: `reference_static`, `estimate_static`,
+        flags: Facts to read next to the numbers: `reference_static`, `estimate_static`,
             `reference_collinear`, `estimate_collinear`, `negative_scale`, `partial`;
             `axes_opengl`, `axes_forward_left_up` or `axes_world_to_camera` where the estimate fits
             far better if its poses are read so.
@@ -64,7 +64,7 @@ class PoseScore:
         rotation_unit: `deg` or `rad`.
         translation_unit: `m` or `extent`.
         n: Frames scored.
-        n_asked: Frames asked for, before the mask.
+        n_asked: Commanded frames, before the mask.
         skip_first_frame: Whether sample 0 was dropped on both sides.
     """
 
@@ -84,7 +84,7 @@ class PoseScore:
 
     @property
     def coverage(self) -> float:
-        """Frames scored over frames asked for, 0 to 1."""
+        """Frames scored over frames commanded, 0 to 1."""
         return self.n / self.n_asked
 
     def to_dict(self) -> dict[str, object]:

@@ -23,7 +23,7 @@ class InvalidPosesError(ValueError):
 
 
 class DegenerateTrajectoryError(ValueError):
-    """A path on which a convention leaves the asked-for number undefined.
+    """A path on which a convention leaves the requested number undefined.
 
     Attributes:
         code: Why: `reference_static`, `estimate_static`, `collinear`, `too_few_frames`,

@@ -1,7 +1,7 @@
 """Does a place look the same when the camera comes back to it?
 
 A trajectory names pairs of frames with almost the same pose. The two pictures a video shows there
-are compared with PSNR and box-window SSIM, and with LPIPS where its weights are at hand. A video
+are compared with PSNR and box-window SSIM, and with LPIPS where its weights are installed. A video
 that never moves is perfect in this: read it next to the pose errors.
 """
 
@@ -179,7 +179,7 @@ def score_revisits(
     reference_fps: float,
     video_fps: float,
     *,
-    lpips: ImageDistance | Unavailable = Unavailable("LPIPS was not asked for"),  # noqa: B008
+    lpips: ImageDistance | Unavailable = Unavailable("LPIPS was not requested"),  # noqa: B008
     limit: int = MAX_PAIRS,
 ) -> RevisitScore:
     """Compare what a video shows at the two instants of each pair.

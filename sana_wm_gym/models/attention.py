@@ -290,7 +290,7 @@ class SoftmaxAttention(DualBranchAttention):
     def visibility(
         self, past: int, present: int, plan: ChunkPlan
     ) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
-        """Chunks that each present chunk sees, and those kept for the next call."""
+        """Chunks that each present chunk attends to, and those kept for the next call."""
         kept = tuple(range(past))
         visible = []
         for index in range(past, past + present):

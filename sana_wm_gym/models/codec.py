@@ -2,7 +2,7 @@
 
 Each 8x8-pixel patch of eight consecutive frames is projected on principal directions of training
 video, so encoding is one matrix product. Decoding is the transposed product plus a small
-convolutional correction that sees neighbouring patches and the latent frame before. The first
+convolutional correction that reads neighbouring patches and the latent frame before. The first
 image enters as eight equal frames, as the released VAE's causal padding does.
 """
 
@@ -103,7 +103,7 @@ class PatchCodec(nn.Module):
     """Linear patch codec with a learned causal correction.
 
     Buffers: `mean` [values], `basis` [values, channels] with orthonormal columns, and `scale`
-    [channels], what one unit of each latent channel is worth in pixel values.
+    [channels], the change in pixel values per unit of each latent channel.
     """
 
     mean: Tensor

@@ -1,9 +1,9 @@
-"""The localiser: one frame to the camera's pose in the map, and whether it is of the map at all.
+"""The localiser: one frame to the camera's pose in the scene, and whether it is of the scene.
 
 A small convolutional network regresses the pose from the image alone (absolute pose regression, as
 PoseNet, arXiv 1505.07427, with the six-number rotation of arXiv 1812.07035). A world trained on one
-map localises the first frame once and places every later camera in that map. `fit_localiser` trains
-one for any set of clips that share a frame.
+scene localises the first frame once and places every later camera in that scene. `fit_localiser`
+trains one for any set of clips with a common frame.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sana_wm_gym.checks import LARGEST, require_integer
 
 POSE_VALUES = 9
-"""Numbers per pose: translation (3), then the camera's right and down axes in the map (6)."""
+"""Numbers per pose: translation (3), then the camera's right and down axes in the scene (6)."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class Localisation:
     """Where frames were taken.
 
     Attributes:
-        c2w: Camera to world in the map's frame, float64 [b, 4, 4]; rotations are orthonormal with
+        c2w: Camera to world in the scene's frame, float64 [b, 4, 4]; rotations are orthonormal with
             determinant 1.
-        confidence: Probability that the frame is of the map at all, float64 [b] in [0, 1].
+        confidence: Probability that the frame is of the scene at all, float64 [b] in [0, 1].
     """
 
     c2w: Tensor
@@ -67,7 +67,7 @@ class Localisation:
 
 
 class Localiser(nn.Module):
-    """Pose in a known map from one frame.
+    """Pose in a known scene from one frame.
 
     Buffers: `mean` [3] and `scale` [1], centre and spread of the training cameras in metres;
     `threshold` [1], the logit at which the confidence is 0.5.
@@ -116,7 +116,7 @@ class Localiser(nn.Module):
         Returns:
             Nine numbers per frame, float32 [b, 9]: the translation standardised by `mean` and
             `scale`, then two vectors that span the camera's right and down axes. And the logit of
-            "this is the map", float32 [b].
+            "this is the scene", float32 [b].
         """
         size = self.config.size
         pixels = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()

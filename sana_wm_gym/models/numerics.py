@@ -29,9 +29,9 @@ class Numerics:
     Attributes:
         padded_main_scale: Main softmax scale 1/sqrt(padded head dim) instead of 1/sqrt(head dim).
         padded_camera_scale: The same for the camera branch's softmax.
-        causal_softmax: Within one call a chunk sees itself and what the memory window keeps of
-            the chunks before it; otherwise softmax blocks attend to every frame of the call.
-        camera_key_context: The causal half of the camera-key convolution sees the previous chunk.
+        causal_softmax: Within one call a chunk attends to itself and what the memory window keeps
+            of the chunks before it; otherwise softmax blocks attend to every frame of the call.
+        camera_key_context: The causal half of the camera-key convolution reads the previous chunk.
         renormalise_softmax_rays: Scale queries, keys and values back to at most their RMS before
             the ray transform, in softmax blocks.
         renormalise_delta_rays: The same in delta-rule blocks.

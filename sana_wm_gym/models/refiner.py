@@ -32,7 +32,7 @@ Trace = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class RefinerPlan:
-    """How a clip is cut and what a block sees.
+    """How a clip is cut and what a block attends to.
 
     Attributes:
         block: Latent frames refined together; None takes all after the sink at once.
@@ -109,11 +109,11 @@ class Refiner(nn.Module):
     def __init__(self, transformer: nn.Module, plan: RefinerPlan) -> None:
         super().__init__()
         config: Any = transformer.config
-        wanted: dict[str, Any] = dict.fromkeys(("patch_size", "patch_size_t"), 1)
-        wanted |= {"gated_attn": False, "cross_attn_mod": False, "use_prompt_embeddings": True}
-        given = {name: getattr(config, name) for name in wanted}
-        if given != wanted:
-            raise ValueError(f"given a transformer with {given}; expected {wanted}")
+        required: dict[str, Any] = dict.fromkeys(("patch_size", "patch_size_t"), 1)
+        required |= {"gated_attn": False, "cross_attn_mod": False, "use_prompt_embeddings": True}
+        given = {name: getattr(config, name) for name in required}
+        if given != required:
+            raise ValueError(f"given a transformer with {given}; expected {required}")
         from diffusers.models.transformers import transformer_ltx2 as ltx2
 
         # Any, because the library's submodules carry no types.
@@ -168,7 +168,9 @@ class Refiner(nn.Module):
             x = (keep * x.float() + (1 - keep) * clean).to(kind)
         return x
 
-    def remember(self, refined: Tensor, text: PromptEmbedding, state: RefinerState) -> RefinerState:
+    def state_after(
+        self, refined: Tensor, text: PromptEmbedding, state: RefinerState
+    ) -> RefinerState:
         """State after refined frames [b, c, f, h, w]: one clean pass, whose keys are kept.
 
         Raises:
@@ -186,9 +188,9 @@ class Refiner(nn.Module):
     def forward(
         self, latents: Tensor, noise: Tensor, text: PromptEmbedding, state: RefinerState
     ) -> tuple[Tensor, RefinerState]:
-        """Refine one block and remember it; arguments as for `denoise`."""
+        """Refine one block and cache its keys; arguments as for `denoise`."""
         refined = self.denoise(latents, noise, text, state)
-        return refined, self.remember(refined, text, state)
+        return refined, self.state_after(refined, text, state)
 
     def refine(self, latents: Tensor, noise: Tensor, text: PromptEmbedding) -> Tensor:
         """Refine a whole clip.
@@ -211,7 +213,7 @@ class Refiner(nn.Module):
         block = self.plan.block or rest.shape[2]
         for part, eps in zip(rest.split(block, dim=2), noise.split(block, dim=2), strict=True):
             if len(refined) > 1:
-                state = self.remember(refined[-1], text, state)
+                state = self.state_after(refined[-1], text, state)
             refined.append(self.denoise(part, eps, text, state))
         return torch.cat(refined, dim=2)
 

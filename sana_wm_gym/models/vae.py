@@ -61,7 +61,7 @@ class VideoVae(nn.Module):
         group: Pixel frames per latent frame after the first (8 as released).
 
     Raises:
-        ValueError: The decoder wants a timestep, which no release of SANA-WM gives it.
+        ValueError: The decoder takes a timestep, which no release of SANA-WM gives it.
     """
 
     def __init__(self, autoencoder: Any, tiling: Tiling | None = RELEASED_TILING) -> None:
@@ -206,7 +206,7 @@ class CausalVae(VideoVae):
         convolutions: The temporal convolutions of the decoder by name.
 
     Raises:
-        ValueError: The decoder is not causal, injects noise, or wants a timestep.
+        ValueError: The decoder is not causal, injects noise, or takes a timestep.
 
     Source: streaming spec section 4, "Streaming decode".
     """

@@ -214,7 +214,7 @@ def bundle_adjust(
 def _cost(cameras: Cameras, points: Array, observed: Observations) -> float:
     residual, local = observed.residuals(cameras, points)
     if (local[:, 2] <= 0).any():
-        return np.inf  # a point has passed behind a camera that sees it
+        return np.inf  # a point has passed behind a camera that observes it
     return _huber(residual)[1]
 
 

@@ -1,4 +1,4 @@
-"""Poses from pixels with COLMAP: SIFT features and its incremental mapper. A second opinion.
+"""Poses from pixels with COLMAP: SIFT features and its incremental mapper, as an independent check.
 
 Needs `pycolmap` (BSD), the extra `eval`. More accurate than the default where it converges, ten
 or more times slower, and without an answer on clips that only turn.

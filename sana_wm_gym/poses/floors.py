@@ -25,7 +25,7 @@ class Floor:
         version: Its version; another version has another floor.
         width: Frame width, pixels.
         soft: Whether frames were blurred, dimmed and made noisy first.
-        clips: Clips asked for.
+        clips: Clips in all.
         scored: Of those, clips with a score.
         rot_err: Median RotErr, degrees.
         rot_err_worst: Largest.

@@ -2,7 +2,7 @@
 
 Neither package nor weights come with this project. `load_pi3x` and `load_vggt` read a
 `.safetensors` file that the caller has fetched; nothing is downloaded and nothing is unpickled.
-Both want a GPU. A minute of video is more than fits: hand in every fourth frame, as the published
+Both need a GPU. A minute of video is more than fits: pass every fourth frame, as the published
 benchmark does, and the poses at the same stride.
 """
 
@@ -43,14 +43,14 @@ _VGGT_MISSING = (
 
 @dataclass(frozen=True)
 class NetworkEstimator:
-    """A network that sees all frames at once and names their cameras.
+    """A network that estimates the cameras of all frames in one call.
 
-    Intrinsics that the caller knows are not used: these networks guess their own.
+    The caller's intrinsics are not used: these networks estimate their own.
 
     Attributes:
         name: Of the network.
         version: Of the weights.
-        size: Height and width that the network wants for frames of a height and width.
+        size: Height and width that the network takes for frames of a height and width.
         cameras: float32 [n, 3, h, w] in 0..1 to camera-to-world poses float64 [n, 4, 4] in
             OpenCV axes.
     """

@@ -92,10 +92,10 @@ class PoseEstimator(Protocol):
 
 @dataclass(frozen=True)
 class OracleEstimator:
-    """Returns known poses: the error-free estimator of a world that knows its own camera.
+    """Returns known poses: the error-free estimator of a world whose camera is known.
 
     Attributes:
-        c2w: Camera-to-world poses [n, 4, 4], one per frame that will be asked for.
+        c2w: Camera-to-world poses [n, 4, 4], one per frame.
     """
 
     c2w: npt.NDArray[np.float64]
@@ -107,7 +107,7 @@ class OracleEstimator:
         frames, used, _ = check_input(frames, intrinsics, fps)
         check_rigid(self.c2w, "oracle")
         if len(self.c2w) != len(frames):
-            raise ValueError(f"oracle knows {len(self.c2w)} poses, given {len(frames)} frames")
+            raise ValueError(f"oracle has {len(self.c2w)} poses, given {len(frames)} frames")
         info = EstimatorInfo("oracle", "1", "oracle", "full", None, used, False)
         return PoseEstimate(self.c2w.copy(), np.ones(len(frames), dtype=bool), info)
 

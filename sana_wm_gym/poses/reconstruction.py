@@ -169,7 +169,7 @@ def widen(scene: Reconstruction, xy: Array, frames: Index) -> Reconstruction:
     Args:
         scene: A reconstruction of some frames.
         xy: Tracks of all frames [n, p, 2].
-        frames: Which of them the scene knows.
+        frames: Which of them have a place in the scene.
     """
     tracks = xy.copy()
     tracks[frames] = scene.xy
@@ -221,7 +221,7 @@ def _triangulate(scene: Reconstruction) -> None:
 
 
 def _drop_bad_points(scene: Reconstruction) -> None:
-    """Forget points behind a camera, or over 2 px mean error."""
+    """Drop points behind a camera, or over 2 px mean error."""
     if not scene.known.any():
         return
     _, known, observed = scene.observed()

@@ -1,4 +1,4 @@
-"""What two frames say about each other: rotation, parallax, essential matrix, depth."""
+"""Geometry of two frames: rotation, parallax, essential matrix, depth."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def relative_poses(
         rays = bearings(start[inliers.ravel() > 0], intrinsics)
         _, turns, shifts, normals = cv2.decomposeHomographyMat(homography, camera)
         for turn, shift, normal in zip(turns, shifts, normals, strict=True):
-            # The plane lies in front of the camera, and the camera moves.
+            # The plane is in front of the camera, and the camera moves.
             if np.mean(rays @ normal > 0) > 0.5 and np.linalg.norm(shift) > 1e-3:
                 motions.append((turn, shift / np.linalg.norm(shift)))
     return [

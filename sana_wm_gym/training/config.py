@@ -46,13 +46,13 @@ class TrainConfig:
         size: Frame height and width in pixels.
         frequencies: Of the sines and cosines of Pluecker coordinates, radians per unit.
         network: Size of the generator; its channels follow from the codec, the frequencies and
-            the maps.
+            the scenes.
         codec: Size of the codec.
         codec_fit: How the codec is fitted.
         localiser_fit: How the localiser is fitted; None gives the generator exact anchors and
             leaves the world without one.
-        localiser_frames: Frames of the map that the localiser is fitted to.
-        foreign_scenes: Other scenes whose frames it learns to reject.
+        localiser_frames: Frames of the scene that the localiser is fitted to.
+        foreign_scenes: Other scenes whose frames are trained to be rejected.
         estimated_anchors: Fraction of walks placed by the localiser instead of exactly.
         word_dropout: Probability with which a surface is left out of a walk's prompt.
         prompt_dropout: Probability with which the whole prompt is.
@@ -60,7 +60,7 @@ class TrainConfig:
         streams: Episodes in progress, one step each in turn.
         unroll: Chunks per step through which gradients flow.
         lengths: Episode lengths in chunks.
-        walks: Walks of each length in each map.
+        walks: Walks of each length in each scene.
         length_weights: Relative frequency of each length.
         steps: Steps of the whole run.
         save_every: Steps between checkpoints.
@@ -125,7 +125,7 @@ class TrainConfig:
             require_number(name, getattr(self, name), 0, 1)
 
     def generator(self, surfaces: tuple[Surface, ...]) -> SanaWMConfig:
-        """Size of the generator for maps with these surfaces."""
+        """Size of the generator for scenes with these surfaces."""
         captions = SurfaceCaptions(surfaces)
         return replace(
             self.network,

@@ -1,7 +1,7 @@
-"""Encoded walks through the maps of a world: rendered once, kept as latents.
+"""Encoded walks through the scenes of a world: rendered once, kept as latents.
 
 Every walk begins where rollouts begin, in an appearance of its own; its latents are those of its
-first frame and of every eight frames after it. Walks are a function of (map, index), so a deleted
+first frame and of every eight frames after it. Walks are a function of (scene, index), so a deleted
 data folder is made again as it was.
 """
 
@@ -38,7 +38,7 @@ class EncodedWalks:
     Attributes:
         latents: The first frame's latent, then one per 8 frames, float16 [n, 1 + g, c, h, w].
         c2w: Camera-to-world relative to the first frame, float64 [n, 8 g + 1, 4, 4].
-        first: Pose of the first frame in the map, float64 [n, 4, 4].
+        first: Pose of the first frame in the scene, float64 [n, 4, 4].
         estimated: The localiser's estimate of `first`; `first` without one.
         appearance: Variant of each surface, int64 [n, surfaces].
     """

@@ -22,7 +22,7 @@ class CodecFit:
     """How a codec is fitted.
 
     Attributes:
-        walks: Walks per map that the linear part and the correction are fitted to.
+        walks: Walks per scene that the linear part and the correction are fitted to.
         frames: Frames of each, a multiple of 8.
         steps: Steps of training of the decoder's correction; 0 leaves it out.
         batch: Latent frames per step.

@@ -1,7 +1,7 @@
 """Fit a localiser: pose regression on frames with known poses, and recognition of other pictures.
 
-Pictures that are not of the map are other scenes, where given, changes to the map's own frames that
-leave no true pose (mirrored, recoloured, shuffled, blended), noise and gradients.
+Pictures that are not of the scene are other scenes, where given, changes to the scene's own frames
+that leave no true pose (mirrored, recoloured, shuffled, blended), noise and gradients.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LocaliserFit:
 
     Attributes:
         steps: Optimisation steps.
-        batch: Frames of the map per step.
+        batch: Frames of the scene per step.
         negatives: Pictures of something else per step.
         matrix_rate: Peak learning rate of Muon (convolutions and the hidden layer).
         other_rate: Peak learning rate of AdamW (biases and outputs).
@@ -43,7 +43,7 @@ class LocaliserFit:
         decay_from: Fraction of the steps after which the rate falls linearly to zero.
         weight_decay: Of Muon and AdamW alike.
         ema: Decay of the averaged weights per step; the averaged weights are the result.
-        recognition_weight: Weight of the cross-entropy of "this is the map" next to the pose loss
+        recognition_weight: Weight of the cross-entropy of "this is the scene" next to the pose loss
             in metres.
         brightness: Largest brightness change of a training frame, in grey levels.
         noise: Largest standard deviation of noise added to a training frame, in grey levels.
@@ -109,8 +109,8 @@ def fit_localiser(
     weights. The number of torch threads changes rounding.
 
     Args:
-        frames: Pictures of the map, uint8 [n, size, size, 3], n >= 20.
-        poses: Their camera-to-world poses in the map's frame, float64 [n, 4, 4], OpenCV axes.
+        frames: Pictures of the scene, uint8 [n, size, size, 3], n >= 20.
+        poses: Their camera-to-world poses in the scene's frame, float64 [n, 4, 4], OpenCV axes.
         config: How to fit; None for the defaults.
         network: Size of the network; None for the defaults at the frames' size.
         foreign: Pictures of something else, uint8 [m, size, size, 3], m >= 1; None for only those
@@ -250,7 +250,7 @@ def _photometric(frames: Tensor, config: LocaliserFit, generator: torch.Generato
 def _negatives(
     genuine: Tensor, foreign: Tensor | None, count: int, generator: torch.Generator
 ) -> Tensor:
-    """Pictures that are not of the map, float [count, 3, H, W] in [0, 255].
+    """Pictures that are not of the scene, float [count, 3, H, W] in [0, 255].
 
     A half is foreign where there are any; the rest is made from `genuine` [b, 3, H, W].
     """

@@ -13,7 +13,7 @@ UNIT_GATE_BIAS = 1.278464542761074
 
 
 def initialise(model: SanaWM, seed: int) -> None:
-    """Weights for training from scratch: open residual gates, a memory that hardly forgets, and a
+    """Weights for training from scratch: open residual gates, decays close to 1, and a
     first prediction of zero."""
     torch.manual_seed(seed)
     for name, parameter in model.named_parameters():

@@ -6,7 +6,7 @@ states in rollouts are like those in training; generated latents are never fed b
 through `TrainConfig.unroll` chunks.
 
 Source: self-forcing (SANA-WM's distillation, arXiv 2605.15178) with the true frames as target in
-place of a teacher's score; possible here because a fixed map makes the next chunk nearly certain.
+place of a teacher's score; possible here because a fixed scene makes the next chunk nearly certain.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class WalkBatch:
 
     Attributes:
         latents: [b, 1 + g, c, h, w].
-        c2w: Poses in the map, float64 [b, 8 g + 1, 4, 4].
+        c2w: Poses in the scene, float64 [b, 8 g + 1, 4, 4].
         appearance: Variant of each surface, or -1 where the prompt leaves it out, [b, surfaces].
         chunks: Length.
     """
@@ -69,8 +69,8 @@ class WalkBatch:
 
 @dataclass(frozen=True)
 class View:
-    """The network's view of the maps: frame size, latent grid, intrinsics in pixels, frequencies of
-    the sines of Pluecker coordinates, and the words for their surfaces."""
+    """The network's view of the scenes: frame size, latent grid, intrinsics in pixels, frequencies
+    of the sines of Pluecker coordinates, and the words for their surfaces."""
 
     image_size: tuple[int, int]
     grid_size: tuple[int, int]
@@ -85,7 +85,7 @@ class Objective:
 
     Attributes:
         config: Noise levels.
-        view: Of the maps.
+        view: Of the scenes.
         channel_weights: Weight of each latent channel, mean 1.
         plan: One chunk and the memory window.
         autocast: Matrix products in bfloat16.

@@ -35,7 +35,7 @@ from sana_wm_gym.world.procedural.renderer import default_intrinsics
 from sana_wm_gym.world.procedural.scenes import generate_scene
 
 TIMESTEPS = (1000.0, 0)
-"""One step: in a known map the first prediction is the best (docs/embedded_world.md)."""
+"""One step: in a known scene the first prediction is the best (docs/embedded_world.md)."""
 WINDOW = MemoryWindow(chunks=2, sink=True)
 """Memory of softmax blocks in training and at run time: SANA-WM's streaming default."""
 CODEC, LOCALISER = "codec.safetensors", "localiser.safetensors"
@@ -53,7 +53,7 @@ class TrainingRun:
         codec: Fitted codec.
         localiser: Fitted localiser, or None.
         model: Weights in training.
-        average: Their running average, which ships.
+        average: Their running average, written as the world file.
         optimizer: Muon and AdamW.
         done: Steps taken.
         cpu_hours: CPU time trained for, over all restarts and processes.
@@ -69,7 +69,7 @@ class TrainingRun:
         self.folder.mkdir(parents=True, exist_ok=True)
         surfaces = [generate_scene(scene).surfaces for scene in config.scenes]
         if len(set(surfaces)) > 1:
-            raise ValueError("given maps with different surfaces; expected the same words for all")
+            raise ValueError("given scenes with different surfaces, expected the same for all")
         self.captions = SurfaceCaptions(surfaces[0])
         shape = config.generator(self.captions.surfaces)
         source = self._init_parts()
@@ -88,7 +88,7 @@ class TrainingRun:
         self._resume()
 
     def _init_parts(self) -> WorldFile | None:
-        """Copy what `init` brings and the folder lacks; returns a world file."""
+        """Copy the parts of `init` that the folder lacks; returns `init` if it is a world file."""
         if self.config.init is None:
             return None
         source = Path(self.config.init)
@@ -121,7 +121,7 @@ class TrainingRun:
             return None
         if not path.exists():
             if len(config.scenes) != 1:
-                raise ValueError("given several maps; a localiser is fitted to one")
+                raise ValueError("given several scenes; a localiser is fitted to one")
             report("rendering frames for the localiser")
             scene, rng = generate_scene(config.scenes[0]), np.random.default_rng([config.seed, 3])
             frames, poses = localiser_frames(scene, config.localiser_frames, rng, config.size)

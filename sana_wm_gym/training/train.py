@@ -1,6 +1,6 @@
 """Train the embedded world: `sana-wm train-world [name=value ...]`.
 
-Fits the codec and the localiser, renders walks through the map, trains the generator and writes a
+Fits the codec and the localiser, renders walks through the scene, trains the generator and writes a
 checkpoint every `save_every` steps. Killed at any point and started again with the same `folder`,
 it resumes from the last checkpoint. Under `torchrun --nproc-per-node N -m sana_wm_gym train-world`
 the processes share one run, each with clips of its own. `conf/train.yaml` holds the recipe;

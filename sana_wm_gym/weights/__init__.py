@@ -1,1 +1,1 @@
-"""Files of weights: reading, checking and writing them; no other folder knows their layout."""
+"""Files of weights: reading, checking and writing them; no other folder depends on their layout."""

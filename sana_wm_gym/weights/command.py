@@ -147,7 +147,7 @@ def show_plan(chosen: Release, cache: Path, machine: Machine, console: Console) 
     Table.of("GPU memory at 704x1280, by setting", settings).print(console)
     if chosen.variant is Variant.STREAMING:
         console.print(
-            f"Between chunks the generator remembers {gigabytes(memory_bytes())} at 704x1280 "
+            f"Between chunks the generator keeps {gigabytes(memory_bytes())} at 704x1280 "
             "(first chunk and one more), however long the rollout."
         )
 

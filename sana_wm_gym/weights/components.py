@@ -143,10 +143,10 @@ def _load(
     device: torch.device | str,
 ) -> None:
     """Fill a module without storage; `known` are the weights that the files may have."""
-    wanted = _shapes(module)
+    required = _shapes(module)
     container = open_container(folder)
-    container.check(wanted, known)
-    tensors = container.load({name: name for name in wanted}, dtype, device)
+    container.check(required, known)
+    tensors = container.load({name: name for name in required}, dtype, device)
     module.load_state_dict(tensors, assign=True)
     module.requires_grad_(False)
 

@@ -87,8 +87,8 @@ class Container:
         Raises:
             ValueError: A file is damaged.
         """
-        wanted = sorted(names, key=lambda name: self.files.index(self.stored[name].file))
-        for file, group in groupby(wanted, key=lambda name: self.stored[name].file):
+        ordered = sorted(names, key=lambda name: self.files.index(self.stored[name].file))
+        for file, group in groupby(ordered, key=lambda name: self.stored[name].file):
             limit = max(SMALLEST_SPAN, file.stat().st_size // SPANS)
             span: list[str] = []
             size = 0
@@ -102,15 +102,15 @@ class Container:
 
     def check(
         self,
-        wanted: Mapping[str, tuple[int, ...]],
+        required: Mapping[str, tuple[int, ...]],
         known: Collection[str] | None = None,
         names: Mapping[str, str] | None = None,
     ) -> None:
         """Compare names and shapes with those of a network.
 
         Args:
-            wanted: Shapes of the weights that must be there.
-            known: Names that may be there; None for the wanted ones.
+            required: Shapes of the weights that must be there.
+            known: Names that may be there; None for the expected ones.
             names: The network's name -> name in the files; None where they are the same.
 
         Raises:
@@ -119,11 +119,11 @@ class Container:
         placed = {name: name for name in self.stored} if names is None else names
         given = {name: self.stored[theirs] for name, theirs in placed.items()}
         problems = {
-            "lacks": sorted(wanted.keys() - given.keys()),
-            "has unknown": sorted(given.keys() - set(wanted if known is None else known)),
+            "lacks": sorted(required.keys() - given.keys()),
+            "has unknown": sorted(given.keys() - set(required if known is None else known)),
             "has wrong shapes": [
                 f"{name} {given[name].shape} instead of {shape}"
-                for name, shape in wanted.items()
+                for name, shape in required.items()
                 if name in given and given[name].shape != shape
             ],
         }
@@ -167,7 +167,7 @@ def open_container(path: Path) -> Container:
     """Open a checkpoint without reading values.
 
     Args:
-        path: A `.safetensors` file, a `.safetensors.index.json` with shards beside it, a torch
+        path: A `.safetensors` file, a `.safetensors.index.json` with its shards, a torch
             file, a folder with one of these, or the root folder of a release.
 
     Raises:

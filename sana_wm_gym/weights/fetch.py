@@ -30,7 +30,7 @@ class Fetched:
 
     Attributes:
         release: Which one.
-        paths: File or folder of each part that was asked for.
+        paths: File or folder of each requested part.
         revisions: Commit of each repository.
     """
 
@@ -78,8 +78,8 @@ def fetch(
     for name in dict.fromkeys(names):
         part = release.component(name)
         groups.setdefault(part.repository.hub_id, []).append(part)
-    wanted = known_revisions(release.components, cache) | dict(revisions or {})
-    unpinned = ", ".join(sorted(groups.keys() - wanted.keys()))
+    pinned = known_revisions(release.components, cache) | dict(revisions or {})
+    unpinned = ", ".join(sorted(groups.keys() - pinned.keys()))
     if unpinned and offline:
         raise ValueError(f"no commit is known for {unpinned}; fetch once without --offline")
     if unpinned and not latest:
@@ -91,7 +91,7 @@ def fetch(
     commits: dict[str, str] = {}
     missing = 0
     for hub_id, parts in groups.items():
-        revision = wanted.get(hub_id, NEWEST)
+        revision = pinned.get(hub_id, NEWEST)
         if offline:
             commits[hub_id] = _require_commit(hub_id, revision)
         else:
@@ -174,7 +174,7 @@ def _ask(
     files = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     owned: dict[str, int] = {}
     for part in parts:
-        own = {name: size for name, size in files.items() if part.owns(name)}
+        own = {name: size for name, size in files.items() if part.includes(name)}
         if not own:
             raise FileNotFoundError(
                 f"{hub_id} at {commit} has no {part.path or 'files'} for {part.name}; "

@@ -42,7 +42,7 @@ class Checked:
         container: The opened files.
         names: Released names to the names in the files.
         absent: Unread entries that the files leave out.
-        variant: What the files say they are; None where nothing says so.
+        variant: What the files state they are; None where they state nothing.
     """
 
     container: Container
@@ -58,7 +58,7 @@ def check_generator(
 
     Args:
         path: Anything that `open_container` takes.
-        variant: The generator that is wanted; None takes any.
+        variant: The generator to find; None takes any.
         config: Size of the network.
 
     Raises:
@@ -71,9 +71,9 @@ def check_generator(
     if variant is not None and stated not in (None, variant):
         raise ValueError(f"{path} holds the {stated} generator; expected the {variant} one")
     names = released_names(container.stored)
-    wanted = expected_shapes(replace(config, position_entries=0))
-    absent = tuple(name for name in DIFFUSERS_ABSENT if name in wanted and name not in names)
-    container.check({n: shape for n, shape in wanted.items() if n not in absent}, wanted, names)
+    required = expected_shapes(replace(config, position_entries=0))
+    absent = tuple(name for name in DIFFUSERS_ABSENT if name in required and name not in names)
+    container.check({n: shape for n, shape in required.items() if n not in absent}, required, names)
     return Checked(container, names, absent, stated)
 
 
@@ -97,7 +97,7 @@ def load_generator(
 
     Args:
         path: Anything that `open_container` takes.
-        variant: Which generator is wanted; a checkpoint that states one must agree.
+        variant: Which generator to load; a checkpoint that states one must agree.
         config: Size; the released one by default. `position_entries` is ignored.
         numerics: Revision to agree with; None is the released code of the variant.
         dtype: Type of all weights.

@@ -30,7 +30,7 @@ CELLS = 22 * 40
 """Latent cells of a 704x1280 frame."""
 
 SOFTMAX_FRAMES = 7
-"""Latent frames that a softmax block remembers: first chunk of four, last chunk of three."""
+"""Latent frames that a softmax block keeps: first chunk of four, last chunk of three."""
 
 Chooser = Callable[[str, tuple[int, ...]], bool]
 
@@ -111,7 +111,7 @@ def weight_bytes(shapes: Mapping[str, tuple[int, ...]], precision: Precision, fe
 
 
 def memory_bytes(config: SanaWMConfig = RELEASED, cells: int = CELLS) -> int:
-    """Bytes that the streaming generator remembers between chunks, sink and one recent chunk.
+    """Bytes that the streaming generator keeps between chunks, sink and one recent chunk.
 
     States in float32, the rest in bfloat16: `GeneratorState`, analytically.
     """

@@ -61,13 +61,13 @@ def require(need: Need, machine: Machine, what: str) -> None:
         ValueError: Disk, RAM or VRAM is short; all of it is named.
     """
     short = [
-        f"{name}: needs {gigabytes(wanted)}, {gigabytes(free)} free"
-        for name, wanted, free in (
+        f"{name}: needs {gigabytes(needed)}, {gigabytes(free)} free"
+        for name, needed, free in (
             ("disk", need.disk, machine.disk),
             ("RAM", need.ram, machine.ram),
             ("VRAM", need.vram, machine.vram),
         )
-        if free is not None and wanted > free
+        if free is not None and needed > free
     ]
     if short:
         raise ValueError(

@@ -1,7 +1,7 @@
 """The published releases: where their parts are, as values.
 
-Only what the releases state is here. A size that nobody states is None and shown as unknown until
-the files are on this machine; a licence has to be read on the hub.
+Contains what the releases state. A size that is not published is None, and shown as unknown until
+the files are downloaded; licences are on the pages of the hub.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Component:
     """A part of a release that can be fetched by itself.
 
     Attributes:
-        name: What `--component` calls it.
+        name: Value of `--component`.
         repository: Where it is.
         path: File or folder in the repository; "" for all of it.
-        purpose: What it is for.
+        purpose: Its use, for tables.
         patterns: Its files; a star also crosses folders, as on the hub. By default all of `path`.
         disk: Bytes that the release states; None if it states none.
         optional: A world runs without it.
@@ -55,8 +55,8 @@ class Component:
         if not self.patterns:
             object.__setattr__(self, "patterns", (self.path, f"{self.path}/*"))
 
-    def owns(self, name: str) -> bool:
-        """Whether a file of the repository belongs to this part."""
+    def includes(self, name: str) -> bool:
+        """Whether a file of the repository is of this part."""
         return any(fnmatch(name, pattern) for pattern in self.patterns)
 
     def files(self, folder: Path) -> list[Path]:
@@ -64,7 +64,7 @@ class Component:
         return sorted(
             file
             for file in folder.rglob("*")
-            if file.is_file() and self.owns(file.relative_to(folder).as_posix())
+            if file.is_file() and self.includes(file.relative_to(folder).as_posix())
         )
 
 
@@ -85,10 +85,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Release:
-    """A generator with everything around it.
+    """A generator and the parts that it needs.
 
     Attributes:
-        name: What this package calls it.
+        name: Name in this package.
         variant: Which generator.
         components: Its parts.
         figures: Published memory, if any.

@@ -35,7 +35,7 @@ class WorldFile:
         codec: Frames to latents and back.
         metadata: The world's plain facts (name, frame size, rate, intrinsics, limits, scenes,
             surfaces, timesteps, window, ...), as JSON values; see `world_files.world_of`.
-        localiser: Finds a first frame in the map; None for a world whose cameras are relative to
+        localiser: Finds a first frame in the scene; None for a world whose cameras are relative to
             the first frame.
         path: The file that it was read from.
     """

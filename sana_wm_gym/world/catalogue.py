@@ -77,7 +77,7 @@ WORLDS: Mapping[str, Loader] = MappingProxyType(
         "twin": _twin,
     }
 )
-"""Name -> loader of the worlds that ship. Each call loads anew; `load_world` shares."""
+"""Name -> loader of the worlds that ship. Each call loads anew; `load_world` caches."""
 
 _SUFFIXES = (("", False), ("-refined", True))
 

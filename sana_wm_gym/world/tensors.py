@@ -14,7 +14,7 @@ from torch import Tensor
 
 def to_tensors(value: Any, device: torch.device | str) -> Any:
     """Arrays as tensors of the same type, float64 as float32; dicts part by part. On the CPU a
-    tensor shares the array's memory."""
+    tensor uses the array's memory."""
     if isinstance(value, dict):
         return {name: to_tensors(part, device) for name, part in value.items()}
     tensor = torch.from_numpy(np.asarray(value))

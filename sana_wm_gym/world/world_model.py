@@ -101,7 +101,7 @@ class Start:
         prompt: Scene text; a drawn start's names the variants that it shows.
         scene: Seed of the procedural scene the image was taken in, or None for a user's image.
         scene_c2w: Camera-to-world pose of the first frame in that scene, float64 [4, 4], or None.
-            Only the ground-truth world reads it, and `appearance`; a learned world sees `image`.
+            Only the ground-truth world reads it, and `appearance`; a learned world reads `image`.
         appearance: Variant of each varying surface of the scene, as an index.
         intrinsics_from: Where the intrinsics come from: "given", "assumed" (the world's own), or
             the name of what estimated them.
@@ -219,8 +219,8 @@ class WorldModel(Protocol[StateT]):
         ...
 
     def anchor_confidence(self, state: StateT) -> float:
-        """Probability in [0, 1] that the rollout's first frame shows a place the world knows; 1.0
-        for worlds without a localiser."""
+        """Probability in [0, 1] that the rollout's first frame is of the world's scene; 1.0 for
+        worlds without a localiser."""
         ...
 
     def pack(self, state: StateT) -> dict[str, npt.NDArray[np.generic]]:

@@ -1,4 +1,4 @@
-"""Dream to real: what is run, what is not run twice, and the report."""
+"""Learned world to twin: what is run, what is not run twice, and the report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sana_wm_gym.agents import dream_to_real
 from sana_wm_gym.agents.dream_to_real import DREAM, REAL, DreamRun, carry_out, main
 
 SUCCESS = {("ppo", DREAM): (0.8, 0.6), ("ppo", REAL): (0.3, 0.9), ("random", DREAM): (0.1, 0.2)}
-"""(agent, trained in) -> success in the dream and in the twin."""
+"""(agent, trained in) -> success in the learned world and in the twin."""
 
 
 def write_evaluation(run, world, success):

@@ -58,7 +58,7 @@ def test_advantages_are_returns_less_values_where_lambda_is_one():
     got = ppo_latent.advantages(rollout(values, rewards, ended, over), gamma, 1.0)[:, 0].tolist()
     assert got[0] == pytest.approx(1 + gamma * 2 - 0.5)  # nothing after the goal
     assert got[1] == pytest.approx(2 - 0.25)
-    assert got[3] == pytest.approx(3 + gamma * (4 + gamma * 0.7) - 0.3)  # the last view's worth
+    assert got[3] == pytest.approx(3 + gamma * (4 + gamma * 0.7) - 0.3)  # the last view's value
     assert got[4] == pytest.approx(4 + gamma * 0.7 - 0.1)
     assert got[6] == pytest.approx(5 + gamma * 0.4 - 0.2)
     # Where lambda is 0 each is one TD error.
@@ -85,7 +85,7 @@ def test_idle_steps_teach_nothing():
         seen, drawn, rewards = views.clone(), actions.clone(), numbers[1].clone()
         seen[2, 1], drawn[2, 1], rewards[2, 1] = junk, junk, junk
         known = values.clone()
-        known[2, 1] = 0.0  # the terminal view's own worth, which does count
+        known[2, 1] = 0.0  # the terminal view's own value, which does count
         data = ppo_latent.LatentRollout(seen, known, drawn, numbers[0], rewards, over, over, idle)
         optimizer = torch.optim.Adam(policy.parameters(), 1e-2)
         ppo_latent.update(policy, optimizer, data, settings)

@@ -120,4 +120,4 @@ def test_any_checkpoint_restores_the_memory_and_writes_each_slot_once(
 
 
 def _no_links(source: Any, target: Any) -> None:
-    raise PermissionError("this disk knows no links")
+    raise PermissionError("this disk has no links")

@@ -1,4 +1,4 @@
-"""The parity command: silent agreement on good files, and a clear word on every kind of bad one."""
+"""The parity command: no output on good files, and a clear error on every kind of bad one."""
 
 from __future__ import annotations
 
@@ -330,7 +330,7 @@ def test_rounding_noise_excuses_only_what_it_explains():
         return outcome
 
     assert not compared("bf16attn/final", 2e-4, noise=2e-4).passed
-    assert not trials  # noise is measured only when asked for
+    assert not trials  # noise is measured only on request
     assert excused("bf16attn/final", 2e-4, noise=2e-4).passed
     assert "above the stated" in excused("bf16attn/final", 2e-4, noise=2e-4).note
     assert not excused("bf16attn/final", 2e-3, noise=2e-4).passed

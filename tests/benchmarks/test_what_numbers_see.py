@@ -26,7 +26,7 @@ class Blind:
 def rows() -> dict[str, dict[str, Any]]:
     scene = generate_scene(0)
     command = place(scene, CLIPS[COMMAND](np.arange(49) / FPS), seed=0)
-    return {row["name"]: row for row in score_videos(scene, command, 32, Blind(), lambda: None)}
+    return {row["name"]: row for row in score_videos(scene, command, 32, Blind())}
 
 
 def test_known_poses_of_the_right_video_score_nothing(rows: dict[str, dict[str, Any]]) -> None:

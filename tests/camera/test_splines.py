@@ -106,8 +106,8 @@ def test_turns_are_limited_and_slow_ones_left_alone(rotations, largest):
     result = limit_turn(targets, largest)
     turns = (result[:-1].inv() * result[1:]).magnitude()
     assert turns.max() <= largest + 1e-9
-    wanted = (targets[:-1].inv() * targets[1:]).magnitude()
-    if wanted.max() <= largest:
+    turns = (targets[:-1].inv() * targets[1:]).magnitude()
+    if turns.max() <= largest:
         assert (result.inv() * targets).magnitude().max() < 1e-9
     assert (result[0].inv() * targets[0]).magnitude() < 1e-12
 

@@ -70,8 +70,8 @@ def test_every_limit_holds(drawn, depth):
     assert 0 < made.scale <= 1
     assert made.residual_lag_deg <= 1
     end = drawn.waypoints[-1]
-    wanted = rotation_y(math.radians(end.yaw_deg)) @ rotation_x(math.radians(end.pitch_deg))
-    assert np.rad2deg(geodesic_angle(made.c2w[-1, :3, :3], wanted)) <= 1 + 1e-6
+    last = rotation_y(math.radians(end.yaw_deg)) @ rotation_x(math.radians(end.pitch_deg))
+    assert np.rad2deg(geodesic_angle(made.c2w[-1, :3, :3], last)) <= 1 + 1e-6
     np.testing.assert_allclose(
         made.c2w[-1, :3, 3], np.multiply(made.scale, end.position), atol=1e-9
     )

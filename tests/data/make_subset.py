@@ -2,7 +2,7 @@
 
     python tests/data/make_subset.py FROM [TO]
 
-FROM is a directory with the three `dit_*_tiny` pairs; TO defaults to `golden/` beside this file.
+FROM is a directory with the three `dit_*_tiny` pairs; TO defaults to `golden/` in this folder.
 The network weights are the same in all three, so only the first keeps them. Results and states of
 every case stay; of the tensors inside a forward, one set of each kind of block does. The reduced
 files are read by `python -m benchmarks.parity` like the whole ones.

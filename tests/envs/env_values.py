@@ -80,7 +80,7 @@ class Countdown(Task):
 
 
 def at(batch: Any, row: int) -> Any:
-    """One row of a batch of observations."""
+    """The observation of one sub-environment in a batch."""
     return (
         {name: part[row] for name, part in batch.items()} if isinstance(batch, dict) else batch[row]
     )

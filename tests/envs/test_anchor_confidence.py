@@ -1,4 +1,4 @@
-"""`info["anchor_confidence"]`: whether the world knows the place of the first frame."""
+"""`info["anchor_confidence"]`: whether the first frame is of the world's scene."""
 
 from __future__ import annotations
 

@@ -23,10 +23,10 @@ NOT_SB3 = {("frame", "frames", "pose"), ("keys", 3)}
 
 
 def refused(name: str, observation: tuple[str, ...]) -> str:
-    """What is said of parts that do not go with the task; nothing where they do."""
+    """Error message for parts that do not go with the task; empty where they do."""
     if name == "SanaWM/ImageGoalHER-v0" and len(observation) > 1:
         return "expected one part, named 'observation'"
-    # A goal image is of no use to an agent that sees nothing.
+    # A goal image is of no use to an agent that observes no image.
     return "expected 'frame'" if (name, observation) == ("SanaWM/ImageGoal-v0", ("pose",)) else ""
 
 
@@ -37,8 +37,8 @@ def check(name: str, world: Any, action: tuple[str, int], observation: Any, *, s
         "actions_per_chunk": action[1],
         "observation": list(observation),
     }
-    if said := refused(name, observation):
-        with pytest.raises(ValueError, match=said):
+    if message := refused(name, observation):
+        with pytest.raises(ValueError, match=message):
             gym.make(name, **options)
         return
     with warnings.catch_warnings():

@@ -106,9 +106,9 @@ def test_render_modes(world: Any) -> None:
         assert type(env.metadata["render_fps"]) is int and env.metadata["render_fps"] == fps
     assert np.array_equal(last.render(), every.render()[-1])
     assert len(every.render()) == 24
-    silent = started(SanaWMEnv(world))
+    no_mode = started(SanaWMEnv(world))
     with pytest.warns(UserWarning, match="needs render_mode"):
-        assert silent.render() is None
+        assert no_mode.render() is None
 
 
 def test_a_long_string_in_chunks_is_the_string_in_one(world: Any) -> None:

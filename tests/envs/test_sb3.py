@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import (
 )
 
 from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
-from sana_wm_gym.envs.sb3 import SanaWMVecEnv, row_info
+from sana_wm_gym.envs.sb3 import SanaWMVecEnv, info_at
 from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, StepResult, ThumbnailGoal
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
@@ -28,7 +28,7 @@ ROWS = 3
 
 @dataclass(frozen=True)
 class EndsSomewhere(FreeRoam):
-    """Ends where the camera has gone far enough forward, so that rows end at different times."""
+    """Ends where the camera has gone far enough forward: episodes end at different times."""
 
     max_episode_steps: int = 4
     metres: float = 1.0
@@ -85,7 +85,7 @@ def test_same_as_dummy_vec_env(world, settings):
 
 
 def test_the_walk_meets_both_kinds_of_ends_apart(world):
-    """What the comparison above is worth: rows end at different times and for both reasons."""
+    """The comparison above covers episodes that end at different steps and for both reasons."""
     infos = walk(bridge(world), 9)[5::5]  # after the two answers to reset, the last of each four
     ends = [
         [info["TimeLimit.truncated"] for info in row if "terminal_observation" in info]
@@ -148,7 +148,7 @@ def test_attributes_and_methods_by_name(world):
     assert len(env.env_method("snapshot", 2, indices=[0])) == 1
     env.set_attr("note", "kept")
     assert env.get_attr("note", 1) == ["kept"] and env.vector_env.note == "kept"
-    with pytest.raises(ValueError, match=r"given rows \[1\]"):
+    with pytest.raises(ValueError, match=r"given sub-environments \[1\]"):
         env.set_attr("note", "lost", indices=1)
     with pytest.raises(AttributeError):
         env.env_method("fly")
@@ -195,11 +195,11 @@ def test_wrappers_of_stable_baselines3_fit(world):
     assert returns == pytest.approx([3 * forward] * 4, rel=1e-5)
 
 
-def test_row_info_is_the_info_of_a_single_environment(world):
+def test_info_at_is_the_info_of_a_single_environment(world):
     vector = SanaWMVectorEnv(ROWS, world, task=EndsSomewhere())
     single = SanaWMEnv(world, task=EndsSomewhere())
     _, infos = vector.reset(seed=4)
-    assert same(row_info(infos, 1), single.reset(seed=5)[1])
+    assert same(info_at(infos, 1), single.reset(seed=5)[1])
     forward = np.float32([0, 0, 0, 0, 1])
-    assert same(row_info(vector.step([forward] * ROWS)[-1], 1), single.step(forward)[-1])
-    assert row_info({"a": np.ones(2), "_a": np.array([True, False])}, 1) == {}
+    assert same(info_at(vector.step([forward] * ROWS)[-1], 1), single.step(forward)[-1])
+    assert info_at({"a": np.ones(2), "_a": np.array([True, False])}, 1) == {}

@@ -155,7 +155,7 @@ def test_a_goal_is_sent_once(mode: str, world: Any, monkeypatch: pytest.MonkeyPa
     mask = {"reset_mask": np.array([True, False, False])}
     seen, expected = envs.reset(options=mask)[0], twin.reset(options=mask)[0]
     assert sent[goal] == 4 and equal(expected, seen)
-    for step in range(5):  # row 0 begins again on the way, with another goal
+    for step in range(5):  # sub-environment 0 begins again on the way, with another goal
         expected, seen = twin.step(drawn(3, step))[0], envs.step(drawn(3, step))[0]
         assert equal(expected, seen)
     assert sent[goal] == 5

@@ -1,4 +1,4 @@
-"""The batch: row i is the single environment of its seed, and Gymnasium's own loop agrees."""
+"""The batch: each sub-environment equals its single environment, and Gymnasium's own loop."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_so_it_is_in_the_procedural_world(mode: AutoresetMode, task: Any) -> Non
 
 
 STATED_LATENT, STATED_PIXEL = 1e-3, 1
-"""How far a row of the learned world may be from the single environment; see docs/vector_env.md."""
+"""Largest difference to single environments in the learned world; see docs/vector_env.md."""
 
 
 def test_rows_of_the_learned_world_are_single_environments_but_for_rounding() -> None:
@@ -85,7 +85,7 @@ def test_rows_of_the_learned_world_are_single_environments_but_for_rounding() ->
     rng = np.random.default_rng(0)
     actions = rng.uniform(-1, 1, (4, 3, 5)).astype(np.float32)
     seen = [batch.reset(seed=5)[0]] + [batch.step(chunk)[0] for chunk in actions]
-    # Row 0 is reset every second step, so the rows soon stand at different chunks.
+    # Sub-environment 0 is reset every second step, so chunk numbers soon differ.
     for row, chunks in ((1, 4), (2, 4), (0, 1)):
         expected = [single.reset(seed=5 + row)[0]]
         expected += [single.step(actions[chunk, row])[0] for chunk in range(chunks)]

@@ -68,7 +68,7 @@ def test_a_world_that_fails_changes_nothing(
         raise RuntimeError("the world broke down")
 
     for _ in range(3):
-        # The last thing a step requests, when generators have drawn for the rows that are reset.
+        # The last call of a step, after generators have drawn for the resets.
         with monkeypatch.context() as broken:
             broken.setattr(world, "decode", fail)
             with pytest.raises(RuntimeError, match="broke down"):

@@ -1,4 +1,4 @@
-"""A perfect world, a blind estimator, and a progress callback that does nothing."""
+"""A perfect world, an estimator that places no frame, and a progress callback that does nothing."""
 
 from __future__ import annotations
 

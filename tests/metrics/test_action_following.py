@@ -38,7 +38,7 @@ def path(yaw_deg: Any, forward: Any) -> Any:
 
 
 BODY = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
-ASKED = path([1.0] * 8 + [0.0] * 8 + [-1.0] * 8, [0.0] * 8 + [0.05] * 8 + [0.0] * 8)
+COMMANDED = path([1.0] * 8 + [0.0] * 8 + [-1.0] * 8, [0.0] * 8 + [0.05] * 8 + [0.0] * 8)
 
 
 def random_path(seed: int = 0, n: int = 20) -> Any:
@@ -50,7 +50,7 @@ def random_path(seed: int = 0, n: int = 20) -> Any:
 
 
 def test_a_path_follows_itself() -> None:
-    result = action_following(ASKED, ASKED, 8)
+    result = action_following(COMMANDED, COMMANDED, 8)
     assert (result.turn.chunks, result.step.chunks) == (2, 1)
     for part in (result.turn, result.step):
         assert (part.sign, part.delay_frames) == (1.0, 0)
@@ -59,14 +59,14 @@ def test_a_path_follows_itself() -> None:
 
 def test_half_the_turn_and_the_wrong_way() -> None:
     half = path([0.5] * 8 + [0.0] * 8 + [0.5] * 8, [0.0] * 8 + [0.05] * 8 + [0.0] * 8)
-    turn = action_following(half, ASKED, 8).turn
+    turn = action_following(half, COMMANDED, 8).turn
     assert turn.ratio == pytest.approx((0.5 - 0.5) / 2, abs=1e-9)
     assert turn.sign == 0.5
 
 
 def test_delays_are_found_and_even_commands_have_none() -> None:
     late = path([0.0] * 2 + [1.0] * 8 + [0.0] * 8 + [-1.0] * 6, [0.0] * 10 + [0.05] * 8 + [0.0] * 6)
-    result = action_following(late, ASKED, 8)
+    result = action_following(late, COMMANDED, 8)
     assert result.turn.delay_frames == 2 and result.step.delay_frames == 2
     even = path([1.0] * 24, [0.0] * 24)
     assert action_following(even, even, 8).turn.delay_frames is None
@@ -76,8 +76,8 @@ def test_delays_are_found_and_even_commands_have_none() -> None:
 def test_frames_without_estimate_leave_their_chunks_out() -> None:
     valid = np.ones(25, dtype=bool)
     valid[16] = False
-    spoilt = np.where(valid[:, None, None], ASKED, np.nan)
-    assert action_following(spoilt, ASKED, 8, valid).turn.chunks == 1
+    spoilt = np.where(valid[:, None, None], COMMANDED, np.nan)
+    assert action_following(spoilt, COMMANDED, 8, valid).turn.chunks == 1
 
 
 def test_there_and_back() -> None:

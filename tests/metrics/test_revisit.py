@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -128,45 +129,41 @@ def test_with_lpips_it_is_averaged() -> None:
     video = noise_video(40)
     score = score_revisits(video, [pair(0, 20), pair(1, 30)], 16, 16, lpips=brightness_gap)
     assert score.means is not None and score.lpips_absent is None
-    wanted = [brightness_gap(video[0], video[20]), brightness_gap(video[1], video[30])]
-    assert score.means.lpips == pytest.approx(np.mean(wanted))
+    distances = [brightness_gap(video[0], video[20]), brightness_gap(video[1], video[30])]
+    assert score.means.lpips == pytest.approx(np.mean(distances))
     assert RevisitScore.from_dict(json.loads(json.dumps(score.to_dict()))) == score
 
 
-def test_lpips_is_never_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+@pytest.fixture
+def checkpoints(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Torch's folder of downloaded weights, empty."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
 
+
+def test_lpips_is_never_downloaded(monkeypatch: pytest.MonkeyPatch, checkpoints: Path) -> None:
     def fetch(**_: Any) -> None:
         raise AssertionError("this would download")
 
     monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=fetch))  # type: ignore[arg-type]
-    answer = load_lpips()
-    assert isinstance(answer, Unavailable) and BACKBONE in answer.reason
-
-
-def test_lpips_without_its_package_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
-) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    checkpoints = tmp_path / "hub" / "checkpoints"
-    checkpoints.mkdir(parents=True)
+    found = load_lpips()
+    assert isinstance(found, Unavailable) and BACKBONE in found.reason
     (checkpoints / BACKBONE).touch()
     monkeypatch.setitem(sys.modules, "lpips", None)  # type: ignore[arg-type]
-    answer = load_lpips()
-    assert isinstance(answer, Unavailable) and "pip install lpips" in answer.reason
+    found = load_lpips()
+    assert isinstance(found, Unavailable) and "pip install lpips" in found.reason
 
 
-def test_lpips_is_called_as_the_package_wants(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+def test_lpips_is_called_as_its_package_defines(
+    monkeypatch: pytest.MonkeyPatch, checkpoints: Path
 ) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    checkpoints = tmp_path / "hub" / "checkpoints"
-    checkpoints.mkdir(parents=True)
     (checkpoints / BACKBONE).touch()
-    asked: dict[str, Any] = {}
+    given: dict[str, Any] = {}
 
     def build(**options: Any) -> Any:
-        asked.update(options)
+        given.update(options)
         return lambda a, b: np.float32(np.abs(a - b).mean())
 
     module = SimpleNamespace(LPIPS=build, im2tensor=lambda image: image / 127.5 - 1)
@@ -175,7 +172,7 @@ def test_lpips_is_called_as_the_package_wants(
     assert not isinstance(distance, Unavailable)
     black, white = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)
     assert distance(black, white) == 2.0
-    assert (asked["net"], asked["version"]) == ("alex", "0.1")
+    assert (given["net"], given["version"]) == ("alex", "0.1")
 
 
 def test_bad_input_is_refused() -> None:

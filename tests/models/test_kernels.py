@@ -64,7 +64,7 @@ def test_fused_norm_equals_plain(cuda, width, dtype):
     close(norm(x).float(), expected, rtol=tolerance, atol=tolerance)
 
 
-# The shapes handed to the kernel, without it
+# The shapes passed to the kernel, without it
 
 
 def definition(x, weight):

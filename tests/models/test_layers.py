@@ -194,7 +194,7 @@ def test_temporal_convolution_sees_the_left_chunk_and_zeros_on_the_right(random)
 
 
 def test_feed_forward_starts_frame_wise(random):
-    """The temporal kernel starts at zero: a new FFN knows no neighbouring frames."""
+    """The temporal kernel starts at zero: a new FFN reads no neighbouring frames."""
     layer, x = GluMbConv(4, 6, 3), torch.randn(1, 3, 6, 4, generator=random)
     whole, tail = layer(x, 2, ((0, 3),), None)
     single = [layer(x[:, i : i + 1], 2, ((0, 1),), None)[0] for i in range(3)]

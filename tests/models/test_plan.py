@@ -1,4 +1,4 @@
-"""Chunk plans partition a call; windows keep what they say."""
+"""Chunk plans partition a call; windows keep the chunks that they state."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def test_states_of_a_batch_are_independent_and_may_be_at_different_times() -> No
         state = refiner.begin(latents[which, :, 0], text)
         for k in range(blocks):
             span = slice(1 + 3 * k, 4 + 3 * k)
-            state = refiner.remember(latents[which, :, span], text, state)
+            state = refiner.state_after(latents[which, :, span], text, state)
         return state
 
     early, late = state_after(slice(0, 1), 1), state_after(slice(1, 2), 2)

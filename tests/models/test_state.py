@@ -36,7 +36,7 @@ def after(build, draw):
 
 @pytest.fixture(scope="module", params=["with cameras", "without"])
 def state(request, after):
-    """After two chunks, so that softmax blocks remember two of them."""
+    """After two chunks, so that softmax blocks keep two of them."""
     with torch.inference_mode():
         plan = ChunkPlan((0, 3), window=MemoryWindow(2))
         return after(6, plan, request.param == "with cameras")

@@ -1,4 +1,4 @@
-"""Streaming with a handed-on state is one chunk-causal call; what comes later changes nothing."""
+"""Streaming with a passed-on state is one chunk-causal call; what comes later changes nothing."""
 
 from __future__ import annotations
 

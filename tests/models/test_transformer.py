@@ -271,5 +271,5 @@ def test_a_caption_for_a_network_without_one(build, draw):
     latents, timestep, conditioning = draw(3)
     with pytest.raises(ValueError, match="given a caption for a network built without one"):
         model(latents, timestep, conditioning, ChunkPlan(), None)
-    silent = Conditioning(conditioning.ray_from_world, conditioning.plucker)
-    assert model(latents, timestep, silent, ChunkPlan(), None)[0].shape == latents.shape
+    no_text = Conditioning(conditioning.ray_from_world, conditioning.plucker)
+    assert model(latents, timestep, no_text, ChunkPlan(), None)[0].shape == latents.shape

@@ -1,4 +1,4 @@
-"""COLMAP as a second opinion; skipped where pycolmap is not installed."""
+"""COLMAP as an independent estimator; skipped where pycolmap is not installed."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def test_walks_draw_appearances_of_their_own() -> None:
 
 
 def walks(count: int = 64, surfaces: int = 3) -> EncodedWalks:
-    """Encoded walks whose anchors say which is which."""
+    """Encoded walks whose anchors identify them."""
     c2w = torch.eye(4, dtype=torch.float64).expand(count, 25, 4, 4).clone()
     c2w[:, :, 2, 3] = torch.arange(25.0)
     first, estimated = torch.eye(4).double(), torch.eye(4).double()
@@ -198,9 +198,9 @@ def test_words_and_prompts_are_dropped_at_random() -> None:
     data, config = walks(), drawing(512, word_dropout=0.2, prompt_dropout=0.1)
     given = next(episodes([data], config, np.random.default_rng(0))).appearance
     assert set(given.flatten().tolist()) == {-1, 1}
-    silent = (given == -1).all(axis=1)
-    assert 0.05 < silent.mean() < 0.16  # a tenth, and those that lose all their words
-    assert 0.15 < (given[~silent] == -1).mean() < 0.25
+    empty = (given == -1).all(axis=1)
+    assert 0.05 < empty.mean() < 0.16  # a tenth, and those that lose all their words
+    assert 0.15 < (given[~empty] == -1).mean() < 0.25
     assert (data.appearance == 1).all()
     for words, prompts in ((1.0, 0.0), (0.0, 1.0)):
         config = drawing(8, word_dropout=words, prompt_dropout=prompts)
@@ -298,7 +298,7 @@ def test_training_meets_the_states_that_a_rollout_meets() -> None:
 
 
 @torch.no_grad()
-def test_the_loss_knows_the_appearance() -> None:
+def test_the_loss_depends_on_the_appearance() -> None:
     captions = SurfaceCaptions(SURFACES)
     view = replace(VIEW, captions=captions)
     model = random_network(text_channels=captions.channels, text_tokens=captions.tokens)

@@ -98,8 +98,8 @@ def test_a_run_from_a_world_file_starts_anew(base: TrainConfig, tmp_path: Path) 
     assert not begun.optimizer.adamw.state and not begun.optimizer.muon.state
     file = read_world_file(source)
     for part, expected in ((begun.model, file.generator), (begun.codec, file.codec)):
-        wanted = expected.state_dict()
-        assert all(torch.equal(wanted[name], v) for name, v in part.state_dict().items())
+        weights = expected.state_dict()
+        assert all(torch.equal(weights[name], v) for name, v in part.state_dict().items())
 
 
 def test_weights_ship(base: TrainConfig, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the hub is asked for, which commits are taken and recorded, and what is refused."""
+"""Which files the hub is queried for, which commits are taken and recorded, and what is refused."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ for suffix in (".pt", ".safetensors"):
 before = memory("VmRSS")
 for suffix in (".pt", ".safetensors"):
     with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # forget the peak so far
+        file.write("5")  # reset the peak so far
     config, model = load("384" + suffix, 384, 10)
     print((memory("VmHWM") - before) / generator_bytes(config, torch.bfloat16))
     del model

@@ -1,4 +1,4 @@
-"""Names and shapes are the published ones, and files say which generator they hold."""
+"""Names and shapes are the published ones, and files state which generator they hold."""
 
 from __future__ import annotations
 

@@ -27,11 +27,11 @@ class Encoder:
     """Stand-in whose features depend on the prompt; it refers to itself, as networks may."""
 
     def __init__(self) -> None:
-        self.asked: list[Prompt] = []
+        self.encoded: list[Prompt] = []
         self.me = self
 
     def __call__(self, prompt: Prompt) -> PromptEmbedding:
-        self.asked.append(prompt)
+        self.encoded.append(prompt)
         seed = sum(map(ord, prompt.preamble + "|" + prompt.text))
         features = torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(seed))
         return PromptEmbedding(features.bfloat16(), torch.tensor([[1, 1, 1, 0]]))
@@ -42,12 +42,12 @@ class Loads:
 
     def __init__(self) -> None:
         self.made: list[weakref.ref[Encoder]] = []
-        self.asked: list[list[Prompt]] = []
+        self.encoded: list[list[Prompt]] = []
 
     def __call__(self) -> Encoder:
         encoder = Encoder()
         self.made.append(weakref.ref(encoder))
-        self.asked.append(encoder.asked)
+        self.encoded.append(encoder.encoded)
         return encoder
 
 
@@ -66,7 +66,7 @@ def test_an_encoder_is_loaded_once_per_set_and_let_go(tmp_path: Path) -> None:
     cache, loads = PromptCache(tmp_path / "prompts"), Loads()
     first = cache.embed("gemma@1", PROMPTS, loads)
     assert len(loads.made) == 1 and loads.made[0]() is None
-    assert loads.asked[0] == PROMPTS[:3]
+    assert loads.encoded[0] == PROMPTS[:3]
     fresh = Encoder()
     assert all(same(a, fresh(p)) for a, p in zip(first, PROMPTS, strict=True))
 
@@ -75,9 +75,9 @@ def test_an_encoder_is_loaded_once_per_set_and_let_go(tmp_path: Path) -> None:
     assert all(same(a, b) for a, b in zip(first, again, strict=True))
 
     cache.embed("gemma@1", [*PROMPTS, Prompt("a garden")], loads)
-    assert loads.asked[1] == [Prompt("a garden")]
+    assert loads.encoded[1] == [Prompt("a garden")]
     cache.embed("gemma@2", PROMPTS[:1], loads)
-    assert loads.asked[2] == PROMPTS[:1]
+    assert loads.encoded[2] == PROMPTS[:1]
     assert not list(tmp_path.rglob(".partial-*"))
 
 

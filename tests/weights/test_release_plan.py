@@ -1,4 +1,4 @@
-"""Sizes are what the networks weigh, and the command line prints what it knows and what not."""
+"""Sizes equal those of the networks, and the command line prints what is known and what is not."""
 
 from __future__ import annotations
 

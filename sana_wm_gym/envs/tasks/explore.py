@@ -63,7 +63,7 @@ class Explore(Task):
         cell: Side of a square in metres.
         sectors: Number of heading sectors.
         rings: Squares on each side of the first one that count.
-        scale: Cells that are worth a reward of one.
+        scale: Cells that give a reward of one.
         bonus: Reward for a revisit that looks the same; 0 for none.
         away: Chunks after which coming back is a revisit.
     """

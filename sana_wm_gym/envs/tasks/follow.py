@@ -143,9 +143,9 @@ class Follow(Task):
         """Mean angle (radians) and distance (metres) to the path over the last chunk's frames."""
         state, count = episode.task, len(episode.c2w)
         frames = np.arange(count) + (count * (episode.chunk - 1) + 1 if episode.chunk else 0)
-        wanted = state.path[np.minimum(frames, len(state.path) - 1)]
-        angles = geodesic_angle(wanted[:, :3, :3], episode.c2w[:, :3, :3])
-        metres = np.linalg.norm(wanted[:, :3, 3] - episode.c2w[:, :3, 3], axis=1)
+        reference = state.path[np.minimum(frames, len(state.path) - 1)]
+        angles = geodesic_angle(reference[:, :3, :3], episode.c2w[:, :3, :3])
+        metres = np.linalg.norm(reference[:, :3, 3] - episode.c2w[:, :3, 3], axis=1)
         return float(angles.mean()), float(metres.mean())
 
     def observe(self, state: FollowState) -> Arrays:

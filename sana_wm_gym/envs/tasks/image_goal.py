@@ -1,4 +1,4 @@
-"""Go where a picture was taken. The agent sees the picture, never the pose."""
+"""Go where a picture was taken. The agent observes the picture, never the pose."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class PoseDistance:
     """d = metres between the centres + metres_per_radian * angle: a metric on camera poses.
 
     Attributes:
-        metres_per_radian: What a turn of one radian is worth, > 0.
+        metres_per_radian: Metres that a turn of one radian counts as, > 0.
     """
 
     metres_per_radian: float = 1.0
@@ -93,7 +93,7 @@ class GoalState:
     """Where an episode stands with its goal.
 
     Attributes:
-        picture: The goal as the agent sees it: uint8 [h, w, 3], or a latent, float32 [cells].
+        picture: The goal as the agent observes it: uint8 [h, w, 3], or a latent, float32 [cells].
         c2w: Where it was taken, relative to the first frame, float64 [4, 4].
         shortest: Distance from the start to the goal, metres.
         taken: Distance covered so far, summed over chunks, metres.
@@ -128,7 +128,7 @@ class ImageGoal(Task):
         success_distance_m: Metres to the goal at which it is reached.
         success_angle_deg: Degrees to the goal at which it is reached.
         distance: Joins metres and radians, for reward and path lengths.
-        reward: What a step is worth: `Shaped()` or `Sparse()`, or one's own.
+        reward: Reward of a step: `Shaped()` or `Sparse()`, or one's own.
 
     Source: SPL, Anderson et al., "On Evaluation of Embodied Navigation Agents"
     (arXiv 1807.06757), eq. 1.
@@ -261,7 +261,7 @@ def goal_view(setting: Setting) -> ObservationView:
     if not kinds:
         raise ValueError(
             f"observation is {setting.view.names}, expected 'frame', 'frames' or 'latent' in "
-            "it: a goal image is of no use to an agent that sees nothing"
+            "it: a goal image is of no use to an agent that observes no image"
         )
     name = "latent" if kinds[0] == "latent" else "frame"
     return observation_view((name,), setting.view.size, setting.spec)

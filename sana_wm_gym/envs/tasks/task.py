@@ -38,7 +38,7 @@ class StepResult:
 
 
 class Setting(Protocol):
-    """What a task sees of where it is set; a `Simulation` is one."""
+    """What a task reads of its environment; a `Simulation` is one."""
 
     @property
     def spec(self) -> WorldSpec:
@@ -62,7 +62,7 @@ class Task:
     """A goal, a reward and an end. Holds settings alone; what changes is in `episode.task`.
 
     A task's state is a frozen dataclass of arrays and numbers. Everything random in it comes from
-    the generator handed to `begin`, so that an episode is a function of its seed. Methods that a
+    the generator passed to `begin`, so that an episode is a function of its seed. Methods that a
     task does not define are as here: no state, nothing added or disturbed, reward 0, no end. A
     setting out of its range is a ValueError.
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from sana_wm_gym.camera.revisits import find_revisits
 from sana_wm_gym.camera.synthesis import (
-    DEPTH_SHARE,
+    DEPTH_FRACTION,
     MARGIN,
     SynthesisedTrajectory,
     Template,
@@ -79,7 +79,7 @@ def choose_start(
         clear, nearest = 0, np.inf
         for path in paths:
             poses = path.c2w[::_STRIDE].copy()
-            poses[:, :3, 3] *= min(1.0, DEPTH_SHARE * view.median_depth / max(path.extent, 1e-9))
+            poses[:, :3, 3] *= min(1.0, DEPTH_FRACTION * view.median_depth / max(path.extent, 1e-9))
             poses = view.c2w @ poses
             if clearance(scene, poses[:, :3, 3]).min() >= MARGIN:
                 clear += 1

@@ -131,7 +131,7 @@ def poses_at(scene: BenchScene, frames: int, fps: float) -> Array:
 
 
 def true_video(scene: BenchScene, clip: VideoClip) -> Frames | None:
-    """What the commanded camera truly sees, like the frames of `clip`; None outside
+    """Ground-truth frames of the commanded camera, like the frames of `clip`; None outside
     procedural scenes."""
     if scene.procedural_scene is None or scene.scene_c2w is None:
         return None
@@ -178,11 +178,11 @@ def score_video(scene: BenchScene, clip: VideoClip, scoring: Scoring) -> ScoredV
         truth_frames=truth if scoring.floor else None,
         options=ScoreOptions(matched(scoring.interval), scoring.min_coverage, depths),
     )
-    wanted = scoring.asked(scene.trim_to_frames)  # what a short video lacks counts
+    frames = scoring.asked(scene.trim_to_frames)  # what a short video lacks counts
     plotted = matched(max(1, round(scene.fps / 4)))
     document = {
         "video": {"frames": frames, "fps": clip.fps, "height": height, "width": width},
-        "pose": {**pose.to_dict(), "frames_asked": wanted, "coverage": pose.frames_scored / wanted},
+        "pose": {**pose.to_dict(), "frames_asked": frames, "coverage": pose.frames_scored / frames},
         **_appearance(scene, clip.fps, clip.frames),
         "twin": None if truth is None else _twin(scene, clip, truth),
         "paths": _paths(commanded, plotted, pose),
@@ -218,10 +218,10 @@ def _paths(commanded: Array, match: FrameMatch, pose: RolloutScore) -> dict[str,
         keep = found.valid[match.video]
         if keep.sum() < 3:
             return None
-        wanted, estimated = commanded[match.reference][keep], found.poses[match.video][keep]
-        moved = RELEASE.align(PathPair.of(wanted, estimated)).centres
+        reference, estimated = commanded[match.reference][keep], found.poses[match.video][keep]
+        moved = RELEASE.align(PathPair.of(reference, estimated)).centres
         # Both sides were taken relative to the first frame with a pose; plots begin at frame 0.
-        return (moved @ wanted[0, :3, :3].T + wanted[0, :3, 3]).round(_DIGITS).tolist()
+        return (moved @ reference[0, :3, :3].T + reference[0, :3, 3]).round(_DIGITS).tolist()
 
     return {
         "commanded": commanded[match.reference, :3, 3].round(_DIGITS).tolist(),

@@ -29,7 +29,7 @@ def summarise(split: str, results: Sequence[Result]) -> dict[str, Any]:
         split, asked, scored: its name, scenes of the run, scenes with a result.
         failures: what has none (`scene`, or its `poses` alone), with code and message.
         release, strict: `AggregateScore` under the headline convention and with frame 0 shared.
-        floor_frames: frames with a pose, and frames asked for, in the true videos behind the floor.
+        floor_frames: frames with a pose, and frames in all, in the true videos behind the floor.
         stored_floor: what the estimator scores on true frames of other clips, in words, or None.
         revisit, drift: `RevisitSummary`, and `DriftSummary` or None; twin_revisit, twin_drift: the
             same of true videos, None without any.

@@ -9,7 +9,7 @@ and, where a start allows it, 0.3 m clear of everything that the renderer's dept
     sana-wm bench make --out bench --scenes-per-split 1 --frames 25        # a smoke
     sana-wm bench make --out bench --world procedural --size 128
 
-`tiny` takes its starts from the scene that the embedded world knows; `procedural` from four others,
+`tiny` takes its starts from the scene of the embedded world; `procedural` from four others,
 at any size. Paths of the hard split may leave what the embedded world was trained on (height,
 pitch); each scene's row in run_manifest.jsonl lists how. The same options give the same files.
 """

@@ -84,7 +84,7 @@ def benchmark(config: ControlConfig, console: Console) -> int:
 
 def identity(config: ControlConfig, opened: OpenedWorld) -> dict[str, Any]:
     """What all results of a run share, as plain values."""
-    bench = "built"  # its name, wherever it lies; that its files are the same is checked by scene
+    bench = "built"  # its name, wherever it is; that its files are the same is checked by scene
     if config.bench is not None:
         revision = config.revision
         bench = f"{config.bench}@{revision}" if revision else Path(config.bench).name
@@ -106,14 +106,14 @@ def _bench(config: ControlConfig, spec: WorldSpec, console: Console) -> Path:
         )
     root, scenes = config.root / "bench", config.scenes or _BUILT_SCENES
     chunks = config.chunks or (FULL_FRAMES - 1) // spec.frames_per_chunk
-    wanted = {"world": spec.name, "scenes": scenes, "chunks": chunks, "seed": config.seed}
+    about = {"world": spec.name, "scenes": scenes, "chunks": chunks, "seed": config.seed}
     built = read_json(root / "built.json")
     if built is not None:
-        refuse_mix("this bench", root, built, wanted)
+        refuse_mix("this bench", root, built, about)
         return root
     with console.status("building a bench with known truth"):
         build_bench(root, spec, scenes, chunks * spec.frames_per_chunk + 1, config.seed)
-    write_json(root / "built.json", wanted)
+    write_json(root / "built.json", about)
     return root
 
 

@@ -65,7 +65,7 @@ class Captions:
 
 @dataclass(frozen=True)
 class SurfaceCaptions:
-    """Prompts that name the variants of a map's surfaces, for a generator that learned them.
+    """Prompts that name the variants of a scene's surfaces, for a generator that learned them.
 
     A caption has one token that is always there and one per surface: one-hot over all variants of
     all surfaces, masked where the prompt leaves the surface out.

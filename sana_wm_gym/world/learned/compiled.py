@@ -35,7 +35,7 @@ def compile_step(model: SanaWM, backend: str = "inductor") -> SanaWM:
     if not isinstance(given, SanaWM):
         raise ValueError(
             f"given a {type(given).__name__}; expected the generator: the causal decoder makes "
-            "blank chunks when it is compiled, and only the generator's step is worth it"
+            "blank chunks when it is compiled, and only the generator's step gains by it"
         )
     # Beyond its limit torch silently stops compiling.
     dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, SHAPES)

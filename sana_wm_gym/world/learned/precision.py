@@ -49,14 +49,14 @@ def require_gpu(precision: Precision, dtype: torch.dtype, device: torch.device) 
     `dtype` for the rest."""
     if precision is Precision.BF16:
         return
-    wanted = CAPABILITY[precision]
+    required = CAPABILITY[precision]
     if device.type != "cuda":
         raise ValueError(f"given {precision} on {device}; expected a GPU, or Precision.BF16")
     found = torch.cuda.get_device_capability(device)
-    if found < wanted:
+    if found < required:
         raise ValueError(
             f"given {precision} on a GPU of compute capability {found[0]}.{found[1]}; "
-            f"expected {wanted[0]}.{wanted[1]} or newer"
+            f"expected {required[0]}.{required[1]} or newer"
         )
     if dtype != torch.bfloat16:
         raise ValueError(f"given {precision} with {dtype}; expected bfloat16 for all else")

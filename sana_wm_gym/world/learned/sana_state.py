@@ -24,7 +24,7 @@ class SanaState:
         anchor: Pose of the first frame in the frame that the generator is given cameras in,
             float64 [4, 4]; the identity for worlds whose cameras are relative to it.
         anchor_confidence: Probability in [0, 1] that the first frame shows a place the world
-            knows; 1 for worlds without a localiser.
+            covers; 1 for worlds without a localiser.
         seed: Source of all noise.
         chunk: Chunks generated so far.
         latents: Latent frames of the last chunk as they are shown, refined where there is a second

@@ -111,17 +111,17 @@ class SanaWorld(Generic[CodecT]):
         return next(self.model.parameters()).dtype
 
     def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:
-        """A first frame rendered in one of the scenes that the network knows; nothing else that the
-        renderer knows reaches the generator.
+        """A first frame rendered in one of the scenes that the network was trained on; nothing else
+        of the renderer reaches the generator.
 
         Raises:
-            ValueError: The world does not know the scene, or knows none.
+            ValueError: The world does not have the scene, or has none.
         """
         spec = self.spec
         if not spec.scenes:
             raise ValueError(f"world {spec.name!r} makes no first frames of its own: give an image")
         if scene is not None and scene not in spec.scenes:
-            raise ValueError(f"given scene {scene}; world {spec.name!r} knows {spec.scenes}")
+            raise ValueError(f"given scene {scene}; world {spec.name!r} has {spec.scenes}")
         return draw_start(spec, rng, scene)
 
     @torch.inference_mode()
@@ -140,7 +140,7 @@ class SanaWorld(Generic[CodecT]):
         pixels = torch.from_numpy(image).to(self.device).float()[None] / 255
         latent = self.codec.encode_image(pixels).to(self.device, self.dtype)
         anchor, confidence = self._localise(image)
-        # A start that the world drew itself is of its map, whatever the localiser makes of it.
+        # A start that the world drew itself is of its scene, whatever the localiser makes of it.
         if start.scene is None or start.scene not in spec.scenes:
             self._warn_of_a_foreign_picture(confidence)
         return SanaState(
@@ -173,7 +173,7 @@ class SanaWorld(Generic[CodecT]):
         if localiser is not None and confidence < 0.5 and localiser not in _WARNED:
             _WARNED.add(localiser)
             warnings.warn(
-                f"the first frame does not look like a place that world {self.spec.name!r} knows "
+                f"the first frame does not look like a place of world {self.spec.name!r} "
                 f"(confidence {confidence:.2f}); its rollouts will not continue the picture. "
                 "Later pictures of this kind are only reported by info['anchor_confidence']",
                 stacklevel=3,

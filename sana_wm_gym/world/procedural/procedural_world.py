@@ -135,7 +135,7 @@ class ProceduralWorld:
         the same starts.
 
         Raises:
-            ValueError: The other world knows no procedural scenes.
+            ValueError: The other world has no procedural scenes.
         """
         if not spec.scenes:
             raise ValueError(f"world {spec.name!r} has no procedural scenes, so it has no twin")
@@ -262,7 +262,7 @@ def scene_of(start: Start) -> tuple[Scene, npt.NDArray[np.float64]]:
     """The scene that a first frame was taken in, in its appearance, and the pose there [4, 4].
 
     Raises:
-        ValueError: The start lies in no procedural scene, or its appearance does not fit the scene.
+        ValueError: The start is in no procedural scene, or its appearance does not fit the scene.
     """
     if start.scene is None or start.scene_c2w is None:
         raise ValueError("given a start without scene and scene_c2w; expected a procedural scene")

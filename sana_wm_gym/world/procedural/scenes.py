@@ -1,6 +1,6 @@
 """Scenes of the procedural world: a textured room or courtyard with a few boxes in it.
 
-World axes follow OpenCV: x right, y down, z forward, in metres. The eye is at y = 0 on average,
+World axes follow OpenCV: x right, y down, z forward, in metres. The camera is at y = 0 on average,
 the floor below it at positive y. A scene is a value made from its seed alone.
 """
 
@@ -47,10 +47,10 @@ class Scene:
         open_sky: Courtyard; the ceiling face shows the sky at infinity.
         atlas: All tiles that faces can show; the last is the sky.
         tiles: intp [variants, 6 * solids], the tile of face f of solid s, at 6 * s + f, when the
-            surface that it belongs to shows each variant.
+            surface that it is part of shows each variant.
         surfaces: What varies; empty where nothing does.
         appearance: The variant that each surface shows.
-        surface_of: intp [solids], the surface that a solid belongs to, or -1.
+        surface_of: intp [solids], the surface that a solid is part of, or -1.
     """
 
     seed: int
@@ -82,10 +82,10 @@ def _place_boxes(
 ) -> tuple[list[FloatArray], list[FloatArray]]:
     """Four or five boxes on the floor with a passage of 0.9 m around each."""
     lower, upper = [room_lower], [room_upper]
-    wanted, passage = int(rng.integers(4, 6)), 0.9
+    boxes, passage = int(rng.integers(4, 6)), 0.9
     start, end = room_lower[[0, 2]], room_upper[[0, 2]]
     for _ in range(200):
-        if len(lower) == wanted + 1:
+        if len(lower) == boxes + 1:
             break
         size = rng.uniform(0.4, 1.2, 2)
         height = rng.choice([rng.uniform(0.5, 1.1), rng.uniform(1.2, 2.0), FLOOR_Y - CEILING_Y])
@@ -225,7 +225,7 @@ def sample_pose(
 
     Args:
         scene: The scene.
-        rng: Source of position, eye height (+-0.1 m) and heading.
+        rng: Source of position, camera height (+-0.1 m) and heading.
         margin: Distance to every surface in metres.
         view: Smallest distance straight ahead in metres.
         radius: Largest distance on the floor plan from the scene's `open_spot`, in metres; None

@@ -39,7 +39,7 @@ class Atlas:
     Attributes:
         texels: uint8 [levels * rows, columns, 3]; level k starts at row k * rows.
         rows: Height of one level.
-        offsets: float32 [tiles, 2]; surface point (u, v) in metres lies at texel
+        offsets: float32 [tiles, 2]; surface point (u, v) in metres is at texel
             (u * TEXELS_PER_METRE + offset_x, v * TEXELS_PER_METRE + offset_y).
     """
 

@@ -3,7 +3,7 @@
     estimate = load_pi3x(Path("model.safetensors"))
     env = SanaWMEnv("sana-wm-streaming", image="room.png", intrinsics=estimate)
 
-Neither the package nor its weights come with this project. The network wants a GPU.
+Neither the package nor its weights come with this project. The network needs a GPU.
 """
 
 from __future__ import annotations

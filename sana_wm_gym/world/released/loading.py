@@ -131,7 +131,7 @@ class Loading:
         return Captions(self.cache, files.encoder, preamble, load, self.config.text_channels)
 
     def second_stage(self, files: ReleaseFiles, plan: RefinerPlan) -> SecondStage | None:
-        """The second stage, or None unless `refined`; `plan` limits what a block of it sees.
+        """The second stage, or None unless `refined`; `plan` limits what a block of it attends to.
 
         Raises:
             FileNotFoundError: A part is missing.
@@ -156,7 +156,7 @@ class Loading:
         refiner = load_refiner(files.refiner / "transformer", plan, self.dtype, place)
         quantise_network(refiner, self.precision, self.place)
         if home is not None:
-            offloaded(refiner, self.place, "begin", "denoise", "remember", "forward", "refine")
+            offloaded(refiner, self.place, "begin", "denoise", "state_after", "forward", "refine")
         folders = files.refiner_text, files.refiner / "connectors"
         load = partial(load_refiner_text, *folders, device=self.text_place)
         channels = refiner.transformer.config.caption_channels

@@ -1,4 +1,4 @@
-"""Cells count once; coming back is worth what the place has kept of its look."""
+"""Cells count once; a revisit is rewarded by image similarity."""
 
 from __future__ import annotations
 

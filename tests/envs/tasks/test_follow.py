@@ -1,4 +1,4 @@
-"""Following exactly is worth 1 a step; errors are the metrics'; noise are part of a seed."""
+"""Following exactly gives reward 1 a step; errors are the metrics'; noise depends on the seed."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def test_standing_still_gets_lost(begin, play):
 def test_errors_are_those_of_the_metrics(begin, play, seed, twists):
     task = Follow(max_episode_steps=3, lost=100.0)
     simulation, episode = begin(task, seed)
-    seen, wanted, total = [], [], np.zeros(2)
+    seen, reference, total = [], [], np.zeros(2)
     for chunk, twist in enumerate(np.random.default_rng(twists).uniform(-1, 1, (3, 5))):
         episode, [result] = play(simulation, episode, [twist])
         seen.append(episode.c2w)
-        wanted.append(episode.task.path[24 * chunk + 1 : 24 * chunk + 25])
+        reference.append(episode.task.path[24 * chunk + 1 : 24 * chunk + 25])
         # The metrics' mean counts the shared first frame and the chunks before as well.
         first = np.eye(4)[None]
         score = score_poses(
-            np.concatenate([first, *seen]), np.concatenate([first, *wanted]), UNALIGNED
+            np.concatenate([first, *seen]), np.concatenate([first, *reference]), UNALIGNED
         )
         n = 24 * (chunk + 1) + 1
         degrees, metres = result.info["rot_err_deg"], result.info["trans_err_m"]

@@ -75,7 +75,7 @@ def test_rewards_of_a_batch_of_tensors_are_computed_again() -> None:
 
 
 def vectors() -> list[Any]:
-    """Environments in turn, and rows of one batch."""
+    """Environments in turn, and sub-environments of one batch."""
     task = ThumbnailGoal(walk=STRAIGHT)
     single = [lambda: SanaWMEnv(SMALL, task=task, observation=("pose",), max_episode_steps=2)] * 2
     batch = SanaWMVectorEnv(2, SMALL, task=task, observation=("pose",), max_episode_steps=2)

@@ -37,14 +37,14 @@ def test_one_commit_of_a_dataset_is_fetched(hub, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("splits", "wanted"),
+    ("splits", "chosen"),
     [
         (("simple",), {"smooth"}),
         (("hard_60s",), {"hard"}),
         (("simple", "hard"), {"smooth", "hard"}),
     ],
 )
-def test_patterns_fit_the_layout(splits, wanted):
+def test_patterns_fit_the_layout(splits, chosen):
     files = ["images/indoor_001.png", "scene_set/kept_scenes.txt"]
     for split in ("smooth", "hard"):
         folder = f"benchmark_v2_{split}_60s"
@@ -59,7 +59,7 @@ def test_patterns_fit_the_layout(splits, wanted):
         return any(fnmatch.fnmatch(file, pattern) for pattern in patterns(splits))
 
     assert not any(map(taken, others))
-    expected = {f for f in files if "_v2" not in f or any(f"v2_{s}_60s" in f for s in wanted)}
+    expected = {f for f in files if "_v2" not in f or any(f"v2_{s}_60s" in f for s in chosen)}
     assert set(filter(taken, files)) == expected
 
 

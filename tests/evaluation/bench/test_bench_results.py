@@ -1,4 +1,4 @@
-"""The results layout: written as others read it, and units are never guessed."""
+"""The results layout: written as others read it, and units are never extrapolated."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_run_writes_the_public_layout(finished_run):
     assert simple["release"]["source"] == "estimated"
     for key in ("rollout", "floor", "motionless", "no_rotation"):
         assert simple["release"][key]["rot_err"]["clips"] == 2
-    # What the estimator cannot see it cannot tell apart.
+    # Differences that the estimator cannot measure.
     assert simple["release"]["rollout"] == simple["release"]["floor"]
     assert simple["windows"][0]["psnr_db"]["value"] > 35
     assert simple["cost"]["frames_per_s"]["clips"] == 2
@@ -247,7 +247,7 @@ def test_a_video_that_could_not_be_written_is_made_again(bench, tmp_path, monkey
 
 @dataclass(frozen=True)
 class Deadly:
-    """Kills its own process, the first `kills` times that it sees a video
+    """Kills its own process, the first `kills` times that it reads a video
     brighter than `limit`, and lists these times in `folder`."""
 
     folder: str

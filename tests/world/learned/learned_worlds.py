@@ -73,7 +73,7 @@ FREQUENCIES = (1.5, 3.0)
 
 
 def localised(threshold: float = -20.0) -> SanaWorld:
-    """A world with a localiser and words; with a high `threshold` no picture is of its map."""
+    """A world with a localiser and words; with a high `threshold` no picture is of its scene."""
     torch.manual_seed(0)
     localiser = Localiser(LocaliserConfig(16, (8, 8, 8, 8), (0, 1, 0, 1), 16))
     localiser.threshold.fill_(threshold)

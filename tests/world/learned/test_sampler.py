@@ -77,7 +77,7 @@ def test_flow_euler_ltx_reaches_the_target_and_holds_frame_zero(noise_levels):
 
 @schedules
 def test_a_constant_flow_is_integrated_over_the_whole_range(noise_levels):
-    """The steps add up to the first noise level, whatever lies between."""
+    """The steps add up to the first noise level, whatever is between."""
     toy, noise = Toy(constant=normal(*SHAPE, seed=1)), normal(*SHAPE)
     made, state = sampler.denoise(toy, noise, None, NOTHING, ChunkPlan(), "past", noise_levels)
     assert state == f"past then {noise_levels.steps}"

@@ -77,7 +77,7 @@ def test_starts_come_from_known_scenes(world):
     assert drawn.scene in SPEC.scenes
     assert drawn.image.shape == (HEIGHT, WIDTH, 3)
     assert world.sample_start(np.random.default_rng(0), scene=5).scene == 5
-    with pytest.raises(ValueError, match=r"given scene 4; world 'random' knows \(3, 5\)"):
+    with pytest.raises(ValueError, match=r"given scene 4; world 'random' has \(3, 5\)"):
         world.sample_start(np.random.default_rng(0), scene=4)
 
 

@@ -1,4 +1,4 @@
-"""The courtyard: bright, textured, walkable, and varying where its surfaces say."""
+"""The courtyard: bright, textured, walkable, and varying on the surfaces that are listed."""
 
 from __future__ import annotations
 

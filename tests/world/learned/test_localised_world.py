@@ -1,4 +1,4 @@
-"""Worlds with a map: no clean pass, a localiser, prompts that name variants."""
+"""Worlds that localise: no clean pass, a localiser, prompts that name variants."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_world_warns_once_of_a_picture_that_it_does_not_know(placed):
         warnings.simplefilter("error")
         foreign.begin(square(1), seed=0)
         placed_confidence = placed.anchor_confidence(placed.begin(square(), seed=0))
-        # Its own renders are of its map.
+        # Its own renders are of its scene.
         drawn = localised(threshold=20.0)
         drawn.begin(replace(square(), scene=SPEC.scenes[0]), seed=0)
     assert 0 <= confidence < 0.5 < placed_confidence <= 1
