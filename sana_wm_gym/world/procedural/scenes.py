@@ -31,8 +31,6 @@ IndexArray = npt.NDArray[np.intp]
 
 FLOOR_Y = 1.4
 CEILING_Y = -1.2
-START_MARGIN, START_VIEW = 0.4, 1.6
-"""Distances in metres of sampled poses to every surface, and to what is straight ahead."""
 
 
 @dataclass(frozen=True)
@@ -216,13 +214,20 @@ def open_spot(scene: Scene) -> FloatArray:
     return np.array([x, 0.0, z])
 
 
-def sample_pose(scene: Scene, rng: np.random.Generator, radius: float | None = None) -> FloatArray:
-    """Draw an upright camera pose in free space, `START_MARGIN` from every surface and with nothing
-    nearer than `START_VIEW` ahead.
+def sample_pose(
+    scene: Scene,
+    rng: np.random.Generator,
+    margin: float = 0.4,
+    view: float = 1.6,
+    radius: float | None = None,
+) -> FloatArray:
+    """Draw an upright camera pose in free space with nothing nearer than `view` ahead.
 
     Args:
         scene: The scene.
         rng: Source of position, eye height (+-0.1 m) and heading.
+        margin: Distance to every surface in metres.
+        view: Smallest distance straight ahead in metres.
         radius: Largest distance on the floor plan from the scene's `open_spot`, in metres; None
             for anywhere.
 
@@ -243,15 +248,13 @@ def sample_pose(scene: Scene, rng: np.random.Generator, radius: float | None = N
         heading = np.array([np.sin(yaw), 0.0, np.cos(yaw)])
         if centre is not None and np.hypot(*(position - centre)[[0, 2]]) > radius:
             continue
-        if not free_space(scene, position, START_MARGIN):
+        if not free_space(scene, position, margin):
             continue
-        if cast(scene, position[None], heading[None])[0] < START_VIEW:
+        if cast(scene, position[None], heading[None])[0] < view:
             continue
         c2w = np.eye(4)
         c2w[:3, 0] = np.cos(yaw), 0.0, -np.sin(yaw)
         c2w[:3, 2] = heading
         c2w[:3, 3] = position
         return c2w
-    raise ValueError(
-        f"scene {scene.seed} has no pose {START_MARGIN} m clear with {START_VIEW} m of view"
-    )
+    raise ValueError(f"scene {scene.seed} has no pose {margin} m clear with {view} m of view")
