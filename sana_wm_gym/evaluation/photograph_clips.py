@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import av
 import cv2
@@ -88,7 +88,7 @@ class PhotographClip:
     """A video and its truth.
 
     Attributes:
-        frames: uint8 [n, height, width, 3] RGB.
+        frames: uint8 [n, height, width, 3] RGB, even height and width.
         c2w: Camera-to-world poses [n, 4, 4], metres.
         intrinsics: (fx, fy, cx, cy) in pixels.
     """
@@ -97,18 +97,52 @@ class PhotographClip:
     c2w: Array
     intrinsics: Intrinsics
 
+    def with_disc(self, fraction: float, texture: str, seed: int) -> PhotographClip:
+        """The clip with a disc that crosses the picture, and its texture with it.
 
-def photograph_clip(
-    scene: str, path: str, width: int, seed: int, moving: tuple[float, str] | None = None
-) -> PhotographClip:
-    """A clip of `CLIPS`.
+        Args:
+            fraction: Of the picture that it covers.
+            texture: One of `TEXTURES`.
+            seed: Of its texture and direction.
+        """
+        rng = np.random.default_rng([19, seed])
+        frames, (height, width) = self.frames.copy(), self.frames.shape[1:3]
+        skin, radius = _skin(texture, width, rng), np.sqrt(fraction * height * width / np.pi)
+        angle = rng.uniform(0, 2 * np.pi)
+        step = 0.3 * np.array([width, height]) * [np.cos(angle), np.sin(angle)]
+        grid = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1)
+        for frame, s in zip(frames, np.linspace(-1, 1, len(frames)), strict=True):
+            local = (grid - [width / 2, height / 2] - s * step).astype(np.float32)
+            inside = np.linalg.norm(local, axis=-1) < radius
+            where = local + np.float32(width - 0.5)
+            moved = cv2.remap(skin, where[..., 0], where[..., 1], cv2.INTER_LINEAR)
+            frame[inside] = moved[inside]
+        return replace(self, frames=frames)
+
+    def compressed(self) -> PhotographClip:
+        """What is left of the clip after H.264 at crf 18, 4:2:0."""
+        file = io.BytesIO()
+        with av.open(file, "w", format="mp4") as container:
+            stream = container.add_stream("libx264", int(FPS), options={"crf": str(CRF)})
+            stream.height, stream.width = self.frames.shape[1:3]
+            stream.pix_fmt, stream.thread_count = "yuv420p", 1
+            for frame in self.frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+            container.mux(stream.encode())
+        file.seek(0)
+        with av.open(file) as container:
+            frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+        return replace(self, frames=np.stack(frames))
+
+
+def photograph_clip(scene: str, path: str, width: int, seed: int) -> PhotographClip:
+    """A clip of `CLIPS`, not compressed.
 
     Args:
         scene: `pan`, `plane` or `room`.
         path: Name of `PATHS`.
         width: Of the frames in pixels, of `SIZES`; 64 degrees across.
         seed: Chooses photographs, their places, and the slant of planes.
-        moving: Fraction of the picture that a moving disc covers, and its texture of `TEXTURES`.
 
     Raises:
         ImportError: Neither scikit-image nor scikit-learn is installed.
@@ -124,9 +158,7 @@ def photograph_clip(
     planes = _planes(scene, rng)
     factor = -(-_FINE // width)
     drawn = [_draw(planes, pose, intrinsics, (height, width), factor) for pose in c2w]
-    if moving is not None:
-        _add_disc(drawn, *moving, rng)
-    return PhotographClip(_compressed(np.stack(drawn)), c2w, intrinsics)
+    return PhotographClip(np.stack(drawn), c2w, intrinsics)
 
 
 def _planes(scene: str, rng: np.random.Generator) -> list[_Plane]:
@@ -136,9 +168,7 @@ def _planes(scene: str, rng: np.random.Generator) -> list[_Plane]:
         raise ImportError("photographs come with scikit-image and scikit-learn, none is installed")
     names = [name for name in rng.permutation(NAMES) if name in found]
 
-    def plane(
-        centre: Array, turn: Array, half: tuple[float, float] | None = None
-    ) -> _Plane:
+    def plane(centre: Array, turn: Array, half: tuple[float, float] | None = None) -> _Plane:
         photograph = found[names[0]]
         names.append(names.pop(0))
         return _Plane(photograph, np.asarray(centre, float), turn[:, :2].T, half)
@@ -191,51 +221,24 @@ def _draw(
             np.clip(value[part] * _PIXELS_PER_METRE + length / 2 - 0.5, -2e4, 2e4)
             for value, length in ((u, w), (v, h))
         )
-        image = cv2.remap(
-            plane.photograph, *where, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
-        )
+        image = cv2.remap(plane.photograph, *where, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
         canvas[part][seen[part]] = image[seen[part]]
     return np.asarray(
         cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8
     )
 
 
-def _add_disc(frames: list[Frames], fraction: float, texture: str, rng: np.random.Generator) -> None:
-    """Draw a textured disc that crosses the picture; its texture moves with it."""
-    height, width = frames[0].shape[:2]
+def _skin(texture: str, width: int, rng: np.random.Generator) -> Frames:
+    """Texture [2 width, 2 width, 3] of a disc on frames of a width in pixels."""
     side = 2 * width
     if texture == "noise":
         grains = rng.integers(0, 256, (side, side, 3)).astype(np.uint8)
-        soft = cv2.GaussianBlur(grains, (0, 0), max(width / 64, 1.0))
-        skin = cv2.normalize(soft, None, 0, 255, cv2.NORM_MINMAX)  # type: ignore[call-overload]
-    elif texture == "photograph":
+        soft = cv2.GaussianBlur(grains, (0, 0), max(width / 64, 1.0)).astype(float)
+        low, high = soft.min(), soft.max()
+        return np.asarray(255 * (soft - low) / (high - low), dtype=np.uint8)
+    if texture == "photograph":
         found = photographs()
-        skin = cv2.resize(found[str(rng.choice([n for n in NAMES if n in found]))], (side, side))
-    else:
-        wave = np.sin(np.arange(side) * 2 * np.pi / (width / 8))
-        skin = np.uint8(127 + 60 * (wave[:, None] + wave))[..., None].repeat(3, axis=2)
-    radius = np.sqrt(fraction * height * width / np.pi)
-    angle = rng.uniform(0, 2 * np.pi)
-    step = 0.3 * np.array([width, height]) * [np.cos(angle), np.sin(angle)]
-    grid = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1)
-    for frame, s in zip(frames, np.linspace(-1, 1, len(frames)), strict=True):
-        local = (grid - [width / 2, height / 2] - s * step).astype(np.float32)
-        inside = np.linalg.norm(local, axis=-1) < radius
-        where = local + np.float32(side / 2 - 0.5)
-        moved = cv2.remap(skin, where[..., 0], where[..., 1], cv2.INTER_LINEAR)
-        frame[inside] = moved[inside]
-
-
-def _compressed(frames: Frames) -> Frames:
-    """What is left of frames after H.264 at crf 18, 4:2:0."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", int(FPS), options={"crf": str(CRF)})
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt, stream.thread_count = "yuv420p", 1
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
-        container.mux(stream.encode())
-    file.seek(0)
-    with av.open(file) as container:
-        return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+        name = str(rng.choice([name for name in NAMES if name in found]))
+        return np.asarray(cv2.resize(found[name], (side, side), interpolation=cv2.INTER_AREA))
+    wave = np.sin(np.arange(side) * 2 * np.pi / (width / 8))
+    return np.uint8(127 + 60 * (wave[:, None] + wave))[..., None].repeat(3, axis=2)

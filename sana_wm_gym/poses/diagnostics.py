@@ -1,71 +1,171 @@
-"""What speaks against a reconstruction: tracks that it does not explain, another focal length."""
+"""What speaks against an estimate: tracks that it does not explain, another path from the reversed
+frames, another focal length."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from sana_wm_gym.camera.se3 import geodesic_angle, nearest_rotation, relative_to_first
 from sana_wm_gym.poses.bundle import Observations, adjust_points, bundle_adjust
+from sana_wm_gym.poses.protocol import Flag, Intrinsics, Mode
 from sana_wm_gym.poses.reconstruction import Reconstruction
-from sana_wm_gym.poses.two_view import triangulate
+from sana_wm_gym.poses.rotation_only import directions, orientations
+from sana_wm_gym.poses.tracks import Tracks
+from sana_wm_gym.poses.two_view import bearings, triangulate
 
 Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 EXPLAINED_PX = 2.0
-"""Mean distance within which a track is explained, pixels."""
-LEAST_TRACK = 8
-"""Frames of a track that counts: over fewer, any motion fits some depth."""
-_STEP = 1.1  # between focal lengths tried
-_STEPS = 5  # to either side
+"""Mean distance from the reconstruction within which a track is explained, pixels."""
+_CLOSE_PX, _CLOSE = 0.5, 0.85  # the same for flags, and the least fraction: motion is slow
+_LEAST_TRACK = 8  # frames of a track that counts for flags: over fewer, any motion fits some depth
+_REVERSED_DEG = 1.0  # from which reversed frames give another path
+_FOCAL = 1.15  # ratio from which, either way, the focal length is another
+_STEP, _STEPS = 1.1, 5  # between focal lengths tried, and how many to either side
 _FRAMES, _POINTS = 16, 150  # of the reconstruction that is adjusted anew
 _ITERATIONS = 12
 _FLAT = 0.05  # rise of the error, relative, by which a focal length is told from its neighbours
 
 
-def explained_fraction(scene: Reconstruction, xy: Array) -> float | None:
-    """Fraction of tracks that some point of a rigid scene explains, seen by the placed cameras.
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What an estimate was made of.
 
-    Args:
-        scene: Cameras to judge by.
-        xy: All tracks [n, p, 2] before any was refused, pixels, NaN where unseen.
-
-    Returns:
-        In [0, 1]; None without a track of `LEAST_TRACK` placed frames.
+    Attributes:
+        tracks: All tracks, before any observation was refused.
+        intrinsics: (fx, fy, cx, cy) in their pixels.
+        mode: As in `EstimatorInfo`.
+        c2w: Camera-to-world poses [n, 4, 4], meaningless where not valid.
+        valid: bool [n].
+        error_px: Root mean square reprojection error in pixels, None if unknown.
+        scene: In mode `full`, cameras and points.
     """
-    frames = np.flatnonzero(scene.placed)
-    seen = np.isfinite(xy[frames, :, 0])
-    long = np.flatnonzero(seen.sum(axis=0) >= min(LEAST_TRACK, len(frames)))
-    if not len(long) or len(frames) < 2:
+
+    tracks: Tracks
+    intrinsics: Intrinsics
+    mode: Mode
+    c2w: Array
+    valid: Mask
+    error_px: float | None
+    scene: Reconstruction | None = None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """As in `PoseEstimate`."""
+
+    explained: float | None
+    reversed_deg: float | None
+    focal_ratio: float | None
+    flags: tuple[Flag, ...]
+
+
+def diagnose(found: Solution, backwards: Solution) -> Diagnosis:
+    """Judge a solution by its own tracks and by that of the frames in reverse order."""
+    if found.mode == "lost":
+        return Diagnosis(None, None, None, ())
+    error, frames = track_errors(found)
+    explained = float(np.mean(error < EXPLAINED_PX)) if len(error) else None
+    error = error[frames >= min(_LEAST_TRACK, found.valid.sum())]
+    gap = rotation_gap_deg(found.c2w, backwards.c2w[::-1], found.valid & backwards.valid[::-1])
+    ratio = None if found.mode == "static" else best_focal_ratio(found)
+    facts: dict[Flag, bool] = {
+        "unexplained": len(error) > 0 and float(np.mean(error < _CLOSE_PX)) < _CLOSE,
+        "reversal": gap is None or gap > _REVERSED_DEG,
+        "focal_length": ratio is not None and abs(np.log(ratio)) > np.log(_FOCAL),
+    }
+    return Diagnosis(explained, gap, ratio, tuple(name for name, holds in facts.items() if holds))
+
+
+def rotation_gap_deg(a: Array, b: Array, both: Mask) -> float | None:
+    """RotErr under `release` between two paths [n, 4, 4], degrees: the mean angle after their mean
+    offset is taken out, over the frames `both` [n]; None under three."""
+    if both.sum() < 3:
         return None
-    cameras, seen = scene.cameras[frames], seen[:, long]
-    tracks = Reconstruction.empty(xy[np.ix_(frames, long)], scene.intrinsics, 0)
-    centres = -np.einsum("cji,cj->ci", cameras.rotations, cameras.translations)
-    rays = np.einsum("cji,cpj->cpi", cameras.rotations, tracks.rays)
-    points, _ = triangulate(centres, rays, seen)
-    observed = Observations.of(tracks.xy, scene.intrinsics)
-    points = adjust_points(cameras, points, observed)
-    residual, _ = observed.residuals(cameras, points)
+    ours, theirs = (relative_to_first(path[both])[:, :3, :3] for path in (a, b))
+    offset = nearest_rotation(np.mean(ours @ theirs.transpose(0, 2, 1), axis=0))
+    return float(np.mean(np.rad2deg(geodesic_angle(theirs, offset.T @ ours))))
+
+
+def track_errors(found: Solution) -> tuple[Array, npt.NDArray[np.intp]]:
+    """Mean distance in pixels [p] of every track that at least two placed frames see from where a
+    rigid scene has it, be it the best point for that track alone; and how many frames see it.
+
+    Without centres the tracks are those of directions.
+    """
+    frames = np.flatnonzero(found.valid)
+    xy = found.tracks.xy[frames]
+    count = np.isfinite(xy[..., 0]).sum(axis=0)
+    xy, count = xy[:, count >= 2], count[count >= 2]
+    seen = np.isfinite(xy[..., 0])
+    if not len(count) or len(frames) < 2:
+        return np.empty(0), count
+    rays = np.nan_to_num(bearings(xy, found.intrinsics))
+    rotations, centres = found.c2w[frames, :3, :3], found.c2w[frames, :3, 3]
+    if found.scene is None:
+        mean = directions(rotations, rays, seen)
+        focal = 0.5 * (found.intrinsics[0] + found.intrinsics[1])
+        gap = focal * np.linalg.norm(np.einsum("nij,npj->npi", rotations, rays) - mean, axis=-1)
+        return np.asarray((gap * seen).sum(axis=0) / count), count
+    points, _ = triangulate(centres, np.einsum("cij,cpj->cpi", rotations, rays), seen)
+    observed, cameras = Observations.of(xy, found.intrinsics), found.scene.cameras[frames]
+    residual, _ = observed.residuals(cameras, adjust_points(cameras, points, observed))
     error = np.linalg.norm(residual, axis=1)
-    mean = np.bincount(observed.point, error, len(long)) / seen.sum(axis=0)
-    return float(np.mean(mean < EXPLAINED_PX))
+    return np.bincount(observed.point, error, len(count)) / count, count
 
 
-def best_focal_ratio(scene: Reconstruction) -> float | None:
+def best_focal_ratio(found: Solution) -> float | None:
     """The focal length that explains the tracks best, over the one that was given.
 
-    The reconstruction is adjusted anew at focal lengths around the given one, each from the result
-    of its neighbour.
+    The solution is adjusted anew at focal lengths around the given one.
 
     Returns:
         The ratio at the smallest error; None where the errors hardly differ, as on weak
         perspective.
     """
+    sweep = _turning(found) if found.scene is None else _travelling(found.scene)
+    if sweep is None:
+        return None
+    up, down = sweep(_STEP), sweep(1 / _STEP)
+    errors = np.array([*down[:0:-1], *up])
+    best = int(np.argmin(errors))
+    around = errors[max(best - 2, 0)], errors[min(best + 2, len(errors) - 1)]
+    if max(around) < (1 + _FLAT) * errors[best]:
+        return None
+    return float(_STEP ** (best - len(down) + 1))
+
+
+Sweep = Callable[[float], list[float]]
+"""Errors at focal lengths that grow from the given one by a factor."""
+
+
+def _turning(found: Solution) -> Sweep | None:
+    fx, fy, cx, cy = found.intrinsics
+
+    def sweep(factor: float) -> list[float]:
+        errors = []
+        for ratio in factor ** np.arange(_STEPS + 1):
+            _, valid, error = orientations(found.tracks, (fx * ratio, fy * ratio, cx, cy))
+            if error is None or valid.sum() < found.valid.sum():
+                break
+            errors.append(error)
+        return errors
+
+    return sweep
+
+
+def _travelling(scene: Reconstruction) -> Sweep | None:
+    """None where too little is known."""
     frames = np.flatnonzero(scene.placed)
     frames = frames[np.unique(np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int))]
-    length = np.isfinite(scene.xy[np.ix_(frames, np.flatnonzero(scene.known))][..., 0]).sum(axis=0)
-    points = np.flatnonzero(scene.known)[np.argsort(-length, kind="stable")[:_POINTS]]
+    known = np.flatnonzero(scene.known)
+    length = np.isfinite(scene.xy[np.ix_(frames, known)][..., 0]).sum(axis=0)
+    points = known[np.argsort(-length, kind="stable")[:_POINTS]]
     xy = scene.xy[np.ix_(frames, points)]
     seen = np.isfinite(xy[..., 0]).sum(axis=0) >= 3
     xy, points = xy[:, seen], points[seen]
@@ -75,22 +175,13 @@ def best_focal_ratio(scene: Reconstruction) -> float | None:
     given = Observations.of(xy, scene.intrinsics)
 
     def sweep(factor: float) -> list[float]:
-        cameras, where = scene.cameras[frames], scene.points[points].copy()
-        errors, ratio = [], 1.0
-        for _ in range(_STEPS + 1):
-            lens = (fx * ratio, fy * ratio, cx, cy)
-            observed = replace(given, intrinsics=lens)
+        cameras, where = scene.cameras[frames], scene.points[points]
+        errors = []
+        for ratio in factor ** np.arange(_STEPS + 1):
+            observed = replace(given, intrinsics=(fx * ratio, fy * ratio, cx, cy))
             cameras, where = bundle_adjust(cameras, where, observed, 0, _ITERATIONS)
             residual, _ = observed.residuals(cameras, where)
             errors.append(float(np.mean(np.minimum(np.linalg.norm(residual, axis=1), 2.0))))
-            ratio *= factor
         return errors
 
-    up, down = sweep(_STEP), sweep(1 / _STEP)
-    errors = np.array([*down[:0:-1], *up])
-    ratios = _STEP ** np.arange(-_STEPS, _STEPS + 1)
-    best = int(np.argmin(errors))
-    around = errors[max(best - 2, 0)], errors[min(best + 2, len(errors) - 1)]
-    if max(around) < (1 + _FLAT) * errors[best]:
-        return None
-    return float(ratios[best])
+    return sweep

@@ -6,7 +6,7 @@ windows are widened while a wider one keeps clearly more points for half a secon
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import cv2
@@ -20,6 +20,8 @@ _REDETECT_EVERY = 3  # frames
 _CORNERS_PER_WIDTH = 48
 _MAX_POINTS = 1200
 _QUALITY = 0.003  # of the strongest corner
+_WEAKER = 0.1  # times that where corners are spread
+_CELLS = 8  # of the grid over which corners are spread, to a side
 _PIXEL_CENTRE = 0.5  # OpenCV puts the centre of pixel (0, 0) at 0, this project at 0.5
 _CLEARLY_MORE = 1.5  # times the points kept before a wider window is taken
 _HALF_SECOND = 8  # frames at the 16 Hz of every world here
@@ -38,6 +40,8 @@ class TrackerSettings:
         consistency_px: Largest forward-backward disagreement of a kept point.
         refine_radius: Of the patch with which tracks are refined at the end, pixels.
         even: Whether blur, brightness and contrast are made alike everywhere first.
+        spread: Whether corners are spread: every cell of a grid gets at most its part of them, and
+            weaker ones count, so that one rich region does not take all.
     """
 
     name: str
@@ -45,6 +49,7 @@ class TrackerSettings:
     consistency_px: float
     refine_radius: int
     even: bool = False
+    spread: bool = False
 
 
 # A larger patch pulls its centre away as it changes shape, so the small window comes first.
@@ -72,14 +77,16 @@ class Tracks:
         return np.isfinite(self.xy[..., 0])
 
 
-def choose_settings(frames: npt.NDArray[np.uint8]) -> TrackerSettings:
+def choose_settings(frames: npt.NDArray[np.uint8], spread: bool = False) -> TrackerSettings:
     """The smallest window that a wider one does not clearly outlast.
 
     Args:
         frames: uint8 [n, height, width, 3] RGB.
+        spread: Whether corners are spread.
     """
+    choices = [replace(settings, spread=spread) for settings in SETTINGS]
     if len(frames) < 3:
-        return SHARP
+        return choices[0]
     span = min(_HALF_SECOND, len(frames) - 1)
     starts = np.unique(np.linspace(0, len(frames) - 1 - span, _PROBES).astype(int))
 
@@ -90,8 +97,8 @@ def choose_settings(frames: npt.NDArray[np.uint8]) -> TrackerSettings:
             kept.append(int((tracks.seen[0] & tracks.seen[-1]).sum()))
         return float(np.median(kept))
 
-    best, most = SETTINGS[0], survivors(SETTINGS[0])
-    for settings in SETTINGS[1:]:
+    best, most = choices[0], survivors(choices[0])
+    for settings in choices[1:]:
         kept = survivors(settings)
         if kept <= _CLEARLY_MORE * most:
             break
@@ -133,7 +140,7 @@ def track_points(frames: npt.NDArray[np.uint8], settings: TrackerSettings = SHAR
     spacing = max(width / _CORNERS_PER_WIDTH, 1.5)
     corner = np.array([width - 1, height - 1], dtype=np.float32)
 
-    points = _corners(grey[0], np.empty((0, 2), np.float32), spacing)
+    points = _corners(grey[0], np.empty((0, 2), np.float32), spacing, settings.spread)
     ids = np.arange(len(points))
     made = len(points)
     born, birth = np.zeros(len(points), dtype=int), points  # frame and place of first sight
@@ -152,7 +159,7 @@ def track_points(frames: npt.NDArray[np.uint8], settings: TrackerSettings = SHAR
         kept &= ((moved >= 0) & (moved <= corner)).all(axis=1)
         points, ids, born, birth = moved[kept], ids[kept], born[kept], birth[kept]
         if index % _REDETECT_EVERY == 0:
-            fresh = _corners(grey[index], points, spacing)
+            fresh = _corners(grey[index], points, spacing, settings.spread)
             points = np.concatenate([points, fresh])
             birth = np.concatenate([birth, fresh])
             born = np.concatenate([born, np.full(len(fresh), index)])
@@ -221,7 +228,7 @@ def _follow(
     return np.asarray(result, dtype=np.float32)
 
 
-def _corners(image: Grey, taken: Points, spacing: float) -> Points:
+def _corners(image: Grey, taken: Points, spacing: float, spread: bool) -> Points:
     """New corners, float32 [n, 2], at least `spacing` from each other and from `taken`."""
     wanted = _MAX_POINTS - len(taken)
     if wanted <= 0:
@@ -229,12 +236,30 @@ def _corners(image: Grey, taken: Points, spacing: float) -> Points:
     free = np.full(image.shape, 255, np.uint8)
     for x, y in np.round(taken).astype(int):
         cv2.circle(free, (int(x), int(y)), max(1, round(spacing)), 0, -1)
-    found = cv2.goodFeaturesToTrack(image, wanted, _QUALITY, spacing, mask=free, blockSize=3)
+    quality, wanted = (_QUALITY * _WEAKER, 0) if spread else (_QUALITY, wanted)
+    found = cv2.goodFeaturesToTrack(image, wanted, quality, spacing, mask=free, blockSize=3)
     if found is None:  # OpenCV's stub leaves this out
         return np.empty((0, 2), np.float32)  # type: ignore[unreachable]
     found = found.reshape(-1, 1, 2)
+    if spread:
+        found = found[_within_quota(found[:, 0], taken, image.shape)]
     limit = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.01)
     refined = cv2.cornerSubPix(image, found.copy(), (2, 2), (-1, -1), limit).reshape(-1, 2)
     inside = np.all((refined >= 0) & (refined <= np.array(image.shape[::-1]) - 1), axis=1)
     kept = np.where(inside.reshape(-1, 1), refined, found.reshape(-1, 2))
     return np.asarray(kept, dtype=np.float32)
+
+
+def _within_quota(found: Points, taken: Points, size: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Which corners, strongest first, fill each cell of the grid up to its part of all points."""
+
+    def cell(points: Points) -> npt.NDArray[np.intp]:
+        index = (points[:, ::-1] * _CELLS / np.array(size)).astype(np.intp)
+        return np.ravel_multi_index(tuple(index.T), (_CELLS, _CELLS), mode="clip")
+
+    home = cell(found)
+    order = np.argsort(home, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(home)) - np.searchsorted(home[order], home[order])
+    held = np.bincount(cell(taken), minlength=_CELLS**2)
+    return np.asarray(rank + held[home] < _MAX_POINTS // _CELLS**2)
