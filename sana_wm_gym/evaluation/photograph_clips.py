@@ -4,7 +4,7 @@ homography per plane; with an object that moves, and compressed like a video fou
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import av
@@ -28,7 +28,7 @@ NAMES = (
 """Photographs that are used, without the formats' endings."""
 TEXTURES = ("noise", "photograph", "stripes")
 _PIXELS_PER_METRE = 200.0  # of a photograph on its plane
-_FINE = 600  # width in pixels at which frames are drawn, at least; reduced by area
+_FINE = 500  # width in pixels at which frames are drawn, at least; reduced by area
 _FAR = 3.0  # metres to the plane and to the point that an orbit faces
 
 
@@ -168,7 +168,9 @@ def _planes(scene: str, rng: np.random.Generator) -> list[_Plane]:
         raise ImportError("photographs come with scikit-image and scikit-learn, none is installed")
     names = [name for name in rng.permutation(NAMES) if name in found]
 
-    def plane(centre: Array, turn: Array, half: tuple[float, float] | None = None) -> _Plane:
+    def plane(
+        centre: Sequence[float], turn: Array, half: tuple[float, float] | None = None
+    ) -> _Plane:
         photograph = found[names[0]]
         names.append(names.pop(0))
         return _Plane(photograph, np.asarray(centre, float), turn[:, :2].T, half)
@@ -217,11 +219,13 @@ def _draw(
         rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
         part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         h, w = plane.photograph.shape[:2]
-        where = (
+        across, down = (
             np.clip(value[part] * _PIXELS_PER_METRE + length / 2 - 0.5, -2e4, 2e4)
             for value, length in ((u, w), (v, h))
         )
-        image = cv2.remap(plane.photograph, *where, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+        image = cv2.remap(
+            plane.photograph, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+        )
         canvas[part][seen[part]] = image[seen[part]]
     return np.asarray(
         cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8
@@ -241,4 +245,5 @@ def _skin(texture: str, width: int, rng: np.random.Generator) -> Frames:
         name = str(rng.choice([name for name in NAMES if name in found]))
         return np.asarray(cv2.resize(found[name], (side, side), interpolation=cv2.INTER_AREA))
     wave = np.sin(np.arange(side) * 2 * np.pi / (width / 8))
-    return np.uint8(127 + 60 * (wave[:, None] + wave))[..., None].repeat(3, axis=2)
+    stripes = np.asarray(127 + 60 * (wave[:, None] + wave), dtype=np.uint8)
+    return stripes[..., None].repeat(3, axis=2)

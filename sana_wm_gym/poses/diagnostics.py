@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym.camera.se3 import geodesic_angle, nearest_rotation, relative_to_first
-from sana_wm_gym.poses.bundle import Observations, adjust_points, bundle_adjust
+from sana_wm_gym.poses.bundle import Cameras, Observations, adjust_points, bundle_adjust
 from sana_wm_gym.poses.protocol import Flag, Intrinsics, Mode
 from sana_wm_gym.poses.reconstruction import Reconstruction
 from sana_wm_gym.poses.rotation_only import directions, orientations
@@ -22,7 +22,9 @@ Mask = npt.NDArray[np.bool_]
 
 EXPLAINED_PX = 2.0
 """Mean distance from the reconstruction within which a track is explained, pixels."""
-_CLOSE_PX, _CLOSE = 0.5, 0.85  # the same for flags, and the least fraction: motion is slow
+_CLOSE_PX = 0.5  # the same for flags on small frames, where slow motion stays within 2 pixels
+_CLOSE = 0.85  # least fraction of tracks that are met so closely
+_CLEARLY = 0.02  # fraction of tracks by which one solution is better
 _LEAST_TRACK = 8  # frames of a track that counts for flags: over fewer, any motion fits some depth
 _REVERSED_DEG = 1.0  # from which reversed frames give another path
 _FOCAL = 1.15  # ratio from which, either way, the focal length is another
@@ -34,7 +36,7 @@ _FLAT = 0.05  # rise of the error, relative, by which a focal length is told fro
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """What an estimate was made of.
+    """What an estimate is made of.
 
     Attributes:
         tracks: All tracks, before any observation was refused.
@@ -54,32 +56,62 @@ class Solution:
     error_px: float | None
     scene: Reconstruction | None = None
 
+    def reversed(self) -> Solution:
+        """The same of the frames in reverse order."""
+        tracks = replace(self.tracks, xy=self.tracks.xy[::-1])
+        return replace(self, tracks=tracks, c2w=self.c2w[::-1], valid=self.valid[::-1])
+
+    def close_fraction(self) -> float:
+        """Fraction of tracks that are met closely, of those too long to fit any motion."""
+        error, frames = track_errors(self)
+        error = error[frames >= min(_LEAST_TRACK, self.valid.sum())]
+        # The focal length is 0.8 of the width at 64 degrees across.
+        limit = np.clip(self.intrinsics[0] / 200, _CLOSE_PX, EXPLAINED_PX)
+        return float(np.mean(error < limit)) if len(error) else 0.0
+
 
 @dataclass(frozen=True)
 class Diagnosis:
     """As in `PoseEstimate`."""
 
-    explained: float | None
-    reversed_deg: float | None
-    focal_ratio: float | None
-    flags: tuple[Flag, ...]
+    explained: float | None = None
+    reversed_deg: float | None = None
+    focal_ratio: float | None = None
+    flags: tuple[Flag, ...] = ()
 
 
-def diagnose(found: Solution, backwards: Solution) -> Diagnosis:
-    """Judge a solution by its own tracks and by that of the frames in reverse order."""
+def better_of(forward: Solution, backward: Solution) -> tuple[Solution, Solution]:
+    """Two solutions of one clip, the better one first: `forward`, unless it is lost or the other of
+    the same mode meets clearly more tracks."""
+    if forward.mode == backward.mode:
+        swap = backward.close_fraction() > forward.close_fraction() + _CLEARLY
+    else:
+        swap = forward.mode == "lost"
+    return (backward, forward) if swap else (forward, backward)
+
+
+def diagnose(found: Solution, other: Solution) -> Diagnosis:
+    """Judge a solution by its tracks and by another of the same clip, of frames in reverse."""
     if found.mode == "lost":
-        return Diagnosis(None, None, None, ())
-    error, frames = track_errors(found)
-    explained = float(np.mean(error < EXPLAINED_PX)) if len(error) else None
-    error = error[frames >= min(_LEAST_TRACK, found.valid.sum())]
-    gap = rotation_gap_deg(found.c2w, backwards.c2w[::-1], found.valid & backwards.valid[::-1])
+        return Diagnosis()
+    error, _ = track_errors(found)
+    close = found.close_fraction()
+    gap = rotation_gap_deg(found.c2w, other.c2w, found.valid & other.valid)
     ratio = None if found.mode == "static" else best_focal_ratio(found)
     facts: dict[Flag, bool] = {
-        "unexplained": len(error) > 0 and float(np.mean(error < _CLOSE_PX)) < _CLOSE,
-        "reversal": gap is None or gap > _REVERSED_DEG,
+        "unexplained": close < _CLOSE,
+        # One that meets clearly fewer tracks has failed, which says nothing of the better one.
+        "reversal": gap is not None
+        and gap > _REVERSED_DEG
+        and other.close_fraction() > close - _CLEARLY,
         "focal_length": ratio is not None and abs(np.log(ratio)) > np.log(_FOCAL),
     }
-    return Diagnosis(explained, gap, ratio, tuple(name for name, holds in facts.items() if holds))
+    return Diagnosis(
+        float(np.mean(error < EXPLAINED_PX)) if len(error) else None,
+        gap,
+        ratio,
+        tuple(name for name, holds in facts.items() if holds),
+    )
 
 
 def rotation_gap_deg(a: Array, b: Array, both: Mask) -> float | None:
@@ -113,7 +145,8 @@ def track_errors(found: Solution) -> tuple[Array, npt.NDArray[np.intp]]:
         gap = focal * np.linalg.norm(np.einsum("nij,npj->npi", rotations, rays) - mean, axis=-1)
         return np.asarray((gap * seen).sum(axis=0) / count), count
     points, _ = triangulate(centres, np.einsum("cij,cpj->cpi", rotations, rays), seen)
-    observed, cameras = Observations.of(xy, found.intrinsics), found.scene.cameras[frames]
+    observed, turned = Observations.of(xy, found.intrinsics), rotations.transpose(0, 2, 1)
+    cameras = Cameras(turned, -np.einsum("nij,nj->ni", turned, centres))
     residual, _ = observed.residuals(cameras, adjust_points(cameras, points, observed))
     error = np.linalg.norm(residual, axis=1)
     return np.bincount(observed.point, error, len(count)) / count, count

@@ -6,7 +6,7 @@ windows are widened while a wider one keeps clearly more points for half a secon
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import cv2
@@ -25,6 +25,8 @@ _CELLS = 8  # of the grid over which corners are spread, to a side
 _PIXEL_CENTRE = 0.5  # OpenCV puts the centre of pixel (0, 0) at 0, this project at 0.5
 _CLEARLY_MORE = 1.5  # times the points kept before a wider window is taken
 _HALF_SECOND = 8  # frames at the 16 Hz of every world here
+_ENOUGH = 60  # points kept, under which smaller frames are tried
+_SMALLEST = 128  # width of those, pixels
 _PROBES = 5  # half seconds looked at to choose a window
 _LEVEL_SIGMA = 6.0  # pixels over which brightness and contrast are made even
 _LEAST_CONTRAST = 2.0  # grey levels; below, noise would be blown up
@@ -77,16 +79,54 @@ class Tracks:
         return np.isfinite(self.xy[..., 0])
 
 
-def choose_settings(frames: npt.NDArray[np.uint8], spread: bool = False) -> TrackerSettings:
+def choose_settings(frames: npt.NDArray[np.uint8]) -> TrackerSettings:
     """The smallest window that a wider one does not clearly outlast.
 
     Args:
         frames: uint8 [n, height, width, 3] RGB.
-        spread: Whether corners are spread.
     """
-    choices = [replace(settings, spread=spread) for settings in SETTINGS]
+    return _chosen(frames)[0]
+
+
+def choose_reduction(frames: npt.NDArray[np.uint8]) -> tuple[int, TrackerSettings]:
+    """By how much to reduce frames before tracking, and the settings for it.
+
+    Frames are taken as they are, unless they are so blurred for their size that even a wide window
+    holds too few points: then at a half, a quarter, ... of their size, the first that tracks well.
+
+    Args:
+        frames: uint8 [n, height, width, 3] RGB.
+
+    Returns:
+        A power of two.
+    """
+    given = _chosen(frames)
+    reduction, (settings, kept) = 1, given
+    while settings == FAINT or kept < _ENOUGH:
+        reduction *= 2
+        if frames.shape[2] < reduction * _SMALLEST:
+            return 1, given[0]
+        settings, kept = _chosen(reduced(frames, reduction))
+    return reduction, settings
+
+
+def reduced(frames: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
+    """Frames [n, h, w, 3] at `factor` times smaller sides, rounded up, by area."""
+    if factor == 1:
+        return frames
+    height, width = (-(-length // factor) for length in frames.shape[1:3])
+    # Whole blocks of pixels, so that the principal point stays where the intrinsics say.
+    pad = ((0, 0), (0, height * factor - frames.shape[1]), (0, width * factor - frames.shape[2]))
+    padded = np.pad(frames, (*pad, (0, 0)), mode="edge")
+    size = (width, height)
+    small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in padded]
+    return np.stack(small).astype(np.uint8)
+
+
+def _chosen(frames: npt.NDArray[np.uint8]) -> tuple[TrackerSettings, float]:
+    """Settings, and how many points they keep for half a second."""
     if len(frames) < 3:
-        return choices[0]
+        return SHARP, np.inf
     span = min(_HALF_SECOND, len(frames) - 1)
     starts = np.unique(np.linspace(0, len(frames) - 1 - span, _PROBES).astype(int))
 
@@ -97,13 +137,13 @@ def choose_settings(frames: npt.NDArray[np.uint8], spread: bool = False) -> Trac
             kept.append(int((tracks.seen[0] & tracks.seen[-1]).sum()))
         return float(np.median(kept))
 
-    best, most = choices[0], survivors(choices[0])
-    for settings in choices[1:]:
+    best, most = SETTINGS[0], survivors(SETTINGS[0])
+    for settings in SETTINGS[1:]:
         kept = survivors(settings)
         if kept <= _CLEARLY_MORE * most:
             break
         best, most = settings, kept
-    return best
+    return best, most
 
 
 def grey_frames(frames: npt.NDArray[np.uint8], settings: TrackerSettings) -> npt.NDArray[np.uint8]:
