@@ -93,7 +93,8 @@ def _scene_row(result: Values) -> Cells:
         *head,
         score["code"] if "code" in score else cell(score["RotErr"]),
         *(cell(None if still else score.get(key), 3) for key in ("TransErr", "CamMC")),
-        f"{pose['frames_scored']}/{pose['frames_asked']} {', '.join((pose['mode'], *pose['flags']))}",
+        f"{pose['frames_scored']}/{pose['frames_asked']} "
+        + ", ".join((pose["mode"], *pose["flags"])),
         cell(revisit["psnr_db"] if revisit else None),
         cell(sum(values) / len(values) if values else None),
     )
