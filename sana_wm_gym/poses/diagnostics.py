@@ -22,7 +22,9 @@ Mask = npt.NDArray[np.bool_]
 
 EXPLAINED_PX = 2.0
 """Mean distance from the reconstruction within which a track is explained, pixels."""
-_CLOSE_PX = 0.5  # the same for flags on small frames, where slow motion stays within 2 pixels
+_CLOSE_PX = 0.3  # the same for flags on frames 64 pixels across, where slow motion stays within 2
+_CLOSE_FOCAL_PX = 51.2  # their focal length; the noise of tracks grows with the root of the size
+_LOOSER = {"sharp": 1.0, "soft": 1.5, "faint": 2.0}  # by tracker settings
 _CLOSE = 0.85  # least fraction of tracks that are met so closely
 _CLEARLY = 0.02  # fraction of tracks by which one solution is better
 _LEAST_TRACK = 8  # frames of a track that counts for flags: over fewer, any motion fits some depth
@@ -65,8 +67,8 @@ class Solution:
         """Fraction of tracks that are met closely, of those too long to fit any motion."""
         error, frames = track_errors(self)
         error = error[frames >= min(_LEAST_TRACK, self.valid.sum())]
-        # The focal length is 0.8 of the width at 64 degrees across.
-        limit = np.clip(self.intrinsics[0] / 200, _CLOSE_PX, EXPLAINED_PX)
+        looser = np.sqrt(self.intrinsics[0] / _CLOSE_FOCAL_PX) * _LOOSER[self.tracks.settings.name]
+        limit = min(_CLOSE_PX * max(looser, 1.0), EXPLAINED_PX)
         return float(np.mean(error < limit)) if len(error) else 0.0
 
 
