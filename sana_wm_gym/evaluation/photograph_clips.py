@@ -130,7 +130,7 @@ class PhotographClip:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
             container.mux(stream.encode())
         file.seek(0)
-        with av.open(file) as container:
+        with av.open(file, "r") as container:
             frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
         return replace(self, frames=np.stack(frames))
 
@@ -152,7 +152,8 @@ def photograph_clip(scene: str, path: str, width: int, seed: int) -> PhotographC
     focal = 0.5 * width / np.tan(np.deg2rad(32))
     intrinsics = (focal, focal, width / 2, height / 2)
     centres, yaw = PATHS[path](np.linspace(0, 1, FRAMES))
-    centres = centres + [0, *(0.04 * rng.uniform(-1, 1, 2))] * (centres.any(1, keepdims=True))
+    lift = np.array([0, *(0.04 * rng.uniform(-1, 1, 2))])
+    centres = centres + lift * centres.any(axis=1, keepdims=True)
     turns = np.stack([rotation_y(angle) for angle in yaw])
     c2w = from_rotation_translation(turns, centres)
     planes = _planes(scene, rng)

@@ -50,7 +50,7 @@ _STILL_PX = 0.1  # median image motion of a clip in which nothing moves
 _STARTS = 2  # start pairs tried, each with up to three motions
 _RACE = 32  # key frames that every start must explain before one is chosen
 # RotErr in degrees under which two reconstructions are one, by width in pixels.
-_SAME_DEG = ((64, 0.4), (128, 0.5), (256, 0.5))
+_SAME_DEG = {64: 0.4, 128: 0.5}
 _SAME_DEG_OLD = 0.3
 _MIN_FRACTION = 0.8  # of the best one's observations that another must explain to compete
 _FINISHED = 2  # reconstructions adjusted to the end
@@ -147,9 +147,9 @@ def scaled(intrinsics: Intrinsics, factor: float) -> Intrinsics:
 
 
 def same_deg_at(width: int) -> float:
-    """RotErr in degrees under which two reconstructions from frames of a width in pixels are one:
-    rotations are found to a fraction of a pixel, so it falls with width."""
-    return float(np.interp(width, *zip(*_SAME_DEG, strict=True)))
+    """RotErr in degrees under which two reconstructions from frames of a width in pixels are one
+    that is not adjusted to the end yet."""
+    return float(np.interp(width, list(_SAME_DEG), list(_SAME_DEG.values())))
 
 
 def _reconstruct(
