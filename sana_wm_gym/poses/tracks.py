@@ -282,7 +282,7 @@ def _corners(image: Grey, taken: Points, spacing: float, spread: bool) -> Points
         return np.empty((0, 2), np.float32)  # type: ignore[unreachable]
     found = found.reshape(-1, 1, 2)
     if spread:
-        found = found[_within_quota(np.float32(found[:, 0]), taken, image.shape)]
+        found = found[_within_quota(found[:, 0].astype(np.float32), taken, image.shape)]
     limit = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.01)
     refined = cv2.cornerSubPix(image, found.copy(), (2, 2), (-1, -1), limit).reshape(-1, 2)
     inside = np.all((refined >= 0) & (refined <= np.array(image.shape[::-1]) - 1), axis=1)
