@@ -3,12 +3,11 @@
 Photographs of scikit-image and scikit-learn on planes, seen by cameras that are known exactly: a
 pan, one plane, and a room with two boards, 49 frames in H.264 at crf 18.
 
-- true frames at several widths: camera-control error, and is anything held against the estimate?
+- true frames at several widths: camera-control error, and is anything flagged?
 - a disc that moves over 25 % or 5 % of the picture, in three textures: flagged?
 - a focal length that is wrong by 0.7 or 1.4: flagged?
 
     python -m benchmarks.estimator_photographs --out docs/data/estimator_photographs.json
-    python -m benchmarks.estimator_photographs --estimator lk_bundle_adjustment_2 --parts true
 """
 
 from __future__ import annotations
@@ -143,8 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         if given.out:
                             write_json(given.out, {"runs": [*runs, run]})
     rows = [row for one in (*runs, run) for row in one["rows"]]
-    title = f"Videos of photographs: medians under {RELEASE.name}"
-    Table(title, HEADS, tuple(summary(rows))).print(Console(width=140))
+    table = Table(f"Videos of photographs, {RELEASE.name}", HEADS, tuple(summary(rows)))
+    table.print(Console(width=140))
 
 
 if __name__ == "__main__":
