@@ -35,7 +35,7 @@ from sana_wm_gym.evaluation.estimator_floors import (
 )
 from sana_wm_gym.files import write_json
 from sana_wm_gym.metrics import CONVENTIONS, PoseScore, null_scores, score_or_code
-from sana_wm_gym.poses import ColmapSift, LKBundleAdjustment, PoseEstimator, RotationOnly
+from sana_wm_gym.poses import ESTIMATORS, PoseEstimator
 from sana_wm_gym.poses.floors import FLOORS
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import Table, cell, progress
@@ -43,11 +43,6 @@ from sana_wm_gym.world.procedural.renderer import default_intrinsics, render
 from sana_wm_gym.world.procedural.scenes import generate_scene
 
 SHOWN = ("release", "scale_only", "paper_sim3")
-ESTIMATORS: dict[str, PoseEstimator] = {
-    "lk_bundle_adjustment": LKBundleAdjustment(),
-    "rotation_only": RotationOnly(),
-    "colmap_sift": ColmapSift(),
-}
 HEADS = (
     "estimator", "clip", "scene", "px", "mode", "look", "reg", "release Rot", "Trans", "CamMC",
     "scale_only Rot", "Trans", "CamMC", "motionless Rot", "Trans", "cpu s",

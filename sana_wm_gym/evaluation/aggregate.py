@@ -19,7 +19,7 @@ ERRORS = {"rot_err": "RotErr", "trans_err": "TransErr", "cam_mc": "CamMC"}
 
 _ROLLOUT_KEYS = (
     "source", "mode", "frames_asked", "frames_scored", "estimator",
-    "scores", "motionless", "no_rotation", "floor",
+    "flags", "scores", "motionless", "no_rotation", "floor",
 )  # fmt: skip
 _FAILURE_KEYS = ("code", "frames_asked")
 
@@ -110,9 +110,10 @@ class AggregateScore:
     `source` (`estimated` or `oracle`) and `estimator` (name and version) are None where every clip
     failed. `frames_asked` counts the instants of all clips, `frames_scored` those with a pose in
     scored clips; `failures` clips without a score by reason, `modes` scored clips by the
-    estimator's mode. Means are of the videos (`rollout`), of true frames where clips have a
-    `floor`, and of videos that never move or have the right path and never turn. `floor_marks`
-    has, per error name, whether it stands above the floor.
+    estimator's mode, `flags` by what speaks against the estimate. Means are of the videos
+    (`rollout`), of those without any flag (`unflagged`), of true frames where clips have a `floor`,
+    and of videos that never move or have the right path and never turn. `floor_marks` has, per
+    error name, whether it stands above the floor.
     """
 
     convention: str
@@ -126,7 +127,9 @@ class AggregateScore:
     frames_scored: int
     failures: Mapping[str, int]
     modes: Mapping[str, int]
+    flags: Mapping[str, int]
     rollout: ErrorMeans
+    unflagged: ErrorMeans
     floor: ErrorMeans
     motionless: ErrorMeans
     no_rotation: ErrorMeans
@@ -188,7 +191,11 @@ def aggregate_clips(
         frames_scored=sum(int(row["frames_scored"]) for row in scored.values()),
         failures=dict(Counter(failed)),
         modes=dict(Counter(str(row["mode"]) for row in scored.values())),
+        flags=dict(Counter(flag for row in scored.values() for flag in row["flags"])),
         rollout=ErrorMeans.of(groups["scores"].values()),
+        unflagged=ErrorMeans.of(
+            score for name, score in groups["scores"].items() if not scored[name]["flags"]
+        ),
         floor=ErrorMeans.of(groups["floor"].values()),
         motionless=ErrorMeans.of(groups["motionless"].values()),
         no_rotation=ErrorMeans.of(groups["no_rotation"].values()),

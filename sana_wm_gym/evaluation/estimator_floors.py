@@ -148,9 +148,13 @@ def floors_of(rows: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> lis
 
 
 def store_floors(new: Sequence[Floor], path: Path = FLOORS) -> None:
-    """Add floors to the stored ones, replacing those of the same estimator, width and softness."""
-    replaced = {(floor.estimator, floor.width, floor.soft) for floor in new}
-    kept = [f for f in read_floors(path) if (f.estimator, f.width, f.soft) not in replaced]
-    both = sorted([*kept, *new], key=lambda f: (f.estimator, f.soft, f.width))
+    """Add floors to the stored ones, replacing those of the same estimator, version, width and
+    softness."""
+
+    def key(floor: Floor) -> tuple[str, str, bool, int]:
+        return floor.estimator, floor.version, floor.soft, floor.width
+
+    replaced = set(map(key, new))
+    both = sorted([*(f for f in read_floors(path) if key(f) not in replaced), *new], key=key)
     write_json(path, {"floors": [asdict(floor) for floor in both]})
     read_floors.cache_clear()

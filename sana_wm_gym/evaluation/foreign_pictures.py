@@ -26,6 +26,11 @@ COUNTS = {"other scenes": 150, "photographs": 20, "noise": 8, "gradients": 6, "m
 RECOLOURED = 8
 
 _STREAM = 72
+# Packages with photographs: how they are imported, and the folder.
+_PHOTOGRAPHS = {
+    "scikit-image": ("skimage", "data"),
+    "scikit-learn": ("sklearn", "datasets/images"),
+}
 # Among scikit-image's pictures, what is no photograph.
 _DRAWINGS = (
     "chessboard_GRAY", "chessboard_RGB", "color", "horse", "logo", "page", "phantom", "text",
@@ -63,33 +68,39 @@ def foreign_pictures(
     return {kind: images for kind, images in pictures.items() if len(images)}, missing
 
 
+def photographs() -> dict[str, Frames]:
+    """Photographs inside scikit-image's and scikit-learn's packages, RGB uint8 [h, w, 3] by name
+    without ending; of packages that are installed."""
+    found = {}
+    for module, folder in _PHOTOGRAPHS.values():
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            continue
+        for path in sorted((Path(spec.origin).parent / folder).iterdir()):
+            if path.suffix in (".png", ".jpg") and path.stem not in _DRAWINGS:
+                with open_picture(path) as opened:
+                    found[path.stem] = np.asarray(opened.convert("RGB"))
+    return found
+
+
 def photograph_crops(
     count: int, size: int, rng: np.random.Generator
 ) -> tuple[Frames, tuple[str, ...]]:
-    """Random square crops of the photographs inside scikit-image's and scikit-learn's packages,
-    uint8 [count, size, size, 3], or none without either; and the names of missing packages."""
-    photographs, missing = [], []
-    for package, module, folder in (
-        ("scikit-image", "skimage", "data"),
-        ("scikit-learn", "sklearn", "datasets/images"),
-    ):
-        found = importlib.util.find_spec(module)
-        if found is None or found.origin is None:
-            missing.append(package)
-            continue
-        for path in sorted((Path(found.origin).parent / folder).iterdir()):
-            if path.suffix in (".png", ".jpg") and path.stem not in _DRAWINGS:
-                with open_picture(path) as opened:
-                    image = np.asarray(opened.convert("RGB"))
-                if min(image.shape[:2]) >= size:
-                    photographs.append(image)
-    crops = np.empty((count if photographs else 0, size, size, 3), np.uint8)
+    """Random square crops of `photographs`, uint8 [count, size, size, 3], or none without any; and
+    the names of missing packages."""
+    found = [image for image in photographs().values() if min(image.shape[:2]) >= size]
+    crops = np.empty((count if found else 0, size, size, 3), np.uint8)
     for index, crop in enumerate(crops):
-        image = photographs[index % len(photographs)]
+        image = found[index % len(found)]
         side = int(rng.integers(size, min(image.shape[:2]) + 1))
         top, left = (int(rng.integers(length - side + 1)) for length in image.shape[:2])
         piece = image[top : top + side, left : left + side]
         crop[...] = cv2.resize(piece, (size, size), interpolation=cv2.INTER_AREA)
+    missing = (
+        package
+        for package, (module, _) in _PHOTOGRAPHS.items()
+        if importlib.util.find_spec(module) is None
+    )
     return crops, tuple(missing)
 
 

@@ -32,7 +32,7 @@ class CameraError(TypedDict, total=False):
     """`info["camera_error"]`: the rollout so far, from the first frame on.
 
     `source` is `estimated` from pixels, or `oracle` from the world's own camera; never mix the two.
-    `mode` is the estimator's (`full`, `rotation_only` or `static`), `coverage` the fraction of
+    `mode` is the estimator's (see `EstimatorInfo`), `coverage` the fraction of
     frames with a pose. Four numbers follow under `release` (a mean turn and the scale are
     forgiven), four under `scale_only` (`strict_`: frame 0 is shared, only the scale is forgiven).
     An undefined number is missing, with the reason in `code` or `strict_code`; on a command that

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -122,6 +122,10 @@ class RolloutScore:
             "frames_asked": self.frames_asked,
             "frames_scored": self.frames_scored,
             "estimator": asdict(self.info),
+            "explained": self.estimate.explained,
+            "reversed_deg": self.estimate.reversed_deg,
+            "focal_ratio": self.estimate.focal_ratio,
+            "flags": list(self.estimate.flags),
             "scores": _plain(self.scores),
             "motionless": _plain(self.motionless),
             "no_rotation": _plain(self.no_rotation),
@@ -156,6 +160,11 @@ class RolloutScore:
                 for span, one in self.agreement.items()
             )
             notes.append(f"command agreement {', '.join(by_span)}; 0 follows, 1 is a still picture")
+        if self.estimate.explained is not None:
+            notes.append(
+                f"{self.estimate.explained:.0%} of tracks explained; against the estimate: "
+                + (", ".join(self.estimate.flags) or "nothing")
+            )
         if info.look not in ("", "sharp"):
             notes.append(f"frames taken for {info.look}: tracked with a wider window")
         if self.stored_floor is not None:
@@ -217,7 +226,10 @@ def score_rollout(
     def scores(estimate: PoseEstimate) -> Scores:
         poses, valid = estimate.poses[shown], estimate.valid[shown]
         return {
-            convention.name: score_or_code(poses, matched, convention, valid, options.min_coverage)
+            convention.name: _flagged(
+                score_or_code(poses, matched, convention, valid, options.min_coverage),
+                estimate.flags,
+            )
             for convention in REPORTED
         }
 
@@ -247,6 +259,12 @@ def score_rollout(
 def plain_score(score: PoseScore | str) -> dict[str, object]:
     """Plain values for json; a reason code becomes `{"code": reason}`."""
     return {"code": score} if isinstance(score, str) else score.to_dict()
+
+
+def _flagged(score: PoseScore | str, flags: Sequence[str]) -> PoseScore | str:
+    if isinstance(score, str):
+        return score
+    return replace(score, flags=(*score.flags, *flags))
 
 
 def _plain(scores: Scores) -> dict[str, object]:

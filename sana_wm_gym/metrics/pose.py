@@ -59,7 +59,7 @@ class PoseScore:
         flags: Facts to read next to the numbers: `reference_static`, `estimate_static`,
             `reference_collinear`, `estimate_collinear`, `negative_scale`, `partial`;
             `axes_opengl`, `axes_forward_left_up` or `axes_world_to_camera` where the estimate fits
-            far better if its poses are read so.
+            far better if its poses are read so; and those of the estimate, see `PoseEstimate`.
         reduction: `mean` or `sum` over frames.
         rotation_unit: `deg` or `rad`.
         translation_unit: `m` or `extent`.

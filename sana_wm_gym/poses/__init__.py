@@ -1,5 +1,6 @@
 """Camera paths from pixels."""
 
+from sana_wm_gym.poses.catalogue import ESTIMATORS
 from sana_wm_gym.poses.colmap_sift import ColmapSift
 from sana_wm_gym.poses.floors import Floor, floor_of
 from sana_wm_gym.poses.lk_bundle_adjustment import LKBundleAdjustment
@@ -13,6 +14,7 @@ from sana_wm_gym.poses.protocol import (
 from sana_wm_gym.poses.rotation_only import RotationOnly
 
 __all__ = [
+    "ESTIMATORS",
     "ColmapSift",
     "EstimatorInfo",
     "Floor",

@@ -8,17 +8,14 @@ known up to one similarity; scale comes from the start pair's unit baseline.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from sana_wm_gym.camera.se3 import (
-    from_rotation_translation,
-    geodesic_angle,
-    nearest_rotation,
-    relative_to_first,
-)
+from sana_wm_gym.camera.se3 import from_rotation_translation
+from sana_wm_gym.poses.diagnostics import Diagnosis, Solution, better_of, diagnose, rotation_gap_deg
 from sana_wm_gym.poses.protocol import (
     EstimatorInfo,
     Frames,
@@ -35,7 +32,15 @@ from sana_wm_gym.poses.reconstruction import (
     widen,
 )
 from sana_wm_gym.poses.rotation_only import orientations
-from sana_wm_gym.poses.tracks import Tracks, choose_settings, grey_frames, track_points
+from sana_wm_gym.poses.tracks import (
+    TrackerSettings,
+    Tracks,
+    choose_reduction,
+    choose_settings,
+    grey_frames,
+    reduced,
+    track_points,
+)
 from sana_wm_gym.poses.two_view import Parallax, parallaxes, relative_poses
 
 Array = npt.NDArray[np.float64]
@@ -44,7 +49,9 @@ Mask = npt.NDArray[np.bool_]
 _STILL_PX = 0.1  # median image motion of a clip in which nothing moves
 _STARTS = 2  # start pairs tried, each with up to three motions
 _RACE = 32  # key frames that every start must explain before one is chosen
-_SAME_DEG = 0.3  # RotErr under which two reconstructions are one
+# RotErr in degrees under which two reconstructions are one, by width in pixels.
+_SAME_DEG = {64: 0.4, 128: 0.5}
+_SAME_DEG_OLD = 0.3
 _MIN_FRACTION = 0.8  # of the best one's observations that another must explain to compete
 _FINISHED = 2  # reconstructions adjusted to the end
 _KEYS_PER_TRACK = 5  # key frames in a track of median length
@@ -60,48 +67,100 @@ class LKBundleAdjustment:
     adjusted together, those between the key frames of a longer clip are placed on its points.
     Measured floors: `floors.floor_of`.
 
+    Attributes:
+        version: `3`, or `2` to compare with numbers of before. That one takes corners wherever they
+            are strongest, frames at their size only and one bound for all sizes on starts that
+            are one reconstruction; it measures nothing that speaks against an estimate.
+        diagnosed: Whether to estimate the reversed frames too, keep the better of the two, and
+            measure what speaks against it, for two and a half times the work.
+
     Source: steps and thresholds are classical structure from motion (Hartley and Zisserman,
     "Multiple View Geometry", 2004) on optical-flow tracks.
     """
+
+    version: Literal[2, 3] = 3
+    diagnosed: bool = True
+
+    def __post_init__(self) -> None:
+        if self.version not in (2, 3):
+            raise ValueError(f"given version {self.version!r}, expected 2 or 3")
 
     def estimate(
         self, frames: Frames, intrinsics: npt.ArrayLike | None, fps: float
     ) -> PoseEstimate:
         """Place every frame; see `PoseEstimator.estimate`. `fps` is not used."""
         frames, used, assumed = check_input(frames, intrinsics, fps)
-        tracks = track_points(frames, choose_settings(frames))
-        pairs = parallaxes(tracks, used) if len(frames) > 1 else []
+        judged, reduction = Diagnosis(), 1
+        if self.version == 2:
+            found = self._solve(frames, used, choose_settings(frames))
+        else:
+            reduction, settings = choose_reduction(frames)
+            small, lens = reduced(frames, reduction), scaled(used, 1 / reduction)
+            settings = replace(settings, spread=True)
+            found = self._solve(small, lens, settings)
+            if self.diagnosed:
+                backward = self._solve(small[::-1], lens, settings).reversed()
+                found, other = better_of(found, backward)
+                judged = diagnose(found, other)
+        look, error = found.tracks.settings.name, found.error_px
+        info = EstimatorInfo(
+            "lk_bundle_adjustment",
+            str(self.version),
+            "estimated",
+            found.mode,
+            None if error is None else error * reduction,
+            used,
+            assumed,
+            look if reduction == 1 else f"{look} at 1/{reduction}",
+        )
+        return replace(PoseEstimate.of(found.c2w, found.valid, info), **vars(judged))
 
-        def result(c2w: Array, valid: Mask, mode: Mode, error: float | None) -> PoseEstimate:
-            name, version = "lk_bundle_adjustment", "2"
-            info = EstimatorInfo(
-                name, version, "estimated", mode, error, used, assumed, tracks.settings.name
-            )
-            return PoseEstimate.of(c2w, valid, info)
-
+    def _solve(self, frames: Frames, intrinsics: Intrinsics, settings: TrackerSettings) -> Solution:
+        old = self.version == 2
+        tracks = track_points(frames, settings)
+        pairs = parallaxes(tracks, intrinsics) if len(frames) > 1 else []
         still = np.tile(np.eye(4), (len(frames), 1, 1))
         if not pairs:
             # Nothing could be followed. Frame 0 alone is where it is by definition.
-            return result(still, np.arange(len(frames)) < 1, "static", None)
+            mode: Mode = "static" if old or len(frames) == 1 else "lost"
+            return Solution(tracks, intrinsics, mode, still, np.arange(len(frames)) < 1, None)
         if max(pair.motion_px for pair in pairs) < _STILL_PX:
-            return result(still, np.ones(len(frames), dtype=bool), "static", None)
+            valid = np.ones(len(frames), dtype=bool)
+            return Solution(tracks, intrinsics, "static", still, valid, None)
         threshold = 0.25 + 0.6 * frames.shape[2] / 256
         if max(pair.residual_px for pair in pairs) >= threshold:
-            best = _reconstruct(tracks, used, frames)
+            same_deg = _SAME_DEG_OLD if old else same_deg_at(frames.shape[2])
+            best = _reconstruct(tracks, intrinsics, frames, same_deg)
             if best is not None:
-                return result(best.c2w, best.placed, "full", best.rms_error())
-        rotations, valid, error = orientations(tracks, used)
+                error = best.rms_error()
+                return Solution(tracks, intrinsics, "full", best.c2w, best.placed, error, best)
+        rotations, valid, error_px = orientations(tracks, intrinsics)
         c2w = from_rotation_translation(rotations, np.zeros((len(frames), 3)))
-        return result(c2w, valid, "rotation_only", error)
+        mode = "rotation_only" if old or valid.mean() >= 0.5 else "lost"
+        return Solution(tracks, intrinsics, mode, c2w, valid, error_px)
 
 
-def _reconstruct(tracks: Tracks, intrinsics: Intrinsics, frames: Frames) -> Reconstruction | None:
+def scaled(intrinsics: Intrinsics, factor: float) -> Intrinsics:
+    """Of frames whose sides are `factor` times as long."""
+    fx, fy, cx, cy = intrinsics
+    return fx * factor, fy * factor, cx * factor, cy * factor
+
+
+def same_deg_at(width: int) -> float:
+    """RotErr in degrees under which two reconstructions from frames of a width in pixels are one
+    that is not adjusted to the end yet."""
+    return float(np.interp(width, list(_SAME_DEG), list(_SAME_DEG.values())))
+
+
+def _reconstruct(
+    tracks: Tracks, intrinsics: Intrinsics, frames: Frames, same_deg: float
+) -> Reconstruction | None:
     """The best of several starts, carried to all frames; None if it places under half."""
     n = len(frames)
     keys = _key_frames(tracks)
     grey, radius = grey_frames(frames, tracks.settings), tracks.settings.refine_radius
     on_keys = Tracks(tracks.xy[keys], tracks.settings)
-    finished = _race(on_keys, intrinsics, grey[keys], radius)
+    finished = _race(on_keys, intrinsics, grey[keys], radius, same_deg)
     if not finished:
         return None
     # The wrong one of a plane's two motions fits almost as many tracks, but less closely.
@@ -128,7 +187,11 @@ def _key_frames(tracks: Tracks) -> npt.NDArray[np.intp]:
 
 
 def _race(
-    tracks: Tracks, intrinsics: Intrinsics, grey: npt.NDArray[np.uint8], radius: int
+    tracks: Tracks,
+    intrinsics: Intrinsics,
+    grey: npt.NDArray[np.uint8],
+    radius: int,
+    same_deg: float,
 ) -> list[Reconstruction]:
     """Reconstructions of part of a clip that differ and explain it about equally well."""
     enough = min(_RACE, len(tracks.xy))
@@ -148,7 +211,7 @@ def _race(
     distinct: list[Reconstruction] = []
     for scene in grown:
         if scene.explained() > _MIN_FRACTION * grown[0].explained() and all(
-            _gap_deg(scene, other) > _SAME_DEG for other in distinct
+            _gap_deg(scene, other) > same_deg for other in distinct
         ):
             distinct.append(scene)
     for scene in distinct[:_FINISHED]:
@@ -157,14 +220,9 @@ def _race(
 
 
 def _gap_deg(a: Reconstruction, b: Reconstruction) -> float:
-    """Mean angle between the orientations of two reconstructions, in frames that both place, after
-    their mean offset is taken out: RotErr under `release`."""
-    both = a.placed & b.placed
-    if both.sum() < 3:
-        return np.inf
-    ours, theirs = (relative_to_first(scene.c2w[both])[:, :3, :3] for scene in (a, b))
-    offset = nearest_rotation(np.mean(ours @ theirs.transpose(0, 2, 1), axis=0))
-    return float(np.mean(np.rad2deg(geodesic_angle(theirs, offset.T @ ours))))
+    """RotErr between two reconstructions, in frames that both place; inf under three."""
+    gap = rotation_gap_deg(a.c2w, b.c2w, a.placed & b.placed)
+    return np.inf if gap is None else gap
 
 
 def _start_pairs(pairs: list[Parallax]) -> list[Parallax]:

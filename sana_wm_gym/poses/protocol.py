@@ -14,7 +14,8 @@ from sana_wm_gym.checks import require_number
 
 Frames = npt.NDArray[np.uint8]
 Intrinsics = tuple[float, float, float, float]
-Mode = Literal["full", "rotation_only", "static"]
+Mode = Literal["full", "rotation_only", "static", "lost"]
+Flag = Literal["unexplained", "reversal", "focal_length"]
 
 _NOMINAL_FOCAL = 0.8  # focal length over width for 64 degrees across
 
@@ -28,7 +29,8 @@ class EstimatorInfo:
         version: Its version; results of different versions are not comparable.
         source: `estimated` from pixels, or `oracle` where the poses were known.
         mode: `full`; `rotation_only` where the frames show no parallax, so centres are unknown
-            and returned as zero; `static` where nothing moves.
+            and returned as zero; `static` where nothing moves; `lost` where under half of the
+            frames could be placed.
         reprojection_error_px: Root mean square over tracked points, pixels; None if unknown.
         intrinsics: (fx, fy, cx, cy) in pixels that were used, or None if none were needed.
         intrinsics_assumed: True if the caller gave none and 64 degrees across was assumed.
@@ -54,11 +56,23 @@ class PoseEstimate:
             in the estimator's own unit. NaN where `valid` is False.
         valid: bool [n], frames that could be placed.
         info: How it was made.
+        explained: Fraction of all tracks that lie within 2 pixels of the reconstruction; None where
+            the estimator does not measure it, as the next two.
+        reversed_deg: RotErr under `release` against the estimate from the frames in reverse order,
+            degrees.
+        focal_ratio: Focal length that explains the tracks best over the one given.
+        flags: What speaks against the estimate: `unexplained` (too many tracks fit no rigid
+            scene: something moves, or the reconstruction is wrong), `reversal` (the reversed
+            frames give another path), `focal_length` (another one explains the tracks better).
     """
 
     poses: npt.NDArray[np.float64]
     valid: npt.NDArray[np.bool_]
     info: EstimatorInfo
+    explained: float | None = None
+    reversed_deg: float | None = None
+    focal_ratio: float | None = None
+    flags: tuple[Flag, ...] = ()
 
     @staticmethod
     def of(

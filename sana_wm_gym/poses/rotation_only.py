@@ -72,11 +72,11 @@ def orientations(tracks: Tracks, intrinsics: Intrinsics) -> tuple[Array, Mask, f
         if _agreement(focal * (here @ step.T - there)) is not None:
             rotations[index], valid[index], last = rotations[last] @ step, True, index
     chained = np.flatnonzero(valid)
-    mean = _directions(rotations, rays, seen & valid[:, None])
+    mean = directions(rotations, rays, seen & valid[:, None])
     for _ in range(_ROUNDS):
         for index in map(int, chained):
             rotations[index] = fit_rotation(rays[index, seen[index]], mean[seen[index]], 2)
-        mean = _directions(rotations, rays, seen & valid[:, None])
+        mean = directions(rotations, rays, seen & valid[:, None])
 
     squares = []
     for index in map(int, chained[1:]):
@@ -97,7 +97,7 @@ def _agreement(gaps: Array) -> float | None:
     return float(np.mean(distance[agree] ** 2))
 
 
-def _directions(rotations: Array, rays: Array, seen: Mask) -> Array:
+def directions(rotations: Array, rays: Array, seen: Mask) -> Array:
     """Mean world direction of every track, unit [p, 3]."""
     world = np.einsum("nij,npj->npi", rotations, rays) * seen[..., None]
     mean = world.sum(axis=0)

@@ -20,9 +20,13 @@ _REDETECT_EVERY = 3  # frames
 _CORNERS_PER_WIDTH = 48
 _MAX_POINTS = 1200
 _QUALITY = 0.003  # of the strongest corner
+_WEAKER = 0.1  # times that where corners are spread
+_CELLS = 8  # of the grid over which corners are spread, to a side
 _PIXEL_CENTRE = 0.5  # OpenCV puts the centre of pixel (0, 0) at 0, this project at 0.5
 _CLEARLY_MORE = 1.5  # times the points kept before a wider window is taken
 _HALF_SECOND = 8  # frames at the 16 Hz of every world here
+_ENOUGH = 60  # points kept, under which smaller frames are tried
+_SMALLEST = 128  # width of those, pixels
 _PROBES = 5  # half seconds looked at to choose a window
 _LEVEL_SIGMA = 6.0  # pixels over which brightness and contrast are made even
 _LEAST_CONTRAST = 2.0  # grey levels; below, noise would be blown up
@@ -38,6 +42,8 @@ class TrackerSettings:
         consistency_px: Largest forward-backward disagreement of a kept point.
         refine_radius: Of the patch with which tracks are refined at the end, pixels.
         even: Whether blur, brightness and contrast are made alike everywhere first.
+        spread: Whether corners are spread: every cell of a grid gets at most its part of them, and
+            weaker ones count, so that one rich region does not take all.
     """
 
     name: str
@@ -45,6 +51,7 @@ class TrackerSettings:
     consistency_px: float
     refine_radius: int
     even: bool = False
+    spread: bool = False
 
 
 # A larger patch pulls its centre away as it changes shape, so the small window comes first.
@@ -78,8 +85,48 @@ def choose_settings(frames: npt.NDArray[np.uint8]) -> TrackerSettings:
     Args:
         frames: uint8 [n, height, width, 3] RGB.
     """
+    return _chosen(frames)[0]
+
+
+def choose_reduction(frames: npt.NDArray[np.uint8]) -> tuple[int, TrackerSettings]:
+    """By how much to reduce frames before tracking, and the settings for it.
+
+    Frames are taken as they are, unless they are so blurred for their size that even a wide window
+    holds too few points: then at a half, a quarter, ... of their size, the first that tracks well.
+
+    Args:
+        frames: uint8 [n, height, width, 3] RGB.
+
+    Returns:
+        A power of two.
+    """
+    given = _chosen(frames)
+    reduction, (settings, kept) = 1, given
+    while settings == FAINT or kept < _ENOUGH:
+        reduction *= 2
+        if frames.shape[2] < reduction * _SMALLEST:
+            return 1, given[0]
+        settings, kept = _chosen(reduced(frames, reduction))
+    return reduction, settings
+
+
+def reduced(frames: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
+    """Frames [n, h, w, 3] at `factor` times smaller sides, rounded up, by area."""
+    if factor == 1:
+        return frames
+    height, width = (-(-length // factor) for length in frames.shape[1:3])
+    # Whole blocks of pixels, so that the principal point stays where the intrinsics say.
+    pad = ((0, 0), (0, height * factor - frames.shape[1]), (0, width * factor - frames.shape[2]))
+    padded = np.pad(frames, (*pad, (0, 0)), mode="edge")
+    size = (width, height)
+    small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in padded]
+    return np.stack(small).astype(np.uint8)
+
+
+def _chosen(frames: npt.NDArray[np.uint8]) -> tuple[TrackerSettings, float]:
+    """Settings, and how many points they keep for half a second."""
     if len(frames) < 3:
-        return SHARP
+        return SHARP, np.inf
     span = min(_HALF_SECOND, len(frames) - 1)
     starts = np.unique(np.linspace(0, len(frames) - 1 - span, _PROBES).astype(int))
 
@@ -96,7 +143,7 @@ def choose_settings(frames: npt.NDArray[np.uint8]) -> TrackerSettings:
         if kept <= _CLEARLY_MORE * most:
             break
         best, most = settings, kept
-    return best
+    return best, most
 
 
 def grey_frames(frames: npt.NDArray[np.uint8], settings: TrackerSettings) -> npt.NDArray[np.uint8]:
@@ -133,7 +180,7 @@ def track_points(frames: npt.NDArray[np.uint8], settings: TrackerSettings = SHAR
     spacing = max(width / _CORNERS_PER_WIDTH, 1.5)
     corner = np.array([width - 1, height - 1], dtype=np.float32)
 
-    points = _corners(grey[0], np.empty((0, 2), np.float32), spacing)
+    points = _corners(grey[0], np.empty((0, 2), np.float32), spacing, settings.spread)
     ids = np.arange(len(points))
     made = len(points)
     born, birth = np.zeros(len(points), dtype=int), points  # frame and place of first sight
@@ -152,7 +199,7 @@ def track_points(frames: npt.NDArray[np.uint8], settings: TrackerSettings = SHAR
         kept &= ((moved >= 0) & (moved <= corner)).all(axis=1)
         points, ids, born, birth = moved[kept], ids[kept], born[kept], birth[kept]
         if index % _REDETECT_EVERY == 0:
-            fresh = _corners(grey[index], points, spacing)
+            fresh = _corners(grey[index], points, spacing, settings.spread)
             points = np.concatenate([points, fresh])
             birth = np.concatenate([birth, fresh])
             born = np.concatenate([born, np.full(len(fresh), index)])
@@ -221,7 +268,7 @@ def _follow(
     return np.asarray(result, dtype=np.float32)
 
 
-def _corners(image: Grey, taken: Points, spacing: float) -> Points:
+def _corners(image: Grey, taken: Points, spacing: float, spread: bool) -> Points:
     """New corners, float32 [n, 2], at least `spacing` from each other and from `taken`."""
     wanted = _MAX_POINTS - len(taken)
     if wanted <= 0:
@@ -229,12 +276,30 @@ def _corners(image: Grey, taken: Points, spacing: float) -> Points:
     free = np.full(image.shape, 255, np.uint8)
     for x, y in np.round(taken).astype(int):
         cv2.circle(free, (int(x), int(y)), max(1, round(spacing)), 0, -1)
-    found = cv2.goodFeaturesToTrack(image, wanted, _QUALITY, spacing, mask=free, blockSize=3)
+    quality, wanted = (_QUALITY * _WEAKER, 0) if spread else (_QUALITY, wanted)
+    found = cv2.goodFeaturesToTrack(image, wanted, quality, spacing, mask=free, blockSize=3)
     if found is None:  # OpenCV's stub leaves this out
         return np.empty((0, 2), np.float32)  # type: ignore[unreachable]
     found = found.reshape(-1, 1, 2)
+    if spread:
+        found = found[_within_quota(found[:, 0].astype(np.float32), taken, image.shape)]
     limit = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.01)
     refined = cv2.cornerSubPix(image, found.copy(), (2, 2), (-1, -1), limit).reshape(-1, 2)
     inside = np.all((refined >= 0) & (refined <= np.array(image.shape[::-1]) - 1), axis=1)
     kept = np.where(inside.reshape(-1, 1), refined, found.reshape(-1, 2))
     return np.asarray(kept, dtype=np.float32)
+
+
+def _within_quota(found: Points, taken: Points, size: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Which corners, strongest first, fill each cell of the grid up to its part of all points."""
+
+    def cell(points: Points) -> npt.NDArray[np.intp]:
+        index = (points[:, ::-1] * _CELLS / np.array(size)).astype(np.intp)
+        return np.ravel_multi_index(tuple(index.T), (_CELLS, _CELLS), mode="clip")
+
+    home = cell(found)
+    order = np.argsort(home, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(home)) - np.searchsorted(home[order], home[order])
+    held = np.bincount(cell(taken), minlength=_CELLS**2)
+    return np.asarray(rank + held[home] < _MAX_POINTS // _CELLS**2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,26 @@ def test_failures_are_counted_not_averaged() -> None:
     assert (row.frames_scored, row.frames_asked) == (N + 15, 3 * N + 80)
     assert row.coverage == "2/5 clips, 36/143 frames"
     assert row.rollout == aggregate_clips(clips).rollout
+
+
+def test_means_are_given_with_and_without_flagged_clips() -> None:
+    clean, flagged = stored(scored(0.1)), stored(scored(0.3, 1))
+    assert clean["flags"] == [] and clean["explained"] is None
+    flagged["flags"] = ["unexplained", "focal_length"]
+    both = aggregate_clips({"a": clean, "b": flagged})
+    assert both.flags == {"unexplained": 1, "focal_length": 1}
+    assert both.rollout == aggregate_clips({"a": clean, "b": stored(scored(0.3, 1))}).rollout
+    assert both.unflagged == aggregate_clips({"a": clean}).rollout
+
+
+def test_flags_of_an_estimate_stand_with_its_scores() -> None:
+    class Flagged(FromPixels):
+        def estimate(self, frames: Any, intrinsics: Any, fps: float) -> PoseEstimate:
+            return replace(super().estimate(frames, intrinsics, fps), flags=("unexplained",))
+
+    score = score_rollout(FRAMES, walk(), None, 16, Flagged(walk(), 0.1))
+    assert "unexplained" in score.release.flags  # type: ignore[union-attr]
+    assert score.to_dict()["flags"] == ["unexplained"]
 
 
 def test_nothing_scored_is_none() -> None:

@@ -60,11 +60,11 @@ def test_a_row_that_lacks_a_field_is_refused(tmp_path: Path) -> None:
         read_floors(path)
 
 
-def test_storing_replaces_the_same_estimator_width_and_softness(tmp_path: Path) -> None:
+def test_storing_replaces_the_same_version_width_and_softness(tmp_path: Path) -> None:
     path = written(tmp_path, FLOOR, replace(FLOOR, width=128))
-    newer = replace(FLOOR, version="4", rot_err=0.1)
-    store_floors([newer], path)
-    assert read_floors(path) == (newer, replace(FLOOR, width=128))
+    again, newer = replace(FLOOR, rot_err=0.1), replace(FLOOR, version="4", rot_err=0.1)
+    store_floors([again, newer], path)
+    assert read_floors(path) == (again, replace(FLOOR, width=128), newer)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -105,5 +105,5 @@ def test_the_stored_floors_are_of_the_present_version() -> None:
     info = LKBundleAdjustment().estimate(frames, None, 16.0).info
     stored = [floor for floor in read_floors(FLOORS) if floor.estimator == info.name]
     assert stored
-    assert {floor.version for floor in stored} == {info.version}
+    assert info.version in {floor.version for floor in stored}
     assert all(floor.commit and floor.device and floor.date for floor in stored)

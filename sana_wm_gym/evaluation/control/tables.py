@@ -22,6 +22,7 @@ CAVEAT = (
 )
 _ERRORS = {"rot_err": 2, "trans_err": 3, "cam_mc": 3}  # and their digits
 _FLOOR, _STILL, _LEVEL = "  floor: true frames", "  null: motionless", "  null: never turning"
+_UNFLAGGED = "  without flagged clips"
 
 Cells = tuple[str, ...]
 Values = Mapping[str, Any]
@@ -92,7 +93,8 @@ def _scene_row(result: Values) -> Cells:
         *head,
         score["code"] if "code" in score else cell(score["RotErr"]),
         *(cell(None if still else score.get(key), 3) for key in ("TransErr", "CamMC")),
-        f"{pose['frames_scored']}/{pose['frames_asked']} {pose['mode']}",
+        f"{pose['frames_scored']}/{pose['frames_asked']} "
+        + ", ".join((pose["mode"], *pose["flags"])),
         cell(revisit["psnr_db"] if revisit else None),
         cell(sum(values) / len(values) if values else None),
     )
@@ -114,6 +116,10 @@ def _error_rows(name: str, score: Values, floor_frames: Sequence[int]) -> list[C
     covers = f"{clips}, {score['frames_scored']}/{score['frames_asked']} frames"
     failures = f"; {code_counts(score['failures'])}" if score["failures"] else ""
     rows = [row(f"{name} ({score['source'] or 'no pose'})", score["rollout"], covers + failures)]
+    if score["flags"]:
+        count = score["unflagged"]["rot_err"]["clips"]
+        flags = f"{count}/{scored} of these clips; flagged: {code_counts(score['flags'])}"
+        rows.append(row(_UNFLAGGED, score["unflagged"], flags))
     floor = score["floor"]["rot_err"]
     if floor["clips"] or floor["codes"]:
         frames = "/".join(map(str, floor_frames))
@@ -167,8 +173,10 @@ def _camera_table(name: str, summary: Summary) -> Table:
 def _strict_table(name: str, summary: Summary) -> Table:
     """The same errors with frame 0 shared, and the fitted scale."""
     score = summary["strict"]
-    own, floor = (cell(score[key]["scale"]["value"], 3) for key in ("rollout", "floor"))
-    scales = {_FLOOR: floor, _STILL: NONE, _LEVEL: NONE}
+    own, unflagged, floor = (
+        cell(score[key]["scale"]["value"], 3) for key in ("rollout", "unflagged", "floor")
+    )
+    scales = {_UNFLAGGED: unflagged, _FLOOR: floor, _STILL: NONE, _LEVEL: NONE}
     rows = _error_rows(name, score, summary["floor_frames"])
     note = "The scale brings the estimator's unit to metres, so it ranks nothing by itself where"
     return Table(

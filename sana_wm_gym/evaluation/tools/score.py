@@ -36,7 +36,7 @@ from sana_wm_gym.evaluation.control.score_video import Scoring
 from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.jobs import LAUNCHERS, Launcher
 from sana_wm_gym.ownership import owned
-from sana_wm_gym.poses import LKBundleAdjustment
+from sana_wm_gym.poses import ESTIMATORS
 from sana_wm_gym.provenance import provenance
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
@@ -97,9 +97,8 @@ def score(options: argparse.Namespace, console: Console) -> int:
     info = read_method_info(method) if method.info_file().is_file() else None
     name = info.model if info else options.videos.resolve().name
     out: Path = options.out or Path("outputs/score") / options.videos.resolve().name
-    scoring = Scoring(
-        LKBundleAdjustment(), options.interval, floor=options.floor, truncate=options.truncate
-    )
+    estimator = ESTIMATORS[options.estimator]
+    scoring = Scoring(estimator, options.interval, floor=options.floor, truncate=options.truncate)
     bench_name = Path(options.bench).name
     who = {"videos": name, "bench": bench_name, "fps": options.fps, **scoring_identity(scoring)}
     with owned(out):
@@ -133,6 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--fps", type=float, help="rate of all videos, if the files are wrong, Hz")
     add("--truncate", action="store_true", help="score what there is of videos that end early")
     add("--interval", type=int, default=4, help="stride of the poses that count (4)")
+    add("--estimator", choices=ESTIMATORS, default=next(iter(ESTIMATORS)), help="reads poses")
     add("--no-floor", dest="floor", action="store_false", help="no poses from true videos")
     add("--revision", help="commit of a hub bench")
     add("--offline", action="store_true", help="hub bench from the cache only")

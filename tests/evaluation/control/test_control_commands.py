@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from control_runs import VIDEO, Drifting, config, results, run, silent
+from probe_worlds import Blind
 
 from sana_wm_gym import cli
 from sana_wm_gym.evaluation.bench.reader import read_bench
@@ -33,9 +34,11 @@ def foreign(bench, folder, split, fps, name, poses=VIDEO):
 
 @pytest.fixture
 def scorer(monkeypatch):
-    monkeypatch.setattr(score, "LKBundleAdjustment", Drifting)
+    monkeypatch.setattr(score, "ESTIMATORS", {"blind": Blind(), "drifting": Drifting()})
     monkeypatch.setattr(score, "Console", silent)
-    return lambda *arguments: cli.main(["score", *map(str, arguments), "--workers", "1"])
+    return lambda *arguments: cli.main(
+        ["score", *map(str, arguments), "--workers", "1", "--estimator", "drifting"]
+    )
 
 
 def test_flat_videos_at_another_rate_and_size_are_matched_by_time(bench, tmp_path, scorer):
