@@ -84,6 +84,15 @@ class SanaWMEnv(gym.Env[Any, Any]):
         """
         return self._begun().prompt
 
+    def set_prompt(self, text: str) -> None:
+        """Another prompt from the next step on.
+
+        Raises:
+            ValueError: The world takes no prompts, or cannot read this one.
+            ResetNeeded: There is no running rollout, or it has ended.
+        """
+        self._episode = self.simulation.with_prompt(self._running(), text)
+
     @property
     def intrinsics_from(self) -> str:
         """Where the running episode's intrinsics come from: "given", "assumed", or the name of what
