@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -269,7 +268,9 @@ class Session:
             self.accept(chunk)
         return self.here
 
-    def _make(self, before: Sequence[Episode], steering: Sequence[tuple[Steering, ...]]) -> list[Chunk]:
+    def _make(
+        self, before: Sequence[Episode], steering: Sequence[tuple[Steering, ...]]
+    ) -> list[Chunk]:
         commands = [
             self._command(mine, episode.keys)
             for mine, episode in zip(steering, before, strict=True)
@@ -330,4 +331,3 @@ class Session:
             plan.append(best.steering)
             here = best.after
         return plan
-
