@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         import uvicorn
 
-        from sana_wm_gym.play.server import MAX_MESSAGE, Connection, PlayConfig, play_app
+        from sana_wm_gym.play.server import MAX_MESSAGE, PlayConfig, play_app
         from sana_wm_gym.play.session import Session
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is missing: pip install 'sana_wm_gym[play]'")
@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
             uvicorn.Config(
                 play_app(config, token, port),
                 log_level="warning",
-                ws="websockets",
+                ws="websockets-sansio",
                 ws_max_size=MAX_MESSAGE,
                 ws_max_queue=32,
             )

@@ -96,11 +96,13 @@ class Connection:
     # What the player shows.
 
     async def show(self, shown: Shown) -> None:
+        """Send a frame, and the twin's."""
         await self._picture(FRAME, shown.frame, shown)
         if shown.twin is not None:
             await self._picture(TWIN, shown.twin, shown)
 
     async def chunk_over(self, chunk: Chunk) -> None:
+        """Report a chunk, and now and then send a snapshot to go on from."""
         walk = self.player.session.walk
         await self.send(
             "chunk",
@@ -117,6 +119,7 @@ class Connection:
             self._later = asyncio.create_task(self._send_snapshot(self.player.session.snapshot()))
 
     async def waiting(self, is_waiting: bool) -> None:
+        """Report that frames stop or go on."""
         await self.send("waiting", waiting=is_waiting)
 
     async def send(self, kind: str, **values: Any) -> None:
@@ -218,14 +221,14 @@ class Connection:
             self.player.twin = None  # where the twin stood is not in the snapshot
         await self.send("resumed", chunk=session.here.chunk)
 
-    async def keys(self, values: Mapping[str, Any]) -> None:
+    async def _on_keys(self, values: Mapping[str, Any]) -> None:
         held = values["held"]
         if not isinstance(held, list) or not all(isinstance(name, str) for name in held):
             raise ValueError(f"held is {str(held)[:60]!r}, expected a list of controls")
         number = self.player.steer(Steering(frozenset(held)))
         await self.send("steered", change=number)
 
-    async def axes(self, values: Mapping[str, Any]) -> None:
+    async def _on_axes(self, values: Mapping[str, Any]) -> None:
         twist = values["twist"]
         if not isinstance(twist, list):
             raise ValueError(f"twist is {str(twist)[:60]!r}, expected five numbers")
@@ -233,13 +236,13 @@ class Connection:
         number = self.player.steer(Steering(twist=tuple(twist)))
         await self.send("steered", change=number)
 
-    async def reset(self, values: Mapping[str, Any]) -> None:
+    async def _on_reset(self, values: Mapping[str, Any]) -> None:
         seed = require_integer("seed", values.get("seed", self._rng.integers(2**31)), 0, 2**63 - 1)
         sessions = [s for s in (self.player.session, self.player.twin) if s is not None]
         await self.player.edit(lambda: [session.reset(seed) for session in sessions])
         await self._hello()
 
-    async def rewind(self, values: Mapping[str, Any]) -> None:
+    async def _on_rewind(self, values: Mapping[str, Any]) -> None:
         session, twin = self.player.session, self.player.twin
         chunk = require_integer("chunk", values["chunk"], 0, len(session.walk.chunks))
 
@@ -254,7 +257,7 @@ class Connection:
         await self._picture(FRAME, frame, shown)
         await self.send("rewound", chunk=chunk, path=_path(session))
 
-    async def branch(self, values: Mapping[str, Any]) -> None:
+    async def _on_branch(self, values: Mapping[str, Any]) -> None:
         session, steering = self.player.session, self.player.steering
         # The chunk that is running is dropped: futures begin at the end of what was shown whole.
         self.futures = await self.player.edit(
@@ -268,7 +271,7 @@ class Connection:
                 shown = Shown(future.chunks[at].frames[frame], at, frame, 0)
                 await self._picture(kind, shown.frame, shown)
 
-    async def adopt(self, values: Mapping[str, Any]) -> None:
+    async def _on_adopt(self, values: Mapping[str, Any]) -> None:
         """Take one of the futures, or with -1 none."""
         if not self.futures:
             raise ValueError("there are no futures to choose from, expected 'branch' first")
@@ -291,14 +294,14 @@ class Connection:
         self._start()
         await self.send("adopted", index=index, path=_path(session))
 
-    async def prompt(self, values: Mapping[str, Any]) -> None:
+    async def _on_prompt(self, values: Mapping[str, Any]) -> None:
         text = values["text"]
         if not isinstance(text, str) or len(text) > 2000:
             raise ValueError("text is no prompt of at most 2000 characters")
         self.player.set_prompt(text)
         await self.send("prompted", text=text)
 
-    async def world(self, values: Mapping[str, Any]) -> None:
+    async def _on_world(self, values: Mapping[str, Any]) -> None:
         require_choice("world", values["name"], self.config.worlds)
         await self._stop()
         self.player.close()
@@ -307,24 +310,24 @@ class Connection:
         await self._hello()
         self._start()
 
-    async def save(self, values: Mapping[str, Any]) -> None:
+    async def _on_save(self, values: Mapping[str, Any]) -> None:
         session = self.player.session
         path = await self.player.edit(
             lambda: save_walk(session, values["what"], self.config.folder)
         )
         await self.send("saved", path=str(path))
 
-    async def walk(self, values: Mapping[str, Any]) -> None:
+    async def _on_walk(self, values: Mapping[str, Any]) -> None:
         """The walk as text, to share."""
         await self.send("walk", walk=self.player.session.walk.to_text())
 
-    async def replay(self, values: Mapping[str, Any]) -> None:
+    async def _on_replay(self, values: Mapping[str, Any]) -> None:
         walk, session = Walk.from_text(str(values["walk"])), self.player.session
         self.player.twin = None
         await self.player.edit(lambda: [None for _ in session.replay(walk)])
         await self.send("rewound", chunk=len(walk.chunks), path=_path(session))
 
-    async def stats(self, values: Mapping[str, Any]) -> None:
+    async def _on_stats(self, values: Mapping[str, Any]) -> None:
         player = self.player
         await self.send(
             "stats",
@@ -336,7 +339,7 @@ class Connection:
 
 
 _HANDLERS: Mapping[str, Callable[[Connection, Mapping[str, Any]], Awaitable[None]]] = {
-    name: getattr(Connection, name)
+    name: getattr(Connection, f"_on_{name}")
     for name in (
         "keys", "axes", "reset", "rewind", "branch", "adopt", "prompt", "world", "save", "walk",
         "replay", "stats",

@@ -261,11 +261,15 @@ class Session:
         ]
 
     def adopt(self, future: Future) -> Episode:
-        """Append one of the futures to the walk."""
+        """Append one of the futures to the walk.
+
+        Its chunks are made again alone: in a batch products are rounded otherwise, and a walk is to
+        replay to the same bytes.
+        """
         if future.prompt is not None:
             self.set_prompt(future.prompt)
         for chunk in future.chunks:
-            self.accept(chunk)
+            self.accept(self.make(self.here, chunk.steering))
         return self.here
 
     def _make(
