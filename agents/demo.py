@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,6 @@ from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
 from sana_wm_gym.files import write_json
 from sana_wm_gym.metrics import PoseScore, psnr
 from sana_wm_gym.poses import LKBundleAdjustment
-from sana_wm_gym.poses.protocol import PoseEstimate, PoseEstimator
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import progress
 from sana_wm_gym.video import write_video
@@ -75,21 +74,6 @@ class Tour:
     truth: Frames
 
 
-@dataclass
-class RecordingEstimator:
-    """An estimator that keeps its estimates, so that they can be drawn after they were scored."""
-
-    estimator: PoseEstimator
-    estimates: list[PoseEstimate] = field(default_factory=list)
-
-    def estimate(
-        self, frames: Frames, intrinsics: npt.ArrayLike | None, fps: float
-    ) -> PoseEstimate:
-        """As the estimator behind it."""
-        self.estimates.append(self.estimator.estimate(frames, intrinsics, fps))
-        return self.estimates[-1]
-
-
 def walk(world: WorldModel[Any], chunks: int, seed: int, console: Console) -> Tour:
     """Plan a tour and step an environment through it.
 
@@ -127,17 +111,16 @@ def score(tour: Tour, fps: float) -> tuple[RolloutScore, Array | None]:
         The score, and estimated camera centres relative to the first frame in metres, [m, 3];
         None where there is no estimate.
     """
-    estimator = RecordingEstimator(LKBundleAdjustment())
     commanded = tour.c2w[::SCORED_EVERY]
     result = score_rollout(
         tour.frames[::SCORED_EVERY],
         commanded,
         tour.intrinsics,
         fps / SCORED_EVERY,
-        estimator,
+        LKBundleAdjustment(),
         truth_frames=tour.truth[::SCORED_EVERY],
     )
-    strict, estimate = result.scale_only, estimator.estimates[0]
+    strict, estimate = result.scale_only, result.estimate
     if not isinstance(strict, PoseScore) or strict.scale is None:
         return result, None
     # Estimates are relative to the first frame that has one.

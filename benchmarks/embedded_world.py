@@ -42,6 +42,7 @@ from sana_wm_gym.evaluation.held_out import (
     Frames,
     HeldOutClip,
     held_out_clips,
+    repeat_first,
     truth_of,
 )
 from sana_wm_gym.evaluation.localiser_scores import (
@@ -55,6 +56,7 @@ from sana_wm_gym.evaluation.variant_scores import (
 )
 from sana_wm_gym.evaluation.world_scores import (
     STATISTICS,
+    agreements,
     camera_errors,
     frame_statistics,
     score_cameras,
@@ -81,6 +83,7 @@ LEAST_SPEED_RATIO = 1.5
 _WATCHED_CLIPS = 24
 _TRAINING_WALKS = 24
 _PICTURED = 4
+_AGREEMENT = ("video", "span_s", "agreement", "away_px", "still_px", "sampson_px", "pairs")
 _LOCALISER = ("overall", "recognition", "false_alarms_at_half", "missing")
 
 
@@ -179,6 +182,11 @@ def tables_of(document: dict[str, Any]) -> dict[str, Table]:
             notes=", ".join(f"{k} {v}" for k, v in list(document["camera"][0].items())[1:8]),
         ),
         "speed": Table.of("Environment steps per second", [document["speed"]]),
+        "agreement": Table.of(
+            "Command agreement: 0 follows the command, 1 is a still picture",
+            [{name: row[name] for name in _AGREEMENT} for row in document["agreement"]],
+            digits=3,
+        ),
         "checks": Table.of("Bounds", document["checks"], digits=3),
     }
     if conditions[0]["variants"] is not None:
@@ -272,6 +280,15 @@ def measure(options: argparse.Namespace, console: Console) -> list[dict[str, Any
         "conditions": conditions,
         "localiser": localiser and {k: localiser[k] for k in _LOCALISER},
         "camera": [camera_errors(scores, convention) for convention in (SCALE_ONLY, RELEASE)],
+        "agreement": [
+            {"video": name, **one.to_dict()}
+            for name, videos in (
+                ("generated", short),
+                ("true frames", truth_of(clips)),
+                ("first frame repeated", repeat_first(truth_of(clips))),
+            )
+            for one in agreements(videos, clips, spec.fps).values()
+        ],
         "camera_clips": [score.to_dict() for score in scores],
         "minute": {
             "clips": len(long),

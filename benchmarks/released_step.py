@@ -54,7 +54,7 @@ from sana_wm_gym.tables import Table, progress
 from sana_wm_gym.weights.generator import generator_bytes, load_generator, save_generator
 from sana_wm_gym.weights.names import Variant
 from sana_wm_gym.world.learned.compiled import compile_step
-from sana_wm_gym.world.learned.sampler import remember, self_forcing
+from sana_wm_gym.world.learned.sampler import self_forcing, state_after
 from sana_wm_gym.world.learned.schedule import SELF_FORCING_4
 
 Result = dict[str, Any]
@@ -147,7 +147,7 @@ def step(case: StepCase, model: SanaWM, window: MemoryWindow) -> Result:
         passes.append([])
         with torch.inference_mode(), measured(case.device) as took:
             if case.passes == 1:
-                remember(model, noise, conditioning, plan, state)
+                state_after(model, noise, conditioning, plan, state)
             else:
                 self_forcing(model, noise, None, conditioning, plan, state, SELF_FORCING_4)
         found.append(took)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from sana_wm_gym.weights.world_file import WorldFile, write_world_file
 from sana_wm_gym.world.learned.captions import SurfaceCaptions
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import self_forcing
-from sana_wm_gym.world.learned.world_files import metadata_of
 from sana_wm_gym.world.procedural.courtyard import COURTYARD
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS
 from sana_wm_gym.world.procedural.renderer import default_intrinsics
@@ -89,6 +88,27 @@ def courtyard_world_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _written(world, tmp_path_factory.mktemp("weights") / "courtyard.safetensors")
 
 
+def file_of(world: SanaWorld) -> WorldFile:
+    """Inverse of `world_of`."""
+    spec = world.spec
+    metadata = {
+        "name": spec.name,
+        "height": spec.height,
+        "width": spec.width,
+        "fps": spec.fps,
+        "intrinsics": list(spec.intrinsics),
+        "limits": asdict(spec.limits),
+        "scenes": list(spec.scenes),
+        "start_radius": spec.start_radius,
+        "surfaces": [asdict(surface) for surface in spec.surfaces],
+        "frequencies": list(world.frequencies),
+        "clean_pass": world.clean_pass,
+        "timesteps": [*world.schedule.timesteps, 0],
+        "window": asdict(world.window),
+    }
+    return WorldFile(world.model, world.codec, metadata, world.localiser)
+
+
 def _written(world: SanaWorld, path: Path) -> Path:
-    write_world_file(path, WorldFile(world.model, world.codec, metadata_of(world), world.localiser))
+    write_world_file(path, file_of(world))
     return path

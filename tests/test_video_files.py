@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pytest
 
 from sana_wm_gym.video import VideoError, VideoWriter, probe, read_frames, read_video, write_video
-from sana_wm_gym.world.procedural.walks import render_walk
+from sana_wm_gym.world.procedural.renderer import render
+from sana_wm_gym.world.procedural.walks import draw_walk
 
 HEIGHT, WIDTH = 64, 96
 Array = npt.NDArray[Any]
@@ -387,7 +388,7 @@ def test_a_writer_without_frames_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("near_lossless", [False, True])
 def test_the_same_frames_are_the_same_bytes(tmp_path: Path, near_lossless: bool) -> None:
     """libx264's rate control differs from run to run unless told otherwise."""
-    frames, path = render_walk(5, 3, 48, 64)[1], tmp_path / "a.mp4"
+    frames, path = render(*draw_walk(5, 3, 48)), tmp_path / "a.mp4"
     made = set()
     for _ in range(30):
         write_video(path, frames, 16, near_lossless=near_lossless)

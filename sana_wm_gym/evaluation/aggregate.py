@@ -1,22 +1,19 @@
-"""From clips to a table row: plain means that say what they cover.
-
-One number per clip first, then the plain mean over clips; frames of different clips are never
-pooled. A clip that failed is counted by its reason code, a number that is undefined on a clip is
-left out of that mean and counted by its code, and neither becomes 0 or NaN. Poses that a world
-knows about itself (`source="oracle"`) and poses estimated from pixels are never mixed.
+"""Means of camera errors over clips: one number per clip first, then the plain mean over clips.
+Failed clips and undefined numbers are left out and counted by their code; neither becomes 0 or NaN.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from sana_wm_gym.evaluation.score import AT_FLOOR, RolloutScore
 from sana_wm_gym.metrics.conventions import RELEASE, Convention
+from sana_wm_gym.tables import cell
 
 ERRORS = {"rot_err": "RotErr", "trans_err": "TransErr", "cam_mc": "CamMC"}
 
@@ -26,36 +23,17 @@ _ROLLOUT_KEYS = (
 )  # fmt: skip
 _FAILURE_KEYS = ("code", "frames_asked")
 
+Row = Mapping[str, Any]  # what `to_dict` makes of a clip or of one of its scores
+
 
 class MixedScoresError(ValueError):
     """Clips whose numbers mean different things and must not share a mean."""
 
 
 @dataclass(frozen=True)
-class FailedClip:
-    """A clip without any score.
-
-    Attributes:
-        code: Why, such as `truncated_video`.
-        frames_asked: Instants that were to be scored.
-    """
-
-    code: str
-    frames_asked: int
-
-
-Row = Mapping[str, Any]  # what `to_dict` makes of a clip or of one of its scores
-
-
-@dataclass(frozen=True)
 class Mean:
-    """Plain mean of one number over clips.
-
-    Attributes:
-        value: None where no clip has the number.
-        clips: How many clips it is the mean of.
-        codes: How many clips lack it, by reason.
-    """
+    """Plain mean of one number over `clips` clips, None without any; `codes` counts the clips that
+    lack the number, by reason."""
 
     value: float | None
     clips: int
@@ -63,11 +41,7 @@ class Mean:
 
     @staticmethod
     def of(values: Iterable[float | str]) -> Mean:
-        """Mean of numbers; a string is the reason why a clip has none.
-
-        Raises:
-            ValueError: A number is NaN or infinite.
-        """
+        """Mean of finite numbers, else `ValueError`; a string is why a clip has none."""
         given = list(values)
         numbers = [float(value) for value in given if not isinstance(value, str)]
         if not all(map(math.isfinite, numbers)):
@@ -81,7 +55,7 @@ class ErrorMeans:
     """RotErr, TransErr, CamMC and the fitted scale of a group of clips.
 
     Clips whose command does not translate enter RotErr only: their TransErr and CamMC carry the
-    code `reference_static`.
+    code `reference_static`. As a text, the three errors and of how many clips, or reason codes.
     """
 
     rot_err: Mean
@@ -89,44 +63,56 @@ class ErrorMeans:
     cam_mc: Mean
     scale: Mean
 
+    @staticmethod
+    def of(scores: Iterable[Row]) -> ErrorMeans:
+        """Means of scores as `PoseScore.to_dict` returns them, or `{"code": reason}`."""
+        rows = list(scores)
+        return ErrorMeans(
+            *(Mean.of(_value(row, key) for row in rows) for key in (*ERRORS, "scale"))
+        )
+
+    def __str__(self) -> str:
+        scored, codes = self.rot_err.clips, code_counts(self.rot_err.codes)
+        if not scored:
+            return codes or "not requested"
+        means = ((self.rot_err, 2), (self.trans_err, 3), (self.cam_mc, 3))
+        errors = " / ".join(cell(mean.value, digits) for mean, digits in means)
+        requested = scored + sum(self.rot_err.codes.values())
+        return f"{errors} ({scored}/{requested}{': ' + codes if codes else ''})"
+
 
 @dataclass(frozen=True)
 class FloorMark:
-    """How many clips an estimator can still tell from perfect ones.
-
-    Attributes:
-        at_floor: Clips whose error is below twice their own floor.
-        with_floor: Clips that have both numbers.
-        mean_at_floor: Whether the mean of the error over those clips is below twice the mean of
-            their floors; then it ranks nothing. None without such clips.
-    """
+    """How many of the clips with an error and a floor have an error below twice that floor, and
+    whether the mean is below twice the mean floor, where it ranks nothing; None without clips."""
 
     at_floor: int
     with_floor: int
     mean_at_floor: bool | None
+
+    @staticmethod
+    def of(pairs: Iterable[tuple[Row, Row]], error: str) -> FloorMark:
+        """Compare one error of scores with that of their floors."""
+        values = ((_value(score, error), _value(floor, error)) for score, floor in pairs)
+        both = [(v, f) for v, f in values if not isinstance(v, str) and not isinstance(f, str)]
+        means = [fmean(column) for column in zip(*both, strict=True)]
+        return FloorMark(
+            at_floor=sum(value < AT_FLOOR * floor for value, floor in both),
+            with_floor=len(both),
+            mean_at_floor=means[0] < AT_FLOOR * means[1] if both else None,
+        )
 
 
 @dataclass(frozen=True)
 class AggregateScore:
     """One table row under one convention.
 
-    Attributes:
-        convention: Its name.
-        rotation_unit: Of RotErr.
-        translation_unit: Of TransErr.
-        source: `estimated` or `oracle`; None where every clip failed.
-        estimator: Name and version; None where every clip failed.
-        clips_asked: Clips given.
-        clips_scored: Of those, the ones with a score under this convention.
-        frames_asked: Instants asked for, failed clips included.
-        frames_scored: Of those, the ones in scored clips that have a pose.
-        failures: Clips without a score, by reason.
-        modes: Scored clips by the estimator's mode.
-        rollout: What the videos score.
-        floor: What the estimator makes of true frames, where clips have a floor.
-        motionless: What videos that never move would score.
-        no_rotation: What videos with the right path that never turn would score.
-        floor_marks: Per error name, whether it stands above the floor.
+    `source` (`estimated` or `oracle`) and `estimator` (name and version) are None where every clip
+    failed. `frames_asked` counts the instants of all clips, `frames_scored` those with a pose in
+    scored clips; `failures` clips without a score by reason, `modes` scored clips by the
+    estimator's mode. Means are of the videos (`rollout`), of true frames where clips have a
+    `floor`, and of videos that never move or have the right path and never turn. `floor_marks`
+    has, per error name, whether it stands above the floor.
     """
 
     convention: str
@@ -156,18 +142,18 @@ class AggregateScore:
 
 
 def aggregate_clips(
-    clips: Mapping[str, RolloutScore | FailedClip | Row], convention: Convention = RELEASE
+    clips: Mapping[str, RolloutScore | Row], convention: Convention = RELEASE
 ) -> AggregateScore:
     """Means over clips under one convention.
 
     Args:
-        clips: Keyed by name. A `RolloutScore` or its `to_dict()`, or a `FailedClip` or
-            `{"code": reason, "frames_asked": n}`.
+        clips: By name, a `RolloutScore` or its `to_dict()`; or `{"code": reason, "frames_asked":
+            n}` for a clip without any score.
         convention: Which of the scores to read.
 
     Raises:
         MixedScoresError: Oracle and estimated poses, estimators of different names or versions,
-            or another unit than the convention's; names two of the clips.
+            or another unit than the convention's; names the clips.
         ValueError: A clip lacks a key, or a number is not finite.
 
     Source: release evaluator (mean over scenes); coverage and codes are this project's.
@@ -202,17 +188,20 @@ def aggregate_clips(
         frames_scored=sum(int(row["frames_scored"]) for row in scored.values()),
         failures=dict(Counter(failed)),
         modes=dict(Counter(str(row["mode"]) for row in scored.values())),
-        rollout=_means(groups["scores"].values()),
-        floor=_means(groups["floor"].values()),
-        motionless=_means(groups["motionless"].values()),
-        no_rotation=_means(groups["no_rotation"].values()),
-        floor_marks={error: _mark(pairs, error) for error in ERRORS},
+        rollout=ErrorMeans.of(groups["scores"].values()),
+        floor=ErrorMeans.of(groups["floor"].values()),
+        motionless=ErrorMeans.of(groups["motionless"].values()),
+        no_rotation=ErrorMeans.of(groups["no_rotation"].values()),
+        floor_marks={error: FloorMark.of(pairs, error) for error in ERRORS},
     )
 
 
-def _row(name: str, clip: RolloutScore | FailedClip | Row) -> Row:
-    if isinstance(clip, FailedClip):
-        return asdict(clip)
+def code_counts(codes: Mapping[str, int]) -> str:
+    """Reason codes and how often each occurs, as a text."""
+    return ", ".join(f"{code} {count}" for code, count in sorted(codes.items()))
+
+
+def _row(name: str, clip: RolloutScore | Row) -> Row:
     row = clip.to_dict() if isinstance(clip, RolloutScore) else clip
     missing = [k for k in (_FAILURE_KEYS if "code" in row else _ROLLOUT_KEYS) if k not in row]
     if missing:
@@ -226,11 +215,8 @@ def _common(what: str, values: Mapping[str, str]) -> str | None:
     for name, value in values.items():
         first.setdefault(value, name)
     if len(first) > 1:
-        (one, clip), (other, other_clip), *_ = first.items()
-        raise MixedScoresError(
-            f"expected clips of one {what}, given '{one}' (clip {clip}) "
-            f"and '{other}' (clip {other_clip})"
-        )
+        named = " and ".join(f"'{value}' (clip {name})" for value, name in first.items())
+        raise MixedScoresError(f"expected clips of one {what}, given {named}")
     return next(iter(first), None)
 
 
@@ -256,23 +242,7 @@ def _value(score: Row, name: str) -> float | str:
     if name == "scale":
         return "not_fitted" if score["scale"] is None else float(score["scale"])
     if name != "rot_err" and "reference_static" in score["flags"]:
-        # Nothing but rotation was commanded; what is left of the translation is no answer to it.
+        # Only rotation was commanded; what is left of the translation is no answer to it.
         return "reference_static"
     value = score[ERRORS[name]]
     return str(score["undefined"][name]) if value is None else float(value)
-
-
-def _means(scores: Iterable[Row]) -> ErrorMeans:
-    rows = list(scores)
-    return ErrorMeans(*(Mean.of(_value(row, name) for row in rows) for name in (*ERRORS, "scale")))
-
-
-def _mark(pairs: Sequence[tuple[Row, Row]], error: str) -> FloorMark:
-    values = ((_value(score, error), _value(floor, error)) for score, floor in pairs)
-    both = [(v, f) for v, f in values if not isinstance(v, str) and not isinstance(f, str)]
-    means = [fmean(column) for column in zip(*both, strict=True)]
-    return FloorMark(
-        at_floor=sum(value < AT_FLOOR * floor for value, floor in both),
-        with_floor=len(both),
-        mean_at_floor=means[0] < AT_FLOOR * means[1] if both else None,
-    )

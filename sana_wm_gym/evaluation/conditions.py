@@ -1,4 +1,4 @@
-"""A learned world on the same clips under different conditions: as it is, and ablations of it."""
+"""A learned world, and ablations of it, on the same clips."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from sana_wm_gym.evaluation.held_out import (
     truth_of,
 )
 from sana_wm_gym.evaluation.variant_scores import score_variants, surface_views
-from sana_wm_gym.evaluation.world_scores import PsnrErrors
+from sana_wm_gym.evaluation.world_scores import PsnrErrors, through_codec
 from sana_wm_gym.world.learned.sana_world import SanaWorld
-from sana_wm_gym.world.learned.schedule import self_forcing
+from sana_wm_gym.world.learned.schedule import NoiseSchedule, self_forcing
 from sana_wm_gym.world.procedural.appearance import prompt_of
 from sana_wm_gym.world.world_model import WorldSpec
 
@@ -31,15 +31,8 @@ _SEVERAL_STEPS_CLIPS = 8
 
 @dataclass
 class Roller:
-    """Rolls clips out in one world.
-
-    Attributes:
-        world: The world.
-        seed: Source of all noise.
-        true_anchors: Whether first frames are placed by their true pose.
-        bar: Shows progress.
-        broken: Chunks so far with a latent that is NaN or infinite.
-    """
+    """Rolls clips out in one world, by default with first frames at their true pose if
+    `true_anchors`; `broken` counts chunks with a latent that is NaN or infinite."""
 
     world: SanaWorld
     seed: int
@@ -54,10 +47,10 @@ class Roller:
         *,
         shuffled: bool = False,
         true_anchors: bool = False,
-        **changes: Any,
+        schedule: NoiseSchedule | None = None,
     ) -> Frames:
-        """Frames [b, n + 1, H, W, 3] of the world with `changes` under the clips' own or under each
-        other's commands."""
+        """Frames [b, n + 1, H, W, 3] under the clips' own or under each other's commands, by
+        default with the world's own schedule."""
         chunks = (len(clips[0].c2w) - 1) // self.world.spec.frames_per_chunk
         task = self.bar.add_task(title, total=chunks)
 
@@ -66,22 +59,21 @@ class Roller:
             self.bar.advance(task)
 
         anchors = true_anchors or self.true_anchors
-        world = replace(self.world, **changes)
+        world = replace(self.world, schedule=schedule or self.world.schedule)
         return roll(world, clips, self.seed, shuffled=shuffled, true_anchors=anchors, after=after)
 
     def scored(self, clips: Sequence[HeldOutClip], title: str) -> tuple[PsnrErrors, Frames]:
         """Errors next to those of the baselines, and the frames under own commands."""
         own, shuffled = self(clips, title), self(clips, f"{title}, shuffled", shuffled=True)
-        chunk = self.world.spec.frames_per_chunk
-        return PsnrErrors.of(own, shuffled, clips, self.world.codec, chunk), own
+        truth, chunk = truth_of(clips), self.world.spec.frames_per_chunk
+        videos = (own, shuffled, repeat_first(truth), through_codec(self.world.codec, truth))
+        return PsnrErrors(*(chunk_errors(video, truth, chunk) for video in videos)), own
 
 
 def with_prompts(clips: Sequence[HeldOutClip], prompts: Sequence[str]) -> list[HeldOutClip]:
     """The clips under other prompts; first frames and ground truth stay."""
-    return [
-        replace(clip, start=replace(clip.start, prompt=prompt))
-        for clip, prompt in zip(clips, prompts, strict=True)
-    ]
+    pairs = zip(clips, prompts, strict=True)
+    return [replace(clip, start=replace(clip.start, prompt=prompt)) for clip, prompt in pairs]
 
 
 def wrong_prompt(spec: WorldSpec, appearance: Sequence[int]) -> str:
@@ -93,22 +85,15 @@ def wrong_prompt(spec: WorldSpec, appearance: Sequence[int]) -> str:
 def conditions_of(
     roller: Roller, clips: Sequence[HeldOutClip], own: Frames
 ) -> list[dict[str, Any]]:
-    """PSNR and variants of the clips as they are, whose frames are `own`, of a baseline, and of
-    ablations."""
+    """PSNR and variants of the clips as they are (frames `own`), a baseline, and ablations."""
     spec, views, truth = roller.world.spec, surface_views(clips), truth_of(clips)
     found: list[dict[str, Any]] = []
 
     def score(name: str, frames: Frames) -> None:
         errors = chunk_errors(frames, truth[: len(frames)], spec.frames_per_chunk)
         variants = score_variants(views, frames, spec.surfaces)
-        found.append(
-            {
-                "name": name,
-                "clips": len(frames),
-                "psnr_own": mean_psnr(errors).tolist(),
-                "variants": variants and asdict(variants),
-            }
-        )
+        row = {"name": name, "clips": len(frames), "psnr_own": mean_psnr(errors).tolist()}
+        found.append(row | {"variants": variants and asdict(variants)})
 
     score("own prompt", own)
     score("repeat first frame", repeat_first(truth))

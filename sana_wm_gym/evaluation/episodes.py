@@ -1,14 +1,10 @@
-"""Episodes of a policy on fixed seeds: the same starts and tasks for every policy and world.
-
-evaluation = evaluate_policy(policy, simulation, range(10_000, 10_100), world)
-print(evaluation.summary()["is_success"])
-"""
+"""Episodes of a policy on fixed seeds: the same starts and tasks for every policy and world."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,14 +46,8 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class EpisodeStatistics:
-    """The result of one episode.
-
-    Attributes:
-        seed: Of the episode.
-        episode_return: Undiscounted sum of rewards.
-        length: Steps.
-        info: The task's numbers at the last step.
-    """
+    """The result of one episode: undiscounted return, number of steps, and the task's numbers at
+    the last step."""
 
     seed: int
     episode_return: float
@@ -67,13 +57,7 @@ class EpisodeStatistics:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A policy's episodes in one world.
-
-    Attributes:
-        world: Name of the world.
-        task: Name of the task.
-        episodes: In the order of their seeds.
-    """
+    """A policy's episodes, in the order of their seeds, in the world and task of these names."""
 
     world: str
     task: str
@@ -90,13 +74,11 @@ class Evaluation:
 
     def summary(self) -> dict[str, Estimate]:
         """Means and 95 % intervals of "return", "length" and the task's numbers."""
-        values: dict[str, list[float | bool]] = {
-            "return": [one.episode_return for one in self.episodes],
-            "length": [float(one.length) for one in self.episodes],
-        }
-        for name in self.episodes[0].info:
-            values[name] = [one.info[name] for one in self.episodes]
-        return {name: estimate(found) for name, found in values.items()}
+        rows = [
+            {"return": one.episode_return, "length": float(one.length), **one.info}
+            for one in self.episodes
+        ]
+        return {name: estimate([row[name] for row in rows]) for name in rows[0]}
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
@@ -120,14 +102,9 @@ class Evaluation:
 
 
 def draw_start(world: WorldModel[Any], seed: int) -> Start | None:
-    """The start of `world` for episode `seed`; None where it has no scenes.
-
-    It depends on the world's scenes and the seed alone, so that worlds that share scenes, and
-    policies, are compared from the same places.
-    """
-    if not world.spec.scenes:
-        return None
-    return world.sample_start(np.random.default_rng([seed, 0]))
+    """The start of `world` for episode `seed`, by its scenes and the seed alone; None where it has
+    no scenes."""
+    return world.sample_start(np.random.default_rng([seed, 0])) if world.spec.scenes else None
 
 
 def play_episodes(
@@ -137,23 +114,16 @@ def play_episodes(
     starts_from: WorldModel[Any],
     on_chunk: OnChunk | None = None,
 ) -> list[EpisodeStatistics]:
-    """Play one episode per seed, all in one batch.
-
-    Args:
-        simulation: World, task and views.
-        act: Chooses the actions.
-        seeds: Of the episodes; each decides all that is random in its episode.
-        starts_from: The world that draws the starts.
-        on_chunk: Called at the start of each episode and after each step.
-    """
+    """Play one episode per seed, all in one batch. A seed decides all that is random in its
+    episode; the world `starts_from` draws the starts."""
+    on_chunk = on_chunk or (lambda index, episode: None)
     starts = [draw_start(starts_from, seed) for seed in seeds]
     episodes = simulation.begin(
         [None if start is None else {"start": start} for start in starts],
         [seeding.np_random(seed)[0] for seed in seeds],
     )
     for index, episode in enumerate(episodes):
-        if on_chunk is not None:
-            on_chunk(index, episode)
+        on_chunk(index, episode)
     returns, infos = [0.0] * len(seeds), [dict[str, float | bool]() for _ in seeds]
     running = list(range(len(seeds)))
     while running:
@@ -164,17 +134,14 @@ def play_episodes(
             episodes[index] = episode
             returns[index] += result.reward
             infos[index] = dict(simulation.task.info(simulation, episode))
-            if on_chunk is not None:
-                on_chunk(index, episode)
+            on_chunk(index, episode)
         running = [
             index
             for index in running
             if not episodes[index].over and episodes[index].chunk < simulation.horizon
         ]
-    return [
-        EpisodeStatistics(seed, total, episode.chunk, info)
-        for seed, total, episode, info in zip(seeds, returns, episodes, infos, strict=True)
-    ]
+    lengths = [episode.chunk for episode in episodes]
+    return list(map(EpisodeStatistics, seeds, returns, lengths, infos))
 
 
 def evaluate_policy(
@@ -191,10 +158,10 @@ def evaluate_policy(
     """Play one episode per seed. Neither reads nor changes torch's global generator.
 
     Args:
-        policy: Acts.
+        policy: Chooses the actions.
         simulation: World, task and views.
-        seeds: Of the episodes. Episode i has the same start and task in every world that shares
-            the scenes of `starts_from`.
+        seeds: An episode has the same start and task in every world that shares the scenes of
+            `starts_from`.
         starts_from: The world that draws the starts.
         batch_size: Episodes played in one batch.
         deterministic: Take the policy's most likely action rather than a sample.
@@ -207,15 +174,12 @@ def evaluate_policy(
         for first in range(0, len(seeds), batch_size):
             batch = seeds[first : first + batch_size]
             act = _PolicyActor(policy, simulation, deterministic)
-            recorded = [] if videos is None else batch[: max(0, num_videos - first)]
             with ExitStack() as stack:
-                writers = [
-                    stack.enter_context(
-                        VideoWriter(videos / f"episode-{seed}.mp4", simulation.world.spec.fps)
-                    )
-                    for seed in recorded
-                    if videos is not None
-                ]
+                writers: list[VideoWriter] = []
+                for seed in batch[: max(0, num_videos - first)]:
+                    if videos is not None:
+                        path, fps = videos / f"episode-{seed}.mp4", simulation.world.spec.fps
+                        writers.append(stack.enter_context(VideoWriter(path, fps)))
 
                 def record(
                     index: int, episode: Episode, writers: list[VideoWriter] = writers
@@ -227,26 +191,25 @@ def evaluate_policy(
     return Evaluation(simulation.world.spec.name, simulation.task.name, tuple(results))
 
 
+@dataclass
 class _PolicyActor:
     """A policy's actions for a batch of episodes."""
 
-    def __init__(self, policy: Policy, simulation: Simulation, deterministic: bool) -> None:
-        self._policy, self._simulation, self._deterministic = policy, simulation, deterministic
-        self._seen: list[Any] = []
-        self._memory: tuple[npt.NDArray[Any], ...] | None = None
+    policy: Policy
+    simulation: Simulation
+    deterministic: bool
+    seen: list[Any] = field(default_factory=list)
+    memory: tuple[npt.NDArray[Any], ...] | None = None
 
     def __call__(self, episodes: Sequence[Episode], running: Sequence[int]) -> npt.NDArray[Any]:
-        first = not self._seen
-        self._seen = self._seen or [None] * len(episodes)
-        views = self._simulation.observe([episodes[index] for index in running])
+        first = np.full(len(episodes), not self.seen)
+        self.seen = self.seen or [None] * len(episodes)
+        views = self.simulation.observe([episodes[index] for index in running])
         # Episodes that are over keep their place, so that the policy's memory keeps its shape.
         for index, view in zip(running, views, strict=True):
-            self._seen[index] = view
-        actions, self._memory = self._policy.predict(
-            _stack(self._seen),
-            self._memory,
-            np.full(len(episodes), first),
-            deterministic=self._deterministic,
+            self.seen[index] = view
+        actions, self.memory = self.policy.predict(
+            _stack(self.seen), self.memory, first, deterministic=self.deterministic
         )
         return actions
 
@@ -257,14 +220,8 @@ def play_episode(
     seed: int,
     options: dict[str, Any] | None = None,
 ) -> EpisodeStatistics:
-    """Play one episode of a single Gymnasium environment, wrapped or not.
-
-    Args:
-        env: The environment.
-        act: Observation -> action.
-        seed: Of the reset.
-        options: Of the reset.
-    """
+    """Play one episode of a single Gymnasium environment, wrapped or not; `act` maps observations
+    to actions, `seed` and `options` are those of the reset."""
     observation, info = env.reset(seed=seed, options=options)
     total, length, over = 0.0, 0, False
     while not over:

@@ -25,99 +25,74 @@ MIN_COVERAGE = 0.5
 """Fraction of frames that are placed before a clip counts, as in the benchmark."""
 
 
-def _poses(centres: Path3, yaw: Path3, pitch: Path3 | float = 0.0) -> Path3:
-    """Camera-to-world [n, 4, 4] from centres [n, 3], yaw and pitch in radians (right, up)."""
-    poses = np.tile(np.eye(4), (len(centres), 1, 1))
-    pitches = np.broadcast_to(np.asarray(pitch, dtype=np.float64), yaw.shape)
-    for pose, y, p in zip(poses, yaw, pitches, strict=True):
-        pose[:3, :3] = rotation_y(y) @ rotation_x(p)
-    poses[:, :3, 3] = centres
+def _path(
+    x: Path3 | float = 0.0,
+    y: Path3 | float = 0.0,
+    z: Path3 | float = 0.0,
+    yaw: Path3 | float = 0.0,
+    pitch: Path3 | float = 0.0,
+) -> Path3:
+    """Camera-to-world [n, 4, 4] from centres in metres, yaw and pitch in radians (right, up)."""
+    columns = np.broadcast_arrays(*np.atleast_1d(x, y, z, yaw, pitch))
+    poses = np.tile(np.eye(4), (len(columns[0]), 1, 1))
+    for pose, turn, tilt in zip(poses, *columns[3:], strict=True):
+        pose[:3, :3] = rotation_y(turn) @ rotation_x(tilt)
+    poses[:, :3, 3] = np.stack(columns[:3], axis=1)
     return poses
 
 
-def _dolly(t: Path3) -> Path3:
-    """Straight ahead, no turn."""
-    length = SPEED * t[-1]
-    centres = np.stack([0 * t, 0 * t, np.linspace(0, length, len(t))], axis=1)
-    return _poses(centres, 0 * t)
-
-
 def _s_curve(t: Path3) -> Path3:
-    """Ahead, swaying to both sides and looking along the path."""
-    u = t / t[-1]
-    x, z = 0.25 * np.sin(2 * np.pi * u), 0.8 * SPEED * t
-    return _poses(np.stack([x, 0 * t, z], axis=1), np.arctan2(np.gradient(x), np.gradient(z)))
-
-
-def _strafe_yaw(t: Path3) -> Path3:
-    """Sideways while the view swings 20 degrees to either side."""
-    u = t / t[-1]
-    centres = np.stack([0.8 * SPEED * t, 0 * t, 0 * t], axis=1)
-    return _poses(centres, np.deg2rad(20) * np.sin(2 * np.pi * u))
+    x, z = 0.25 * np.sin(2 * np.pi * t / t[-1]), 0.8 * SPEED * t
+    return _path(x, z=z, yaw=np.arctan2(np.gradient(x), np.gradient(z)))
 
 
 def _orbit(t: Path3) -> Path3:
-    """An arc about a point 2 m ahead, always facing it."""
     angle, radius = SPEED * t / 2.0, 2.0
-    centres = np.stack([radius * np.sin(angle), 0 * t, radius * (1 - np.cos(angle))], axis=1)
-    return _poses(centres, -angle)
+    return _path(radius * np.sin(angle), z=radius * (1 - np.cos(angle)), yaw=-angle)
 
 
 def _loop(t: Path3) -> Path3:
-    """A circle back to the start while the view turns 15 degrees away and back."""
-    angle = 2 * np.pi * t / t[-1]
-    radius = SPEED * t[-1] / (2 * np.pi)
-    centres = np.stack([radius * (1 - np.cos(angle)), 0 * t, radius * np.sin(angle)], axis=1)
-    return _poses(centres, np.deg2rad(15) * np.sin(angle / 2))
+    angle, radius = 2 * np.pi * t / t[-1], SPEED * t[-1] / (2 * np.pi)
+    yaw = np.deg2rad(15) * np.sin(angle / 2)
+    return _path(radius * (1 - np.cos(angle)), z=radius * np.sin(angle), yaw=yaw)
 
 
 def _spiral(t: Path3) -> Path3:
-    """A widening turn that climbs, with pitch."""
     u = t / t[-1]
     angle, radius = 2.5 * np.pi * u, 0.45 * u
-    centres = np.stack([radius * np.cos(angle), -0.3 * u, radius * np.sin(angle) + 0.3 * u], axis=1)
-    return _poses(centres, np.deg2rad(25) * u, np.deg2rad(-12) * np.sin(np.pi * u))
-
-
-def _pan(t: Path3) -> Path3:
-    """Turning at 12 degrees per second, no translation."""
-    return _poses(np.zeros((len(t), 3)), np.deg2rad(12) * t)
-
-
-def _still(t: Path3) -> Path3:
-    """No motion."""
-    return _poses(np.zeros((len(t), 3)), 0 * t)
+    yaw, pitch = np.deg2rad(25) * u, np.deg2rad(-12) * np.sin(np.pi * u)
+    return _path(radius * np.cos(angle), -0.3 * u, radius * np.sin(angle) + 0.3 * u, yaw, pitch)
 
 
 def _pan_then_dolly(t: Path3) -> Path3:
-    """One third turning on the spot, then straight ahead along the new view."""
     third = t[-1] / 3
     yaw = np.deg2rad(12) * np.minimum(t, third)
     ahead = SPEED * np.maximum(t - third, 0)
-    end = yaw[-1]
-    centres = ahead[:, None] * np.array([np.sin(end), 0.0, np.cos(end)])
-    return _poses(centres, yaw)
+    return _path(ahead * np.sin(yaw[-1]), z=ahead * np.cos(yaw[-1]), yaw=yaw)
+
+
+def _strafe_yaw(t: Path3) -> Path3:
+    return _path(0.8 * SPEED * t, yaw=np.deg2rad(20) * np.sin(2 * np.pi * t / t[-1]))
 
 
 CLIPS: dict[str, Callable[[Path3], Path3]] = {
-    "dolly": _dolly,
-    "s_curve": _s_curve,
-    "strafe_yaw": _strafe_yaw,
-    "orbit": _orbit,
-    "loop": _loop,
-    "spiral": _spiral,
-    "pan_then_dolly": _pan_then_dolly,
-    "pan": _pan,
-    "still": _still,
+    "dolly": lambda t: _path(z=np.linspace(0, SPEED * t[-1], len(t))),  # straight ahead
+    "s_curve": _s_curve,  # ahead, swaying to both sides and looking along the path
+    "strafe_yaw": _strafe_yaw,  # sideways while the view swings 20 degrees to either side
+    "orbit": _orbit,  # an arc about a point 2 m ahead, always facing it
+    "loop": _loop,  # a circle back to the start while the view turns 15 degrees away and back
+    "spiral": _spiral,  # a widening turn that climbs, with pitch
+    "pan_then_dolly": _pan_then_dolly,  # a third turning on the spot, then along the new view
+    "pan": lambda t: _path(yaw=np.deg2rad(12) * t),  # turning on the spot
+    "still": lambda t: _path(yaw=0 * t),
 }
+"""Path by name: times in seconds [n] -> poses [n, 4, 4]."""
 MOVING = tuple(name for name in CLIPS if name not in ("pan", "still"))  # those that travel
 
 
 def place(scene: Scene, path: Path3, seed: int) -> Path3:
-    """Move a path that starts at the identity to where the scene has room for all of it.
-
-    Raises:
-        ValueError: No such place was found.
+    """A path [n, 4, 4] from a random pose of the scene where all of it is free, in scene axes;
+    `ValueError` where none is found.
     """
     rng = np.random.default_rng(seed)
     for _ in range(500):
@@ -149,8 +124,8 @@ def floors_of(rows: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> lis
             groups.setdefault(key, []).append(row)
     found = []
     for key, asked in sorted(groups.items()):
-        scored = [r["release"] for r in asked if r["coverage"] >= MIN_COVERAGE]
-        scored = [score for score in scored if score.get("RotErr") is not None]
+        covered = [r["release"] for r in asked if r["coverage"] >= MIN_COVERAGE]
+        scored = [score for score in covered if score.get("RotErr") is not None]
         if not scored:
             continue
         rotation = [score["RotErr"] for score in scored]

@@ -1,5 +1,5 @@
-"""Pictures that are not of a map: renders of other scenes, photographs, noise, gradients, and the
-map's own frames changed so that they have no true pose."""
+"""Foreign pictures, not of a given scene: renders of other scenes, photographs, noise, gradients,
+and the scene's own frames changed so that they have no true pose."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ from sana_wm_gym.evaluation.held_out import Frames
 from sana_wm_gym.world.procedural.renderer import render
 from sana_wm_gym.world.procedural.scenes import Scene, generate_scene, sample_pose
 
-FOREIGN_SCENES = range(100)
-"""Scenes of the foreign renders that a localiser is tested with."""
-TRAINING_SCENES = range(1000, 2000)
-"""Scenes whose renders it may be trained with."""
+# Scenes of the foreign renders that a localiser is tested with, and may be trained with.
+FOREIGN_SCENES, TRAINING_SCENES = range(100), range(1000, 2000)
 COUNTS = {"other scenes": 150, "photographs": 20, "noise": 8, "gradients": 6, "mirrored": 8}
 """Foreign pictures by kind; with 8 recoloured ones 200."""
 RECOLOURED = 8
@@ -30,15 +28,8 @@ RECOLOURED = 8
 _STREAM = 72
 # Among scikit-image's pictures, what is no photograph.
 _DRAWINGS = (
-    "chessboard_GRAY",
-    "chessboard_RGB",
-    "color",
-    "horse",
-    "logo",
-    "page",
-    "phantom",
-    "text",
-)
+    "chessboard_GRAY", "chessboard_RGB", "color", "horse", "logo", "page", "phantom", "text",
+)  # fmt: skip
 
 
 def foreign_pictures(
@@ -47,8 +38,8 @@ def foreign_pictures(
     """The 200 foreign pictures by kind, uint8 [n, size, size, 3], and the missing packages.
 
     Args:
-        scene: The map, whose number is left out of the other scenes.
-        own: Frames of the map to mirror and recolour, at least 16.
+        scene: Left out of the other scenes.
+        own: Frames of it to mirror and recolour, at least 16.
         size: Height and width in pixels.
         seed: Source of poses, crops and colours.
     """
@@ -75,12 +66,8 @@ def foreign_pictures(
 def photograph_crops(
     count: int, size: int, rng: np.random.Generator
 ) -> tuple[Frames, tuple[str, ...]]:
-    """Random square crops of the photographs inside scikit-image's and scikit-learn's packages.
-
-    Returns:
-        uint8 [count, size, size, 3], or no crops where neither package is installed; and the
-        names of the packages that are not.
-    """
+    """Random square crops of the photographs inside scikit-image's and scikit-learn's packages,
+    uint8 [count, size, size, 3], or none without either; and the names of missing packages."""
     photographs, missing = [], []
     for package, module, folder in (
         ("scikit-image", "skimage", "data"),
@@ -109,7 +96,7 @@ def photograph_crops(
 def foreign_frames(
     seeds: Sequence[int], per_scene: int, rng: np.random.Generator, size: int
 ) -> Frames:
-    """Frames of other scenes as rollouts begin there, uint8 [seeds x per_scene, size, size, 3]."""
+    """First frames in other scenes, uint8 [seeds x per_scene, size, size, 3]."""
     parts = []
     for seed in seeds:
         scene = generate_scene(seed)
@@ -122,7 +109,7 @@ def recolour(frames: Tensor, generator: torch.Generator) -> Tensor:
     """Frames float [n, 3, H, W] in [0, 255] with their hues turned by 60 to 300 degrees, or their
     channels exchanged, or inverted, chosen per frame."""
     angle = (60 + 240 * torch.rand(len(frames), generator=generator)) * (math.pi / 180)
-    # Rotation about the grey axis, as a mixture of the three cyclic shifts of the channels.
+    # Rotation about the grey axis: a mixture of the three cyclic shifts of the channels.
     shifts = torch.stack([torch.roll(torch.eye(3), k, dims=0) for k in range(3)])
     phase = torch.arange(3) * (2 * math.pi / 3)
     weights = (1 + 2 * torch.cos(angle[:, None] - phase)) / 3
@@ -159,7 +146,6 @@ def noise(count: int, size: int, generator: torch.Generator) -> Tensor:
     return torch.cat(parts)
 
 
-def _to_frames(pictures: torch.Tensor) -> Frames:
-    """Pictures float [n, 3, H, W] in [0, 255] as uint8 [n, H, W, 3]."""
+def _to_frames(pictures: Tensor) -> Frames:
     frames: Frames = pictures.round().to(torch.uint8).movedim(1, -1).contiguous().numpy()
     return frames

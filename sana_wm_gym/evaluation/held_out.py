@@ -1,8 +1,5 @@
-"""Held-out clips of procedural scenes, rollouts of a world along them, and errors to the truth.
-
-A clip is a walk that no training clip comes from, with the frames a camera would truly see. All
-functions take and return plain arrays, so that the ground-truth world is scored like a learned one.
-"""
+"""Held-out clips of procedural scenes (walks that no training clip comes from, with true frames),
+rollouts of a world along them, and errors to the truth."""
 
 from __future__ import annotations
 
@@ -27,10 +24,8 @@ Frames = npt.NDArray[np.uint8]
 Tick = Callable[[int], None]
 StateT = TypeVar("StateT")
 
-LEAST_TRANSLATION = 0.3
-"""Metres from its start that a clip must reach, or"""
-LEAST_ROTATION_DEG = 10.0
-"""degrees that it must turn by."""
+# A clip must reach this far from its start, in metres, or turn by so many degrees.
+LEAST_TRANSLATION, LEAST_ROTATION_DEG = 0.3, 10.0
 
 
 @dataclass(frozen=True)
@@ -52,17 +47,17 @@ class HeldOutClip:
 def leaves_start(c2w: Array) -> bool:
     """Whether poses [n, 4, 4] relative to the first leave it by 0.3 m or 10 degrees."""
     distance = np.linalg.norm(c2w[:, :3, 3], axis=-1).max()
-    angle = max(geodesic_angle(np.eye(3), pose[:3, :3]) for pose in c2w)
-    return bool(distance >= LEAST_TRANSLATION or np.degrees(angle) >= LEAST_ROTATION_DEG)
+    angle = np.degrees(geodesic_angle(np.eye(3), c2w[:, :3, :3]).max())
+    return bool(distance >= LEAST_TRANSLATION or angle >= LEAST_ROTATION_DEG)
 
 
 def held_out_clip(spec: WorldSpec, scene: int, index: int, chunks: int) -> HeldOutClip:
-    """The held-out walk of this number, in an appearance of its own that its prompt names; without
-    true frames but the first."""
+    """The held-out walk of this number, in an appearance of its own that its prompt names; of the
+    true frames only the first."""
     frames = chunks * spec.frames_per_chunk
     radius, limits = spec.start_radius, spec.limits
     place, walk = draw_walk(scene, index, frames, radius, limits, held_out=True)
-    first = render(place, walk[:1], np.array(spec.intrinsics), (spec.height, spec.width))
+    first = render(place, walk[:1], np.array(spec.intrinsics), spec.size)
     start = Start(
         first[0],
         spec.intrinsics,
@@ -97,12 +92,8 @@ def held_out_clips(
 
 
 def true_frames(start: Start, c2w: Array) -> Frames | None:
-    """What the camera would truly see, uint8 [n, H, W, 3]; None for a start outside any scene.
-
-    Args:
-        start: Where the rollout began.
-        c2w: Poses relative to its first frame, [n, 4, 4].
-    """
+    """What the camera would truly see at poses [n, 4, 4] relative to a start, uint8 [n, H, W, 3];
+    None for a start outside any scene."""
     if start.scene is None or start.scene_c2w is None:
         return None
     (scene, first), size = scene_of(start), start.image.shape[:2]
@@ -110,11 +101,8 @@ def true_frames(start: Start, c2w: Array) -> Frames | None:
 
 
 def with_truth(start: Start, c2w: Array) -> HeldOutClip:
-    """A command [n + 1, 4, 4] from a start, with its true frames.
-
-    Raises:
-        ValueError: The start lies in no procedural scene, so the truth is unknown.
-    """
+    """A command [n + 1, 4, 4] from a start, with its true frames; `ValueError` for a start in no
+    procedural scene."""
     truth = true_frames(start, c2w)
     if truth is None:
         raise ValueError("given a start without scene and scene_c2w; expected a procedural scene")
@@ -156,9 +144,12 @@ def roll(
     if shuffled:
         commands = commands[1:] + commands[:1]
     paths = [camera_path(clip.start, c2w) for clip, c2w in zip(clips, commands, strict=True)]
-    states = [world.begin(clip.start, seed + i) for i, clip in enumerate(clips)]
+    states: list[Any] = [world.begin(clip.start, seed + i) for i, clip in enumerate(clips)]
     if true_anchors:
-        states = [_placed(state, clip.start) for state, clip in zip(states, clips, strict=True)]
+        anchors = [clip.start.scene_c2w for clip in clips]
+        if any(anchor is None for anchor in anchors):
+            raise ValueError("given a start without scene_c2w; expected the pose of its image")
+        states = [replace(state, anchor=one) for state, one in zip(states, anchors, strict=True)]
     parts = [np.stack(as_arrays(world.decode(states)))]
     for moved in rollout_from(world, states, paths):
         parts.append(np.stack(as_arrays(world.decode(moved))))
@@ -167,19 +158,13 @@ def roll(
     return np.concatenate(parts, axis=1)
 
 
-def _placed(state: Any, start: Start) -> Any:
-    if start.scene_c2w is None:
-        raise ValueError("given a start without scene_c2w; expected the pose of its image")
-    return replace(state, anchor=start.scene_c2w)
-
-
 def repeat_first(truth: Frames) -> Frames:
     """The video [b, n, ...] of a world whose frames never change."""
     return np.broadcast_to(truth[:, :1], truth.shape)
 
 
 def frame_errors(frames: Frames, truth: Frames) -> Array:
-    """Mean squared error in grey levels of every frame, [b, n] of two uint8 [b, n, H, W, 3]."""
+    """Mean squared error in grey levels² of every frame, [b, n] of two uint8 [b, n, H, W, 3]."""
     # One clip at a time: a minute of video in float is large.
     pairs = zip(frames, truth, strict=True)
     return np.stack([mean_squared_error(made, true, (1, 2, 3)) for made, true in pairs])

@@ -1,4 +1,4 @@
-"""Means of few episodes, and how far they can be trusted: 95 % intervals."""
+"""Means of few episodes with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -14,14 +14,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval.
-
-    Attributes:
-        mean: Plain mean.
-        low: Lower end; None where there is one number.
-        high: Upper end; None likewise.
-        count: Of how many numbers.
-    """
+    """The mean of `count` numbers with its 95 % interval, whose ends are None for one number."""
 
     mean: float
     low: float | None
@@ -35,10 +28,8 @@ class Estimate:
 
 
 def estimate(values: Sequence[float | bool]) -> Estimate:
-    """A fraction with Wilson's interval where `values` are truths, else a mean with Student's t.
-
-    Raises:
-        ValueError: There is no value, or one is not finite.
+    """A fraction with Wilson's interval for booleans, else a mean with Student's t. `ValueError`
+    where there is no value, or one is not finite.
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference",
     JASA 22 (1927).

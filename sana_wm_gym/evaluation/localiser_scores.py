@@ -1,9 +1,10 @@
-"""How well a localiser knows its map, and whether it recognises pictures of something else."""
+"""Pose errors of a localiser in its scene, and whether it recognises foreign pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from sana_wm_gym.world.procedural.renderer import default_intrinsics, render
 from sana_wm_gym.world.procedural.scenes import Scene, cast, sample_pose, with_appearance
 
 FALSE_ALARMS = 0.05
-"""Fraction of the map's own frames taken for foreign at which recognition is measured."""
+"""Fraction of the scene's own frames taken for foreign at which recognition is measured."""
 BOUNDS = {"metres": 0.05, "degrees": 0.7, "metres_p95": 0.3, "degrees_p95": 4.0}
 LEAST_RECOGNISED = 0.9
 DISTANCES = (1.6, 2.0, 2.5, 3.0, 4.0, 5.0, np.inf)
@@ -32,16 +33,8 @@ _STREAM = 71
 
 @dataclass(frozen=True)
 class PoseErrors:
-    """Errors of a group of frames.
-
-    Attributes:
-        group: Which frames.
-        count: How many.
-        metres: Median position error; None for an empty group, as the other three.
-        degrees: Median rotation error.
-        metres_p95: 95th percentile of the position error.
-        degrees_p95: 95th percentile of the rotation error.
-    """
+    """Medians and 95th percentiles of the position and rotation errors of a group of frames, None
+    for an empty group."""
 
     group: str
     count: int
@@ -55,10 +48,8 @@ class PoseErrors:
         """Summarise predicted poses [n, 4, 4]."""
         if not len(true):
             return PoseErrors(group, 0, None, None, None, None)
-        errors = pose_errors(predicted, true)
-        medians = (float(np.median(error)) for error in errors)
-        tails = (float(np.percentile(error, 95)) for error in errors)
-        return PoseErrors(group, len(true), *medians, *tails)
+        quantiles = np.quantile(pose_errors(predicted, true), (0.5, 0.95), axis=1)
+        return PoseErrors(group, len(true), *quantiles.ravel().tolist())
 
 
 def pose_errors(predicted: Array, true: Array) -> tuple[Array, Array]:
@@ -79,20 +70,14 @@ def render_varied(
     intrinsics: Sequence[float] | None,
     size: int,
 ) -> Frames:
-    """Frames at poses [n, 4, 4], uint8 [n, size, size, 3], each in an appearance of its own where
-    the scene's surfaces vary; the renderer's default lens for None."""
+    """Frames at poses [n, 4, 4], uint8 [n, size, size, 3], each in a random appearance; the
+    renderer's default intrinsics for None."""
     lens = np.array(default_intrinsics(size, size) if intrinsics is None else intrinsics)
-    return np.concatenate(
-        [
-            render(
-                with_appearance(scene, draw_appearance(scene.surfaces, rng)),
-                pose[None],
-                lens,
-                (size, size),
-            )
-            for pose in poses
-        ]
-    )
+    frames = []
+    for pose in poses:
+        varied = with_appearance(scene, draw_appearance(scene.surfaces, rng))
+        frames.append(render(varied, pose[None], lens, (size, size)))
+    return np.concatenate(frames)
 
 
 def localiser_report(
@@ -102,22 +87,22 @@ def localiser_report(
     starts: int = 1024,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Measure a localiser on held-out starts of its map and on foreign pictures.
+    """Measure a localiser on held-out starts of its scene and on foreign pictures.
 
     Args:
-        localiser: What to measure; its poses are in the scene's axes.
-        scene: Its map.
+        localiser: What to measure; its poses are in the axes of `scene`.
+        scene: Where starts are drawn.
         intrinsics: (fx, fy, cx, cy) in pixels; None for the renderer's default.
         starts: Number of held-out starts, >= 512 for steady tails.
         seed: Source of the starts and of the foreign pictures.
 
     Returns:
         For json: `PoseErrors` of all starts (`overall`), `by_distance` to the surface straight
-        ahead and `by_heading`; `recognition` by kind of foreign picture, and over all in the last
-        row: number, fraction recognised when 5 % of the map's own frames are taken for foreign, and
-        fraction whose confidence lies below 0.5, where a world with this localiser warns; the
-        fraction of held-out starts below 0.5 (`false_alarms_at_half`); and the packages that
-        photographs come with and that are `missing`.
+        ahead and `by_heading`; `recognition` by kind of foreign picture, all in the last row:
+        number, fraction recognised when 5 % of the scene's own frames are taken for foreign, and
+        fraction with a confidence below 0.5, where a world with this localiser warns; that fraction
+        of held-out starts (`false_alarms_at_half`); and the packages of photographs that are
+        `missing`.
     """
     size = localiser.config.size
     rng = np.random.default_rng([_STREAM, scene.seed, seed])
@@ -131,7 +116,6 @@ def localiser_report(
 
     ahead = cast(scene, poses[:, :3, 3], poses[:, :3, 2])
     octant = np.round(np.arctan2(poses[:, 0, 2], poses[:, 2, 2]) / (np.pi / 4)).astype(int) % 8
-    # The lowest confidence that is still taken for the map, at 5 % false alarms.
     threshold = float(np.quantile(genuine, FALSE_ALARMS))
     pictures, missing = foreign_pictures(scene, frames, size, seed)
     scores = {kind: localise(localiser, p).confidence.numpy() for kind, p in pictures.items()}
@@ -143,7 +127,7 @@ def localiser_report(
                 f"{low:g} m or more" if np.isinf(high) else f"{low:g} to {high:g} m",
                 (ahead >= low) & (ahead < high),
             )
-            for low, high in zip(DISTANCES, DISTANCES[1:], strict=False)
+            for low, high in pairwise(DISTANCES)
         ],
         "by_heading": [errors(name, octant == index) for index, name in enumerate(OCTANTS)],
         "recognition": [
@@ -161,6 +145,6 @@ def localiser_report(
 
 
 def bounds_kept(report: dict[str, Any]) -> dict[str, bool]:
-    """Which bounds a report keeps, by name."""
+    """Whether a report satisfies each bound, by name."""
     kept = {name: report["overall"][name] <= bound for name, bound in BOUNDS.items()}
     return kept | {"recognised": report["recognition"][-1]["at_false_alarms"] >= LEAST_RECOGNISED}

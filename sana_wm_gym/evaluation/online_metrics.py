@@ -1,14 +1,10 @@
-"""How well the video follows the camera, chunk by chunk while a rollout runs. Opt-in.
-
-env = OnlineCameraMetrics(gym.make("SanaWM/World-v0"), LKBundleAdjustment(), every=5)
-_, _, _, _, info = env.step(action)
-info.get("camera_error")  # {"source": "estimated", "rot_err_deg": 0.8, ...}
-"""
+"""Camera errors of a running rollout, as a wrapper of the environment."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Required, TypedDict, cast
 
 import gymnasium as gym
@@ -16,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.utils import RecordConstructorArgs
 
+from sana_wm_gym.checks import require_integer
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.sana_wm_env import SanaWMEnv
+from sana_wm_gym.evaluation.command_agreement import SPANS_S
 from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
 from sana_wm_gym.metrics.pose import PoseScore
 from sana_wm_gym.poses.protocol import OracleEstimator, PoseEstimator
-from sana_wm_gym.world.procedural.procedural_world import ProceduralState, ProceduralWorld
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 KEY = "camera_error"
 REPLACED = "rollout_replaced"
@@ -33,44 +31,27 @@ Info = dict[str, Any]
 class CameraError(TypedDict, total=False):
     """`info["camera_error"]`: the rollout so far, from the first frame on.
 
-    A number that is undefined is missing, and a code says why; nothing is NaN. On a command that
+    `source` is `estimated` from pixels, or `oracle` from the world's own camera; never mix the two.
+    `mode` is the estimator's (`full`, `rotation_only` or `static`), `coverage` the fraction of
+    frames with a pose. Four numbers follow under `release` (a mean turn and the scale are
+    forgiven), four under `scale_only` (`strict_`: frame 0 is shared, only the scale is forgiven).
+    An undefined number is missing, with the reason in `code` or `strict_code`; on a command that
     only turns there are no translation numbers.
     """
 
     source: Required[str]
-    """`estimated` from pixels, or `oracle` from the world's own camera; never mix the two."""
     mode: str
-    """The estimator's: `full`, `rotation_only` or `static`."""
     coverage: float
-    """Share of frames that could be placed, 0 to 1."""
     rot_err_deg: float
-    """Under `release`: a mean turn and the scale are forgiven."""
     trans_err_m: float
     cam_mc: float
     scale: float
     code: str
-    """Why the four numbers of `release`, or all of them, are missing."""
     strict_rot_err_deg: float
-    """Under `scale_only`: frame 0 is shared, only the scale is forgiven."""
     strict_trans_err_m: float
     strict_cam_mc: float
     strict_scale: float
     strict_code: str
-    """Why the four numbers of `scale_only` are missing."""
-
-
-def procedural_camera(state: Any) -> Poses:
-    """True poses of the last chunk in a state of the procedural world, [24 or 1, 4, 4].
-
-    Raises:
-        ValueError: The state is another world's, which does not know its camera.
-    """
-    if not isinstance(state, ProceduralState):
-        raise ValueError(
-            f"expected a state of the procedural world, which knows its camera, "
-            f"given {type(state).__name__}"
-        )
-    return state.c2w
 
 
 @dataclass(frozen=True)
@@ -78,49 +59,43 @@ class KnownCamera:
     """Poses from the world itself, in place of an estimator. Scores say `source="oracle"`.
 
     Attributes:
-        c2w_of: Reads the poses of the last chunk, [24, 4, 4] or [1, 4, 4] before any chunk and
-            relative to the first frame, out of the world's state.
+        c2w_of: Poses of the last chunk relative to the first frame, [24, 4, 4], or [1, 4, 4] before
+            any chunk, in a state of the world; by default of the procedural world.
     """
 
-    c2w_of: Callable[[Any], Poses] = procedural_camera
+    c2w_of: Callable[[Any], Poses] = attrgetter("c2w")
 
 
 class OnlineCameraMetrics(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Adds `info["camera_error"]`, a `CameraError`, to every `every`-th step and to the last.
+    """Adds `info["camera_error"]`, a `CameraError`, to every n-th step and to the last.
 
-    Observations, rewards and everything else pass unchanged. All frames since reset are kept, and
-    the estimator sees all of them each time, so a measurement after n chunks costs what scoring a
-    clip of 24 n + 1 frames costs: choose `every` accordingly. `score` holds the same measurement
-    in full, with the motionless camera next to it.
-
-    A rollout that was replaced behind this wrapper's back (`env.unwrapped.restore`) has frames it
-    never saw: until the next reset its `code` is `rollout_replaced`.
+    Everything else passes unchanged. The estimator sees all frames since reset each time, so a
+    measurement after n chunks costs as much as scoring a clip of 24 n + 1 frames. `score` holds the
+    same measurement in full, with the motionless camera next to it. After
+    `env.unwrapped.restore`, the `code` is `rollout_replaced` until the next reset.
 
     Args:
-        env: A `SanaWMEnv`, wrapped or not, in any render mode. With "rgb_array_list" frames are
-            decoded once for everybody; otherwise once more for this wrapper.
+        env: A `SanaWMEnv`, wrapped or not. Unless its render mode is "rgb_array_list", frames are
+            decoded once more for this wrapper.
         estimator: Turns frames into poses; or `KnownCamera()` in a world that knows its own.
         every: Chunks between measurements.
 
     Raises:
-        ValueError: `env` is no `SanaWMEnv`, `every` is below 1, or `KnownCamera()` is asked of a
+        ValueError: `env` is no `SanaWMEnv`, `every` is below 1, or `KnownCamera()` is given for a
             world that does not know its camera. In `step`, whatever the estimator raises.
     """
 
     def __init__(
         self, env: gym.Env[Any, Any], estimator: PoseEstimator | KnownCamera, every: int = 1
     ) -> None:
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(f"every is {every!r}, expected an integer >= 1")
+        require_integer("every", every, 1)
         if not isinstance(env.unwrapped, SanaWMEnv):
             raise ValueError(f"given {type(env.unwrapped).__name__}, expected a SanaWMEnv")
         world = env.unwrapped.world
         world.spec.require_camera("OnlineCameraMetrics")
         if estimator == KnownCamera() and not isinstance(world, ProceduralWorld):
-            raise ValueError(
-                f"world {world.spec.name!r} does not know its camera, expected the procedural "
-                "world; hand in an estimator to measure from pixels"
-            )
+            expected = "expected the procedural world, or an estimator to measure from pixels"
+            raise ValueError(f"world {world.spec.name!r} does not know its camera, {expected}")
         RecordConstructorArgs.__init__(self, estimator=estimator, every=every)
         gym.Wrapper.__init__(self, env)
         self.estimator = estimator
@@ -141,23 +116,21 @@ class OnlineCameraMetrics(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, Info]:
         """Step, and measure when it is time."""
-        rollout = self._rollout
-        if rollout is not None and self._episode() is not rollout.last:
-            rollout = None
+        if self._rollout is not None and self._episode() is not self._rollout.last:
+            self._rollout = None
         observation, reward, terminated, truncated, info = self.env.step(action)
-        self._rollout = rollout
-        if rollout is not None:
-            rollout.last = self._episode()
-            self._see(rollout, info)
+        if self._rollout is not None:
+            self._rollout.last = self._episode()
+            self._see(self._rollout, info)
         if info["chunk_index"] % self.every == 0 or terminated or truncated:
-            info = {**info, KEY: self._measure(rollout, info)}
+            info = {**info, KEY: self._measure(self._rollout, info)}
         return observation, reward, terminated, truncated, info
 
     def _episode(self) -> Episode:
         return self._base.snapshot().episode
 
     def _see(self, rollout: _Rollout, info: Info) -> None:
-        """Keep what the last chunk was asked for and what came of it."""
+        """Keep the commanded poses and the frames of the last chunk."""
         poses = info["c2w"] if info["chunk_index"] else info["c2w"][:1]
         rollout.commanded.append(poses.copy())
         state = rollout.last.world
@@ -175,7 +148,7 @@ class OnlineCameraMetrics(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
             return {"source": "oracle" if known else "estimated", "code": REPLACED}
         commanded, seen = np.concatenate(rollout.commanded), np.concatenate(rollout.seen)
         if isinstance(self.estimator, KnownCamera):
-            # Frames are only counted by an oracle, so none are rendered.
+            # An oracle only counts frames.
             frames = np.zeros((len(seen), 1, 1, 3), np.uint8)
             estimator: PoseEstimator = OracleEstimator(seen)
         else:
@@ -187,6 +160,7 @@ class OnlineCameraMetrics(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
 
 def camera_error(score: RolloutScore) -> CameraError:
     """A rollout's score as flat plain values."""
+    agreement = (score.agreement or {}).get(SPANS_S[0])
     values = {
         "source": score.info.source,
         "mode": score.info.mode,
@@ -194,6 +168,8 @@ def camera_error(score: RolloutScore) -> CameraError:
         **_flat(score.release, ""),
         **_flat(score.scale_only, "strict_"),
     }
+    if agreement is not None and agreement.agreement is not None:
+        values["agreement"] = agreement.agreement
     return cast(CameraError, values)
 
 
@@ -212,7 +188,7 @@ def _flat(score: PoseScore | str, prefix: str) -> dict[str, float | str]:
 
 @dataclass
 class _Rollout:
-    """What was asked for and shown since reset: frames, or poses where the camera is known."""
+    """Commanded poses and frames since reset; poses instead of frames where they are known."""
 
     last: Episode
     commanded: list[Poses]

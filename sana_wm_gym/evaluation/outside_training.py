@@ -1,5 +1,4 @@
-"""In what a path leaves the walks that the embedded world was trained on: measured on the poses,
-not declared."""
+"""What of a path lies outside the walks that the embedded world was trained on."""
 
 from __future__ import annotations
 
@@ -18,14 +17,8 @@ _LEVEL_DEG = 1.0  # paths through key poses sway by less
 
 @dataclass(frozen=True)
 class Flag:
-    """One way in which a motion leaves the training distribution.
-
-    Attributes:
-        what: The quantity.
-        value: Its largest value on the path.
-        limit: The largest in training.
-        unit: Of both.
-    """
+    """One way in which a motion leaves the training distribution: the largest value of a quantity
+    on the path, and in training."""
 
     what: str
     value: float
@@ -42,7 +35,7 @@ def outside_training(
     """What a camera does that training walks never do; empty if nothing.
 
     Args:
-        in_scene: Poses in scene axes, [n, 4, 4]: y is down, 0 at the height of the eyes.
+        in_scene: Poses in scene axes, [n, 4, 4]: y is down, 0 at the height of training cameras.
         limits: Fastest motion of training.
     """
     rotation, steps = in_scene[:, :3, :3], np.diff(in_scene[:, :3, 3], axis=0)
@@ -66,9 +59,6 @@ def outside_training(
         Flag(what, float(np.abs(values).max(initial=0.0)), limit, unit)
         for what, values, limit, unit in measured
     ]
-    return tuple(flag for flag in flags if flag.value > _allowed(flag))
-
-
-def _allowed(flag: Flag) -> float:
     # Poses come from sums and products: leave room for rounding.
-    return _LEVEL_DEG if flag.what == "roll" else flag.limit * (1 + 1e-6) + 1e-6
+    allowed = {flag.what: flag.limit * (1 + 1e-6) + 1e-6 for flag in flags} | {"roll": _LEVEL_DEG}
+    return tuple(flag for flag in flags if flag.value > allowed[flag.what])

@@ -1,4 +1,4 @@
-"""Rollouts as pictures: strips of frames, time to the right, a moving grid, and camera paths."""
+"""Rollouts as images: strips of frames, time to the right, an animated grid, and camera paths."""
 
 from __future__ import annotations
 
@@ -18,21 +18,18 @@ Array = npt.NDArray[np.float64]
 
 ENLARGED = 3
 MOVING_BYTES = 2_000_000
-"""Largest moving picture."""
+"""Largest animation."""
 _MARGIN, _HEADER, _GAP = 78, 22, 10
 _INK, _PAPER = (60, 60, 60), (255, 255, 255)
 _QUALITIES = (85, 75, 65, 50, 35, 20)
 _COLOURS = ("#222222", "#3b82c4", "#d9472b")
 _SIDE, _PAD = 300, 20  # pixels of a plot of paths
+_COLUMNS = 2  # of an animation
 
 
 @dataclass(frozen=True)
 class Strip:
-    """One clip: rows of frames that show the same instants.
-
-    Attributes:
-        rows: Label and frames, uint8 [n, H, W, 3], top to bottom.
-    """
+    """One clip: rows of a label and frames uint8 [n, H, W, 3] at the same instants."""
 
     rows: Sequence[tuple[str, Frames]]
 
@@ -78,24 +75,23 @@ def write_paths(path: Path, lines: Mapping[str, Array]) -> None:
         lines: Label -> camera centres [n, 3] in metres, axes right, down, ahead. The start of the
             first is marked.
     """
-    above = {label: line[:, [0, 2]] for label, line in lines.items()}
-    along = {
-        label: np.stack([np.linspace(0, 1, len(line)), -line[:, 1]], axis=1)
-        for label, line in lines.items()
-    }
+    above = [line[:, [0, 2]] for line in lines.values()]
+    along = [
+        np.stack([np.linspace(0, 1, len(line)), -line[:, 1]], axis=1) for line in lines.values()
+    ]
     sheet = Image.new("RGB", (2 * _SIDE, _SIDE + _HEADER * (1 + len(lines))), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for index, label in enumerate(lines):
         place = (_PAD, _SIDE + _HEADER * (1 + index))
         draw.text(place, label, _COLOURS[index], font)
     for left, plot, title in ((0, above, "from above"), (_SIDE, along, "height along the path")):
-        points = np.concatenate(list(plot.values()))
+        points = np.concatenate(plot)
         low, high = points.min(axis=0), points.max(axis=0)
         extent = high - low
         span = np.maximum(np.full(2, extent.max()) if plot is above else extent, 1e-3)
         metres = " x ".join(f"{side:.2f}" for side in (extent if plot is above else extent[1:]))
         draw.text((left + _PAD, _SIDE), f"{title}, {metres} m", _INK, font)
-        for index, line in enumerate(plot.values()):
+        for index, line in enumerate(plot):
             unit = (line - (low + high) / 2) / span * (1, -1) + 0.5
             pixels = (unit * (_SIDE - 2 * _PAD) + _PAD + (left, 0)).tolist()
             draw.line([tuple(pixel) for pixel in pixels], _COLOURS[index], 2)
@@ -110,24 +106,23 @@ def _write_png(path: Path, sheet: Image.Image) -> None:
     write_bytes(path, encoded.getvalue())
 
 
-def write_moving(path: Path, strips: Sequence[Strip], fps: float, columns: int = 2) -> None:
-    """Play clips in a grid, the rows of each next to each other, as an animated WebP of at most
+def write_moving(path: Path, strips: Sequence[Strip], fps: float) -> None:
+    """Animate clips in two columns, the rows of each next to each other, as a WebP of at most
     `MOVING_BYTES`, enlarged smoothly, in the best quality that fits.
 
     Args:
         path: WebP file, written in one step.
         strips: Clips with the same labels and n frames in every row.
         fps: Frames per second.
-        columns: Clips per line.
     """
     labels = [label for label, _ in strips[0].rows]
     count, height, width = strips[0].rows[0][1].shape[:3]
     height, width = ENLARGED * height, ENLARGED * width
     cell = (len(labels) * (width + 2) + _GAP, height + 2)
-    lines = -(-len(strips) // columns)
-    blank = Image.new("RGB", (columns * cell[0] - _GAP, _HEADER + lines * cell[1]), _PAPER)
+    lines = -(-len(strips) // _COLUMNS)
+    blank = Image.new("RGB", (_COLUMNS * cell[0] - _GAP, _HEADER + lines * cell[1]), _PAPER)
     draw, font = ImageDraw.Draw(blank), ImageFont.load_default(13)
-    for column in range(min(columns, len(strips))):
+    for column in range(min(_COLUMNS, len(strips))):
         for index, label in enumerate(labels):
             middle = column * cell[0] + index * (width + 2) + width / 2
             draw.text((middle, 4), label, _INK, font, anchor="mt")
@@ -135,7 +130,7 @@ def write_moving(path: Path, strips: Sequence[Strip], fps: float, columns: int =
     for instant in range(count):
         sheet = blank.copy()
         for number, strip in enumerate(strips):
-            line, column = divmod(number, columns)
+            line, column = divmod(number, _COLUMNS)
             for index, (_, frames) in enumerate(strip.rows):
                 corner = (column * cell[0] + index * (width + 2), _HEADER + line * cell[1])
                 picture = enlarge(frames[instant], method=Image.Resampling.BICUBIC)
@@ -146,16 +141,8 @@ def write_moving(path: Path, strips: Sequence[Strip], fps: float, columns: int =
     durations = np.diff(ends).tolist()
     for quality in _QUALITIES:
         encoded = io.BytesIO()
-        sheets[0].save(
-            encoded,
-            format="webp",
-            save_all=True,
-            append_images=sheets[1:],
-            duration=durations,
-            loop=0,
-            quality=quality,
-            method=4,
-        )
+        options = {"duration": durations, "loop": 0, "quality": quality, "method": 4}
+        sheets[0].save(encoded, "webp", save_all=True, append_images=sheets[1:], **options)
         if encoded.tell() <= MOVING_BYTES:
             break
     write_bytes(path, encoded.getvalue())
@@ -164,8 +151,8 @@ def write_moving(path: Path, strips: Sequence[Strip], fps: float, columns: int =
 def enlarge(
     frame: Frames, factor: float = ENLARGED, method: Image.Resampling | None = None
 ) -> Image.Image:
-    """A frame uint8 [H, W, 3] that many times as large; by default every pixel is a square, or
-    smoothed where it shrinks."""
+    """A frame uint8 [H, W, 3] that many times as large, by default with square pixels, or smoothed
+    where it shrinks."""
     height, width = (max(1, round(factor * side)) for side in frame.shape[:2])
     if method is None:
         method = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS

@@ -1,8 +1,5 @@
-"""Did the video follow the commanded camera? One call, one typed answer.
-
-frames -> estimator -> poses -> scores under `release` and `scale_only`, next to what a motionless
-camera would score and, where true frames exist, what the estimator makes of those.
-"""
+"""Camera errors of one video: frames -> estimator -> poses -> scores under `release` and
+`scale_only`, next to those of a motionless camera and, where true frames exist, of true frames."""
 
 from __future__ import annotations
 
@@ -14,13 +11,21 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+from sana_wm_gym.evaluation.command_agreement import ANY_DEPTH, command_agreement
+from sana_wm_gym.metrics.command_agreement import CommandAgreement
 from sana_wm_gym.metrics.conventions import RELEASE, SCALE_ONLY, Convention
 from sana_wm_gym.metrics.matching import FrameMatch, match_frames
 from sana_wm_gym.metrics.pose import PoseScore, null_scores, score_or_code
 from sana_wm_gym.metrics.pose_checks import InvalidPosesError, check_poses
 from sana_wm_gym.poses.floors import Floor, floor_of
-from sana_wm_gym.poses.protocol import EstimatorInfo, Frames, PoseEstimate, PoseEstimator
-from sana_wm_gym.tables import Table, cell
+from sana_wm_gym.poses.protocol import (
+    EstimatorInfo,
+    Frames,
+    PoseEstimate,
+    PoseEstimator,
+    check_input,
+)
+from sana_wm_gym.tables import NONE, Table, cell
 
 REPORTED: tuple[Convention, ...] = (RELEASE, SCALE_ONLY)
 AT_FLOOR = 2.0
@@ -30,22 +35,40 @@ Scores = Mapping[str, PoseScore | str]
 
 
 @dataclass(frozen=True)
-class RolloutScore:
-    """Camera-control scores of one rollout. Mappings are keyed by convention name.
-
-    A score that is undefined on this path is the reason code, a string, in place of a PoseScore.
+class ScoreOptions:
+    """What a score may be told beyond video and command.
 
     Attributes:
-        scores: What the rollout scores.
-        motionless: What a video without any motion would score on the same command.
-        no_rotation: What a video with the right centres that never turns would score.
-        floor: What the same estimator scores on true frames of the commanded path; None where
-            no true frames were given.
-        stored_floor: What the estimator scored on true frames of other clips, as stored with the
-            package; None where nothing of its version and resolution is.
-        info: The estimator, its mode and reprojection error. `info.source` is `oracle` where
-            poses were known: never mix those with estimated ones in a mean.
-        frames_asked: Reference instants asked for.
+        match: Which frame shows which commanded pose; see `match_frames`. By default poses have
+            the rate of the video, which must show them all.
+        min_coverage: Smallest accepted fraction of placed frames.
+        depths_m: Nearest and farthest depth in the scene, metres, for command agreement; see
+            `scene_depths`.
+    """
+
+    match: FrameMatch | None = None
+    min_coverage: float = 0.5
+    depths_m: tuple[float, float] = ANY_DEPTH
+
+
+@dataclass(frozen=True)
+class RolloutScore:
+    """Camera-control scores of one rollout, by convention name; the reason code, a string, where
+    a score is undefined on this path.
+
+    Attributes:
+        scores: Of the rollout.
+        motionless: Of a video without any motion on the same command.
+        no_rotation: Of a video with the right centres that never turns.
+        floor: Of true frames of the commanded path with the same estimator; None without them.
+        stored_floor: What the package stores for true frames of other clips with this estimator,
+            version and resolution, or None.
+        estimate: Poses of all frames, and `info`: the estimator, its mode and reprojection error.
+            `info.source` is `oracle` where poses were known: never mix those in a mean.
+        floor_estimate: The same of the true frames.
+        agreement: Command agreement by span in seconds, which needs no estimate; None where poses
+            were known and no frames were looked at.
+        frames_asked: Commanded instants.
         frames_scored: Of those, the ones with an estimate.
     """
 
@@ -54,9 +77,16 @@ class RolloutScore:
     no_rotation: Scores
     floor: Scores | None
     stored_floor: Floor | None
-    info: EstimatorInfo
+    estimate: PoseEstimate
+    floor_estimate: PoseEstimate | None
+    agreement: Mapping[float, CommandAgreement] | None
     frames_asked: int
     frames_scored: int
+
+    @property
+    def info(self) -> EstimatorInfo:
+        """Of the estimate."""
+        return self.estimate.info
 
     @property
     def coverage(self) -> float:
@@ -74,13 +104,10 @@ class RolloutScore:
         return self.scores[SCALE_ONLY.name]
 
     def at_floor(self, convention: Convention) -> bool | None:
-        """Whether RotErr is below twice the floor, where clips can no longer be ranked.
-
-        None where there is no floor to compare with.
-        """
-        score = self.scores[convention.name]
-        floor = "" if self.floor is None else self.floor[convention.name]
-        if isinstance(score, str) or isinstance(floor, str):
+        """Whether RotErr is below twice the floor, where clips can no longer be ranked; None
+        where there is no floor to compare with."""
+        score, floor = self.scores[convention.name], (self.floor or {}).get(convention.name)
+        if not (isinstance(score, PoseScore) and isinstance(floor, PoseScore)):
             return None
         if score.rot_err is None or floor.rot_err is None:
             return None
@@ -100,6 +127,7 @@ class RolloutScore:
             "no_rotation": _plain(self.no_rotation),
             "floor": None if self.floor is None else _plain(self.floor),
             "stored_floor": None if self.stored_floor is None else asdict(self.stored_floor),
+            "agreement": [one.to_dict() for one in (self.agreement or {}).values()],
         }
 
     def table(self) -> Table:
@@ -122,6 +150,12 @@ class RolloutScore:
             + ("" if error is None else f", reprojection {error:.2f} px")
             + f"; {self.frames_scored} of {self.frames_asked} frames scored"
         ]
+        if self.agreement is not None:
+            by_span = (
+                f"{cell(one.agreement, 3) if one.code is None else one.code} over {span:g} s"
+                for span, one in self.agreement.items()
+            )
+            notes.append(f"command agreement {', '.join(by_span)}; 0 follows, 1 is a still picture")
         if info.look not in ("", "sharp"):
             notes.append(f"frames taken for {info.look}: tracked with a wider window")
         if self.stored_floor is not None:
@@ -146,9 +180,8 @@ def score_rollout(
     fps: float,
     estimator: PoseEstimator,
     *,
-    match: FrameMatch | None = None,
     truth_frames: Frames | None = None,
-    min_coverage: float = 0.5,
+    options: ScoreOptions = ScoreOptions(),
 ) -> RolloutScore:
     """Estimate the camera path of a video and score it against the command.
 
@@ -159,10 +192,8 @@ def score_rollout(
             across.
         fps: Rate of the video, Hz.
         estimator: Turns frames into poses.
-        match: Which frame shows which commanded pose; see `match_frames`. By default poses have
-            the rate of the video, which must show them all.
         truth_frames: True frames of the commanded path, like `frames`; gives the floor.
-        min_coverage: Smallest accepted fraction of placed frames.
+        options: Matching by time, least coverage, depths of the scene.
 
     Raises:
         ValueError: Bad frames, poses, intrinsics or rates; or the video is too short.
@@ -174,6 +205,7 @@ def score_rollout(
     if len(reference) < 2:
         raise InvalidPosesError(f"expected at least 2 commanded poses, given {len(reference)}")
     frames = np.asarray(frames)
+    match = options.match
     if match is None:
         match = match_frames(len(reference), fps, len(frames), fps)
     wanted, shown = reference[match.reference], match.video
@@ -185,12 +217,18 @@ def score_rollout(
     def scores(estimate: PoseEstimate) -> Scores:
         poses, valid = estimate.poses[shown], estimate.valid[shown]
         return {
-            convention.name: score_or_code(poses, wanted, convention, valid, min_coverage)
+            convention.name: score_or_code(poses, wanted, convention, valid, options.min_coverage)
             for convention in REPORTED
         }
 
     estimate = estimator.estimate(frames, intrinsics, fps)
     truth = None if truth_frames is None else estimator.estimate(truth_frames, intrinsics, fps)
+    agreement = None
+    if estimate.info.source == "estimated":
+        _, lens, _ = check_input(frames, intrinsics, fps)
+        agreement = command_agreement(
+            frames, wanted, lens, fps, shown=shown, depths_m=options.depths_m
+        )
     nulls = {convention.name: null_scores(wanted, convention) for convention in REPORTED}
     return RolloutScore(
         scores=scores(estimate),
@@ -198,27 +236,27 @@ def score_rollout(
         no_rotation={name: null["no_rotation"] for name, null in nulls.items()},
         floor=None if truth is None else scores(truth),
         stored_floor=floor_of(estimate.info, frames.shape[2]),
-        info=estimate.info,
+        estimate=estimate,
+        floor_estimate=truth,
+        agreement=agreement,
         frames_asked=len(wanted),
         frames_scored=int(estimate.valid[shown].sum()),
     )
 
 
-def _cells(score: PoseScore | str) -> tuple[str, str, str, str]:
-    if isinstance(score, str):
-        return score, "-", "-", "-"
-    # On a command without translation only the rotation was asked for.
-    turning = "reference_static" in score.flags
-    return (
-        cell(score.rot_err),
-        cell(None if turning else score.trans_err, 3),
-        cell(None if turning else score.cam_mc, 3),
-        cell(score.scale, 3),
-    )
+def plain_score(score: PoseScore | str) -> dict[str, object]:
+    """Plain values for json; a reason code becomes `{"code": reason}`."""
+    return {"code": score} if isinstance(score, str) else score.to_dict()
 
 
 def _plain(scores: Scores) -> dict[str, object]:
-    return {
-        name: {"code": score} if isinstance(score, str) else score.to_dict()
-        for name, score in scores.items()
-    }
+    return {name: plain_score(score) for name, score in scores.items()}
+
+
+def _cells(score: PoseScore | str) -> tuple[str, ...]:
+    if isinstance(score, str):
+        return score, NONE, NONE, NONE
+    # On a command without translation only the rotation was commanded.
+    turning = "reference_static" in score.flags
+    translation = (None, None) if turning else (score.trans_err, score.cam_mc)
+    return cell(score.rot_err), *(cell(value, 3) for value in (*translation, score.scale))

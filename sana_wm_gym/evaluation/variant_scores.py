@@ -1,10 +1,5 @@
-"""Which variant of a varying surface do generated frames show?
-
-Every pair of a clip and a surface gets one assignment: over all frames in which the surface covers
-at least 3 % of the pixels, its generated pixels are compared with the ground truth rendered with
-each variant of this surface, the others as in the clip. The nearest variant has the smallest sum of
-squared errors.
-"""
+"""Which variant of a varying surface do generated frames show? The one whose rendering has the
+smallest squared error over the surface's pixels in all frames with enough of it."""
 
 from __future__ import annotations
 
@@ -17,7 +12,7 @@ import numpy.typing as npt
 
 from sana_wm_gym.evaluation.held_out import Frames, HeldOutClip
 from sana_wm_gym.world.procedural.appearance import Surface
-from sana_wm_gym.world.procedural.renderer import render, render_surfaces
+from sana_wm_gym.world.procedural.renderer import render, render_geometry
 from sana_wm_gym.world.procedural.scenes import generate_scene, with_appearance
 
 LEAST_COVERAGE = 0.03
@@ -32,8 +27,8 @@ class SurfaceView:
         clip: Index of the clip.
         surface: Index of the surface.
         true: Its variant in the ground truth.
-        in_first_frame: Whether the first frame shows any of it.
-        frames: Frames in which it covers enough, intp [m]; never the first, which is given.
+        in_first_frame: Whether the first frame, which is given, shows any of it.
+        frames: Later frames in which it covers enough, intp [m].
         mask: Its pixels in them, bool [m, H, W].
         variants: These k pixels as each variant shows them, uint8 [variants, k, 3].
     """
@@ -64,29 +59,25 @@ def surface_views(clips: Sequence[HeldOutClip]) -> list[SurfaceView]:
         assert start.scene is not None and start.scene_c2w is not None
         scene = with_appearance(generate_scene(start.scene), start.appearance)
         poses, lens = start.scene_c2w @ clip.c2w, np.array(start.intrinsics)
-        height, width = start.image.shape[:2]
-        seen = render_surfaces(scene, poses, lens, (height, width))
+        size = start.image.shape[0], start.image.shape[1]
+        seen = render_geometry(scene, poses, lens, size)[1]
         for number, surface in enumerate(scene.surfaces):
             mask = seen == number
             coverage = mask.mean(axis=(1, 2))
             frames = 1 + np.flatnonzero(coverage[1:] >= LEAST_COVERAGE)
             if not len(frames):
                 continue
-            true, shown = start.appearance[number], []
+            shown = []
             for variant in range(len(surface.variants)):
                 other = [*start.appearance]
                 other[number] = variant
-                video = (
-                    clip.truth[frames]
-                    if variant == true
-                    else render(with_appearance(scene, other), poses[frames], lens, (height, width))
-                )
+                video = render(with_appearance(scene, other), poses[frames], lens, size)
                 shown.append(video[mask[frames]])
             views.append(
                 SurfaceView(
                     clip=index,
                     surface=number,
-                    true=true,
+                    true=start.appearance[number],
                     in_first_frame=bool(mask[0].any()),
                     frames=frames,
                     mask=mask[frames],
@@ -101,12 +92,12 @@ class VariantScore:
     """Which variants generated frames show.
 
     Attributes:
-        pairs: Pairs of a clip and a surface.
+        pairs: Number of pairs of a clip and a surface.
         true: Fraction of them whose nearest variant is that of the ground truth.
-        hidden_pairs: Pairs whose first frame shows nothing of the surface.
+        hidden_pairs: Pairs whose first frame does not show the surface.
         hidden_true: `true` over these; None where there are none.
         decided: Fraction of pairs that are nearer to one variant than to the mean of variants.
-        surfaces: Per surface, the number of its pairs and the fraction of them as in `true`.
+        surfaces: Per surface, the number of its pairs and `true` over them.
     """
 
     pairs: int
@@ -120,10 +111,7 @@ class VariantScore:
 def score_variants(
     views: Sequence[SurfaceView], frames: Frames, surfaces: Sequence[Surface]
 ) -> VariantScore | None:
-    """Assign the generated frames [b, n, H, W, 3] of all clips; None where nothing varies.
-
-    Views of clips beyond the b given ones are left out.
-    """
+    """Scores of generated frames [b, n, H, W, 3] of the first b clips; None if nothing varies."""
     views = [view for view in views if view.clip < len(frames)]
     if not views:
         return None

@@ -10,21 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from sana_wm_gym.evaluation.held_out import (
-    Array,
-    Frames,
-    HeldOutClip,
-    Tick,
-    chunk_errors,
-    mean_psnr,
-    repeat_first,
-    truth_of,
-)
-from sana_wm_gym.evaluation.score import RolloutScore, Scores, score_rollout
-from sana_wm_gym.metrics import Convention, PoseScore
+from sana_wm_gym.evaluation.command_agreement import SPANS_S, command_agreement, scene_depths
+from sana_wm_gym.evaluation.held_out import Array, Frames, HeldOutClip, Tick, mean_psnr
+from sana_wm_gym.evaluation.score import RolloutScore, ScoreOptions, Scores, score_rollout
+from sana_wm_gym.metrics import CommandAgreement, Convention, PoseScore, mean_agreement
 from sana_wm_gym.models.codec import GROUP, PatchCodec
 from sana_wm_gym.poses.protocol import PoseEstimator
-from sana_wm_gym.world.procedural.renderer import render
+from sana_wm_gym.world.procedural.renderer import render, render_geometry
+from sana_wm_gym.world.procedural.scenes import generate_scene
 from sana_wm_gym.world.procedural.walks import draw_walk
 from sana_wm_gym.world.world_model import WorldSpec
 
@@ -33,8 +26,8 @@ _RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Margin:
-    """By how much one PSNR exceeds another, dB per chunk [k], with the 95 % interval that
-    resampling the clips gives."""
+    """By how much one PSNR exceeds another, dB per chunk [k], with a bootstrap 95 % interval over
+    clips."""
 
     mean: Array
     low: Array
@@ -66,16 +59,6 @@ class PsnrErrors:
     repeat: Array
     codec: Array
 
-    @staticmethod
-    def of(
-        own: Frames, shuffled: Frames, clips: Sequence[HeldOutClip], codec: PatchCodec, chunk: int
-    ) -> PsnrErrors:
-        """Compare rollouts [b, n + 1, H, W, 3] under own and shuffled commands with the truth;
-        `chunk` is the number of frames per chunk."""
-        truth = truth_of(clips)
-        videos = (own, shuffled, repeat_first(truth), through_codec(codec, truth))
-        return PsnrErrors(*(chunk_errors(video, truth, chunk) for video in videos))
-
     def to_dict(self) -> dict[str, Any]:
         """PSNR per chunk of each, and margins over two baselines, for json."""
         values: dict[str, Any] = {
@@ -101,29 +84,60 @@ def through_codec(codec: PatchCodec, truth: Frames) -> Frames:
 
 
 def score_cameras(
-    frames: Frames,
-    clips: Sequence[HeldOutClip],
-    fps: float,
-    estimator: PoseEstimator,
-    tick: Tick,
+    frames: Frames, clips: Sequence[HeldOutClip], fps: float, estimator: PoseEstimator, tick: Tick
 ) -> list[RolloutScore]:
-    """Pose scores of generated frames [b, n + 1, H, W, 3], each next to its floor; `tick` is called
-    with 1 after each clip."""
+    """Pose scores of generated frames [b, n + 1, H, W, 3] with floors; `tick` after each clip."""
     scores = []
     for video, clip in zip(frames, clips, strict=True):
-        lens = clip.start.intrinsics
-        scores.append(score_rollout(video, clip.c2w, lens, fps, estimator, truth_frames=clip.truth))
+        scores.append(
+            score_rollout(
+                video,
+                clip.c2w,
+                clip.start.intrinsics,
+                fps,
+                estimator,
+                truth_frames=clip.truth,
+                options=ScoreOptions(depths_m=scene_depths(median_depth(clip))),
+            )
+        )
         tick(1)
     return scores
+
+
+def median_depth(clip: HeldOutClip) -> float:
+    """Of what the first frame of a clip in a procedural scene shows, metres."""
+    start, size = clip.start, clip.truth.shape[1:3]
+    assert start.scene is not None and start.scene_c2w is not None
+    scene = generate_scene(start.scene)
+    depth, _ = render_geometry(scene, start.scene_c2w[None], start.intrinsics, (size[0], size[1]))
+    return float(np.median(depth))
+
+
+def agreements(
+    frames: Frames, clips: Sequence[HeldOutClip], fps: float
+) -> dict[float, CommandAgreement]:
+    """Command agreement by span in seconds over generated videos [b, n + 1, H, W, 3], each along
+    its clip's own command."""
+    measured = [
+        command_agreement(
+            video,
+            clip.c2w,
+            clip.start.intrinsics,
+            fps,
+            depths_m=scene_depths(median_depth(clip)),
+        )
+        for video, clip in zip(frames, clips, strict=True)
+    ]
+    return {span: mean_agreement([one[span] for one in measured]) for span in SPANS_S}
 
 
 def camera_errors(scores: Sequence[RolloutScore], convention: Convention) -> dict[str, Any]:
     """Camera errors of clips under one convention, for json: errors first per clip, then averaged.
 
     Returns:
-        Numbers of clips and frames generated and scored, of clips whose true frames could be scored
-        (`floor_clips`), of clips by reason of failure and by the estimator's mode; and `rot_err`
-        (degrees) and `trans_err` (metres), None where no clip was scored, each with the means
+        Numbers of clips and frames, of clips whose true frames could be scored (`floor_clips`), of
+        clips by reason of failure and by the estimator's mode; and `rot_err` (degrees) and
+        `trans_err` (metres), None where no clip was scored, each with the means
 
         generated             over scored clips
         motionless            of a camera that never moves, over the same clips
@@ -155,19 +169,19 @@ def _means(scores: Sequence[RolloutScore], name: str, error: str) -> dict[str, A
         return getattr(score, error) if isinstance(score, PoseScore) else None
 
     rows = [(value(s.scores), value(s.motionless), value(s.floor)) for s in scores]
-    comparable = [(made, still, floor) for made, still, floor in rows if still is not None]
-    pairs = [(made, still) for made, still, _ in comparable if made is not None]
-    if not pairs:
+    known = np.array([row for row in rows if row[1] is not None], float).reshape(-1, 3)
+    made, still, floor = known.T
+    placed = np.isfinite(made)  # None has become NaN
+    if not placed.any():
         return None
-    filled = [(still if made is None else made, still) for made, still, _ in comparable]
-    floors = [floor for _, _, floor in comparable if floor is not None]
-    (generated, motionless), (made, still) = np.mean(pairs, axis=0), np.mean(filled, axis=0)
+    generated, motionless = float(made[placed].mean()), float(still[placed].mean())
+    filled = np.where(placed, made, still).mean()
     return {
-        "generated": float(generated),
-        "motionless": float(motionless),
-        "floor": float(np.mean(floors)) if floors else None,
-        "ratio": float(generated / motionless),
-        "ratio_with_failures": float(made / still),
+        "generated": generated,
+        "motionless": motionless,
+        "floor": float(np.nanmean(floor)) if np.isfinite(floor).any() else None,
+        "ratio": generated / motionless,
+        "ratio_with_failures": float(filled / still.mean()),
     }
 
 
@@ -187,15 +201,14 @@ def training_statistics(spec: WorldSpec, walks: int, frames: int = 960) -> Array
     for number in spec.scenes:
         for index in range(walks):
             scene, walk = draw_walk(number, index, frames, spec.start_radius)
-            seen = render(scene, walk[::16], np.array(spec.intrinsics), (spec.height, spec.width))
+            seen = render(scene, walk[::16], np.array(spec.intrinsics), spec.size)
             rows.append(frame_statistics(seen))
     return np.concatenate(rows)
 
 
 def statistics_range(made: Array, training: Array) -> dict[str, Any]:
-    """Where rows of `frame_statistics` lie next to those of training frames, for json: lowest and
-    highest of each statistic in training and in `made`, and the fraction of frames with all six
-    inside the training range."""
+    """Ranges of `frame_statistics` in training and in `made`, for json, and the fraction of frames
+    with all six inside the training range."""
     lowest, highest = training.min(axis=0), training.max(axis=0)
     return {
         "lowest": lowest.tolist(),

@@ -1,1 +1,1 @@
-"""Training: makes weights, serves nobody at run time."""
+"""Training of the embedded world; not used at run time."""

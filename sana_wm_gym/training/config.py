@@ -27,7 +27,7 @@ TINY = SanaWMConfig(
     position_entries=0,
     unread_entries=False,
 )
-"""The embedded world's generator, before it knows its latents, cameras and words."""
+"""The embedded world's generator; latents, cameras and words are set by `TrainConfig.generator`."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class TrainConfig:
 
     Attributes:
         folder: Where data, checkpoints and logs go.
-        init: World file or folder of another run to start from, or None. A file brings weights,
-            codec and localiser; a folder also brings its optimizers and its count of steps, so
-            that a decay to zero can branch off a run at a constant rate.
+        init: World file or folder of another run to start from, or None. A file has weights, codec
+            and localiser; a folder also has optimizers and the number of steps, so that a decay to
+            zero can branch off a run at a constant rate.
         scenes: Scenes to learn.
         start_radius: How far from a scene's most open spot clips begin, in metres; None for
             anywhere. From there they go anywhere.
@@ -56,11 +56,11 @@ class TrainConfig:
         word_dropout: Probability with which a surface is left out of a walk's prompt.
         prompt_dropout: Probability with which the whole prompt is.
         batch: Clips per step and process.
-        streams: Episodes that take turns, so that successive steps differ.
+        streams: Episodes in progress, one step each in turn.
         unroll: Chunks per step through which gradients flow.
         lengths: Episode lengths in chunks.
         walks: Walks of each length in each map.
-        length_weights: How often each length is drawn.
+        length_weights: Relative frequency of each length.
         steps: Steps of the whole run.
         save_every: Steps between checkpoints.
         validate_every: Steps between held-out rollouts.

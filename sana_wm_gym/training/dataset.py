@@ -1,8 +1,8 @@
 """Encoded walks through the maps of a world: rendered once, kept as latents.
 
-Every walk is a clip: it begins where rollouts begin, in an appearance of its own, and its latents
-are what the codec makes of its first frame and of every eight frames after it. Walks are a
-function of (map, index), so a data folder that was deleted, or was never made, comes back the same.
+Every walk begins where rollouts begin, in an appearance of its own; its latents are those of its
+first frame and of every eight frames after it. Walks are a function of (map, index), so a deleted
+data folder is made again as it was.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class EncodedWalks:
         latents: The first frame's latent, then one per 8 frames, float16 [n, 1 + g, c, h, w].
         c2w: Camera-to-world relative to the first frame, float64 [n, 8 g + 1, 4, 4].
         first: Pose of the first frame in the map, float64 [n, 4, 4].
-        estimated: What the localiser makes of the first frame, likewise; `first` without one.
+        estimated: The localiser's estimate of `first`; `first` without one.
         appearance: Variant of each surface, int64 [n, surfaces].
     """
 
@@ -51,12 +51,12 @@ class EncodedWalks:
 
 @dataclass(frozen=True)
 class WalkEncoder:
-    """What turns walks into latents; they are kept in the run's folder.
+    """Encodes walks and keeps them in the run's folder.
 
     Attributes:
         config: Folder, scenes, frame size and start radius of the run.
-        codec: Makes the latents.
-        localiser: Finds first frames in the scene, or None.
+        codec: Encodes frames.
+        localiser: Estimates poses of first frames, or None.
         track: Wraps the shards that are to be made, to show progress.
     """
 

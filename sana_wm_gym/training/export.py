@@ -7,17 +7,18 @@ import shutil
 from pathlib import Path
 
 from sana_wm_gym.files import atomic_path
+from sana_wm_gym.training.run import WEIGHTS
 from sana_wm_gym.weights.world_file import EMBEDDED, read_world_file
 
 
 def export(folder: Path, path: Path) -> None:
-    """Copy the averaged weights of a run to where the package reads them, after reading them once.
+    """Copy a run's averaged weights to `path`, after reading them once.
 
     Raises:
         FileNotFoundError: The run has no weights yet.
         ValueError: They are damaged.
     """
-    weights = folder / "tiny.safetensors"
+    weights = folder / WEIGHTS
     if not weights.is_file():
         raise FileNotFoundError(f"no {weights.name} in {folder}; train first")
     read_world_file(weights)

@@ -11,7 +11,8 @@ from einops import rearrange
 from torch import Tensor
 
 from sana_wm_gym.models.codec import GROUP, CodecConfig, DecoderState, PatchCodec
-from sana_wm_gym.world.procedural.walks import render_walk
+from sana_wm_gym.world.procedural.renderer import render
+from sana_wm_gym.world.procedural.walks import draw_walk
 
 LATENT_RMS = 2.0
 
@@ -47,8 +48,7 @@ def fit_codec(
     size: int,
     report: Callable[[str], None],
 ) -> PatchCodec:
-    """A codec fitted to walks through `scenes` at `size` x `size` pixels; `report` is called with
-    lines of progress."""
+    """A codec fitted to walks through `scenes` at `size` x `size` pixels; `report` gets lines."""
     report("fitting the codec's linear part")
     videos = walk_videos(scenes, fit.walks, fit.frames, size)
     codec = fit_linear(config, videos)
@@ -59,11 +59,8 @@ def fit_codec(
 
 def walk_videos(scenes: Sequence[int], walks: int, frames: int, size: int) -> list[Tensor]:
     """Frames of the first `walks` training walks of each scene, uint8 [frames + 1, H, W, 3]."""
-    return [
-        torch.from_numpy(render_walk(scene, index, frames, size)[1])
-        for scene in scenes
-        for index in range(walks)
-    ]
+    walked = [draw_walk(scene, index, frames) for scene in scenes for index in range(walks)]
+    return [torch.from_numpy(render(place, c2w, size=(size, size))) for place, c2w in walked]
 
 
 def fit_linear(config: CodecConfig, videos: Sequence[Tensor]) -> PatchCodec:
@@ -101,12 +98,12 @@ def fit_linear(config: CodecConfig, videos: Sequence[Tensor]) -> PatchCodec:
 
 @dataclass(frozen=True)
 class DecoderPairs:
-    """What the decoder is given and should answer, over n latent frames.
+    """Inputs and targets of the decoder, over n latent frames.
 
     Attributes:
         frames: True frames, uint8 [n, 8, H, W, 3].
         latents: Latent frame that stands for them, float16 [n, c, h, w].
-        previous: The latent frame before it, float16 [n, c, h, w].
+        previous: The latent frame before it, likewise.
     """
 
     frames: Tensor
@@ -117,14 +114,8 @@ class DecoderPairs:
 def fit_correction(
     codec: PatchCodec, pairs: DecoderPairs, fit: CodecFit, report: Callable[[str], None]
 ) -> None:
-    """Train the decoder's correction in place, the linear part held fixed.
-
-    Args:
-        codec: Codec whose linear part is fitted.
-        pairs: What to learn from.
-        fit: Steps, batch, learning rate, noise and seed.
-        report: Called with a line of progress now and then.
-    """
+    """Train the correction of a codec's decoder in place, its linear part held fixed; `report` gets
+    a line every 250 steps."""
     generator = torch.Generator().manual_seed(fit.seed)
     optimizer = torch.optim.AdamW(
         codec.correction.parameters(), lr=fit.learning_rate, betas=(0.9, 0.98), weight_decay=0.0

@@ -1,9 +1,7 @@
 """Fit a localiser: pose regression on frames with known poses, and recognition of other pictures.
 
-`fit_localiser` takes any frames whose poses share a frame; `localiser_frames` makes them for
-procedural scenes. Pictures that are not of the map come from two sources: other scenes, where
-given, and changes to the map's own frames that leave no true pose (mirrored, recoloured, shuffled,
-blended), next to noise and gradients.
+Pictures that are not of the map are other scenes, where given, changes to the map's own frames that
+leave no true pose (mirrored, recoloured, shuffled, blended), noise and gradients.
 """
 
 from __future__ import annotations
@@ -28,9 +26,7 @@ from sana_wm_gym.world.procedural.scenes import Scene, sample_pose
 from sana_wm_gym.world.procedural.walks import sample_walk
 
 METRES_PER_RADIAN = 4.0
-"""What a rotation error weighs in the loss: 1 degree as much as 7 cm."""
-
-_WALK_FRAMES, _WALK_STRIDE = 192, 6
+"""Weight of a rotation error in the loss: 1 degree as much as 7 cm."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ class LocaliserFit:
 
 @dataclass(frozen=True)
 class LocaliserProgress:
-    """How far a fit is.
+    """Progress of a fit.
 
     Attributes:
         step: Steps done.
@@ -109,10 +105,8 @@ def fit_localiser(
     foreign: Frames | None = None,
     report: Callable[[LocaliserProgress], None] | None = None,
 ) -> Localiser:
-    """Fit a localiser to frames whose poses share one frame of reference.
-
-    The result depends on the arguments and on the number of torch threads, which changes
-    rounding.
+    """Fit a localiser to frames whose poses share one frame of reference; it has the averaged
+    weights. The number of torch threads changes rounding.
 
     Args:
         frames: Pictures of the map, uint8 [n, size, size, 3], n >= 20.
@@ -122,9 +116,6 @@ def fit_localiser(
         foreign: Pictures of something else, uint8 [m, size, size, 3], m >= 1; None for only those
             made from `frames`.
         report: Called after every `report_every` steps and after the last.
-
-    Returns:
-        The localiser, with the averaged weights.
 
     Raises:
         ValueError: Arrays of another shape or type, poses that are not finite, too few frames, or
@@ -150,19 +141,15 @@ def fit_localiser(
     averaged = AveragedModel(localiser, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
     fitted = averaged.module
     assert isinstance(fitted, Localiser)
-    optimizer = Optimizer(
-        localiser,
-        OptimizerConfig(
-            config.matrix_rate,
-            config.other_rate,
-            warmup=config.warmup,
-            decay=round(config.steps * (1 - config.decay_from)),
-            weight_decay=config.weight_decay,
-            clip=10.0,
-        ),
-        is_matrix=_is_matrix,
-        other_decay=config.weight_decay,
+    rates = OptimizerConfig(
+        config.matrix_rate,
+        config.other_rate,
+        warmup=config.warmup,
+        decay=round(config.steps * (1 - config.decay_from)),
+        weight_decay=config.weight_decay,
+        clip=10.0,
     )
+    optimizer = Optimizer(localiser, rates, _is_matrix, other_decay=config.weight_decay)
     index = torch.from_numpy(training)
     labels = torch.cat([torch.ones(config.batch), torch.zeros(config.negatives)])
     recent = 0.0
@@ -191,37 +178,29 @@ def fit_localiser(
 def localiser_frames(
     scene: Scene, count: int, rng: np.random.Generator, size: int
 ) -> tuple[Frames, Array]:
-    """Frames of a scene to fit a localiser to: half as rollouts begin, half from along walks.
+    """Frames of a scene to fit a localiser to, uint8 [count, size, size, 3], and their poses in
+    scene axes, float64 [count, 4, 4], for `count` >= 1.
 
-    Starts are upright; walks add pitch and height. Where the scene's surfaces vary, every frame has
-    an appearance of its own.
-
-    Args:
-        scene: The scene.
-        count: Number of frames, >= 1.
-        rng: Source of the poses and appearances.
-        size: Height and width in pixels.
-
-    Returns:
-        Frames uint8 [count, size, size, 3] and their poses in scene axes, float64 [count, 4, 4].
+    Half are starts of rollouts, which are upright; half are from walks, which add pitch and height.
+    Where the scene's surfaces vary, every frame has an appearance of its own.
     """
-    walked, per_walk = count // 2, _WALK_FRAMES // _WALK_STRIDE + 1
+    frames, stride = 192, 6
+    walked, per_walk = count // 2, frames // stride + 1
     starts = [sample_pose(scene, rng)[None] for _ in range(count - walked)]
-    walks = [
-        sample_walk(scene, rng, _WALK_FRAMES)[::_WALK_STRIDE] for _ in range(0, walked, per_walk)
-    ]
+    walks = [sample_walk(scene, rng, frames)[::stride] for _ in range(0, walked, per_walk)]
     poses = np.concatenate([*starts, *walks])[:count]
     return render_varied(scene, poses, rng, None, size), poses
 
 
 def _check(frames: Frames, poses: Array, foreign: Frames | None) -> None:
+    side = frames.shape[1] if frames.ndim == 4 else None
     for name, value in (("frames", frames), ("foreign", foreign)):
-        if value is None:
-            continue
-        square = value.ndim == 4 and value.shape[1] == value.shape[2] and value.shape[3] == 3
-        if not square or value.dtype != np.uint8:
+        if value is not None and (
+            value.dtype != np.uint8 or value.shape[1:] != (side, side, 3) or not len(value)
+        ):
             raise ValueError(
-                f"given {name} {value.dtype} {list(value.shape)}; expected uint8 [n, size, size, 3]"
+                f"given {name} {value.dtype} {list(value.shape)}; expected uint8 "
+                "[n >= 1, size, size, 3] of one size"
             )
     if len(frames) < 20:
         raise ValueError(f"given {len(frames)} frames; expected at least 20")
@@ -229,18 +208,12 @@ def _check(frames: Frames, poses: Array, foreign: Frames | None) -> None:
         raise ValueError(
             f"given poses {list(poses.shape)}; expected [{len(frames)}, 4, 4], all finite"
         )
-    if foreign is not None and (not len(foreign) or foreign.shape[1:] != frames.shape[1:]):
-        raise ValueError(
-            f"given foreign {list(foreign.shape)}; expected [m >= 1, {frames.shape[1]}, "
-            f"{frames.shape[2]}, 3]"
-        )
 
 
 def _split(
     frames: int, config: LocaliserFit, generator: torch.Generator
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Indices to hold out and to train on. Neighbours look alike, so whole blocks of consecutive
-    frames are held out."""
+    """Indices to hold out and to train on. Neighbours are alike, so blocks are held out."""
     count = min(config.held_out, frames // 10)
     block = max(1, min(32, count // 8))
     blocks = torch.randperm(frames // block, generator=generator)[: -(-count // block)].numpy()
@@ -255,8 +228,8 @@ def _is_matrix(name: str, parameter: Tensor) -> bool:
 
 
 def _pose_loss(predicted: Tensor, true: Tensor) -> Tensor:
-    """Mean of position error in metres plus weighted rotation error, both as plain distances, so
-    that views that look alike do not rule the rest."""
+    """Mean of position error in metres plus weighted rotation error; distances are not squared, so
+    that ambiguous views do not dominate."""
     offset = predicted[:, :3, 3] - true[:, :3, 3]
     # The chordal distance of two rotations is sqrt(2) times their angle where that is small.
     chord = (predicted[:, :3, :3] - true[:, :3, :3]).flatten(1)
@@ -287,8 +260,7 @@ def _negatives(
     if foreign is not None and outside:
         pick = torch.randint(len(foreign), (outside,), generator=generator)
         parts.append(rearrange(foreign[pick], "n h w c -> n c h w").float())
-    kinds = torch.randint(8, (count - outside,), generator=generator).tolist()
-    for kind in kinds:
+    for kind in torch.randint(8, (count - outside,), generator=generator).tolist():
         first, second = torch.randint(len(genuine), (2,), generator=generator).tolist()
         frame = genuine[first : first + 1]
         if kind < 2:
@@ -296,8 +268,8 @@ def _negatives(
         elif kind < 4:
             parts.append(recolour(frame, generator))
         elif kind == 4:
-            turned = torch.rot90(frame, 1 + int(torch.randint(3, (), generator=generator)), (2, 3))
-            parts.append(turned)
+            quarters = 1 + int(torch.randint(3, (), generator=generator))
+            parts.append(torch.rot90(frame, quarters, (2, 3)))
         elif kind == 5:
             parts.append(_shuffled(frame, generator))
         elif kind == 6:

@@ -1,9 +1,9 @@
-"""What the embedded world is trained for: the next chunk, from a past it wrote itself.
+"""The embedded world's objective: the next chunk, from the state that the network wrote itself.
 
 Training runs the streaming path that rollouts use. Each chunk is noised to one of the sampler's
-noise levels and predicted against the state; the same pass writes the state for the next chunk, as
-at run time. So a rollout meets nothing that training has not met: no generated latents are ever
-fed back. Gradients flow through `TrainConfig.unroll` chunks.
+noise levels and predicted against the state; the same pass writes the state for the next chunk, so
+states in rollouts are like those in training; generated latents are never fed back. Gradients flow
+through `TrainConfig.unroll` chunks.
 
 Source: self-forcing (SANA-WM's distillation, arXiv 2605.15178) with the true frames as target in
 place of a teacher's score; possible here because a fixed map makes the next chunk nearly certain.
@@ -33,7 +33,7 @@ class ObjectiveConfig:
 
     Attributes:
         sigmas: Noise levels, those of the sampler.
-        weights: How often each is drawn.
+        weights: Probability of each.
         channel_power: Latent channels weigh as `scale` to this power; 2 is pixel error.
     """
 
@@ -44,7 +44,7 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class WalkBatch:
-    """A batch of clips that is walked through chunk by chunk.
+    """A batch of clips, read chunk by chunk.
 
     Attributes:
         latents: [b, 1 + g, c, h, w].
@@ -62,18 +62,15 @@ class WalkBatch:
         """Latents [b, c, f, h, w] and poses [b, 25, 4, 4] of one chunk; the first has the still
         latent in front."""
         begin = 0 if index == 0 else 1 + index * LATENTS_PER_CHUNK
-        end = 1 + (index + 1) * LATENTS_PER_CHUNK
-        first = index * CHUNK_FRAMES
-        return (
-            self.latents[:, begin:end].movedim(1, 2),
-            self.c2w[:, first : first + CHUNK_FRAMES + 1],
-        )
+        end, first = 1 + (index + 1) * LATENTS_PER_CHUNK, index * CHUNK_FRAMES
+        poses = self.c2w[:, first : first + CHUNK_FRAMES + 1]
+        return self.latents[:, begin:end].movedim(1, 2), poses
 
 
 @dataclass(frozen=True)
 class View:
-    """How the maps are seen: frame size, latent grid, intrinsics in pixels, frequencies of the
-    sines of Pluecker coordinates, and the words for their surfaces."""
+    """The network's view of the maps: frame size, latent grid, intrinsics in pixels, frequencies of
+    the sines of Pluecker coordinates, and the words for their surfaces."""
 
     image_size: tuple[int, int]
     grid_size: tuple[int, int]
@@ -88,7 +85,7 @@ class Objective:
 
     Attributes:
         config: Noise levels.
-        view: How the maps are seen.
+        view: Of the maps.
         channel_weights: Weight of each latent channel, mean 1.
         plan: One chunk and the memory window.
         autocast: Matrix products in bfloat16.

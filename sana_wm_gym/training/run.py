@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sana_wm_gym.evaluation.foreign_pictures import TRAINING_SCENES, foreign_frames
-from sana_wm_gym.files import atomic_path, remove_leftovers, write_json, write_text
+from sana_wm_gym.files import atomic_path, remove_leftovers, write_text
 from sana_wm_gym.models.codec import PatchCodec
 from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
 from sana_wm_gym.models.numerics import EXACT
@@ -29,25 +29,20 @@ from sana_wm_gym.training.initialise import initialise
 from sana_wm_gym.training.optimizer import Optimizer
 from sana_wm_gym.weights.world_file import WorldFile, read_world_file, write_world_file
 from sana_wm_gym.world.learned.captions import SurfaceCaptions
-from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES
 from sana_wm_gym.world.learned.sana_world import SanaWorld
-from sana_wm_gym.world.learned.schedule import self_forcing
-from sana_wm_gym.world.learned.world_files import metadata_of
+from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS
 from sana_wm_gym.world.procedural.renderer import default_intrinsics
 from sana_wm_gym.world.procedural.scenes import generate_scene
-from sana_wm_gym.world.world_model import WorldSpec
 
-TIMESTEPS = (1000, 0)
-"""One step: in a map known by heart the first prediction is the best (docs/embedded_world.md)."""
+TIMESTEPS = (1000.0, 0)
+"""One step: in a known map the first prediction is the best (docs/embedded_world.md)."""
 WINDOW = MemoryWindow(chunks=2, sink=True)
-"""What softmax blocks remember in training and at run time: SANA-WM's streaming default."""
-CODEC, LOCALISER, CHECKPOINT, LOGS = (
-    "codec.safetensors",
-    "localiser.safetensors",
-    "checkpoint.pt",
-    ("loss.csv", "validation.csv"),
-)
+"""Memory of softmax blocks in training and at run time: SANA-WM's streaming default."""
+CODEC, LOCALISER, CHECKPOINT = "codec.safetensors", "localiser.safetensors", "checkpoint.pt"
+LOGS = ("loss.csv", "validation.csv")
+WEIGHTS = "tiny.safetensors"
+"""The averaged weights as a world file."""
 
 
 class TrainingRun:
@@ -93,7 +88,7 @@ class TrainingRun:
         self._resume()
 
     def _init_parts(self) -> WorldFile | None:
-        """Copy what `init` brings into a folder that has nothing yet; returns a world file."""
+        """Copy what `init` brings and the folder lacks; returns a world file."""
         if self.config.init is None:
             return None
         source = Path(self.config.init)
@@ -106,10 +101,9 @@ class TrainingRun:
                         shutil.copy(source / name, partial)
             return None
         file = read_world_file(source)
-        if not (self.folder / CODEC).exists():
-            save(file.codec.state_dict(), self.folder / CODEC)
-        if file.localiser is not None and not (self.folder / LOCALISER).exists():
-            save(file.localiser.state_dict(), self.folder / LOCALISER)
+        for name, part in ((CODEC, file.codec), (LOCALISER, file.localiser)):
+            if part is not None and not (self.folder / name).exists():
+                save(part.state_dict(), self.folder / name)
         return file
 
     def _codec(self, report: Callable[[str], None]) -> PatchCodec:
@@ -127,7 +121,7 @@ class TrainingRun:
             return None
         if not path.exists():
             if len(config.scenes) != 1:
-                raise ValueError("given several maps; a localiser knows one")
+                raise ValueError("given several maps; a localiser is fitted to one")
             report("rendering frames for the localiser")
             scene, rng = generate_scene(config.scenes[0]), np.random.default_rng([config.seed, 3])
             frames, poses = localiser_frames(scene, config.localiser_frames, rng, config.size)
@@ -150,78 +144,57 @@ class TrainingRun:
             return
         try:
             saved = torch.load(path, weights_only=True, map_location="cpu")
-            self.model.load_state_dict(saved["model"])
-            self.average.load_state_dict(saved["average"])
-            self.optimizer.muon.load_state_dict(saved["muon"])
-            self.optimizer.adamw.load_state_dict(saved["adamw"])
+            for name, part in self._saved_parts().items():
+                part.load_state_dict(saved[name])
             self.done, self.cpu_hours = saved["step"], saved["cpu_hours"]
         except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
             raise ValueError(
                 f"{path} is damaged or of another network ({error}); remove it to start again"
             ) from error
-        for name in LOGS:
-            self._drop_rows_after(self.folder / name, self.done)
-
-    @staticmethod
-    def _drop_rows_after(path: Path, step: int) -> None:
-        """Forget what a killed run logged after its last checkpoint."""
-        if not path.exists():
-            return
-        header, *rows = path.read_text().splitlines()
-        kept = [row for row in rows if int(row.split(",")[0]) <= step]
-        write_text(path, "\n".join([header, *kept]) + "\n")
+        # What a killed run logged after its last checkpoint is dropped.
+        for log in (self.folder / name for name in LOGS):
+            if log.exists():
+                header, *rows = log.read_text().splitlines()
+                kept = [row for row in rows if int(row.split(",")[0]) <= self.done]
+                write_text(log, "\n".join([header, *kept]) + "\n")
 
     def save(self) -> None:
         """Write the checkpoint and the averaged weights as a world file, each in one move."""
-        state = {
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "muon": self.optimizer.muon.state_dict(),
-            "adamw": self.optimizer.adamw.state_dict(),
-            "step": self.done,
-            "cpu_hours": self.cpu_hours,
-        }
+        state = {name: part.state_dict() for name, part in self._saved_parts().items()}
         with atomic_path(self.folder / CHECKPOINT) as partial:
-            torch.save(state, partial)
-        self.export(self.folder / "tiny.safetensors")
+            torch.save(state | {"step": self.done, "cpu_hours": self.cpu_hours}, partial)
+        write_world_file(self.folder / WEIGHTS, self._file())
 
-    def export(self, path: Path) -> None:
-        """Write the averaged weights as a world file."""
-        world = self.world()
-        write_world_file(
-            path, WorldFile(world.model, self.codec, metadata_of(world), self.localiser)
-        )
+    def _saved_parts(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "average": self.average,
+            "muon": self.optimizer.muon,
+            "adamw": self.optimizer.adamw,
+        }
 
     def world(self) -> SanaWorld:
         """The averaged weights as a world."""
+        return world_of(self._file())
+
+    def _file(self) -> WorldFile:
         config, size = self.config, self.config.size
-        cells = size // self.codec.config.patch
-        fx, fy, cx, cy = default_intrinsics(size, size)
-        spec = WorldSpec(
-            name="tiny",
-            height=size,
-            width=size,
-            fps=16.0,
-            frames_per_chunk=CHUNK_FRAMES,
-            latent_shape=(self.codec.config.channels, cells, cells),
-            intrinsics=(fx, fy, cx, cy),
-            limits=WALK_LIMITS,
-            scenes=tuple(config.scenes),
-            start_radius=config.start_radius,
-            surfaces=self.captions.surfaces,
-            prompts=bool(self.captions.surfaces),
-        )
-        return SanaWorld(
-            spec,
-            self.average,
-            self.codec,
-            self_forcing(TIMESTEPS),
-            WINDOW,
-            clean_pass=False,
-            frequencies=tuple(config.frequencies),
-            localiser=self.localiser,
-            caption=self.captions if self.captions.surfaces else None,
-        )
+        metadata = {
+            "name": "tiny",
+            "height": size,
+            "width": size,
+            "fps": 16.0,
+            "intrinsics": list(default_intrinsics(size, size)),
+            "limits": asdict(WALK_LIMITS),
+            "scenes": list(config.scenes),
+            "start_radius": config.start_radius,
+            "surfaces": [asdict(surface) for surface in self.captions.surfaces],
+            "frequencies": list(config.frequencies),
+            "clean_pass": False,
+            "timesteps": list(TIMESTEPS),
+            "window": asdict(WINDOW),
+        }
+        return WorldFile(self.average, self.codec, metadata, self.localiser)
 
     def append(self, name: str, row: dict[str, Any]) -> None:
         """Add a row to a csv log; its first column is the step."""
@@ -233,17 +206,9 @@ class TrainingRun:
                 writer.writeheader()
             writer.writerow(row)
 
-    def write_config(self) -> None:
-        """Keep the run's settings next to its weights."""
-        write_json(self.folder / "config.json", asdict(self.config))
-
 
 def load(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Fill a network.
-
-    Raises:
-        ValueError: The tensors, which come from `path`, are of another network.
-    """
+    """Fill a network with tensors from `path`; ValueError if they are of another network."""
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:

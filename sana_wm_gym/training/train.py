@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 
 import hydra
 import numpy as np
@@ -30,6 +31,7 @@ from sana_wm_gym.evaluation.held_out import (
     roll,
     truth_of,
 )
+from sana_wm_gym.files import write_json
 from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.state import GeneratorState, detach
 from sana_wm_gym.tables import progress
@@ -42,17 +44,17 @@ LOG_EVERY = 25
 VALIDATION_CHUNKS = 4
 
 
+@dataclass
 class Stream:
     """One episode in progress and the generator's state in it."""
 
-    def __init__(self, source: Iterator[WalkBatch]) -> None:
-        self.source = source
-        self.episode = next(source)
-        self.index = 0
-        self.state: GeneratorState | None = None
-        self.lost = False
+    source: Iterator[WalkBatch]
+    episode: WalkBatch
+    index: int = 0
+    state: GeneratorState | None = None
+    lost: bool = False
 
-    def turn(self) -> None:
+    def renew(self) -> None:
         """Start a new episode if this one is over or its memory is no longer finite."""
         if self.index >= self.episode.chunks or self.lost:
             self.lost = False
@@ -69,50 +71,35 @@ class Trainer:
         self.run = run
         spec = run.world().spec
         cells = config.size // config.codec.patch
-        view = View(
-            (spec.height, spec.width),
-            (cells, cells),
-            spec.intrinsics,
-            tuple(config.frequencies),
-            run.captions,
-        )
-        self.rng = np.random.default_rng([config.seed, run.done, rank])
-        self.generator = torch.Generator().manual_seed(
-            int(np.random.SeedSequence([config.seed, run.done, rank]).generate_state(1)[0])
-        )
+        frequencies = tuple(config.frequencies)
+        view = View(spec.size, (cells, cells), spec.intrinsics, frequencies, run.captions)
+        entropy = [config.seed, run.done, rank]
+        self.rng = np.random.default_rng(entropy)
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        self.generator = torch.Generator().manual_seed(seed)
         encoder = WalkEncoder(config, run.codec, run.localiser, track)
-        data = [
-            encoder(chunks, count)
-            for chunks, count in zip(config.lengths, config.walks, strict=True)
-        ]
+        data = [encoder(*each) for each in zip(config.lengths, config.walks, strict=True)]
         # Walks are encoded on the CPU; held-out rollouts are made where the generator is.
         for part in (run.codec, run.localiser):
             if part is not None:
                 part.to(config.device)
-        self.streams = [Stream(episodes(data, config, self.rng)) for _ in range(config.streams)]
+        sources = [episodes(data, config, self.rng) for _ in range(config.streams)]
+        self.streams = [Stream(source, next(source)) for source in sources]
         weights = run.codec.scale.pow(config.objective.channel_power)
-        self.objective = Objective(
-            config.objective,
-            view,
-            (weights / weights.mean()).to(config.device),
-            ChunkPlan(window=WINDOW),
-            config.autocast,
-        )
+        weights = (weights / weights.mean()).to(config.device)
+        plan = ChunkPlan(window=WINDOW)
+        self.objective = Objective(config.objective, view, weights, plan, config.autocast)
 
     def gradients(self) -> list[tuple[float, float]]:
         """Add the gradients of one step; returns (loss, latent error) of its chunks."""
         config = self.run.config
         stream = self.streams[self.run.done % config.streams]
-        stream.turn()
+        stream.renew()
         losses, record = [], []
         for _ in range(min(config.unroll, stream.episode.chunks - stream.index)):
+            at = stream.episode, stream.index, stream.state
             loss, plain, stream.state = self.objective(
-                self.run.model,
-                stream.episode,
-                stream.index,
-                stream.state,
-                self.rng,
-                self.generator,
+                self.run.model, *at, self.rng, self.generator
             )
             losses.append(loss)
             if torch.isfinite(loss):
@@ -144,7 +131,7 @@ def train(config: TrainConfig) -> None:
     with progress(Console(quiet=rank > 0)) as bar:
         run = TrainingRun(config, bar.print)
         if rank == 0:
-            run.write_config()
+            write_json(run.folder / "config.json", asdict(config))
         trainer = Trainer(run, rank, lambda shards: bar.track(shards, description="walks"))
         task = bar.add_task("training", total=config.steps, completed=run.done)
         _loop(run, trainer, processes, rank, bar, task)

@@ -36,7 +36,7 @@ class WorldFile:
         generator: Network that predicts clean latents.
         codec: Frames to latents and back.
         metadata: The world's plain facts (name, frame size, rate, intrinsics, limits, scenes,
-            surfaces, timesteps, window, ...), as JSON values; see `world_files.metadata_of`.
+            surfaces, timesteps, window, ...), as JSON values; see `world_files.world_of`.
         localiser: Finds a first frame in the map; None for a world whose cameras are relative to
             the first frame.
     """

@@ -7,11 +7,11 @@ makes one from keyword arguments.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import pkgutil
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -32,26 +32,18 @@ JsonDict = Mapping[str, Any]
 
 
 # Imported when called, so that a process pays for torch and weights only where it uses them.
-def _call(target: str, *args: Any, **kwargs: Any) -> Any:
-    """Call "module:object", as long as it takes such arguments.
-
-    Raises:
-        ValueError: It does not.
-    """
-    function = _imported(target)
-    try:
-        inspect.signature(function).bind(*args, **kwargs)
-    except TypeError as error:
-        raise ValueError(f"{target} does not take {kwargs}: {error}") from error
+def _call(target: str, /, *args: Any, **kwargs: Any) -> Any:
+    """Call "module:object"; ValueError if it takes no such arguments."""
+    function = pkgutil.resolve_name(target)
+    _check_arguments(target, function, *args, **kwargs)
     return function(*args, **kwargs)
 
 
-def _imported(target: str) -> Any:
-    module, _, attribute = target.partition(":")
-    found = importlib.import_module(module)
-    for part in attribute.split("."):
-        found = getattr(found, part)
-    return found
+def _check_arguments(name: str, function: Loader, /, *args: Any, **kwargs: Any) -> None:
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError as error:
+        raise ValueError(f"{name} does not take {kwargs}: {error}") from error
 
 
 _FILES = "sana_wm_gym.world.learned.world_files"
@@ -64,27 +56,17 @@ def _twin(of: str = "tiny") -> WorldModel[Any]:
     return twin
 
 
-def _world_file(path: str, **kwargs: Any) -> Any:
+def _world_file(path: str, /, **kwargs: Any) -> Any:
     file = _call("sana_wm_gym.weights.world_file:read_world_file", Path(path))
     return _call(f"{_FILES}:world_of", file, **kwargs)
 
 
-def _streaming(refined: bool = False, size: Sequence[int] | None = None, **kwargs: Any) -> Any:
-    files = _call(f"{_RELEASED}.streaming:streaming_files_here", refined)
+def _release(layout: str, load: str, option: str, refined: bool, /, **kwargs: Any) -> Any:
+    """A release loaded by `load`, which takes `option`; other arguments are those of `Loading`."""
+    files = _call(f"{_RELEASED}.files:{layout}.here", refined)
+    options = {option: kwargs.pop(option)} if option in kwargs else {}
     loading = _call(f"{_RELEASED}.loading:Loading", refined=refined, **kwargs)
-    sized = {} if size is None else {"size": tuple(size)}
-    return _call(f"{_RELEASED}.streaming:load_streaming", files, loading, **sized)
-
-
-def _offline(variant: str, refined: bool, steps: int | None = None, **kwargs: Any) -> Any:
-    from sana_wm_gym.weights.names import Variant
-    from sana_wm_gym.world.released.offline import LAYOUTS
-
-    kind = Variant(variant)
-    files = LAYOUTS[kind].here(refined)
-    loading = _call(f"{_RELEASED}.loading:Loading", refined=refined, **kwargs)
-    stepped = {} if steps is None else {"steps": steps}
-    return _call(f"{_RELEASED}.offline:load_offline", files, kind, loading, **stepped)
+    return _call(f"{_RELEASED}.{load}", files, loading, **options)
 
 
 WORLDS: Mapping[str, Loader] = MappingProxyType(
@@ -97,23 +79,29 @@ WORLDS: Mapping[str, Loader] = MappingProxyType(
 )
 """Name -> loader of the worlds that ship. Each call loads anew; `load_world` shares."""
 
+_SUFFIXES = (("", False), ("-refined", True))
+
 RELEASED_WORLDS: Mapping[str, Loader] = MappingProxyType(
     {
-        "sana-wm-streaming": _streaming,
-        "sana-wm-streaming-refined": partial(_streaming, refined=True),
+        f"sana-wm-streaming{suffix}": partial(
+            _release, "STREAMING", "streaming:load_streaming", "size", refined
+        )
+        for suffix, refined in _SUFFIXES
     }
 )
 """The same for worlds whose weights have to be fetched first."""
 
 CLIP_GENERATORS: Mapping[str, Loader] = MappingProxyType(
     {
-        f"sana-wm-{name}{suffix}": partial(_offline, variant, refined)
-        for name, variant in (("bidirectional", "bidirectional"), ("chunk-causal", "chunk_causal"))
-        for suffix, refined in (("", False), ("-refined", True))
+        f"sana-wm-{name}{suffix}": partial(
+            _release, layout, "offline:load_offline", "steps", refined
+        )
+        for name, layout in (("bidirectional", "BIDIRECTIONAL"), ("chunk-causal", "CHUNK_CAUSAL"))
+        for suffix, refined in _SUFFIXES
     }
 )
-"""Generators of whole clips, whose weights have to be fetched first. They are no worlds until they
-have a plan: `load_clip_generator(name).replay(plan)` is one."""
+"""Generators of whole clips, whose weights have to be fetched first:
+`load_clip_generator(name).replay(plan)` makes a world of one."""
 
 
 def load_world(
@@ -122,8 +110,7 @@ def load_world(
     """The process's one copy of a named world. Worlds hold no rollout state, so sharing is safe.
 
     Args:
-        name: Of the catalogue, a `.safetensors` world file, "package.module:object", or an entry
-            point of the group `sana_wm_gym.worlds`.
+        name: As the module describes.
         kwargs: JSON values for what loads it; other values, another copy.
         code: False refuses "package.module:object", for names that a data file holds.
 
@@ -143,12 +130,8 @@ def load_world(
 
 
 def load_clip_generator(name: str, kwargs: JsonDict | None = None) -> OfflineGenerator:
-    """The process's one copy of a generator of whole clips; arguments as for `load_world`.
-
-    Raises:
-        ValueError: None has this name, its weights are damaged, or it takes no such arguments.
-        FileNotFoundError: It is not on this machine; says how to get it.
-    """
+    """The process's one copy of a generator of whole clips; arguments and errors as of
+    `load_world`."""
     if name not in CLIP_GENERATORS:
         expected = ", ".join(sorted(CLIP_GENERATORS))
         raise ValueError(f"unknown generator {name!r}, expected one of {expected}")
@@ -157,7 +140,7 @@ def load_clip_generator(name: str, kwargs: JsonDict | None = None) -> OfflineGen
 
 
 def _find(name: str, code: bool) -> tuple[Loader, object]:
-    """What loads a world, and what tells versions of it apart."""
+    """What loads a world, and what distinguishes versions of its file."""
     known = {**WORLDS, **RELEASED_WORLDS}
     if name in known:
         return known[name], None
@@ -167,9 +150,9 @@ def _find(name: str, code: bool) -> tuple[Loader, object]:
         about = os.stat(name)
         return partial(_world_file, name), (os.path.abspath(name), about.st_mtime_ns, about.st_size)
     for point in entry_points(group=GROUP, name=name):
-        return _called(point.load()), None
+        return _as_loader(point.load()), None
     if ":" not in name:
-        expected = ", ".join([*sorted(WORLDS), *sorted(RELEASED_WORLDS)])
+        expected = ", ".join([*sorted(WORLDS), *RELEASED_WORLDS])
         raise ValueError(
             f"unknown world {name!r}, expected one of {expected}, a .safetensors world file, "
             f"'package.module:object' or an entry point of {GROUP}"
@@ -177,14 +160,13 @@ def _find(name: str, code: bool) -> tuple[Loader, object]:
     if not code:
         raise ValueError(f"world {name!r} is code, expected a name that runs none")
     try:
-        found = _imported(name)
+        found = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"no world {name!r}: {error}") from error
-    return _called(found), None
+    return _as_loader(found), None
 
 
-def _called(found: Any) -> Loader:
-    """A world's maker as it is; a world itself as what takes no arguments."""
+def _as_loader(found: Any) -> Loader:
     return found if callable(found) else lambda: found
 
 
@@ -193,12 +175,11 @@ _LOADED: dict[object, Any] = {}
 
 
 def _shared(name: str, loader: Loader, kwargs: JsonDict, version: object = None) -> Any:
+    _check_arguments(f"world {name!r}", loader, **kwargs)
     try:
         key = (name, version, json.dumps(dict(kwargs), sort_keys=True, allow_nan=False))
-        inspect.signature(loader).bind(**kwargs)
     except (TypeError, ValueError) as error:
         raise ValueError(f"world {name!r} does not take {dict(kwargs)}: {error}") from error
-    # Other worlds load meanwhile.
     with _LOCKS.setdefault(key, Lock()):
         if key not in _LOADED:
             _LOADED[key] = loader(**kwargs)

@@ -1,4 +1,4 @@
-"""Worlds rolled along camera paths, chunk by chunk: the one loop for everybody who does so."""
+"""Worlds rolled out along camera paths, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rollout(
     seeds: Sequence[int],
     paths: Sequence[CameraTrajectory],
 ) -> Iterator[list[StateT]]:
-    """Roll a world from starts along camera paths, all in one batch.
+    """Roll out a world from starts along camera paths, all in one batch.
 
     Args:
         world: Any world that follows a camera.
@@ -41,7 +41,7 @@ def rollout(
 
     Raises:
         ValueError: The world has no camera, there is not one seed and one path per start, or a
-            path does not fit. Nothing has begun then.
+            path does not fit; raised at the call, before anything begins.
     """
     if not len(starts) == len(seeds) == len(paths):
         raise ValueError(f"given {len(starts)} starts, {len(seeds)} seeds and {len(paths)} paths")
@@ -58,11 +58,8 @@ def rollout(
 def rollout_from(
     world: WorldModel[StateT], states: Sequence[StateT], paths: Sequence[CameraTrajectory]
 ) -> Iterator[list[StateT]]:
-    """Roll on from states that stand at their paths' first poses: the states after each chunk.
-
-    Raises:
-        ValueError: As `rollout`, at once.
-    """
+    """Continue from states that stand at their paths' first poses: the states after each chunk;
+    errors as of `rollout`."""
     require_pairs(states, paths)
     return _advance(world, states, paths, _chunks(world.spec, paths))
 
@@ -74,18 +71,9 @@ def rollout_frames(
     paths: Sequence[CameraTrajectory],
     tick: Callable[[int], None] | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """All frames of a `rollout`, uint8 [b, 1 + k frames_per_chunk, H, W, 3], first ones included.
-
-    Args:
-        world: As `rollout`, like the next three.
-        starts: Where to begin.
-        seeds: Of the noise.
-        paths: One per start.
-        tick: Called after every chunk with the number of chunks just made, one per start.
-
-    Raises:
-        ValueError: As `rollout`.
-    """
+    """All frames of a `rollout`, uint8 [b, 1 + k frames_per_chunk, H, W, 3], first ones included;
+    arguments and errors as of `rollout`. `tick` is called after every chunk with the number of
+    chunks just made, one per start."""
     parts: list[npt.NDArray[np.uint8]] = []
     for states in rollout(world, starts, seeds, paths):
         if parts and tick is not None:

@@ -13,10 +13,8 @@ from torch import Tensor
 
 
 def to_tensors(value: Any, device: torch.device | str) -> Any:
-    """Arrays as tensors of the same type, float64 as float32; dicts part by part.
-
-    On the CPU a tensor shares the array's memory, so hand in arrays that nobody else keeps.
-    """
+    """Arrays as tensors of the same type, float64 as float32; dicts part by part. On the CPU a
+    tensor shares the array's memory."""
     if isinstance(value, dict):
         return {name: to_tensors(part, device) for name, part in value.items()}
     tensor = torch.from_numpy(np.asarray(value))
@@ -25,7 +23,7 @@ def to_tensors(value: Any, device: torch.device | str) -> Any:
 
 
 def stacked(values: Sequence[Any]) -> Any:
-    """New tensors, one row per value; of dicts part by part."""
+    """Tensors stacked along a new first axis; dicts part by part."""
     if isinstance(values[0], dict):
         return {name: stacked([value[name] for value in values]) for name in values[0]}
     return torch.stack(list(values))
@@ -48,8 +46,8 @@ def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _resizing(old: int, new: int, other_shrinks: bool, device: torch.device) -> Tensor:
-    """The weights [new, old] with which cv2 resizes an axis: its answers to unit vectors."""
-    # It averages areas only where neither axis grows, so the other one must do what it will do.
+    """The weights [new, old] with which cv2 resizes an axis: its results for unit vectors."""
+    # cv2 averages areas only where neither axis grows, so the other one must shrink or grow too.
     before, after = (2, 1) if other_shrinks else (1, 2)
     columns = [
         cv2.resize(np.tile(unit[:, None], before), (after, new), interpolation=cv2.INTER_AREA)

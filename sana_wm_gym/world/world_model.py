@@ -1,9 +1,9 @@
 """The contract every world keeps: a start image, then chunks of frames that follow a command.
 
-A world is a function of values. `begin` turns a start into a state, `advance` turns a state and
-the command of one chunk into the next state, `decode` makes the chunk's frames. Nothing is
-remembered inside the world, so snapshot, branch and reset are assignments, and any set of states
-can share a batch. A world is a frozen dataclass; `dataclasses.replace` makes variations of it.
+`begin` turns a start into a state, `advance` a state and the command of one chunk into the next
+state, `decode` makes the chunk's frames. Nothing is remembered inside the world, so snapshot,
+branch and reset are assignments, and any set of states can share a batch. A world is a frozen
+dataclass; `dataclasses.replace` makes variations of it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class WorldSpec:
 
     @property
     def has_camera(self) -> bool:
-        """Whether the world follows a camera."""
+        """Whether "camera" drives the world."""
         return "camera" in self.driven_by
 
     @property
@@ -86,14 +86,7 @@ class WorldSpec:
         return self.height, self.width
 
     def require_camera(self, what: str) -> None:
-        """Raise unless the world follows a camera.
-
-        Args:
-            what: What needs one, for the message.
-
-        Raises:
-            ValueError: It does not; names the world.
-        """
+        """Raise ValueError, which says that `what` needs a camera, unless the world follows one."""
         if not self.has_camera:
             raise ValueError(f"{what} needs a camera, and world {self.name!r} is driven by keys")
 
@@ -105,15 +98,13 @@ class Start:
     Attributes:
         image: First frame, uint8 [height, width, 3] RGB.
         intrinsics: (fx, fy, cx, cy) in pixels of `image`.
-        prompt: Scene text; a drawn start's names the variants that it shows. Empty where there is
-            nothing to say.
+        prompt: Scene text; a drawn start's names the variants that it shows.
         scene: Seed of the procedural scene the image was taken in, or None for a user's image.
         scene_c2w: Camera-to-world pose of the first frame in that scene, float64 [4, 4], or None.
-            Only the ground-truth world reads it; a learned world sees `image` alone.
-        appearance: Variant of each varying surface of the scene, as an index; empty where none
-            vary. Only the ground-truth world reads it.
-        intrinsics_from: Where the intrinsics come from: "given", "assumed" (nobody said, so the
-            world's own), or the name of what estimated them.
+            Only the ground-truth world reads it, and `appearance`; a learned world sees `image`.
+        appearance: Variant of each varying surface of the scene, as an index.
+        intrinsics_from: Where the intrinsics come from: "given", "assumed" (the world's own), or
+            the name of what estimated them.
     """
 
     image: npt.NDArray[np.uint8]
@@ -166,7 +157,7 @@ class WorldModel(Protocol[StateT]):
     """A controllable video world. `StateT` is its own frozen state dataclass.
 
     Frames and latents are NumPy arrays or torch tensors on the world's device, whichever the
-    world makes; `as_arrays` brings them to the host. Nobody writes in them.
+    world makes; `as_arrays` brings them to the host. They are read-only.
     """
 
     @property
@@ -238,7 +229,7 @@ class WorldModel(Protocol[StateT]):
 
     def anchor_confidence(self, state: StateT) -> float:
         """Probability in [0, 1] that the rollout's first frame shows a place the world knows; 1.0
-        for worlds that do not localise."""
+        for worlds without a localiser."""
         ...
 
     def pack(self, state: StateT) -> dict[str, npt.NDArray[np.generic]]:
@@ -260,22 +251,14 @@ def as_arrays(values: Iterable[Any]) -> list[npt.NDArray[Any]]:
 
 
 def require_pairs(states: Sequence[Any], inputs: Sequence[Any]) -> None:
-    """Raise unless there is one input per state.
-
-    Raises:
-        ValueError: There is not.
-    """
+    """Raise ValueError unless there is one input per state."""
     if len(states) != len(inputs):
         raise ValueError(f"given {len(states)} states and {len(inputs)} inputs")
 
 
-def require_image(start: Start, spec: WorldSpec) -> npt.NDArray[np.uint8]:
-    """A copy of a start's first frame.
-
-    Raises:
-        ValueError: It is not uint8 of the world's frame size.
-    """
-    image, expected = np.asarray(start.image), (spec.height, spec.width, 3)
+def require_image(image: Any, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """A copy of a first frame; ValueError unless it is uint8 [*size, 3]."""
+    image, expected = np.asarray(image), (*size, 3)
     if image.dtype != np.uint8 or image.shape != expected:
         raise ValueError(
             f"given a first frame {image.dtype} {image.shape}; expected uint8 {expected}"

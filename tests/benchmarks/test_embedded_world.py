@@ -244,6 +244,7 @@ def test_command(courtyard_world_file, tmp_path, capsys, monkeypatch):
         "checks",
         "surfaces",
         "localiser",
+        "agreement",
         "foreign",
     ]
     assert names == {"embedded_world.json", *pictures, *(f"{name}.csv" for name in tables)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import asdict
 from typing import Any
@@ -13,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sana_wm_gym.evaluation.aggregate import FailedClip, Mean, MixedScoresError, aggregate_clips
+from sana_wm_gym.camera.se3 import rotation_y
+from sana_wm_gym.evaluation.aggregate import Mean, MixedScoresError, aggregate_clips
 from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
 from sana_wm_gym.metrics import PAPER_SIM3, SCALE_ONLY
 from sana_wm_gym.poses import EstimatorInfo, OracleEstimator, PoseEstimate
@@ -31,14 +31,11 @@ class FromPixels:
         self.path, self.error, self.placed, self.version = path, error, placed, version
 
     def estimate(self, frames: Any, intrinsics: Any, fps: float) -> PoseEstimate:
-        # True frames are told from generated ones by their first pixel.
+        # True frames differ from generated ones in their first pixel.
         error = self.error * (0.25 if frames[0, 0, 0, 0] else 1.0)
         poses = self.path.copy()
         poses[N // 2 :, 0, 3] += error
-        turn = error / 4
-        poses[N // 2 :, :3, :3] @= np.array(
-            [[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]]
-        )
+        poses[N // 2 :, :3, :3] @= rotation_y(error / 4)
         info = EstimatorInfo("known", self.version, "estimated", "full", 0.3, None, False)
         return PoseEstimate(poses, np.arange(N) < self.placed, info)
 
@@ -51,15 +48,14 @@ def walk(seed: int = 0) -> npt.NDArray[np.float64]:
 
 
 def scored(error: float, seed: int = 0, placed: int = N, floor: bool = False) -> RolloutScore:
-    truth = FRAMES + np.uint8(1)
-    return score_rollout(
-        FRAMES,
-        walk(seed),
-        None,
-        16,
-        FromPixels(walk(seed), error, placed),
-        truth_frames=truth if floor else None,
-    )
+    path, truth = walk(seed), FRAMES + np.uint8(1) if floor else None
+    estimator = FromPixels(path, error, placed)
+    return score_rollout(FRAMES, path, None, 16, estimator, truth_frames=truth)
+
+
+def stored(score: RolloutScore) -> dict[str, Any]:
+    """As it is read back from json."""
+    return dict(json.loads(json.dumps(score.to_dict())))
 
 
 @settings(max_examples=10)
@@ -76,37 +72,31 @@ def test_plain_mean_over_clips_whatever_their_order(errors: list[float]) -> None
 
 def test_values_read_back_from_json_give_the_same_row() -> None:
     clips = {"a": scored(0.1, 0, floor=True), "b": scored(0.3, 1, floor=True)}
-    stored = {name: json.loads(json.dumps(clip.to_dict())) for name, clip in clips.items()}
-    assert aggregate_clips(clips) == aggregate_clips(stored)
-    json.dumps(asdict(aggregate_clips(stored)))
+    row = aggregate_clips({name: stored(clip) for name, clip in clips.items()})
+    assert aggregate_clips(clips) == row
+    json.dumps(asdict(row))
 
 
 def test_failures_are_counted_not_averaged() -> None:
-    one, other = scored(0.1), scored(0.3, 1, placed=15)
-    clips = {
-        "a": one,
-        "b": other,
-        "c": FailedClip("truncated_video", 40),
-        "d": {"code": "truncated_video", "frames_asked": 40},
-        "e": scored(0.1, 2, placed=2),  # too few frames for any convention
-    }
-    row = aggregate_clips(clips)
+    clips = {"a": scored(0.1), "b": scored(0.3, 1, placed=15)}
+    failed = {"code": "truncated_video", "frames_asked": 40}
+    few = scored(0.1, 2, placed=2)  # too few frames for any convention
+    row = aggregate_clips({**clips, "c": failed, "d": failed, "e": few})
     assert row.failures == {"truncated_video": 2, "too_few_valid": 1}
     assert (row.clips_scored, row.clips_asked) == (2, 5)
     assert (row.frames_scored, row.frames_asked) == (N + 15, 3 * N + 80)
     assert row.coverage == "2/5 clips, 36/143 frames"
-    alone = aggregate_clips({"a": one, "b": other})
-    assert row.rollout == alone.rollout
+    assert row.rollout == aggregate_clips(clips).rollout
 
 
 def test_nothing_scored_is_none() -> None:
-    row = aggregate_clips({"a": FailedClip("missing_video", N)})
+    row = aggregate_clips({"a": {"code": "missing_video", "frames_asked": N}})
     assert (row.source, row.estimator, row.rollout.rot_err.value) == (None, None, None)
     assert aggregate_clips({}).coverage == "0/0 clips, 0/0 frames"
 
 
 def test_an_undefined_number_is_left_out_of_its_own_mean() -> None:
-    values = json.loads(json.dumps(scored(0.1).to_dict()))
+    values = stored(scored(0.1))
     values["scores"]["release"].update(TransErr=None, undefined={"trans_err": "collinear"})
     row = aggregate_clips({"a": values, "b": scored(0.3, 1)})
     assert row.rollout.trans_err.codes == {"collinear": 1}
@@ -115,12 +105,7 @@ def test_an_undefined_number_is_left_out_of_its_own_mean() -> None:
 
 def test_a_command_that_only_turns_enters_rot_err_alone() -> None:
     turn = np.tile(np.eye(4), (N, 1, 1))
-    for i, angle in enumerate(np.linspace(0, 0.5, N)):
-        turn[i, :3, :3] = [
-            [np.cos(angle), 0, np.sin(angle)],
-            [0, 1, 0],
-            [-np.sin(angle), 0, np.cos(angle)],
-        ]
+    turn[:, :3, :3] = [rotation_y(angle) for angle in np.linspace(0, 0.5, N)]
     pan = score_rollout(FRAMES, turn, None, 16, FromPixels(turn, 0.0))
     row = aggregate_clips({"pan": pan, "walk": scored(0.2)})
     assert row.rollout.rot_err.clips == 2
@@ -135,7 +120,7 @@ def test_floor_marks() -> None:
     mark = row.floor_marks["rot_err"]
     assert (mark.at_floor, mark.with_floor, mark.mean_at_floor) == (0, 2, False)  # four floors
     assert row.floor.rot_err.clips == 2
-    values = json.loads(json.dumps(clips["a"].to_dict()))
+    values = stored(clips["a"])
     floor = values["floor"]["scale_only"]["RotErr"]
     values["scores"]["scale_only"]["RotErr"] = 1.9 * floor
     mark = aggregate_clips({"a": values}, SCALE_ONLY).floor_marks["rot_err"]
@@ -151,7 +136,7 @@ def test_what_must_not_be_mixed() -> None:
     newer = score_rollout(FRAMES, walk(), None, 16, FromPixels(walk(), 0.1, version="2"))
     with pytest.raises(MixedScoresError, match="known 1.*known 2"):
         aggregate_clips({"a": scored(0.1), "b": newer})
-    radians = copy.deepcopy(json.loads(json.dumps(scored(0.1).to_dict())))
+    radians = stored(scored(0.1))
     radians["scores"]["release"]["RotErr_unit"] = "rad"
     with pytest.raises(MixedScoresError, match="RotErr_unit is 'rad', expected 'deg'"):
         aggregate_clips({"a": radians})

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from probe_worlds import PERFECT
 
 from sana_wm_gym.evaluation.held_out import (
     chunk_errors,
@@ -19,33 +20,23 @@ from sana_wm_gym.evaluation.held_out import (
     with_truth,
 )
 from sana_wm_gym.evaluation.world_scores import Margin
-from sana_wm_gym.weights.world_file import read_world_file
-from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.procedural.appearance import parse_prompt
 from sana_wm_gym.world.procedural.courtyard import COURTYARD
-from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 from sana_wm_gym.world.procedural.scenes import generate_scene
-
-WORLD = ProceduralWorld(size=(32, 32), scenes=(5,))
 
 
 @pytest.fixture(scope="module")
 def clips():
-    return held_out_clips(WORLD.spec, 3, 2)
-
-
-@pytest.fixture(scope="module")
-def courtyard(courtyard_world_file):
-    return world_of(read_world_file(courtyard_world_file))
+    return held_out_clips(PERFECT.spec, 3, 2)
 
 
 def test_perfect_world_has_no_error(clips):
     """The renderer behind the world contract shows the truth, and the shuffled truth is wrong."""
     truth = truth_of(clips)
-    own = chunk_errors(roll(WORLD, clips, 0), truth, 24)
+    own = chunk_errors(roll(PERFECT, clips, 0), truth, 24)
     assert own.shape == (3, 2) and own.max() == 0
     assert (mean_psnr(own) == 100).all()
-    for other in (roll(WORLD, clips, 0, shuffled=True), repeat_first(truth)):
+    for other in (roll(PERFECT, clips, 0, shuffled=True), repeat_first(truth)):
         assert Margin.of(own, chunk_errors(other, truth, 24)).low.min() > 50
 
 
@@ -60,16 +51,16 @@ def test_psnr_averages_errors_before_the_logarithm():
 def test_clips_move_and_later_ones_can_be_taken(clips):
     assert all(leaves_start(clip.c2w) for clip in clips)
     np.testing.assert_array_equal(clips[0].c2w[0], np.eye(4))
-    [third] = held_out_clips(WORLD.spec, 1, 2, skip=2)
+    [third] = held_out_clips(PERFECT.spec, 1, 2, skip=2)
     np.testing.assert_array_equal(third.truth, clips[2].truth)
-    [other] = held_out_clips(WORLD.spec, 1, 2, first=1000)
+    [other] = held_out_clips(PERFECT.spec, 1, 2, first=1000)
     assert not np.array_equal(other.start.scene_c2w, clips[0].start.scene_c2w)
-    two = held_out_clips(replace(WORLD.spec, scenes=(3, 5)), 6, 1)
+    two = held_out_clips(replace(PERFECT.spec, scenes=(3, 5)), 6, 1)
     assert {clip.start.scene for clip in two} == {3, 5}
 
 
 def test_prompts_name_the_appearance():
-    spec = replace(WORLD.spec, scenes=(COURTYARD,))
+    spec = replace(PERFECT.spec, scenes=(COURTYARD,))
     starts = [held_out_clip(spec, COURTYARD, index, 1).start for index in range(3)]
     assert len({start.appearance for start in starts}) > 1
     surfaces = generate_scene(COURTYARD).surfaces

@@ -27,7 +27,7 @@ def test_training_walks_are_within_training(seed):
 
 
 @pytest.mark.parametrize(
-    ("rates", "said"),
+    ("rates", "expected"),
     [
         ({"forward": 0.06}, ["forward speed"]),
         ({"right": -0.06}, ["sideways speed"]),
@@ -43,8 +43,8 @@ def test_training_walks_are_within_training(seed):
         ({"yaw": -0.02}, []),
     ],
 )
-def test_what_leaves_training_is_named(rates, said):
-    assert [flag.what for flag in outside_training(path(**rates))] == said
+def test_what_leaves_training_is_named(rates, expected):
+    assert [flag.what for flag in outside_training(path(**rates))] == expected
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.7, -2.5])
@@ -62,7 +62,4 @@ def test_limits_are_those_of_the_world():
     slow = MotionLimits(forward=0.01)
     assert [flag.what for flag in outside_training(path(forward=0.02), slow)] == ["forward speed"]
     assert outside_training(path(forward=0.02)) == ()
-
-
-def test_a_single_pose_has_no_speed():
-    assert outside_training(np.eye(4)[None]) == ()
+    assert outside_training(np.eye(4)[None]) == (), "a single pose has no speed"

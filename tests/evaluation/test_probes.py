@@ -20,8 +20,6 @@ from sana_wm_gym.evaluation.held_out import held_out_clip, roll, with_truth
 from sana_wm_gym.evaluation.probes import gates, persistence, watch
 from sana_wm_gym.models.attention import DeltaRuleAttention, bounded
 from sana_wm_gym.models.delta_rule.naive import update
-from sana_wm_gym.weights.world_file import read_world_file
-from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS, ProceduralWorld
 
 
@@ -33,15 +31,10 @@ class Frozen(ProceduralWorld):
         return [s.start.image if last else np.repeat(s.start.image[None], 24, 0) for s in states]
 
 
-@pytest.fixture(scope="module")
-def courtyard(courtyard_world_file):
-    return world_of(read_world_file(courtyard_world_file))
-
-
 # Persistence ------------------------------------------------------------------------------------
 
 
-def test_perfect_world_forgets_nothing():
+def test_perfect_world_returns_to_the_first_view():
     ticks = []
     starts = draw_starts(PERFECT, 2, seed=0)
     result = persistence.measure(PERFECT, starts, 0, ticks.append, holds=(2, 1))
@@ -54,7 +47,7 @@ def test_perfect_world_forgets_nothing():
             assert row[lower].psnr_db.high < 30 and row[lower].ssim.high < 0.9
 
 
-def test_frozen_world_is_revealed_by_its_away_view():
+def test_frozen_world_fails_in_its_away_view():
     """It returns perfectly, because it never left; away it is no better than the first frame."""
     world = Frozen(size=(32, 32), scenes=(5,))
     [row] = persistence.measure(world, draw_starts(world, 1, 0), 0, silent, holds=(1,)).rows
@@ -123,9 +116,8 @@ def test_what_is_observed_is_what_the_network_did(name, rows, request):
     with watch.observed(world.model) as passes:
         roll(world, [clip], 0, after=kept.extend)
     memory = kept[0].generator.blocks[1].attention
-    expected = torch.stack(
-        [part[0].flatten(1).norm(dim=1) for part in (memory.numerator, memory.denominator)], 1
-    )
+    parts = memory.numerator, memory.denominator
+    expected = torch.stack([part[0].flatten(1).norm(dim=1) for part in parts], 1)
     np.testing.assert_allclose(passes[1].memory[:, :2], expected, rtol=1e-5)
     # Two delta-rule blocks, three streams of four frames and two heads each.
     assert len(passes) == len(rows)
@@ -164,11 +156,9 @@ def test_norm_is_what_one_frame_can_do_to_a_memory(key, beta, decay):
 
 def test_ablation_takes_the_key_scale_out_of_a_copy(small):
     changed = watch.altered(small, watch.Safeguards(key_scaling=False, bounded_writes=False))
-    blocks = zip(
-        watch.delta_rule_blocks(small.model), watch.delta_rule_blocks(changed.model), strict=True
-    )
+    blocks = map(watch.delta_rule_blocks, (small.model, changed.model))
     x = torch.randn(1, 2, 64, 32)
-    for (_, own), (_, other) in blocks:
+    for (_, own), (_, other) in zip(*blocks, strict=True):
         assert type(own) is DeltaRuleAttention and own.numerics.bounded_writes
         assert not other.numerics.bounded_writes
         query, key = own.features(x, x, own.q_norm, own.k_norm)
@@ -181,17 +171,15 @@ def test_ablation_takes_the_key_scale_out_of_a_copy(small):
 
 def test_bound_and_scale_hold_the_norm_and_their_absence_does_not(small):
     ticks, clip = [], held_out_clip(small.spec, 5, 0, 4)
-    result = gates.measure(
-        small, clip.start, clip.c2w, ablation_chunks=2, seed=0, tick=ticks.append
-    )
+    result = gates.measure(small, clip.start, clip.c2w, 2, 0, ticks.append)
     assert sum(ticks) == 4 + 3 * 2
     assert [row["sound chunks"] for row in result.rows[:1]] == [4]
     own = gates.run(small, clip.start, clip.c2w, watch.own_safeguards(small), 0, silent)
     assert own.sound_chunks == own.requested_chunks == 4
     assert len(own.transition_norm) == len(own.state_norm) == 4
     assert 0 < max(own.transition_norm) <= 1 + 1e-6
-    assert len(own.heads) == len(result.more["heads"]) == 2 * 2
-    for quantiles in own.heads.values():
+    assert len(own.heads()) == len(result.more["heads"]) == 2 * 2
+    for quantiles in own.heads().values():
         assert len(quantiles) == 2 + 3 * 3
         for stream in watch.STREAMS:
             assert quantiles[f"{stream} energy"].highest <= 1 + 1e-6
@@ -212,11 +200,11 @@ def test_a_chunk_that_breaks_half_way_counts_what_is_finite():
         seen.memory = np.full((2, 1), memory)
         return seen
 
-    statistics = gates._Statistics()
+    statistics = gates.GateRun(watch.Safeguards(True, True), 3)
     assert statistics.add([block(3.0, key)])
     assert not statistics.add([block(np.inf, key)])
     assert not statistics.add([block(3.0, key + torch.inf)])
-    assert statistics.transition == [1, 1, 0] and statistics.state == [3, 0, 3]
+    assert statistics.transition_norm == [1, 1, 0] and statistics.state_norm == [3, 0, 3]
     assert list(statistics.heads()) == [(0, 0), (0, 1)]
 
 

@@ -11,29 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from probe_worlds import PERFECT, silent
+from probe_worlds import PERFECT, Blind, silent
 
 from benchmarks import trust_probes
 from benchmarks.trust_probes import draw_starts
+from sana_wm_gym.evaluation.aggregate import ErrorMeans, Mean
 from sana_wm_gym.evaluation.held_out import held_out_clip, held_out_clips, roll
 from sana_wm_gym.evaluation.outside_training import Flag
 from sana_wm_gym.evaluation.probes import gates, horizon, novel_control, persistence, watch
-from sana_wm_gym.evaluation.probes.results import PoseMeans, Spread
+from sana_wm_gym.evaluation.probes.results import Spread
 from sana_wm_gym.metrics import RELEASE, score_poses
 from sana_wm_gym.models.plan import MemoryWindow
-from sana_wm_gym.poses.protocol import EstimatorInfo, PoseEstimate
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.learned.schedule import SELF_FORCING_4
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS
-
-
-class Blind:
-    """An estimator that places nothing."""
-
-    def estimate(self, frames, intrinsics, fps):
-        info = EstimatorInfo("blind", "1", "estimated", "static", None, None, False)
-        poses = np.tile(np.eye(4), (len(frames), 1, 1))
-        return PoseEstimate(poses, np.arange(len(frames)) < 1, info)
 
 
 @given(
@@ -73,7 +64,7 @@ def test_perfect_world_is_followed_and_failures_stay_visible():
     [window] = result.rows
     assert window["PSNR dB"] > 90 > window["repeat dB"]
     for name in ("poses", "floor", "poses, scale_only"):
-        assert window[name].failures == {"too_few_valid": 1} and window[name].rot_err is None
+        assert window[name].rot_err == Mean(None, 0, {"too_few_valid": 1})
     text = result.tables()[""].csv()
     assert "too_few_valid 1" in text and "scale_only" not in text
 
@@ -94,22 +85,21 @@ def test_variants_keep_the_autocast_dtype():
     world = load_world("tiny-bf16")
     clip = held_out_clip(world.spec, world.spec.scenes[0], 0, 1)
     own = roll(world, [clip], 0)
-    np.testing.assert_array_equal(
-        roll(next(iter(horizon.variants(world).values())), [clip], 0), own
-    )
-    same = watch.altered(world, watch.own_safeguards(world))
-    np.testing.assert_array_equal(roll(same, [clip], 0), own)
+    varied, *_ = horizon.variants(world).values()
+    for same in (varied, watch.altered(world, watch.own_safeguards(world))):
+        np.testing.assert_array_equal(roll(same, [clip], 0), own)
     assert (roll(replace(world, autocast_dtype=None), [clip], 0) != own).any()
 
 
 def test_turning_clips_count_for_rotation_alone():
     turn = persistence.look_away(PERFECT.spec, 1)[:49]
     still = np.tile(np.eye(4), (49, 1, 1))
-    summary = PoseMeans.of([score_poses(still, turn, RELEASE), "too_few_valid"])
-    assert summary.rot_err > 1 and summary.trans_err is None and summary.cam_mc is None
-    assert (summary.scored, summary.requested) == (1, 2)
+    scores = [score_poses(still, turn, RELEASE).to_dict(), {"code": "too_few_valid"}]
+    summary = ErrorMeans.of(scores)
+    assert summary.rot_err.value > 1 and summary.rot_err.clips == 1
+    assert summary.trans_err.value is None and summary.cam_mc.value is None
     assert str(summary).endswith("/ - / - (1/2: too_few_valid 1)")
-    assert str(PoseMeans.of([])) == "not requested"
+    assert str(ErrorMeans.of([])) == "not requested"
 
 
 # Novel control ----------------------------------------------------------------------------------
@@ -117,15 +107,11 @@ def test_turning_clips_count_for_rotation_alone():
 
 def test_every_manoeuvre_is_flagged_for_what_is_new_in_it():
     (start,), limits = draw_starts(PERFECT, 1, 0), PERFECT.spec.limits
-    found = {
-        one.name: {
-            flag.what
-            for flag in novel_control.outside(
-                start, novel_control.poses_of(one, limits, 96), limits
-            )
-        }
-        for one in novel_control.MANOEUVRES
-    }
+    found = {}
+    for one in novel_control.MANOEUVRES:
+        poses = novel_control.poses_of(one, limits, 96)
+        flags = novel_control.outside(start, poses, limits)
+        found[one.name] = {flag.what for flag in flags}
     assert found == {
         "pan 1x": set(),
         "pan 2x": {"yaw speed"},
@@ -167,9 +153,9 @@ def test_worst_flag_of_several_clips_is_kept():
 def test_command(small_world_file, tmp_path, capsys):
     arguments = ["--world", str(small_world_file), "--quick", "--out", str(tmp_path)]
     assert trust_probes.main([*arguments, "--probe", "persistence", "gates"]) == 0
-    names = {"persistence.json", "persistence.csv", "gates.json", "gates.csv"}
-    names |= {"gates_heads.csv", "gates_peaks.csv"}
-    assert {path.name for path in tmp_path.iterdir()} == names
+    gate_files = {"gates.json", "gates.csv", "gates_heads.csv", "gates_peaks.csv"}
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"persistence.json", "persistence.csv"} | gate_files
     written = json.loads((tmp_path / "gates.json").read_text())
     for key in ("command", "commit", "device", "date"):
         assert written[key]
@@ -182,8 +168,8 @@ def test_command(small_world_file, tmp_path, capsys):
 def test_a_world_without_a_network_has_no_gates(tmp_path, capsys):
     arguments = ["--world", "procedural", "--quick", "--probe", "gates", "--out", str(tmp_path)]
     assert trust_probes.main(arguments) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "not measured, world 'procedural' has no network" in said and "world file" in said
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "not measured, world 'procedural' has no network" in shown and "world file" in shown
     assert not list(tmp_path.iterdir())
 
 

@@ -20,7 +20,7 @@ from sana_wm_gym.camera.se3 import (
     relative_to_first,
 )
 from sana_wm_gym.evaluation.estimator_floors import CLIPS, FPS, degrade, place
-from sana_wm_gym.evaluation.score import score_rollout
+from sana_wm_gym.evaluation.score import ScoreOptions, score_rollout
 from sana_wm_gym.metrics import RELEASE, SCALE_ONLY, PoseScore, match_frames, score_poses
 from sana_wm_gym.poses import (
     LKBundleAdjustment,
@@ -218,7 +218,7 @@ def test_rollout_matches_by_time() -> None:
     _, truth = clip("strafe_yaw", 65)
     frames, oracle = np.zeros((33, 8, 8, 3), np.uint8), OracleEstimator(truth[::2])
     match = match_frames(65, 16.0, 33, 8.0, stride=2)
-    score = score_rollout(frames, truth, None, 8.0, oracle, match=match)
+    score = score_rollout(frames, truth, None, 8.0, oracle, options=ScoreOptions(match))
     assert isinstance(score.release, PoseScore) and score.frames_asked == 33
     assert score.release.trans_err == pytest.approx(0.0, abs=1e-12)
     with pytest.raises(ValueError, match="truncate=True"):

@@ -8,9 +8,7 @@ from typing import Any
 
 from sana_wm_gym.models.codec import CodecConfig
 from sana_wm_gym.training.config import TINY, TrainConfig
-from sana_wm_gym.training.fit_codec import (
-    CodecFit,
-)
+from sana_wm_gym.training.fit_codec import CodecFit
 from sana_wm_gym.training.optimizer import OptimizerConfig
 from sana_wm_gym.world.procedural.appearance import Surface
 

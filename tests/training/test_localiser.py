@@ -1,4 +1,4 @@
-"""The localiser: what a fit learns, and what its answers keep to."""
+"""The localiser: accuracy of a fit, and properties of its estimates."""
 
 from __future__ import annotations
 
@@ -28,14 +28,7 @@ from sana_wm_gym.world.procedural.scenes import generate_scene
 SIZE = 32
 NETWORK = LocaliserConfig(size=SIZE, channels=(16, 24, 32, 48), depth=(0, 0, 1, 1), hidden=48)
 FIT = LocaliserFit(
-    steps=300,
-    batch=32,
-    negatives=16,
-    ema=0.95,
-    warmup=10,
-    held_out=64,
-    report_every=150,
-    false_alarms=0.05,
+    300, 32, 16, warmup=10, ema=0.95, held_out=64, false_alarms=0.05, report_every=150
 )
 
 
@@ -77,21 +70,17 @@ def test_progress_is_reported_and_falls(fitted):
     assert last.degrees < first.degrees <= first.degrees_p95
 
 
-def test_a_fit_is_a_function_of_its_seed(data):
+def test_a_fit_is_a_function_of_its_seed_and_leaves_the_global_random_state_alone(data):
     frames, poses, foreign = data
-    short = LocaliserFit(steps=4, batch=8, negatives=6, seed=3)
-    weights = [
-        fit_localiser(frames, poses, short, network=NETWORK, foreign=foreign).state_dict()
-        for _ in range(2)
-    ]
+    short, before = LocaliserFit(steps=4, batch=8, negatives=6, seed=3), torch.get_rng_state()
+    weights = []
+    for _ in range(2):
+        fitted = fit_localiser(frames, poses, short, network=NETWORK, foreign=foreign)
+        weights.append(fitted.state_dict())
+        assert torch.equal(before, torch.get_rng_state())
+        torch.rand(1)
+        before = torch.get_rng_state()
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
-
-
-def test_the_global_random_state_is_left_alone(data):
-    frames, poses, _ = data
-    before = torch.get_rng_state()
-    fit_localiser(frames, poses, LocaliserFit(steps=1, batch=4), network=NETWORK)
-    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_a_frame_alone_and_in_a_batch_have_the_same_bytes(fitted, held_out):
@@ -111,13 +100,13 @@ def test_bytes_and_floats_mean_the_same(fitted, held_out):
 
 def test_poses_are_rigid_whatever_the_picture(fitted):
     noise = torch.randint(0, 256, (5, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
-    answer = fitted[0](noise.to(torch.uint8))
-    rotation = answer.c2w[:, :3, :3]
+    found = fitted[0](noise.to(torch.uint8))
+    rotation = found.c2w[:, :3, :3]
     eye = torch.eye(3, dtype=torch.float64).expand_as(rotation)
     torch.testing.assert_close(rotation.mT @ rotation, eye, rtol=0, atol=1e-12)
     torch.testing.assert_close(torch.linalg.det(rotation), torch.ones(5, dtype=torch.float64))
-    assert torch.equal(answer.c2w[:, 3], torch.tensor([0.0, 0, 0, 1]).double().expand(5, 4))
-    assert ((answer.confidence >= 0) & (answer.confidence <= 1)).all()
+    assert torch.equal(found.c2w[:, 3], torch.tensor([0.0, 0, 0, 1]).double().expand(5, 4))
+    assert ((found.confidence >= 0) & (found.confidence <= 1)).all()
 
 
 def test_half_precision_weights_change_little(fitted, held_out):
@@ -181,22 +170,24 @@ def test_frames_of_another_shape_are_refused(shape):
         Localiser(NETWORK)(torch.zeros(shape))
 
 
-def test_a_fit_refuses_other_shapes(data):
-    frames, poses, _ = data
-    with pytest.raises(ValueError, match=r"given frames float64 .*expected uint8"):
-        fit_localiser(frames.astype(np.float64), poses)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"given poses \[899, 4, 4\]; expected \[900, 4, 4\]"):
-        fit_localiser(frames, poses[:-1])
-    with pytest.raises(ValueError, match=r"given foreign"):
-        fit_localiser(frames, poses, foreign=frames[:, :16, :16])
-    with pytest.raises(ValueError, match=r"given frames of 32 pixels; expected 64"):
-        fit_localiser(frames, poses, network=LocaliserConfig(size=64))
-    with pytest.raises(ValueError, match=r"given 5 frames; expected at least 20"):
-        fit_localiser(frames[:5], poses[:5])
-
-
-def test_a_network_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r"given size 40; expected a positive multiple of 16"):
-        LocaliserConfig(size=40)
-    with pytest.raises(ValueError, match="expected four of each"):
-        LocaliserConfig(channels=(8, 8, 8))  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda f, p: fit_localiser(f.astype(float), p), "given frames float64 .*expected uint8"),
+        (
+            lambda f, p: fit_localiser(f, p[:-1]),
+            r"given poses \[899, 4, 4\]; expected \[900, 4, 4\]",
+        ),
+        (lambda f, p: fit_localiser(f, p, foreign=f[:, :16, :16]), "given foreign"),
+        (
+            lambda f, p: fit_localiser(f, p, network=LocaliserConfig(64)),
+            "of 32 pixels; expected 64",
+        ),
+        (lambda f, p: fit_localiser(f[:5], p[:5]), "given 5 frames; expected at least 20"),
+        (lambda f, p: LocaliserConfig(40), "given size 40; expected a positive multiple of 16"),
+        (lambda f, p: LocaliserConfig(channels=(8, 8, 8)), "expected four of each"),
+    ],
+)
+def test_shapes_that_do_not_fit(data, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(*data[:2])

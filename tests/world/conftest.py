@@ -11,6 +11,8 @@ import pytest
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The streaming release, a `tiny_release.Stack`."""
+    pytest.importorskip("transformers")
+    pytest.importorskip("diffusers", minversion="0.42")
     from tiny_release import Stack, write_release
 
     folder: Path = tmp_path_factory.mktemp("release")

@@ -27,9 +27,9 @@ def test_names_of_every_kind(small_world_file: Path, monkeypatch: pytest.MonkeyP
     assert load_world(small_world_file).spec.name == "small"
     assert load_world(str(small_world_file)) is load_world(small_world_file)
     assert load_world("twin", {"of": str(small_world_file)}).spec.scenes == (5,)
-    size = {"size": [16, 24], "limits": {"forward": 0.5}}
-    world: Any = load_world("procedural", size)
-    assert world.size == (16, 24) and world.limits.forward == 0.5
+    settings = {"size": [16, 24], "limits": {"forward": 0.5}, "name": "mine"}
+    world: Any = load_world("procedural", settings)
+    assert world.size == (16, 24) and world.limits.forward == 0.5 and world.name == "mine"
 
 
 def test_a_world_is_shared_by_name_and_arguments() -> None:
@@ -54,11 +54,7 @@ def test_environments_take_names_and_arguments() -> None:
     [
         ("nowhere", None, "unknown world 'nowhere', expected one of procedural, tiny, "),
         ("no_such_module:make", None, "no world 'no_such_module:make': No module named"),
-        (
-            "chunk_worlds:nothing",
-            None,
-            "no world .*: .* no attribute 'nothing'",
-        ),
+        ("chunk_worlds:nothing", None, "no world .*: .* no attribute 'nothing'"),
         ("chunk_worlds:make", {"colour": "red"}, "does not take {'colour': 'red'}"),
         ("procedural", {"colour": "red"}, "does not take {'colour': 'red'}"),
         ("procedural", {"scenes": {1}}, "does not take .* not JSON serializable"),

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from camera_paths import ahead, poses_ahead
 from chunk_worlds import ChunkWorld
 from stepping import advance, frames_of
 
-from sana_wm_gym.camera import CameraTrajectory, Controls
-from sana_wm_gym.camera.trajectory import rollout as poses_of
+from sana_wm_gym.camera import CameraTrajectory
 from sana_wm_gym.weights.world_file import read_world_file
 from sana_wm_gym.world.learned.world_files import world_of
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
@@ -33,38 +34,38 @@ class Counted:
         return GeneratedClip(frames, np.tile(latents, (1, 2, 5, 6)))
 
 
-def poses(frames: int) -> np.ndarray:
-    """Ahead and to the right."""
-    still = Controls.still(CHUNKS * frames)
-    count = len(still)
-    return poses_of(replace(still, forward=np.full(count, 0.02), yaw=np.full(count, 0.01)))
+NAMES = ["procedural", "small", "courtyard", "released", "replay", "toy", "one frame"]
 
 
-@pytest.fixture(params=["procedural", "small", "courtyard", "replay", "toy", "one frame"])
+@pytest.fixture(params=NAMES)
 def world(request: pytest.FixtureRequest) -> Any:
     name = request.param
     if name in ("small", "courtyard"):
         path: Path = request.getfixturevalue(f"{name}_world_file")
         return world_of(read_world_file(path))
+    if name == "released":
+        return request.getfixturevalue("stack").load(refined=True, dtype=torch.float32)
     if name == "replay":
         spec = replace(ChunkWorld(24).spec, name="replay", height=40, width=48)
-        return ReplayWorld(Counted(), replace(spec, latent_shape=(2, 5, 6)), poses(24))
+        return ReplayWorld(
+            Counted(),
+            replace(spec, latent_shape=(2, 5, 6)),
+            poses_ahead(range(24 * CHUNKS + 1), 0.02, 0.01),
+        )
     toys = {"toy": ChunkWorld(), "one frame": ChunkWorld(1)}
     return toys.get(name) or ProceduralWorld((16, 24), (3,))
 
 
 def start(world: Any, seed: int = 0) -> Start:
     rng = np.random.default_rng(seed)
-    if isinstance(world, ReplayWorld):
+    if not world.spec.scenes or isinstance(world, ReplayWorld):
         image = rng.integers(0, 100, (*world.spec.size, 3), dtype=np.uint8)
-        return Start(image, world.spec.intrinsics)
+        return Start(image, world.spec.intrinsics, prompt="a room")
     return world.sample_start(rng)
 
 
 def camera(world: Any, chunk: int) -> CameraTrajectory:
-    spec, n = world.spec, world.spec.frames_per_chunk
-    c2w = poses(n)[n * chunk : n * chunk + n + 1]
-    return CameraTrajectory(c2w, np.array(spec.intrinsics), spec.width, spec.height)
+    return ahead(world.spec, chunk, 0.02, 0.01)
 
 
 def walk(world: Any, chunks: int, seed: int = 0, state: Any = None) -> Any:

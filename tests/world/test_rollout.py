@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from camera_paths import poses_ahead
 from stepping import frames_of
 
-from sana_wm_gym.camera import Controls
-from sana_wm_gym.camera.trajectory import rollout as poses_of
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 from sana_wm_gym.world.rollout import camera_path, rollout, rollout_frames, rollout_from
 
@@ -18,8 +17,7 @@ STARTS = [WORLD.sample_start(np.random.default_rng(seed)) for seed in range(2)]
 
 
 def paths(frames: int) -> list:
-    walk = replace(Controls.still(frames), forward=np.full(frames, 0.02))
-    return [camera_path(start, poses_of(walk)) for start in STARTS]
+    return [camera_path(start, poses_ahead(range(frames + 1))) for start in STARTS]
 
 
 def test_states_after_begin_and_after_every_chunk() -> None:

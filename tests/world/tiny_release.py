@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
 from safetensors.torch import save_file
+from tiny_networks import CONFIG, scramble
+from tiny_vae import TINY
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from torch import nn
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -25,34 +26,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
+from sana_wm_gym.models.transformer import SanaWM
 from sana_wm_gym.weights.generator import save_generator
-from sana_wm_gym.weights.names import Variant
+from sana_wm_gym.world.released.files import STREAMING, Layout
 from sana_wm_gym.world.released.loading import Loading
-from sana_wm_gym.world.released.offline import LAYOUTS, OfflineGenerator, load_offline
-from sana_wm_gym.world.released.streaming import StreamingWorld, load_streaming, streaming_files
+from sana_wm_gym.world.released.offline import load_offline
+from sana_wm_gym.world.released.streaming import load_streaming
 
 SIZE = (64, 96)
-CONFIG = SanaWMConfig(
-    latent_channels=8,
-    width=32,
-    depth=4,
-    heads=2,
-    softmax_every=2,
-    mlp_ratio=1.5,
-    text_channels=16,
-    text_tokens=12,
-    position_entries=5,
-)
-# Strides as released; widths and layer counts small.
-VAE = {
-    "latent_channels": CONFIG.latent_channels,
-    "block_out_channels": [8, 16, 16, 16],
-    "layers_per_block": [1, 1, 1, 1, 1],
-    "decoder_block_out_channels": [8, 16, 32],
-    "decoder_layers_per_block": [1, 1, 1, 1],
-    "decoder_causal": True,
-}
 LTX = {
     "in_channels": CONFIG.latent_channels,
     "out_channels": CONFIG.latent_channels,
@@ -81,14 +62,6 @@ GEMMA = {
 CHI_PROMPT = ["two rooms", "User Prompt: "]
 
 
-def scramble(module: nn.Module, seed: int) -> None:
-    random = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            spread = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
-            parameter.normal_(0.0, spread, generator=random)
-
-
 def write_generator(folder: Path) -> None:
     """As published: nested, prefixed, pickled."""
     folder.mkdir()
@@ -100,7 +73,7 @@ def write_generator(folder: Path) -> None:
 
 def write_vae(folder: Path, **changes: Any) -> None:
     folder.mkdir()
-    vae = diffusers.AutoencoderKLLTX2Video(**VAE | changes)
+    vae = diffusers.AutoencoderKLLTX2Video(**TINY | changes)
     scramble(vae, 1)
     config = {name: value for name, value in vae.config.items() if name != "upsample_type"}
     config["_class_name"] = "AutoencoderKLCausalLTX2Video"
@@ -149,12 +122,14 @@ class Stack:
 
     folder: Path
     prompts: Path
+    layout: Layout = STREAMING
 
-    def load(self, **changes: Any) -> StreamingWorld:
-        own = {name: changes.pop(name) for name in ("schedule", "window") if name in changes}
-        size = changes.pop("size", SIZE)
+    def load(self, size: tuple[int, int] = SIZE, **changes: Any) -> Any:
         loading = Loading(**{"config": CONFIG, "device": "cpu", "prompts": self.prompts} | changes)
-        return load_streaming(streaming_files(self.folder), loading, size=size, **own)
+        files = self.layout.within(self.folder)
+        if self.layout is STREAMING:
+            return load_streaming(files, loading, size=size)
+        return load_offline(files, loading, steps=3)
 
 
 def write_release(folder: Path) -> None:
@@ -167,27 +142,12 @@ def write_release(folder: Path) -> None:
     (folder / "config.yaml").write_text(f"text_encoder:\n  chi_prompt:\n{lines}", encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class OfflineStack:
-    """A release of whole clips on disk and what loads it."""
-
-    folder: Path
-    prompts: Path
-    variant: Variant
-
-    def load(self, **changes: Any) -> OfflineGenerator:
-        steps = changes.pop("steps", 3)
-        loading = Loading(**{"config": CONFIG, "device": "cpu", "prompts": self.prompts} | changes)
-        files = LAYOUTS[self.variant].within(self.folder)
-        return load_offline(files, self.variant, loading, steps=steps)
-
-
-def write_offline_release(folder: Path, variant: Variant, streaming: Path) -> None:
+def write_offline_release(folder: Path, layout: Layout, streaming: Path) -> None:
     """A release of whole clips; text encoder and settings are those of the streaming one."""
     (folder / "dit").mkdir(parents=True)
     model = SanaWM(replace(CONFIG, position_entries=0))
     scramble(model, 0)
-    save_generator(folder / "dit" / "weights.safetensors", model, variant)
+    save_generator(folder / "dit" / "weights.safetensors", model, layout.variant)
     write_vae(folder / "vae", decoder_causal=False)
     for name in ("gemma-2-2b-it", "config.yaml"):
         (folder / name).symlink_to(streaming / name)

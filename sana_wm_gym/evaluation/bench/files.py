@@ -1,9 +1,8 @@
-"""Files of a bench: what is wrong with one is an error that names the file and has a code."""
+"""Files of a bench; an error names the file at fault and has a code."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,17 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from sana_wm_gym.checks import require_number
+
 Picture = npt.NDArray[np.uint8]
 Row = Mapping[str, Any]
 Fault = Literal[
-    "missing_file",
-    "corrupt_file",
-    "missing_key",
-    "missing_scene",
-    "bad_value",
-    "bad_poses",
+    "missing_file", "corrupt_file", "missing_key", "missing_scene", "bad_value", "bad_poses",
     "inconsistent",
-]
+]  # fmt: skip
 
 
 class BenchDataError(ValueError):
@@ -43,8 +39,7 @@ class BenchDataError(ValueError):
 
 @dataclass(frozen=True)
 class Record:
-    """A json object in a file. Its methods raise `BenchDataError` where a value is not what they
-    return.
+    """A json object in a file; methods raise `BenchDataError` where a value is not as expected.
 
     Attributes:
         row: The object.
@@ -86,8 +81,8 @@ class Record:
         """Check that all keys are there."""
         missing = [key for key in keys if key not in self.row]
         if missing:
-            message = f"{self.where} lacks {', '.join(missing)}"
-            raise BenchDataError("missing_key", self.path, message)
+            lacks = f"{self.where} lacks {', '.join(missing)}"
+            raise BenchDataError("missing_key", self.path, lacks)
 
     def _checked(self, key: str, right: bool, expected: str) -> None:
         if not right:
@@ -96,10 +91,10 @@ class Record:
     def number(self, key: str) -> float:
         """A finite number."""
         self.need(key)
-        value = self.row[key]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        self._checked(key, is_number and math.isfinite(value), "a finite number")
-        return float(value)
+        try:
+            return require_number(key, self.row[key])
+        except ValueError as error:
+            raise self.error("bad_value", str(error)) from error
 
     def count(self, key: str, least: int = 0) -> int:
         """A whole number, at least `least`."""
@@ -123,11 +118,7 @@ class Record:
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 text file.
-
-    Raises:
-        BenchDataError: It is missing or no UTF-8.
-    """
+    """A UTF-8 text file; `BenchDataError` where it is missing or no UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -137,10 +128,8 @@ def read_text(path: Path) -> str:
 
 
 def read_arrays(path: Path, keys: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
-    """Arrays of an npz file; nothing in it is executed, and others in it do not matter.
-
-    Raises:
-        BenchDataError: The file is missing or damaged, or an array is missing.
+    """Arrays of an npz file, without unpickling; others in it are ignored. `BenchDataError` where
+    the file is missing or damaged, or lacks an array.
     """
     if not path.is_file():
         raise BenchDataError("missing_file", path, "no such file, expected an npz with the camera")
@@ -159,11 +148,7 @@ def read_arrays(path: Path, keys: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
 
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
-    """An image file, opened.
-
-    Raises:
-        BenchDataError: It is missing or damaged; also in the block, where pixels are read.
-    """
+    """An image file, opened; a missing or damaged one is a `BenchDataError`, also in the block."""
     if not path.is_file():
         raise BenchDataError("missing_file", path, "no such file, expected an image")
     try:

@@ -1,7 +1,4 @@
-"""A bench by name: a folder on this machine, or a dataset of the Hugging Face hub.
-
-From the hub one commit is taken, never a branch, so that everyone scores the same files.
-"""
+"""A bench by name: a folder on this machine, or one commit of a dataset of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -32,23 +29,20 @@ def bench_root(
     *,
     splits: Sequence[str] = tuple(FOLDERS),
     offline: bool = False,
-    cache: Path | None = None,
 ) -> Path:
     """The folder that a bench is in, fetched if it is a hub id.
 
     Args:
-        source: A folder, which is taken where there is one, or a hub id as in "owner/name".
+        source: A folder, or a hub id as in "owner/name".
         revision: Commit of the hub dataset, 40 hexadecimal digits.
         splits: Which splits to fetch.
-        offline: Use only what an earlier fetch left in the cache.
-        cache: Folder of the cache; None is the hub's own.
+        offline: Use only what an earlier fetch left in the hub's cache.
 
     Raises:
         ValueError: Neither a folder nor a hub id, a revision that is no commit or given for a
             folder, or no such split.
         ImportError: huggingface_hub is needed and not installed.
-        FileNotFoundError: The hub has no such dataset or commit, cannot be reached, or, offline,
-            the files are not in the cache.
+        FileNotFoundError: The hub, or offline the cache, has no such dataset or commit.
     """
     if Path(source).is_dir():
         if revision is not None:
@@ -75,7 +69,6 @@ def bench_root(
             revision=revision,
             allow_patterns=allowed,
             local_files_only=offline,
-            cache_dir=cache,
         )
     # The hub's errors are OSError or ValueError, depending on its version.
     except (OSError, ValueError) as error:
@@ -85,11 +78,7 @@ def bench_root(
 
 
 def patterns(splits: Sequence[str] = tuple(FOLDERS)) -> list[str]:
-    """Glob patterns of a bench's files for some of its splits.
-
-    Raises:
-        ValueError: No split, or one that is not known.
-    """
+    """Glob patterns of a bench's files for some splits; `ValueError` for none or an unknown one."""
     if not splits:
         raise ValueError("no splits given, expected at least one")
     found = [f"{IMAGES}/*.png", KEPT_SCENES]

@@ -1,12 +1,5 @@
-"""The public SANA-WM-Bench layout, which `reader` reads and `writer` writes, and what a scene is.
-
-    images/<scene>.png                          first frame, shared by both splits
-    scene_set/kept_scenes.txt                   one scene id per line
-    benchmark_v2_smooth_60s/                    split "simple" (public name simple_60s)
-    benchmark_v2_hard_60s/                      split "hard" (public name hard_60s)
-        scene_trajectories_v2.json              {"scenes": [...]}: revisit pairs
-        sanawm_export_v2/run_manifest.jsonl     one object per scene
-        sanawm_export_v2/<scene>.npz            c2w, intrinsics, fps, num_frames
+"""The public SANA-WM-Bench layout, which `reader` reads and `writer` writes, and what a scene is;
+all files and keys are listed in docs/bench_data.md.
 
 Source: the benchmark guide and the evaluator published with SANA-WM.
 """
@@ -86,21 +79,13 @@ class BenchScene:
     extra: Row = field(default_factory=dict)
 
     def image(self) -> Picture:
-        """The first frame, uint8 [height, width, 3] RGB.
-
-        Raises:
-            BenchDataError: The file is missing or damaged.
-        """
+        """The first frame, uint8 [height, width, 3] RGB; `BenchDataError` for a bad file."""
         with open_picture(self.image_path) as image:
             return np.asarray(image.convert("RGB"))
 
 
 def split_of(name: str) -> Split:
-    """ "simple" or "hard", from that name or the public one (`simple_60s`, `hard_60s`).
-
-    Raises:
-        ValueError: Another name.
-    """
+    """The split of this name or public name; `ValueError` for another one."""
     for split, public in PUBLIC_NAMES.items():
         if name in (split, public):
             return split

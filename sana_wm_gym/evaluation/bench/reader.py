@@ -1,11 +1,5 @@
-"""Reading the public SANA-WM-Bench layout.
-
-Unknown keys do not matter, missing ones are named. What is wrong with one scene is found when that
-scene is read, so that the others stay usable:
-
-    for entry in list_scenes(root, "simple"):
-        scene = read_scene(entry)               # BenchDataError: this scene alone
-"""
+"""Reading the public SANA-WM-Bench layout. Unknown keys are ignored. Errors in one scene are raised
+when it is read, by `read_scene` of an entry of `list_scenes`, so that the others stay usable."""
 
 from __future__ import annotations
 
@@ -22,6 +16,7 @@ from sana_wm_gym.camera.se3 import geodesic_angle, relative_to_first
 from sana_wm_gym.camera.trajectory import check_rigid
 from sana_wm_gym.evaluation.bench.files import (
     BenchDataError,
+    Fault,
     Record,
     open_picture,
     read_arrays,
@@ -48,21 +43,19 @@ _SAME_FPS = 0.1
 
 @dataclass(frozen=True)
 class SceneEntry:
-    """A scene as the split's indices name it; its own files are not looked at yet.
+    """A scene as the split's indices name it; its own files are not read yet.
 
     Attributes:
         root: Folder of the bench.
         split: Which split.
         id: Scene id.
-        line: Its line in the manifest, from 1.
-        manifest: The manifest row.
-        trajectory: The scene's row in `scene_trajectories_v2.json`, None where there is none.
+        manifest: Its row in the manifest.
+        trajectory: Its row in `scene_trajectories_v2.json`, None where there is none.
     """
 
     root: Path
     split: Split
     id: str
-    line: int
     manifest: Record
     trajectory: Record | None
 
@@ -84,19 +77,17 @@ def list_scenes(root: Path, split: str) -> tuple[SceneEntry, ...]:
         row = Record.parse(content, manifest, f"line {line}")
         scene = row.text("id")
         if not SAFE_ID.fullmatch(scene):
-            raise row.error(
-                "bad_value", f"id {scene!r}, expected letters, digits, '.', '_' and '-'"
-            )
+            expected = "expected letters, digits, '.', '_' and '-'"
+            raise row.error("bad_value", f"id {scene!r}, {expected}")
         if scene in rows:
-            first = f"first on line {rows[scene][0]}"
-            raise row.error("inconsistent", f"id {scene!r} again, {first}")
+            message = f"id {scene!r} again, first on line {rows[scene][0]}"
+            raise row.error("inconsistent", message)
         rows[scene] = line, Record(row.row, manifest, f"line {line} (scene {scene})")
     if not rows:
         raise BenchDataError("corrupt_file", manifest, "empty, expected one json object per scene")
     paths = _trajectories(Record.read(trajectories))
     return tuple(
-        SceneEntry(root, name, scene, line, row, paths.get(scene))
-        for scene, (line, row) in rows.items()
+        SceneEntry(root, name, scene, row, paths.get(scene)) for scene, (_, row) in rows.items()
     )
 
 
@@ -105,12 +96,11 @@ def _trajectories(document: Record) -> dict[str, Record]:
     scenes = document.row["scenes"]
     if not isinstance(scenes, list):
         raise document.error("bad_value", "scenes is no list")
-    records = [Record.of(row, document.path, f"scenes[{i}]") for i, row in enumerate(scenes)]
-    ids = [record.text("scene_id") for record in records]
-    return {
-        scene: Record(record.row, document.path, f"scene {scene}")
-        for scene, record in zip(ids, records, strict=True)
-    }
+    found = {}
+    for index, row in enumerate(scenes):
+        scene = Record.of(row, document.path, f"scenes[{index}]").text("scene_id")
+        found[scene] = Record(row, document.path, f"scene {scene}")
+    return found
 
 
 def read_scene(entry: SceneEntry) -> BenchScene:
@@ -158,12 +148,7 @@ def read_scene(entry: SceneEntry) -> BenchScene:
 
 
 def read_bench(root: Path, split: str) -> tuple[BenchScene, ...]:
-    """Every scene of a split.
-
-    Raises:
-        BenchDataError: As `list_scenes` and `read_scene`; the first fault ends it.
-        ValueError: No such split.
-    """
+    """Every scene of a split. Raises as `list_scenes` and `read_scene`, at the first error."""
     return tuple(read_scene(entry) for entry in list_scenes(root, split))
 
 
@@ -198,15 +183,13 @@ def read_camera(path: Path) -> tuple[Array, Array, float]:
     if intrinsics.shape not in shapes:
         message = f"intrinsics are {intrinsics.shape}, expected {shapes[0]}, in pixels"
         raise BenchDataError("bad_value", path, message)
+    code: Fault = "bad_poses"
     try:
         check_rigid(c2w, "c2w")
+        code = "bad_value"
+        return relative_to_first(c2w), intrinsics_per_frame(intrinsics, len(c2w)), fps
     except ValueError as error:
-        raise BenchDataError("bad_poses", path, str(error)) from error
-    try:
-        per_frame = intrinsics_per_frame(intrinsics, len(c2w))
-    except ValueError as error:
-        raise BenchDataError("bad_value", path, str(error)) from error
-    return relative_to_first(c2w), per_frame, fps
+        raise BenchDataError(code, path, str(error)) from error
 
 
 def _procedural(row: Record) -> tuple[int | None, Array | None]:
@@ -225,8 +208,7 @@ def _procedural(row: Record) -> tuple[int | None, Array | None]:
 
 
 def _revisits(entry: SceneEntry, c2w: Array) -> tuple[RevisitPair, ...]:
-    """The scene's pairs, best first. A pair may be just two frame numbers; distance and angle are
-    then measured on the poses. A pair without a quality gets `inf` and comes last."""
+    """The scene's pairs, best first; those without a quality get `inf` and come last."""
     row = entry.trajectory
     if row is None:
         path = entry.root / FOLDERS[entry.split] / TRAJECTORIES
@@ -243,13 +225,10 @@ def _revisits(entry: SceneEntry, c2w: Array) -> tuple[RevisitPair, ...]:
 
 
 def _pair(row: Record, index: int, value: Any, c2w: Array) -> RevisitPair:
-    where = f"{row.where}, evaluation_pairs[{index}]"
+    """A pair, an object or just two frame numbers; what it lacks is measured on the poses."""
     if isinstance(value, list) and len(value) == 2:
         value = {"frame_a": value[0], "frame_b": value[1]}
-    if not isinstance(value, dict):
-        message = f"{where} is {value!r}, expected an object or two frame numbers"
-        raise BenchDataError("bad_value", row.path, message)
-    pair = Record(value, row.path, where)
+    pair = Record.of(value, row.path, f"{row.where}, evaluation_pairs[{index}]")
     pair.need("frame_a", "frame_b")
     a, b = pair.count("frame_a"), pair.count("frame_b")
     if max(a, b) >= len(c2w):

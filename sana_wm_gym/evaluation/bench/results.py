@@ -1,13 +1,5 @@
-"""The results layout of SANA-WM-Bench: what a method generated, and what it scored.
-
-    <method>/method_info.json                        what made the videos
-    <method>/<split>/<scene>_generated.mp4
-    <method>/<split>/eval_poses.json                 camera errors of each scored scene
-    <method>/eval/<split>/<name>.json                revisit_consistency, temporal_degradation,
-                                                     summary
-
-`<split>` is the public name, simple_60s or hard_60s. Other tools read these files, so a scene
-that could not be scored is absent from eval_poses.json; the summary has the reason.
+"""The results layout of SANA-WM-Bench: what a method generated, and what it scored. Other tools
+read eval_poses.json, so a scene that could not be scored is absent; the summary has the reason.
 
 Source: the benchmark guide and the evaluator published with SANA-WM.
 """
@@ -24,7 +16,6 @@ from sana_wm_gym.evaluation.bench.files import BenchDataError, Record, Row
 from sana_wm_gym.evaluation.bench.layout import PUBLIC_NAMES, SAFE_ID, split_of
 from sana_wm_gym.files import write_json
 
-_VIDEO_SUFFIX = "_generated.mp4"
 _INFO_KEYS = ("model", "variant", "fps", "resolution")
 _POSE_KEYS = ("RotErr", "TransErr_rel", "CamMC_rel", "scene_type", "n_frames")
 _TO_DEGREES = {"deg": 1.0, "rad": 180.0 / math.pi}
@@ -39,8 +30,7 @@ class MethodInfo:
         variant: Which weights or settings of it.
         fps: Frames per second of its videos.
         resolution: As in "1280x720", width first.
-        refiner: Name of the second stage, None without one. The published evaluator leaves out
-            frame 0 where there is one, for it is then a copy of the given image.
+        refiner: Name of the second stage, None without one.
         extra: Further keys of the file.
     """
 
@@ -54,12 +44,8 @@ class MethodInfo:
 
 @dataclass(frozen=True)
 class MethodFolder:
-    """Where one method's files are; `split` under either of its names. Methods raise `ValueError`
-    for another split, and `video` for a scene id that is no file name.
-
-    Attributes:
-        path: The folder `<method>`.
-    """
+    """Where the files of the method in folder `path` are. `ValueError` for an unknown split or a
+    scene id that is no file name."""
 
     path: Path
 
@@ -71,12 +57,7 @@ class MethodFolder:
         """The video of a scene."""
         if not SAFE_ID.fullmatch(scene):
             raise ValueError(f"scene id is {scene!r}, expected letters, digits, '.', '_' and '-'")
-        return self.split_folder(split) / f"{scene}{_VIDEO_SUFFIX}"
-
-    def videos(self, split: str) -> dict[str, Path]:
-        """Scene id -> video, of those that are there, by id."""
-        found = sorted(self.split_folder(split).glob(f"*{_VIDEO_SUFFIX}"))
-        return {path.name.removesuffix(_VIDEO_SUFFIX): path for path in found}
+        return self.split_folder(split) / f"{scene}_generated.mp4"
 
     def info_file(self) -> Path:
         """method_info.json."""
@@ -92,11 +73,7 @@ class MethodFolder:
 
 
 def read_method_info(folder: MethodFolder) -> MethodInfo:
-    """Read method_info.json.
-
-    Raises:
-        BenchDataError: The file is missing or damaged, or a key is missing or makes no sense.
-    """
+    """Read method_info.json; `BenchDataError` where it, a key or a value is missing or wrong."""
     record = Record.read(folder.info_file())
     record.need(*_INFO_KEYS)
     resolution, refiner = record.row["resolution"], record.row.get("refiner")
@@ -108,16 +85,12 @@ def read_method_info(folder: MethodFolder) -> MethodInfo:
         fps=record.number("fps"),
         resolution=str(resolution),
         refiner=str(refiner) if refiner else None,
-        extra=_others(record.row, *_INFO_KEYS, "refiner"),
+        extra={k: v for k, v in record.row.items() if k not in (*_INFO_KEYS, "refiner")},
     )
 
 
 def write_method_info(folder: MethodFolder, info: MethodInfo) -> None:
-    """Write method_info.json.
-
-    Raises:
-        ValueError: A number is not finite.
-    """
+    """Write method_info.json; `ValueError` where a number is not finite."""
     row = {**info.extra, **{key: getattr(info, key) for key in _INFO_KEYS}}
     refiner = {} if info.refiner is None else {"refiner": info.refiner}
     write_json(folder.info_file(), row | refiner)
@@ -126,11 +99,10 @@ def write_method_info(folder: MethodFolder, info: MethodInfo) -> None:
 def read_pose_errors(path: Path) -> dict[str, dict[str, Any]]:
     """Read an eval_poses.json, scene id -> object, in the file's order.
 
-    Each has, under the `release` convention, `RotErr` (mean angle between orientations, always
-    given in degrees), `TransErr_rel` (mean distance of centres at the command's scale, metres),
-    `CamMC_rel` (mean Frobenius norm of the difference of the 3x4 poses), the frames compared
-    `n_frames` and `scene_type`. A scene without `RotErr_unit` is refused: evaluators wrote radians
-    before they wrote the unit, and the number alone does not show which it is.
+    Each has, under the `release` convention, `RotErr` (mean angle between orientations, in
+    degrees), `TransErr_rel` (mean distance of centres at the command's scale, metres), `CamMC_rel`
+    (mean Frobenius norm of the difference of the 3x4 poses), the frames compared `n_frames` and
+    `scene_type`. A scene without `RotErr_unit` is refused: older files hold radians.
 
     Raises:
         BenchDataError: The file is missing or damaged, or a scene lacks a key, its unit above all.
@@ -139,11 +111,9 @@ def read_pose_errors(path: Path) -> dict[str, dict[str, Any]]:
     for scene, value in Record.read(path).row.items():
         record = Record.of(value, path, f"scene {scene}")
         if "RotErr_unit" not in value:
-            message = (
-                f"{record.where} lacks RotErr_unit; files without it hold radians. Score again, or "
-                'add "RotErr_unit": "rad" if you know that it is so'
-            )
-            raise BenchDataError("missing_key", path, message)
+            hint = 'hold radians. Score again, or add "RotErr_unit": "rad" if you know it is so'
+            lacks = f"{record.where} lacks RotErr_unit; files without it {hint}"
+            raise BenchDataError("missing_key", path, lacks)
         record.need(*_POSE_KEYS)
         unit = record.text("RotErr_unit")
         if unit not in _TO_DEGREES:
@@ -158,14 +128,7 @@ def read_pose_errors(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def write_pose_errors(path: Path, errors: Mapping[str, Row]) -> None:
-    """Write an eval_poses.json of objects as `read_pose_errors` returns them.
-
-    Raises:
-        ValueError: A number is not finite: leave that scene out.
-    """
+    """Write an eval_poses.json of objects as `read_pose_errors` returns them; `ValueError` where a
+    number is not finite."""
     first = {"RotErr_unit": "deg", "skip_first_frame": False}
     write_json(path, {scene: first | dict(row) for scene, row in errors.items()})
-
-
-def _others(row: Row, *known: str) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in known}

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sana_wm_gym.camera.revisits import RevisitPair
 from sana_wm_gym.camera.trajectory import check_rigid
 from sana_wm_gym.evaluation.bench.files import Picture
 from sana_wm_gym.evaluation.bench.layout import (
@@ -34,10 +33,8 @@ from sana_wm_gym.files import atomic_path, write_text
 def write_bench(
     root: Path, split: str, scenes: Sequence[BenchScene], images: Sequence[Picture]
 ) -> tuple[BenchScene, ...]:
-    """Write a split. Each file is replaced at once, the indices last.
-
-    Files go where the layout has them, whatever paths the given scenes name. A scene that both
-    splits have shares its picture.
+    """Write a split, each file in one step, the indices last. Files go where the layout has them,
+    whatever paths the given scenes name; both splits share the picture of a scene.
 
     Args:
         root: Folder of the bench.
@@ -49,8 +46,8 @@ def write_bench(
         The scenes with the paths they now have.
 
     Raises:
-        ValueError: Nothing to write, an id twice or unfit for a file name, not one picture per
-            scene, a picture of another size than its scene has, or poses that are not rigid.
+        ValueError: No scene, an id that is no unique file name, poses that are not rigid, or not
+            one picture of the right size per scene.
     """
     name, ids = split_of(split), [scene.id for scene in scenes]
     if not ids or len(set(ids)) != len(ids) or not all(map(SAFE_ID.fullmatch, ids)):
@@ -63,11 +60,9 @@ def write_bench(
         check_rigid(scene.c2w, f"c2w of {scene.id}")
     written = tuple(
         replace(
-            scene,
-            image_path=image_file(root, scene.id),
-            camera_path=camera_file(root, name, scene.id),
+            one, image_path=image_file(root, one.id), camera_path=camera_file(root, name, one.id)
         )
-        for scene in scenes
+        for one in scenes
     )
     document = {"scenes": [_trajectory_row(scene) for scene in written]}
     trajectories = json.dumps(document, indent=1, allow_nan=False)
@@ -123,19 +118,10 @@ def _manifest_row(root: Path, scene: BenchScene) -> dict[str, Any]:
 
 
 def _trajectory_row(scene: BenchScene) -> dict[str, Any]:
-    return {
-        "scene_id": scene.id,
-        "trajectory_id": scene.trajectory_id,
-        "evaluation_pairs": [_pair_row(pair) for pair in scene.revisits],
-    }
-
-
-def _pair_row(pair: RevisitPair) -> dict[str, float]:
-    """A pair as json values; a quality that is not finite is left out."""
-    row: dict[str, float] = {
-        "frame_a": pair.frame_a,
-        "frame_b": pair.frame_b,
-        "distance_m": pair.distance_m,
-        "angle_diff_deg": pair.angle_deg,
-    }
-    return row | ({"quality_score": pair.quality} if math.isfinite(pair.quality) else {})
+    pairs = []
+    for pair in scene.revisits:
+        row: dict[str, float] = {"frame_a": pair.frame_a, "frame_b": pair.frame_b}
+        row |= {"distance_m": pair.distance_m, "angle_diff_deg": pair.angle_deg}
+        pairs.append(row | ({"quality_score": pair.quality} if math.isfinite(pair.quality) else {}))
+    ids = {"scene_id": scene.id, "trajectory_id": scene.trajectory_id}
+    return {**ids, "evaluation_pairs": pairs}

@@ -65,10 +65,10 @@ class ControlConfig:
         if not names:
             raise ValueError(f"given no split; expected some of {', '.join(TEMPLATES)}")
         object.__setattr__(self, "split", tuple(dict.fromkeys(map(split_of, names))))
+        optional = {name for name in ("scenes", "chunks") if getattr(self, name) is None}
         for name, low in {"seed": 0, "interval": 1, "shards": 1, "scenes": 1, "chunks": 1}.items():
-            value = getattr(self, name)
-            if value is not None or name not in ("scenes", "chunks"):
-                require_integer(name, value, low)
+            if name not in optional:
+                require_integer(name, getattr(self, name), low)
         require_integer("shard", self.shard, 0, self.shards - 1)
         require_number("min_coverage", self.min_coverage, 0, 1)
         if self.bench is not None and self.chunks is not None:
@@ -85,7 +85,7 @@ class ControlConfig:
 
     @property
     def name(self) -> str:
-        """Of the world, fit for a folder."""
+        """Name of the world, fit for a folder."""
         return Path(self.world.rpartition(":")[2]).stem
 
     @property

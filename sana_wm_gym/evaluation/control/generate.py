@@ -38,13 +38,8 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class OpenedWorld:
-    """A world and the weights that its results are signed with.
-
-    Attributes:
-        world: The world.
-        kind: `renderer` for exact frames, `learned` for a network, `code` for a user's own world.
-        weights: File or folder of a network's weights; None for other kinds.
-    """
+    """A world (`renderer` for exact frames, `learned` for a network, `code` for a user's own) and
+    the file or folder of a network's weights."""
 
     world: WorldModel[Any]
     kind: Literal["renderer", "learned", "code"]
@@ -64,12 +59,9 @@ class OpenedWorld:
 def open_world(name: str) -> OpenedWorld:
     """A world as `load_world` names it, or a generator of whole clips of the catalogue.
 
-    A network of the catalogue without a file of weights is refused: what random weights make is no
-    result. A user's own code is taken at its word.
-
     Raises:
         ValueError: There is no world of this name, it has no camera, its weights are damaged, or
-            nobody knows where its weights come from.
+            it is a network of the catalogue without a file of weights.
         FileNotFoundError: There is no such file, or a released world is not on this machine.
     """
     if name in CLIP_GENERATORS:
@@ -88,11 +80,8 @@ def open_world(name: str) -> OpenedWorld:
 
 
 def released_weights(name: str) -> Path:
-    """Where the weights of a released world's generator are on this machine.
-
-    Raises:
-        FileNotFoundError: They are not; the message has the command that gets them.
-    """
+    """Where the weights of a released world's generator are on this machine; `FileNotFoundError`
+    has the command that gets them."""
     from sana_wm_gym.world.released.files import BIDIRECTIONAL, CHUNK_CAUSAL, STREAMING
 
     for layout in (BIDIRECTIONAL, CHUNK_CAUSAL, STREAMING):
@@ -130,7 +119,7 @@ class Cost:
 
     Attributes:
         frames: Frames made; the given first one does not count.
-        seconds: Time inside the world, first frame's encoding included, video file excluded.
+        seconds: Wall-clock time inside the world, without writing the video file.
         frames_per_s: One over the other.
         peak_memory_mb: Largest resident size of the process after any chunk.
         peak_gpu_mb: Most memory of tensors on the CUDA device meanwhile; None without one.
@@ -146,7 +135,7 @@ class Cost:
 
 
 def scene_seed(seed: int, split: str, scene: str) -> int:
-    """Source of a scene's noise; does not depend on which other scenes are made, or when."""
+    """Source of a scene's noise, whatever other scenes are made."""
     name = zlib.crc32(f"{split}/{scene}".encode())
     return int(np.random.SeedSequence([seed, name]).generate_state(1)[0])
 
@@ -157,13 +146,8 @@ def whole_chunks(values: Array, chunk: int) -> Array:
 
 
 def generate(world: WorldModel[Any], scene: BenchScene, seed: int, path: Path) -> Cost:
-    """Make a scene's video: as many frames as the bench expects, the given one first.
-
-    Args:
-        world: Any world that follows a camera.
-        scene: First frame and path.
-        seed: Source of the world's noise.
-        path: mp4 to write; appears when it is complete.
+    """Make a scene's video, an mp4 at `path` that appears when it is complete: as many frames as
+    the bench expects, the given one first. `seed` is the source of the world's noise.
 
     Raises:
         VideoError: The bench counts poses at another rate than the world makes frames, or the

@@ -1,5 +1,5 @@
-"""A run from its jobs to its report: summary.json, scenes.csv, report.md and the terminal, and the
-files that other tools of SANA-WM-Bench read."""
+"""A run from its jobs to summary.json, scenes.csv, report.md, the terminal, and the files that
+other tools of SANA-WM-Bench read."""
 
 from __future__ import annotations
 
@@ -105,22 +105,18 @@ def _write_report(
     parts = [f"# Camera control: {name}", facts]
     for table in [*report_tables(name, summaries), scenes]:
         parts += [f"## {table.title}", table.markdown().rstrip(), *table.notes]
-    parts += ["## Scene by scene", *map(_pictures, results)]
+    parts.append("## Scene by scene")
+    for result in results:
+        label = f"{result['split']} / {result['scene']} / {result['trajectory']}"
+        parts.append(f"### {label}")
+        if result["status"] != "scored":
+            parts.append(f"No result. {result['code']}: {result['message']}")
+            continue
+        for kind in ("frames", "paths"):
+            file = scene_file(Path(), kind, result["split"], result["scene"])
+            parts.append(f"![{kind} of {label}]({file.as_posix()})")
     write_text(report, "\n\n".join(parts) + "\n")
     return [summary, lines, report]
-
-
-def _pictures(result: Result) -> str:
-    """Frames and camera paths of a scene, or why there are none."""
-    label = f"{result['split']} / {result['scene']} / {result['trajectory']}"
-    if result["status"] != "scored":
-        return f"### {label}\n\nNo result. {result['code']}: {result['message']}"
-    key = result["split"], result["scene"]
-    images = [
-        f"![{kind} of {label}]({scene_file(Path(), kind, *key).as_posix()})"
-        for kind in ("frames", "paths")
-    ]
-    return "\n\n".join([f"### {label}", *images])
 
 
 def _words(value: Any) -> str:
@@ -130,10 +126,9 @@ def _words(value: Any) -> str:
 
 
 def _write_evaluations(method: MethodFolder, summary: Summary, results: Sequence[Result]) -> None:
-    """Write eval_poses.json, revisit_consistency.json, temporal_degradation.json and
-    summary.json of a split. Scenes without a number are absent, as their readers expect."""
+    """Write a split's files of the results layout, without the scenes that have no number."""
     scored = {result["scene"]: result for result in results if result["status"] == "scored"}
-    errors = {}
+    errors, split = {}, summary["split"]
     for scene, result in scored.items():
         pose = result["pose"]
         score = pose["scores"][RELEASE.name]
@@ -147,10 +142,8 @@ def _write_evaluations(method: MethodFolder, summary: Summary, results: Sequence
                 "source": pose["source"],
                 "flags": score["flags"],
             }
-    write_pose_errors(method.poses_file(summary["split"]), errors)
-    files = {"revisit_consistency": "revisit", "temporal_degradation": "drift"}
-    for name, key in files.items():
+    write_pose_errors(method.poses_file(split), errors)
+    for name, key in (("revisit_consistency", "revisit"), ("temporal_degradation", "drift")):
         scenes = {scene: result[key] for scene, result in scored.items()}
-        content = {"summary": summary[key], "scenes": scenes}
-        write_json(method.eval_file(summary["split"], name), content)
-    write_json(method.eval_file(summary["split"], "summary"), summary)
+        write_json(method.eval_file(split, name), {"summary": summary[key], "scenes": scenes})
+    write_json(method.eval_file(split, "summary"), summary)

@@ -1,38 +1,22 @@
-"""A run's files: what it is a run of, and one result per scene, each written whole.
-
-    run.json                      the run's identity: world, weights, seed, scoring
-    scenes/<split>/<scene>.json   result, or why there is none
-    frames/<split>/<scene>.png    a few frames
-    paths/<split>/<scene>.png     camera paths
-    made/<split>/<scene>.json     what making the video took; written after the video
-
-A run may be stopped at any point and started again: what has a file is not done again. A folder
-never mixes runs: another identity, or a scene whose files changed, is refused.
-"""
+"""A run's folder: run.json with its identity, and the files of every scene in scenes/, frames/,
+paths/ and made/. What has a file is not done again when a stopped run is started again."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sana_wm_gym.evaluation.bench.files import BenchDataError, Record
-from sana_wm_gym.evaluation.bench.reader import SceneEntry
+from sana_wm_gym.evaluation.bench.files import Record
 from sana_wm_gym.evaluation.control.score_video import Scoring
-from sana_wm_gym.files import remove_leftovers, sha256, write_json
+from sana_wm_gym.files import remove_leftovers, write_json
 
-FORMAT = 1
-"""Of scene results; another one is never mixed with this."""
+_FORMAT = 1  # of scene results
 
 
 def claim(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Make a folder this run's, or check that it is.
-
-    Raises:
-        ValueError: It holds another run; the message lists what differs.
-    """
+    """Make a folder this run's; `ValueError` lists what differs where it holds another run."""
     remove_leftovers(folder)
     old = read_json(folder / "run.json")
     if old is None:
@@ -51,15 +35,11 @@ def scoring_identity(scoring: Scoring) -> dict[str, Any]:
     """What of the scoring a result depends on, as plain values."""
     kind = type(scoring.estimator)
     shown = repr(scoring.estimator) if hasattr(kind, "__dataclass_fields__") else kind.__qualname__
-    return {"format": FORMAT, **vars(scoring), "estimator": f"{kind.__module__}: {shown}"}
+    return {"format": _FORMAT, **vars(scoring), "estimator": f"{kind.__module__}: {shown}"}
 
 
 def refuse_mix(what: str, folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Refuse to mix results of two runs in a folder.
-
-    Raises:
-        ValueError: `old` and `new` differ; names each key with both values.
-    """
+    """Raise `ValueError` where `old` and `new` differ, naming each key with both values."""
     plain = json.loads(json.dumps(dict(new)))
     changed = [
         f"{key} was {_short(old.get(key))}, now {_short(plain.get(key))}"
@@ -79,25 +59,5 @@ def _short(value: Any) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A document of the run, or None before it is written.
-
-    Raises:
-        BenchDataError: The file is no json object.
-    """
+    """A document of the run, or None before it is written; `BenchDataError` for a damaged one."""
     return dict(Record.read(path).row) if path.is_file() else None
-
-
-def scene_digest(entry: SceneEntry, videos: Sequence[Path] = ()) -> str:
-    """Digest of everything that a scene's result depends on: its rows, first frame and camera,
-    and the video where somebody else made it. Files that are missing count as missing."""
-    trajectory = None if entry.trajectory is None else dict(entry.trajectory.row)
-    digest = hashlib.sha256(json.dumps([dict(entry.manifest.row), trajectory]).encode())
-    files = list(videos)
-    for key in ("image_path", "camera_path"):
-        try:
-            files.append(entry.manifest.file(key, entry.root))
-        except BenchDataError:
-            continue  # reading the scene will say what is wrong with it
-    for path in files:
-        digest.update(sha256(path).encode() if path.is_file() else b"missing")
-    return digest.hexdigest()

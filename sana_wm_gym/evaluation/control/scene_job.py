@@ -1,8 +1,10 @@
-"""One scene is one job: make or find its video, score it, write the result. Jobs share nothing, so
-they may run in this process, in several, or on other machines that see the same folder."""
+"""One scene is one job: make or find its video, score it, write the result. Jobs share nothing but
+the folder."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,18 +18,12 @@ from sana_wm_gym.evaluation.bench.files import BenchDataError
 from sana_wm_gym.evaluation.bench.layout import BenchScene
 from sana_wm_gym.evaluation.bench.reader import SceneEntry, read_scene
 from sana_wm_gym.evaluation.control.generate import generate, open_world, scene_seed
-from sana_wm_gym.evaluation.control.run_folder import (
-    read_json,
-    refuse_mix,
-    scene_digest,
-    scene_file,
-)
+from sana_wm_gym.evaluation.control.run_folder import read_json, refuse_mix, scene_file
 from sana_wm_gym.evaluation.control.score_video import (
     SAME_RATE,
     ScoredVideo,
     Scoring,
     VideoClip,
-    asked,
     read_clip,
     score_video,
 )
@@ -39,22 +35,21 @@ from sana_wm_gym.video import VideoError
 
 Result = dict[str, Any]
 
-_SHOWN = 7  # frames in a strip
-_WIDTH = 192  # largest of a frame in a strip, pixels
+_SHOWN, _WIDTH = 7, 192  # frames in a strip, and the largest width of one in pixels
 
 
 @dataclass(frozen=True)
 class SceneJob:
-    """A scene to score, by a video that a world makes or by somebody else's.
+    """A scene to score, by a video that a world makes or by an existing one.
 
     Attributes:
         entry: The scene.
         folder: Where results go.
         scoring: How the video is scored.
         video: Its file; need not exist.
-        world: Makes the video, as `open_world` takes it; None for somebody else's.
+        world: Makes the video, as `open_world` takes it; None for an existing video.
         seed: Source of the world's noise.
-        fps: Rate of somebody else's video, Hz, where the file's own is wrong.
+        fps: Rate of an existing video, Hz, where the file's own is wrong.
         declared_fps: The rate in its maker's method_info.json; the file must agree.
     """
 
@@ -73,8 +68,20 @@ class SceneJob:
         return self.entry.split, self.entry.id
 
     def digest(self) -> str:
-        """Of everything the result depends on besides the run's identity."""
-        return scene_digest(self.entry, [] if self.world else [self.video])
+        """Of everything the result depends on besides the run's identity: the scene's rows, first
+        frame and camera, and an existing video. Missing files count as missing."""
+        entry = self.entry
+        trajectory = None if entry.trajectory is None else dict(entry.trajectory.row)
+        rows = json.dumps([dict(entry.manifest.row), trajectory])
+        digest, files = hashlib.sha256(rows.encode()), [] if self.world else [self.video]
+        for key in ("image_path", "camera_path"):
+            try:
+                files.append(entry.manifest.file(key, entry.root))
+            except BenchDataError:
+                continue  # reading the scene will raise it
+        for path in files:
+            digest.update(sha256(path).encode() if path.is_file() else b"missing")
+        return digest.hexdigest()
 
     def file(self, kind: str) -> Path:
         """Of this scene in the run's folder; see `scene_file`."""
@@ -84,12 +91,8 @@ class SceneJob:
 def run_scenes(
     jobs: Sequence[SceneJob], launcher: Launcher, on_result: Callable[[Result], None]
 ) -> dict[tuple[str, str], Result]:
-    """Score every scene that has no result yet; results by (split, scene), in the jobs' order.
-
-    Args:
-        jobs: What to do. Scenes that failed earlier are tried again.
-        launcher: Where they run.
-        on_result: Called with every result, those of earlier starts first.
+    """Score every scene that has no result yet, or failed earlier; results by (split, scene).
+    `on_result` is called with every result, those of earlier starts first.
 
     Raises:
         ValueError: A finished scene's files have changed. Nothing has been done then.
@@ -114,14 +117,14 @@ def run_scene(job: SceneJob) -> Result:
         _draw(job, scored)
     except (BenchDataError, VideoError) as error:
         return _fail(error.code, job, str(error))
-    # One scene never takes the others down, whatever is the matter with it.
+    # An error in one scene must not stop the others.
     except Exception as error:
         return _fail("unexpected", job, f"{type(error).__name__}: {error}")
     return _write(job, {"status": "scored", "cost": cost, **scored.document})
 
 
 def _finished(job: SceneJob) -> Result | None:
-    """The result that an earlier start of this run left, or None where there is work to do."""
+    """The result that an earlier start of this run left, or None."""
     result = read_json(job.file("scenes"))
     if result is None or result["status"] != "scored":
         return None
@@ -148,13 +151,13 @@ def _write(job: SceneJob, outcome: Mapping[str, Any]) -> Result:
 
 def _fail(code: str, job: SceneJob, message: str) -> Result:
     poses = job.entry.manifest.row.get("trim_to_frames")
-    wanted = asked(poses, job.scoring.interval) if isinstance(poses, int) and poses > 0 else 0
+    wanted = job.scoring.asked(poses) if isinstance(poses, int) else 0
     failure = {"status": "failed", "code": code, "message": message, "frames_asked": wanted}
     return _write(job, failure)
 
 
 def _video(job: SceneJob, scene: BenchScene) -> tuple[VideoClip, Mapping[str, Any] | None]:
-    """The video, made if need be, and what making it took."""
+    """The video, made if there is none, and what making it took."""
     path = job.video
     if job.world is None:
         clip, declared = read_clip(path, job.fps), job.declared_fps
@@ -183,7 +186,7 @@ def _draw(job: SceneJob, scored: ScoredVideo) -> None:
     factor = min(ENLARGED, _WIDTH / clip.frames.shape[2])
     times = [f"{index / clip.fps:.1f} s" for index in shown]
     write_strips(job.file("frames"), [Strip(rows)], times, factor)
-    names = {"commanded": "commanded", "truth_estimated": "read from true frames"}
-    names["estimated"] = "read from the video"
-    lines = {label: np.array(paths[key]) for key, label in names.items() if paths[key] is not None}
-    write_paths(job.file("paths"), lines)
+    labels = ("commanded", "read from true frames", "read from the video")
+    keys = ("commanded", "truth_estimated", "estimated")
+    lines = {label: paths[key] for label, key in zip(labels, keys, strict=True) if paths[key]}
+    write_paths(job.file("paths"), {label: np.array(line) for label, line in lines.items()})

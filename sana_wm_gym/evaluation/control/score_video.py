@@ -1,15 +1,9 @@
-"""One video against its scene: camera, revisits, drift, PSNR to the truth.
-
-Whoever made the video, it is read from its file, cut to the frames that count and matched with the
-command by time. Where the scene is procedural, the true video is rendered and measured likewise,
-so that every number has its bracket.
-"""
+"""One video against its scene: camera, revisits and drift, next to the same of the true video where
+the scene is procedural, and PSNR to it. Frames are matched with the command by time."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,17 +15,11 @@ from scipy.spatial.transform import Rotation, Slerp
 from sana_wm_gym.camera.image import centre_crop, crop_intrinsics
 from sana_wm_gym.camera.se3 import from_rotation_translation
 from sana_wm_gym.evaluation.bench.layout import BenchScene
-from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
-from sana_wm_gym.metrics import (
-    RELEASE,
-    PoseScore,
-    load_lpips,
-    match_frames,
-    psnr,
-    score_drift,
-    score_revisits,
-)
+from sana_wm_gym.evaluation.command_agreement import ANY_DEPTH, scene_depths
+from sana_wm_gym.evaluation.score import RolloutScore, ScoreOptions, Scores, score_rollout
+from sana_wm_gym.metrics import RELEASE, load_lpips, match_frames, psnr, score_drift, score_revisits
 from sana_wm_gym.metrics.drift import windows
+from sana_wm_gym.metrics.matching import FrameMatch
 from sana_wm_gym.metrics.pose_checks import PathPair
 from sana_wm_gym.poses.protocol import PoseEstimate, PoseEstimator
 from sana_wm_gym.video import Frames, VideoError, probe, read_frames
@@ -44,7 +32,6 @@ SAME_RATE = 0.1
 """Rates closer than this, in Hz, are one rate, as in `metrics.matching`."""
 
 _lpips = cache(load_lpips)
-_HALF = 0.5 + 1e-9  # of a frame period, as in `metrics.matching`
 _DIGITS = 4  # of stored path points: a tenth of a millimetre
 
 
@@ -53,7 +40,7 @@ class Scoring:
     """How videos are scored.
 
     Attributes:
-        estimator: Turns frames into poses; sees every frame.
+        estimator: Turns frames into poses; gets every frame.
         interval: Stride of the poses that count; the published benchmark takes every 4th.
         min_coverage: Smallest accepted fraction of placed frames.
         floor: Score the true video with the same estimator, where there is one.
@@ -65,6 +52,10 @@ class Scoring:
     min_coverage: float = 0.5
     floor: bool = True
     truncate: bool = False
+
+    def asked(self, poses: int) -> int:
+        """How many of so many commanded poses are scored."""
+        return len(range(0, poses, self.interval))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,15 +69,11 @@ class VideoClip:
 
 
 def read_clip(path: Path, fps: float | None = None) -> VideoClip:
-    """Every frame of a video.
-
-    Args:
-        path: Any file that FFmpeg reads.
-        fps: Its rate in Hz, where the time stamps of the file are wrong.
+    """Every frame of a video; `fps` is its rate in Hz, where the time stamps of the file are wrong.
 
     Raises:
-        VideoError: The file is missing, damaged or cut (codes of `sana_wm_gym.video`); or its
-            frames are unevenly spaced (`variable_rate`) or its rate is none (`wrong_fps`).
+        VideoError: The file is missing or damaged (codes of `sana_wm_gym.video`), its frames are
+            unevenly spaced (`variable_rate`), or its rate is no rate (`wrong_fps`).
     """
     info = probe(path)
     if fps is None and info.varies:
@@ -99,9 +86,8 @@ def read_clip(path: Path, fps: float | None = None) -> VideoClip:
 
 
 def cut(clip: VideoClip, scene: BenchScene, truncate: bool) -> tuple[VideoClip, int]:
-    """The frames of a video that the bench counts, and how many poses they show.
-
-    A rate within 0.1 Hz of the command's is taken for it; frames after the last pose are left out.
+    """The frames of a video up to the last pose, and how many poses they show. A rate within
+    0.1 Hz of the command's is taken for it.
 
     Raises:
         VideoError: `wrong_fps` where the number of frames is that of the command but the rate is
@@ -110,21 +96,17 @@ def cut(clip: VideoClip, scene: BenchScene, truncate: bool) -> tuple[VideoClip, 
     fps = scene.fps if abs(clip.fps - scene.fps) < SAME_RATE else clip.fps
     poses, frames = scene.trim_to_frames, len(clip.frames)
     if fps != scene.fps and frames in (scene.expected_video_frames, poses, len(scene.c2w)):
-        message = (
-            f"{frames} frames, as many as commanded at {scene.fps:g} Hz, but its rate is "
-            f"{fps:g} Hz; if that is a slip, give the right one"
-        )
+        found = f"{frames} frames, as many as commanded at {scene.fps:g} Hz, but its rate is"
+        message = f"{found} {fps:g} Hz; if that is a mistake, give the right one"
         raise VideoError("wrong_fps", clip.path, message)
-    reached = math.floor((frames - 1 + _HALF) * scene.fps / fps) + 1
-    if reached < poses and not truncate:
+    shown = match_frames(poses, scene.fps, frames, fps, truncate=True).video
+    if len(shown) < poses and not truncate:
         message = (
-            f"{frames} frames at {fps:g} Hz show {reached} of {poses} commanded poses; "
+            f"{frames} frames at {fps:g} Hz show {len(shown)} of {poses} commanded poses; "
             "truncate scores the common part"
         )
         raise VideoError("too_short", clip.path, message)
-    poses = min(poses, reached)
-    last = min(round((poses - 1) * fps / scene.fps), frames - 1)
-    return replace(clip, frames=clip.frames[: last + 1], fps=fps), poses
+    return replace(clip, frames=clip.frames[: shown[-1] + 1], fps=fps), len(shown)
 
 
 def fitted_intrinsics(scene: BenchScene, size: tuple[int, int]) -> Array:
@@ -134,8 +116,7 @@ def fitted_intrinsics(scene: BenchScene, size: tuple[int, int]) -> Array:
 
 
 def poses_at(scene: BenchScene, frames: int, fps: float) -> Array:
-    """Commanded poses [frames, 4, 4] at the instants of a video; between poses the camera moves
-    evenly."""
+    """Commanded poses [frames, 4, 4] at the instants of a video, interpolated between poses."""
     if fps == scene.fps:
         return scene.c2w[:frames]
     given = np.arange(len(scene.c2w)) / scene.fps
@@ -146,7 +127,8 @@ def poses_at(scene: BenchScene, frames: int, fps: float) -> Array:
 
 
 def true_video(scene: BenchScene, clip: VideoClip) -> Frames | None:
-    """What the commanded camera truly sees, like the frames of `clip`; None if nobody knows."""
+    """What the commanded camera truly sees, like the frames of `clip`; None outside
+    procedural scenes."""
     if scene.procedural_scene is None or scene.scene_c2w is None:
         return None
     frames, size = len(clip.frames), clip.frames.shape[1:3]
@@ -157,13 +139,8 @@ def true_video(scene: BenchScene, clip: VideoClip) -> Frames | None:
 
 @dataclass(frozen=True, eq=False)
 class ScoredVideo:
-    """What a video scores.
-
-    Attributes:
-        document: Plain values for json.
-        clip: The frames that count.
-        truth: True frames at the same instants; None outside procedural scenes.
-    """
+    """What a video scores as plain values for json, the frames that count, and true frames at the
+    same instants, None outside procedural scenes."""
 
     document: dict[str, Any]
     clip: VideoClip
@@ -179,56 +156,34 @@ def score_video(scene: BenchScene, clip: VideoClip, scoring: Scoring) -> ScoredV
     """
     clip, poses = cut(clip, scene, scoring.truncate)
     truth = true_video(scene, clip)
-    commanded = scene.c2w[:poses]
+    commanded, frames = scene.c2w[:poses], len(clip.frames)
     height, width = clip.frames.shape[1:3]
-    estimator = _Recorder(scoring.estimator)
-    # Thinning the command, not the video: tracks hold on better from frame to frame.
-    thinned = commanded[:: scoring.interval]
-    match = match_frames(
-        len(thinned),
-        scene.fps / scoring.interval,
-        len(clip.frames),
-        clip.fps,
-        truncate=True,  # by `cut`, no more than the rounding of the last instant
-    )
+
+    def matched(stride: int) -> FrameMatch:
+        # Truncation is by `cut`, here no more than the rounding of the last instant.
+        return match_frames(poses, scene.fps, frames, clip.fps, stride=stride, truncate=True)
+
+    median = scene.extra.get("median_depth_m")
+    depths = ANY_DEPTH if median is None else scene_depths(float(median))
     pose = score_rollout(
         clip.frames,
-        thinned,
+        commanded,
         fitted_intrinsics(scene, (height, width))[0],
         clip.fps,
-        estimator,
-        match=match,
+        scoring.estimator,
         truth_frames=truth if scoring.floor else None,
-        min_coverage=scoring.min_coverage,
+        options=ScoreOptions(matched(scoring.interval), scoring.min_coverage, depths),
     )
-    wanted = asked(scene.trim_to_frames, scoring.interval)  # what a short video lacks counts
+    wanted = scoring.asked(scene.trim_to_frames)  # what a short video lacks counts
+    plotted = matched(max(1, round(scene.fps / 4)))
     document = {
-        "video": {"frames": len(clip.frames), "fps": clip.fps, "height": height, "width": width},
+        "video": {"frames": frames, "fps": clip.fps, "height": height, "width": width},
         "pose": {**pose.to_dict(), "frames_asked": wanted, "coverage": pose.frames_scored / wanted},
         **_appearance(scene, clip.fps, clip.frames),
         "twin": None if truth is None else _twin(scene, clip, truth),
-        "paths": _paths(commanded, scene.fps, clip.fps, pose, estimator.answers),
+        "paths": _paths(commanded, plotted, pose),
     }
     return ScoredVideo(document, clip, truth)
-
-
-def asked(poses: int, interval: int) -> int:
-    """How many poses of a command are scored."""
-    return len(range(0, poses, interval))
-
-
-@dataclass
-class _Recorder:
-    """An estimator that keeps its answers, for the plots."""
-
-    estimator: PoseEstimator
-    answers: list[PoseEstimate] = field(default_factory=list)
-
-    def estimate(
-        self, frames: Frames, intrinsics: npt.ArrayLike | None, fps: float
-    ) -> PoseEstimate:
-        self.answers.append(self.estimator.estimate(frames, intrinsics, fps))
-        return self.answers[-1]
 
 
 def _appearance(scene: BenchScene, fps: float, frames: Frames) -> dict[str, Any]:
@@ -242,40 +197,30 @@ def _twin(scene: BenchScene, clip: VideoClip, truth: Frames) -> dict[str, Any]:
     for begin, end in windows(len(truth), clip.fps):
         span = slice(max(begin, 1), end)  # the first frame is given
         repeated = np.broadcast_to(clip.frames[:1], truth[span].shape)
-        rows.append(
-            {
-                "begin_s": begin / clip.fps,
-                "end_s": end / clip.fps,
-                "psnr_db": psnr(clip.frames[span], truth[span]),
-                "repeat_db": psnr(repeated, truth[span]),
-            }
-        )
+        row = {"begin_s": begin / clip.fps, "end_s": end / clip.fps}
+        row["psnr_db"] = psnr(clip.frames[span], truth[span])
+        row["repeat_db"] = psnr(repeated, truth[span])
+        rows.append(row)
     return {"windows": rows, **_appearance(scene, clip.fps, truth)}
 
 
-def _paths(
-    commanded: Array, fps: float, video_fps: float, pose: RolloutScore, answers: list[PoseEstimate]
-) -> dict[str, Any]:
-    """Camera centres in metres for the plots, about four per second, estimates aligned as
-    `release` does; None where they could not be scored."""
-    indices = np.arange(0, len(commanded), max(1, round(fps / 4)))
-    in_video = np.round(indices * video_fps / fps).astype(np.int64)
+def _paths(commanded: Array, match: FrameMatch, pose: RolloutScore) -> dict[str, Any]:
+    """Camera centres in metres for the plots, estimates aligned as `release` does; None where they
+    could not be scored."""
 
-    def aligned(scores: Mapping[str, PoseScore | str] | None, answer: int) -> Any:
-        if scores is None or isinstance(scores[RELEASE.name], str):
+    def aligned(scores: Scores | None, found: PoseEstimate | None) -> Any:
+        if scores is None or found is None or isinstance(scores[RELEASE.name], str):
             return None
-        found = answers[answer]
-        shown = np.minimum(in_video, len(found.valid) - 1)
-        keep = found.valid[shown]
+        keep = found.valid[match.video]
         if keep.sum() < 3:
             return None
-        wanted = commanded[indices][keep]
-        moved = RELEASE.align(PathPair.of(wanted, found.poses[shown][keep])).centres
+        wanted, estimated = commanded[match.reference][keep], found.poses[match.video][keep]
+        moved = RELEASE.align(PathPair.of(wanted, estimated)).centres
         # Both sides were taken relative to the first frame with a pose; plots begin at frame 0.
         return (moved @ wanted[0, :3, :3].T + wanted[0, :3, 3]).round(_DIGITS).tolist()
 
     return {
-        "commanded": commanded[indices, :3, 3].round(_DIGITS).tolist(),
-        "estimated": aligned(pose.scores, 0),
-        "truth_estimated": aligned(pose.floor, 1),
+        "commanded": commanded[match.reference, :3, 3].round(_DIGITS).tolist(),
+        "estimated": aligned(pose.scores, pose.estimate),
+        "truth_estimated": aligned(pose.floor, pose.floor_estimate),
     }

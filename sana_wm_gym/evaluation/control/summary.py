@@ -1,7 +1,8 @@
-"""From scenes to a split: plain means, each with what it covers, as plain values for json."""
+"""From scenes to a split: plain means, each with what it covers, for json."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -27,15 +28,13 @@ def summarise(split: str, results: Sequence[Result]) -> dict[str, Any]:
     Returns:
         split, asked, scored: its name, scenes of the run, scenes with a result.
         failures: what has none (`scene`, or its `poses` alone), with code and message.
-        release, strict: camera errors, headline convention and with frame 0 shared
-            (`AggregateScore`).
+        release, strict: `AggregateScore` under the headline convention and with frame 0 shared.
         floor_frames: frames with a pose, and frames asked for, in the true videos behind the floor.
         stored_floor: what the estimator scores on true frames of other clips, in words, or None.
-        revisit, drift: do places look the same again (`RevisitSummary`), and own no-reference
-            proxies by 10 s windows (`DriftSummary` or None); twin_revisit, twin_drift: the same of
-            true videos, None without any.
+        revisit, drift: `RevisitSummary`, and `DriftSummary` or None; twin_revisit, twin_drift: the
+            same of true videos, None without any.
         windows: PSNR to the true videos, and of the first frame repeated, by 10 s windows.
-        cost: speed, largest memory and devices; None for videos that somebody else made.
+        cost: speed, largest memory and devices; None for existing videos.
 
     Raises:
         MixedScoresError: Poses of different sources or estimators.
@@ -54,9 +53,9 @@ def summarise(split: str, results: Sequence[Result]) -> dict[str, Any]:
     floors = [
         pose["floor"][RELEASE.name]
         for pose in poses
-        if pose["floor"] is not None and "code" not in pose["scores"][RELEASE.name]
+        if pose["floor"] is not None
+        and not any("code" in pose[key][RELEASE.name] for key in ("scores", "floor"))
     ]
-    counted = [floor for floor in floors if "code" not in floor]
     stored = [str(Floor(**pose["stored_floor"])) for pose in poses if pose["stored_floor"]]
 
     def revisits(rows: Mapping[str, Result]) -> dict[str, Any]:
@@ -74,7 +73,7 @@ def summarise(split: str, results: Sequence[Result]) -> dict[str, Any]:
         "failures": [failure for result in results for failure in _failures(result)],
         "release": asdict(aggregate_clips(clips, RELEASE)),
         "strict": asdict(aggregate_clips(clips, SCALE_ONLY)),
-        "floor_frames": [sum(f["n"] for f in counted), sum(f["n_asked"] for f in counted)],
+        "floor_frames": [sum(floor[key] for floor in floors) for key in ("n", "n_asked")],
         "stored_floor": "; ".join(dict.fromkeys(stored)) or None,
         "revisit": revisits(scored),
         "twin_revisit": revisits(twins) if twins else None,
@@ -86,28 +85,23 @@ def summarise(split: str, results: Sequence[Result]) -> dict[str, Any]:
 
 
 def _failures(result: Result) -> list[dict[str, str]]:
-    scene = {"scene": result["scene"]}
     if result["status"] != "scored":
-        return [{**scene, "what": "scene", "code": result["code"], "message": result["message"]}]
-    pose = result["pose"]
-    if "code" not in pose["scores"][RELEASE.name]:
-        return []
-    placed = f"{pose['frames_scored']} of {pose['frames_asked']} poses read"
-    code = pose["scores"][RELEASE.name]["code"]
-    return [{**scene, "what": "poses", "code": code, "message": placed}]
+        what, code, message = "scene", result["code"], result["message"]
+    else:
+        pose = result["pose"]
+        what, code = "poses", pose["scores"][RELEASE.name].get("code")
+        message = f"{pose['frames_scored']} of {pose['frames_asked']} poses read"
+    failure = {"scene": result["scene"], "what": what, "code": code, "message": message}
+    return [failure] if code else []
 
 
 def _windows(twins: Sequence[Result]) -> list[dict[str, Any]]:
-    by_time: dict[tuple[float, float], list[Result]] = {}
-    for twin in twins:
-        for window in twin["windows"]:
-            by_time.setdefault((window["begin_s"], window["end_s"]), []).append(window)
+    by_time = defaultdict[tuple[float, float], list[Result]](list)
+    for window in (window for twin in twins for window in twin["windows"]):
+        by_time[window["begin_s"], window["end_s"]].append(window)
     return [
-        {
-            "begin_s": begin,
-            "end_s": end,
-            **{key: _mean(found, key) for key in ("psnr_db", "repeat_db")},
-        }
+        {"begin_s": begin, "end_s": end}
+        | {key: _mean(found, key) for key in ("psnr_db", "repeat_db")}
         for (begin, end), found in sorted(by_time.items())
     ]
 

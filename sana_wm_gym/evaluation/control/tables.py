@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sana_wm_gym.evaluation.aggregate import code_counts
 from sana_wm_gym.evaluation.bench.layout import PUBLIC_NAMES, split_of
 from sana_wm_gym.evaluation.control.summary import Summary
 from sana_wm_gym.metrics import RELEASE
@@ -54,11 +55,8 @@ def report_tables(name: str, summaries: Sequence[Summary]) -> list[Table]:
     """All tables of splits, of videos made by `name`; those without a number are left out."""
     tables = []
     for summary in summaries:
-        tables += [
-            _camera_table(name, summary),
-            _strict_table(name, summary),
-            _revisit_table(name, summary),
-        ]
+        tables += [_camera_table(name, summary), _strict_table(name, summary)]
+        tables.append(_revisit_table(name, summary))
         if summary["windows"]:
             tables.append(_window_table(name, summary))
         if summary["drift"] and summary["drift"]["windows"]:
@@ -100,15 +98,11 @@ def _scene_row(result: Values) -> Cells:
     )
 
 
-def _codes(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{code} {count}" for code, count in sorted(counts.items()))
-
-
 def _error_rows(name: str, score: Values, floor_frames: Sequence[int]) -> list[Cells]:
     """Errors of the videos, of true frames and of the null cameras, with what they cover."""
 
     def shown(mean: Values, digits: int) -> str:
-        codes = _codes(mean["codes"])
+        codes = code_counts(mean["codes"])
         if mean["value"] is None:
             return codes or NONE
         return cell(mean["value"], digits) + (f" ({codes})" if codes else "")
@@ -118,7 +112,7 @@ def _error_rows(name: str, score: Values, floor_frames: Sequence[int]) -> list[C
 
     scored, clips = score["clips_scored"], f"{score['clips_scored']}/{score['clips_asked']} clips"
     covers = f"{clips}, {score['frames_scored']}/{score['frames_asked']} frames"
-    failures = f"; {_codes(score['failures'])}" if score["failures"] else ""
+    failures = f"; {code_counts(score['failures'])}" if score["failures"] else ""
     rows = [row(f"{name} ({score['source'] or 'no pose'})", score["rollout"], covers + failures)]
     floor = score["floor"]["rot_err"]
     if floor["clips"] or floor["codes"]:
@@ -129,10 +123,10 @@ def _error_rows(name: str, score: Values, floor_frames: Sequence[int]) -> list[C
     return [*rows, row(_LEVEL, score["no_rotation"], clips)]
 
 
-def _notes(score: Values) -> list[str]:
-    notes = []
+def _notes(summary: Summary) -> list[str]:
+    score, notes = summary["release"], []
     if score["estimator"] is not None:
-        modes = _codes(score["modes"]) or "none"
+        modes = code_counts(score["modes"]) or "none"
         notes.append(f"Poses {score['source']} by {score['estimator']}; clips by mode: {modes}.")
     own, still = (score[key]["rot_err"]["value"] for key in ("rollout", "motionless"))
     if own is not None and still:
@@ -148,6 +142,8 @@ def _notes(score: Values) -> list[str]:
     at_floor = [error for error, mark in score["floor_marks"].items() if mark["mean_at_floor"]]
     if at_floor:
         notes.append(f"Under twice the floor, so no ranking on it: {', '.join(at_floor)}.")
+    if summary["stored_floor"]:
+        notes.append(f"Stored floor of the estimator: {summary['stored_floor']}.")
     return notes
 
 
@@ -158,21 +154,18 @@ def _camera_table(name: str, summary: Summary) -> Table:
         (method, *(cell(row[key]) for key in ("RotErr", "TransErr", "CamMC")), "published")
         for method, row in published("main", summary["split"]).items()
     ]
-    stored = summary["stored_floor"]
-    notes = [*_notes(summary["release"])]
-    notes += [f"Stored floor of the estimator: {stored}."] if stored else []
-    kind = f"{RELEASE.name}: orientation offset and scale forgiven"
     return Table(
-        f"Camera control, {summary['split']} ({kind})",
+        f"Camera control, {summary['split']} "
+        f"({RELEASE.name}: orientation offset and scale forgiven)",
         ("method", "RotErr deg ↓", "TransErr m ↓", "CamMC ↓", "covers"),
         (*rows, *others),
-        (*notes, CAVEAT, f"Published: {_document()['source']}."),
+        (*_notes(summary), CAVEAT, f"Published: {_document()['source']}."),
         dim_from=len(rows),
     )
 
 
 def _strict_table(name: str, summary: Summary) -> Table:
-    """The same errors with frame 0 shared, and the fitted scale; nobody publishes these."""
+    """The same errors with frame 0 shared, and the fitted scale."""
     score = summary["strict"]
     own, floor = (cell(score[key]["scale"]["value"], 3) for key in ("rollout", "floor"))
     scales = {_FLOOR: floor, _STILL: NONE, _LEVEL: NONE}
@@ -188,27 +181,28 @@ def _strict_table(name: str, summary: Summary) -> Table:
 
 def _revisit_table(name: str, summary: Summary) -> Table:
     """How alike frames are when the camera comes back."""
-    columns = {"psnr_db": "PSNR", "ssim": "SSIM", "lpips": "LPIPS"}
+    columns = {"psnr_db": ("PSNR", 2), "ssim": ("SSIM", 3), "lpips": ("LPIPS", 3)}
     lpips = "lpips" in (summary["revisit"]["split"] or {})
     if not lpips:
         del columns["lpips"]
+    digits = [count for _, count in columns.values()]
 
-    def shown(values: Values, keys: Sequence[str]) -> Cells:
-        return tuple(cell(values.get(key), 2 if i == 0 else 3) for i, key in enumerate(keys))
+    def shown(values: Values, keys: Iterable[str]) -> Cells:
+        return tuple(cell(values.get(k), count) for k, count in zip(keys, digits, strict=True))
 
     def row(label: str, revisits: Values) -> Cells:
         covers = (
             f"{revisits['pairs_scored']}/{revisits['pairs_asked']} pairs, "
             f"{revisits['scenes_scored']}/{summary['asked']} scenes"
         )
-        skipped = f"; {_codes(revisits['skipped'])}" if revisits["skipped"] else ""
-        return (label, *shown(revisits["split"] or {}, list(columns)), covers + skipped)
+        skipped = f"; {code_counts(revisits['skipped'])}" if revisits["skipped"] else ""
+        return (label, *shown(revisits["split"] or {}, columns), covers + skipped)
 
     rows = [row(name, summary["revisit"])]
     if summary["twin_revisit"] is not None:
         rows.append(row("  true frames", summary["twin_revisit"]))
     others = [
-        (method, *shown(values, list(columns.values())), "published")
+        (method, *shown(values, [key for key, _ in columns.values()]), "published")
         for method, values in published("revisit", summary["split"]).items()
     ]
     absent = [] if lpips else summary["revisit"]["lpips_absent"]
@@ -226,8 +220,7 @@ def _window_table(name: str, summary: Summary) -> Table:
     rows = tuple(
         (
             f"{window['begin_s']:g}-{window['end_s']:g} s",
-            cell(window["psnr_db"]["value"]),
-            cell(window["repeat_db"]["value"]),
+            *(cell(window[key]["value"]) for key in ("psnr_db", "repeat_db")),
             f"{window['psnr_db']['clips']}/{summary['asked']} scenes",
         )
         for window in summary["windows"]
@@ -245,12 +238,11 @@ def _drift_table(summary: Summary) -> Table:
         cells = (" / ".join(f"{kind[proxy.name]:.3g}" for kind in kinds) for proxy in PROXIES)
         covers = f"{drift['clips'][number]}/{summary['asked']} scenes"
         rows.append((f"{WINDOW_S * number:g} s on", *cells, covers))
-    heads = [proxy.name.replace("_", " ") for proxy in PROXIES]
     return Table(
         f"Drift, {summary['split']}: video{' / truth' if twin else ''}",
-        ("window of 10 s", *heads, "covers"),
+        ("window of 10 s", *(proxy.name.replace("_", " ") for proxy in PROXIES), "covers"),
         tuple(rows),
-        ("These are this project's own picture statistics, not VBench's imaging quality.",),
+        ("These are this project's own image statistics, not VBench's imaging quality.",),
     )
 
 

@@ -1,24 +1,16 @@
-"""Gate stability: does the delta-rule memory stay bounded, and what keeps it so?
+"""Gate stability: does the delta-rule memory stay bounded over a long walk, and what bounds it?
 
-Every frame acts on a head's memory as M -> T M + A with T = g (I - K^T diag(beta) K). Where no T
-has a norm over 1, no state can grow by itself, however long the rollout. This probe takes a
-network through a long walk and keeps, for every delta-rule block, head and stream, statistics of
-
-  decay         g, one per frame
-  write gate    beta as the network asks for it, one per token
-  write energy  trace of K^T diag(beta) K as used; up to 1 nothing is written twice
-  transition    spectral norm of T
-  state         Frobenius norm of M after each chunk
-
-taken in the pass whose memory is kept. The same is repeated without the key scale
-(head_dim * tokens)^-1/2 and without the bound on writes. Nothing is retrained: these runs show what
-the mechanism does for these weights, not what training without it would give.
+Every frame acts on a head's memory as M -> T M + A with T = g (I - K^T diag(beta) K): decay g,
+write gate beta, write energy trace(K^T diag(beta) K). Where no spectral norm of T exceeds 1, no
+state can grow by itself. Statistics are of the pass whose memory is kept; the walk is repeated,
+without retraining, without the key scale and the bound on writes. See docs/trust_probes.md.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
 import torch
@@ -44,15 +36,14 @@ from sana_wm_gym.world.world_model import Start
 
 _WARM_CHUNKS = 10
 
-# Gates crowd towards 0 and 1, norms may reach anything: fine bins at both ends of (0, 1), then
-# bins that widen by about 1 % each.
+# Fine bins at both ends of (0, 1), where gates lie, then bins that widen by about 1 % each.
 _EDGES = np.concatenate(
     [[0.0], expit(np.linspace(-18, 18, 1801)), [1.0], 1 + np.logspace(-8, 18, 2601), [np.inf]]
 )
 
 
 class NoNetworkError(ValueError):
-    """A world that makes its frames without a network has no gates to observe."""
+    """The world has no network, so no gates to observe."""
 
     def __init__(self, world: str) -> None:
         super().__init__(
@@ -91,11 +82,7 @@ class Histogram:
         self._high = max(self._high, float(values.max()))
 
     def quantiles(self) -> Quantiles:
-        """Summary.
-
-        Raises:
-            ValueError: Nothing has been counted.
-        """
+        """Summary; `ValueError` where nothing has been counted."""
         if not self._bins.any():
             raise ValueError("given no values to summarise")
         counts = np.cumsum(self._bins)
@@ -105,9 +92,9 @@ class Histogram:
         return Quantiles(self._low, q05, median, q95, self._high)
 
 
-@dataclass(frozen=True)
+@dataclass
 class GateRun:
-    """One variant of the network on one walk.
+    """Statistics of one variant of the network on one walk, of nearly constant size.
 
     Attributes:
         safeguards: The variant.
@@ -115,27 +102,18 @@ class GateRun:
         sound_chunks: Chunks before the first with a value that is not finite.
         transition_norm: Largest finite value of every chunk, over blocks, heads, streams, frames.
         state_norm: Likewise, after every chunk.
-        heads: By block and head, quantiles of "decay" and "write", and of "NAME transition", "NAME
-            energy" and "NAME state" for each stream NAME that the block has.
         resident_mb: Memory of the process after ten chunks and at the end.
     """
 
     safeguards: Safeguards
     requested_chunks: int
-    sound_chunks: int
-    transition_norm: tuple[float, ...]
-    state_norm: tuple[float, ...]
-    heads: dict[tuple[int, int], dict[str, Quantiles]]
-    resident_mb: tuple[float, float]
-
-
-class _Statistics:
-    """Statistics of one rollout; their size hardly depends on its length."""
-
-    def __init__(self) -> None:
-        self.transition: list[float] = []
-        self.state: list[float] = []
-        self._histograms: dict[tuple[int, int, str], Histogram] = defaultdict(Histogram)
+    sound_chunks: int = 0
+    transition_norm: list[float] = field(default_factory=list)
+    state_norm: list[float] = field(default_factory=list)
+    resident_mb: tuple[float, float] = (0.0, 0.0)
+    _histograms: dict[tuple[int, int, str], Histogram] = field(
+        default_factory=lambda: defaultdict(Histogram)
+    )
 
     def add(self, passes: list[BlockPass]) -> bool:
         """Count a chunk's kept pass; returns whether all of its values are finite."""
@@ -154,12 +132,13 @@ class _Statistics:
             for name, values in parts.items():
                 for head, of_head in enumerate(values):
                     self._histograms[seen.block, head, name].add(of_head)
-        self.transition.append(float(peaks["transition"]))
-        self.state.append(float(peaks["state"]))
+        self.transition_norm.append(float(peaks["transition"]))
+        self.state_norm.append(float(peaks["state"]))
         return sound
 
     def heads(self) -> dict[tuple[int, int], dict[str, Quantiles]]:
-        """Quantiles by block and head."""
+        """By block and head, quantiles of "decay" and "write", and of "NAME transition", "NAME
+        energy" and "NAME state" for each stream NAME that the block has."""
         found: dict[tuple[int, int], dict[str, Quantiles]] = defaultdict(dict)
         for (block, head, name), histogram in sorted(self._histograms.items()):
             found[block, head][name] = histogram.quantiles()
@@ -183,28 +162,20 @@ def run(
         ValueError: The walk is not made of whole chunks, or the network has no delta-rule block.
     """
     changed, path = altered(world, safeguards), camera_path(start, c2w)
-    chunks = (len(c2w) - 1) // world.spec.frames_per_chunk
-    statistics, sound = _Statistics(), 0
+    found = GateRun(safeguards, (len(c2w) - 1) // world.spec.frames_per_chunk)
     with observed(changed.model) as passes:
         states = rollout_from(changed, [changed.begin(start, seed)], [path])
         warm = memory.resident()
         for chunk, [state] in enumerate(states):
-            if not (statistics.add(passes) and _finite(state)):
-                tick(chunks - chunk)
+            if not (found.add(passes) and _finite(state)):
+                tick(found.requested_chunks - chunk)
                 break
-            sound += 1
-            if sound == _WARM_CHUNKS:
+            found.sound_chunks += 1
+            if found.sound_chunks == _WARM_CHUNKS:
                 warm = memory.resident()
             tick(1)
-    return GateRun(
-        safeguards=safeguards,
-        requested_chunks=chunks,
-        sound_chunks=sound,
-        transition_norm=tuple(statistics.transition),
-        state_norm=tuple(statistics.state),
-        heads=statistics.heads(),
-        resident_mb=(round(warm / 1e6, 1), round(memory.resident() / 1e6, 1)),
-    )
+    found.resident_mb = round(warm / 1e6, 1), round(memory.resident() / 1e6, 1)
+    return found
 
 
 def _finite(state: SanaState) -> bool:
@@ -236,14 +207,12 @@ def measure(
     ]
     heads = [
         {"block": block, "head": head, **quantiles}
-        for (block, head), quantiles in runs[0].heads.items()
+        for (block, head), quantiles in runs[0].heads().items()
     ]
     peaks = [
         {"network": str(one.safeguards), "chunk": i, "largest ‖T‖": norm, "largest ‖M‖": state}
         for one in runs
-        for i, (norm, state) in enumerate(
-            zip(one.transition_norm, one.state_norm, strict=True), start=1
-        )
+        for i, norm, state in zip(count(1), one.transition_norm, one.state_norm, strict=False)
     ]
     return ProbeResult(
         f"Gate stability of {world.spec.name} on one walk",

@@ -1,10 +1,5 @@
-"""Control over horizon: does the world still follow the camera after a minute?
-
-One-minute held-out walks are cut into 10-second windows. Every window is scored by itself: pose
-errors relative to its own first frame, and PSNR to the ground-truth twin, which still says
-something where frames are too soft for poses to be read. The same walks are made with the world's
-own sampler, with a many-step one, and with the memory window's sink toggled.
-"""
+"""Control over horizon: pose errors and PSNR of one-minute walks in 10-second windows, with the
+world's own sampler, with a many-step one, and with the memory window's sink toggled."""
 
 from __future__ import annotations
 
@@ -36,22 +31,16 @@ MANY_STEPS = 20
 
 
 def windows_of(frames: int, fps: float) -> tuple[slice, ...]:
-    """The benchmark's drift windows of a clip.
-
-    Raises:
-        ValueError: The clip is too short for one.
-    """
+    """The benchmark's drift windows of a clip; `ValueError` where it is too short for one."""
     found = windows(frames, fps)
     if not found:
-        raise ValueError(
-            f"given {frames} frames at {fps:g} Hz; expected at least {MIN_WINDOW_FRAMES}"
-        )
+        expected = f"expected at least {MIN_WINDOW_FRAMES}"
+        raise ValueError(f"given {frames} frames at {fps:g} Hz; {expected}")
     return tuple(slice(begin, end) for begin, end in found)
 
 
 def many_steps(own: NoiseSchedule) -> NoiseSchedule:
-    """A finer schedule to compare with: the released four steps, or twenty for a world with
-    four or more."""
+    """A finer schedule: the released four steps, or twenty for a world with four or more."""
     if own.steps < SELF_FORCING_4.steps:
         return SELF_FORCING_4
     return flow_euler_ltx(max(MANY_STEPS, 2 * own.steps))
@@ -62,18 +51,12 @@ def variants(world: WorldModel[Any]) -> dict[str, WorldModel[Any]]:
     if not isinstance(world, SanaWorld):
         return {"as it is": world}
     toggled = MemoryWindow(world.window.chunks, not world.window.sink)
-    worlds = (
-        world,
-        replace(world, schedule=many_steps(world.schedule)),
-        replace(world, window=toggled),
-    )
-
-    def name(varied: SanaWorld) -> str:
-        steps = varied.schedule.steps
-        sink = "on" if varied.window.sink else "off"
-        return f"{steps} step{'' if steps == 1 else 's'}, sink {sink}"
-
-    return {name(varied): varied for varied in worlds}
+    finer = replace(world, schedule=many_steps(world.schedule))
+    found: dict[str, WorldModel[Any]] = {}
+    for varied in (world, finer, replace(world, window=toggled)):
+        steps, sink = varied.schedule.steps, "on" if varied.window.sink else "off"
+        found[f"{steps} step{'' if steps == 1 else 's'}, sink {sink}"] = varied
+    return found
 
 
 def measure(
@@ -86,9 +69,8 @@ def measure(
 ) -> ProbeResult:
     """Roll every variant along every clip and score the windows.
 
-    Each row is one window of one run, over all clips: PSNR to the twin, squared error averaged over
-    clips before the logarithm, of the worst and of the best clip, of the rollout's first frame
-    repeated, and pose errors.
+    Each row is one window of one run: PSNR to the truth, squared error averaged over clips before
+    the logarithm, of the worst and of the best clip, of the first frame repeated, and pose errors.
 
     Args:
         worlds: By what is changed; the world as it is first.

@@ -1,17 +1,5 @@
 """Persistence: look away until the first view is out of sight, wait, look back. Is it still there?
-
-The camera turns on the spot past its field of view, looks around out there for 1, 2, 4 or 8
-chunks, and turns back by the same way. The first view and the return view show the same place, so
-they should be equal. Four baselines are given next to that number:
-
-  twin         the exact renderer on the same command: nothing is forgotten (upper)
-  stayed       the same world after the same time, the camera never moved: blur and drift alone
-  stuck        the last view before turning back, repeated: a world that forgot to return (lower)
-  mean colour  the first view's mean colour: what can be had without any detail (lower)
-
-A frozen video returns perfectly, because it never left. The away view reveals it: its PSNR to the
-twin's away view is given next to what the first frame, repeated, scores there.
-"""
+See docs/trust_probes.md."""
 
 from __future__ import annotations
 
@@ -63,11 +51,7 @@ def field_of_view(spec: WorldSpec) -> float:
 
 
 def turn_chunks(spec: WorldSpec) -> int:
-    """Chunks that turning away takes at the world's own speed.
-
-    Raises:
-        ValueError: The world has no camera, or cannot turn.
-    """
+    """Chunks that turning away takes at the world's speed; `ValueError` where it cannot turn."""
     spec.require_camera("the persistence probe")
     if spec.limits.yaw == 0:
         raise ValueError(f"given world {spec.name!r} with a yaw limit of 0; it cannot look away")
@@ -99,16 +83,15 @@ def measure(
     tick: Tick,
     holds: Sequence[int] = HOLDS,
 ) -> ProbeResult:
-    """Look away and return from every start.
+    """Look away and return from every start. Turning away and waiting are made once; every return
+    branches off from there.
 
-    Turning away and waiting are made once; every return branches off from there, which costs
-    nothing because a state is a value.
-
-    Each row is one length of looking away: the chunks in between, the time between the two views,
-    for how long nothing of the first view was in sight, and then against the first view the return
-    view of the `world` and the four baselines; `away` is the last view before turning back against
-    the true one, and `away, repeated` the first view against that one. What needs the truth is None
-    where it is unknown.
+    Each row is one length of looking away: its chunks, the time between the two views, for how long
+    nothing of the first view was in sight, and then against the first view the return view of the
+    `world`, of its `twin`, the exact renderer, the view of a camera that `stayed`, the last view
+    before turning back (`stuck`) and the first view's `mean colour`; `away` is that last view
+    against the true one, and `away, repeated` the first view against it, which exposes frozen
+    videos. What needs the truth is None where it is unknown.
 
     Args:
         world: Any world that follows a camera.
@@ -121,13 +104,12 @@ def measure(
         ValueError: No start, no length, or a world that cannot turn.
     """
     if not starts or not holds or min(holds) < 1:
-        raise ValueError(
-            f"given {len(starts)} starts and holds {tuple(holds)}; expected at least one start "
-            "and lengths of at least 1 chunk"
-        )
+        given = f"given {len(starts)} starts and holds {tuple(holds)}"
+        raise ValueError(f"{given}; expected at least one start and lengths of at least 1 chunk")
     spec, turn = world.spec, turn_chunks(world.spec)
     chunk = spec.frames_per_chunk
     first = [start.image for start in starts]
+    mean_colours = [np.full_like(view, np.rint(view.mean(axis=(0, 1)))) for view in first]
 
     def play(states: list[StateT], path: Array, begin: int, end: int) -> list[StateT]:
         part = path[begin * chunk : end * chunk + 1]
@@ -140,41 +122,34 @@ def measure(
     def last_views(states: Sequence[StateT]) -> list[Frames]:
         return as_arrays(world.decode(states, last=True))
 
-    begun = [world.begin(start, seed + i) for i, start in enumerate(starts)]
-    standing, stood, stayed = begun, 0, {}
+    rows = []
+    standing = away = [world.begin(start, seed + i) for i, start in enumerate(starts)]
+    stood = done = 0
     still = rollout(Controls.still((2 * turn + max(holds)) * chunk))
     for hold in sorted(set(holds)):
         standing, stood = play(standing, still, stood, 2 * turn + hold), 2 * turn + hold
-        stayed[hold] = last_views(standing)
-
-    rows = []
-    away, done = begun, 0
-    for hold in sorted(set(holds)):
         path = look_away(spec, hold)
         away, done = play(away, path, done, turn + hold), turn + hold
         back = last_views(play(away, path, done, done + turn))
         stuck, turned = last_views(away), path[done * chunk]
         rendered = [true_frames(start, np.stack([turned, path[-1]])) for start in starts]
-        # The true away view and the true return view, from starts in a scene.
-        true = [views for views in rendered if views is not None]
-        twins = len(true) == len(starts)
-        true_away, true_back = [views[0] for views in true], [views[1] for views in true]
+        # The true away view and the true return view; fewer where some start is in no scene.
+        true_away, true_back = (
+            [views[i] for views in rendered if views is not None] for i in (0, 1)
+        )
         pairs = {
             "world": (back, first),
             "twin": (true_back, first),
-            "stayed": (stayed[hold], first),
+            "stayed": (last_views(standing), first),
             "stuck": (stuck, first),
-            "mean colour": ([_mean_colour(view) for view in first], first),
+            "mean colour": (mean_colours, first),
             "away": (stuck, true_away),
             "away, repeated": (first, true_away),
         }
-        row: Row = {
-            "away for, chunks": hold,
-            "elapsed, s": (len(path) - 1) / spec.fps,
-            "unseen, s": unseen_frames(spec, path) / spec.fps,
-        }
+        times = {"elapsed, s": len(path) - 1, "unseen, s": unseen_frames(spec, path)}
+        row: Row = {"away for, chunks": hold, **{k: n / spec.fps for k, n in times.items()}}
         for name, (views, references) in pairs.items():
-            known = twins or name not in ("twin", "away", "away, repeated")
+            known = len(views) == len(references)
             row[name] = ViewSimilarity.of(views, references) if known else None
         rows.append(row)
     return ProbeResult(
@@ -184,8 +159,3 @@ def measure(
         "two columns against the true away view",
         rows,
     )
-
-
-def _mean_colour(view: Frames) -> Frames:
-    mean = np.rint(view.mean(axis=(0, 1))).astype(np.uint8)
-    return np.broadcast_to(mean, view.shape).copy()

@@ -1,19 +1,20 @@
-"""What probes return: rows of values that print themselves, and pose errors of several clips."""
+"""What probes return: rows of values for tables and json, pose errors of several clips among
+them."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from sana_wm_gym.evaluation.aggregate import ErrorMeans
 from sana_wm_gym.evaluation.held_out import Array, Frames, HeldOutClip
-from sana_wm_gym.evaluation.score import RolloutScore, Scores, score_rollout
-from sana_wm_gym.metrics import RELEASE, SCALE_ONLY, PoseScore
+from sana_wm_gym.evaluation.score import RolloutScore, plain_score, score_rollout
+from sana_wm_gym.metrics import RELEASE, SCALE_ONLY
 from sana_wm_gym.poses.protocol import PoseEstimator
-from sana_wm_gym.tables import Table, cell
+from sana_wm_gym.tables import Table
 
 Row = dict[str, Any]
 
@@ -25,8 +26,7 @@ class ProbeResult:
     Attributes:
         title: What, of which world, from how much.
         notes: How to read the values.
-        rows: Values by column; some are dataclasses, which go whole to json and as a text to a
-            table.
+        rows: Values by column; dataclasses among them go whole to json and as a text to a table.
         more: Rows of further tables by name.
     """
 
@@ -50,14 +50,8 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class Spread:
-    """One number over several starts.
-
-    Attributes:
-        mean: Average.
-        std: Standard deviation over starts, 0 for a single one.
-        low: Smallest.
-        high: Largest.
-    """
+    """Mean, standard deviation (0 for a single start), smallest and largest of one number over
+    several starts."""
 
     mean: float
     std: float
@@ -71,55 +65,6 @@ class Spread:
 
     def __str__(self) -> str:
         return f"{self.mean:.2f} ± {self.std:.2f}"
-
-
-@dataclass(frozen=True)
-class PoseMeans:
-    """Errors averaged over the clips that could be scored; None where none could.
-
-    Attributes:
-        requested: Clips to score.
-        scored: Clips with a score.
-        failures: Clips without one, by reason code.
-        rot_err: Degrees.
-        trans_err: Metres; clips that only turn do not count.
-        cam_mc: Metres mixed with a unitless rotation term; likewise.
-    """
-
-    requested: int
-    scored: int
-    failures: dict[str, int]
-    rot_err: float | None
-    trans_err: float | None
-    cam_mc: float | None
-
-    @staticmethod
-    def of(scores: Sequence[PoseScore | str]) -> PoseMeans:
-        """Summarise clips; a string is the reason why a clip has no score."""
-        found = [score for score in scores if isinstance(score, PoseScore)]
-        # On a command without translation only the rotation was commanded.
-        moving = [score for score in found if "reference_static" not in score.flags]
-
-        def mean(errors: list[float | None]) -> float | None:
-            values = [error for error in errors if error is not None]
-            return float(np.mean(values)) if values else None
-
-        return PoseMeans(
-            requested=len(scores),
-            scored=len(found),
-            failures=dict(Counter(score for score in scores if isinstance(score, str))),
-            rot_err=mean([score.rot_err for score in found]),
-            trans_err=mean([score.trans_err for score in moving]),
-            cam_mc=mean([score.cam_mc for score in moving]),
-        )
-
-    def __str__(self) -> str:
-        """RotErr / TransErr / CamMC and coverage, or the reason codes."""
-        codes = ", ".join(f"{code} {count}" for code, count in sorted(self.failures.items()))
-        if not self.scored:
-            return codes or "not requested"
-        errors = f"{cell(self.rot_err)} / {cell(self.trans_err, 3)} / {cell(self.cam_mc, 3)}"
-        return f"{errors} ({self.scored}/{self.requested}{': ' + codes if codes else ''})"
 
 
 def score_clips(
@@ -140,16 +85,13 @@ def pose_columns(generated: Sequence[RolloutScore], floors: Sequence[RolloutScor
     """Pose errors of generated frames, of a camera that never moves, and of true frames (`floors`,
     the same clips) under the headline and the strict convention, as columns of a row."""
 
-    def means(scores: Sequence[Scores], name: str) -> PoseMeans:
-        return PoseMeans.of([mapping[name] for mapping in scores])
-
-    columns = {}
-    for convention in (RELEASE, SCALE_ONLY):
-        end = "" if convention is RELEASE else f", {convention.name}"
-        for name, scores in (
-            ("poses", [one.scores for one in generated]),
-            ("motionless", [one.motionless for one in generated]),
-            ("floor", [one.scores for one in floors]),
-        ):
-            columns[name + end] = means(scores, convention.name)
-    return columns
+    groups = {
+        "poses": [one.scores for one in generated],
+        "motionless": [one.motionless for one in generated],
+        "floor": [one.scores for one in floors],
+    }
+    return {
+        name + end: ErrorMeans.of(plain_score(scores[convention.name]) for scores in group)
+        for convention, end in ((RELEASE, ""), (SCALE_ONLY, f", {SCALE_ONLY.name}"))
+        for name, group in groups.items()
+    }

@@ -1,8 +1,4 @@
-"""Observing a network's delta-rule memory from outside, and taking its safeguards away.
-
-The model itself has no flags for either: torch hooks read what it does, and an ablation is a copy
-of the network with other blocks.
-"""
+"""Observing a network's delta-rule memory with torch hooks; ablating its safeguards in a copy."""
 
 from __future__ import annotations
 
@@ -39,8 +35,8 @@ class Safeguards:
     bounded_writes: bool
 
     def __str__(self) -> str:
-        words = {True: "on", False: "off"}
-        return f"key scale {words[self.key_scaling]}, bound {words[self.bounded_writes]}"
+        scale, bound = ("on" if on else "off" for on in (self.key_scaling, self.bounded_writes))
+        return f"key scale {scale}, bound {bound}"
 
 
 class UnscaledKeys(DeltaRuleAttention):
@@ -78,11 +74,7 @@ def altered(world: SanaWorld, safeguards: Safeguards) -> SanaWorld:
 
 
 def delta_rule_blocks(model: SanaWM) -> list[tuple[int, DeltaRuleAttention]]:
-    """Blocks with a delta-rule memory, by index.
-
-    Raises:
-        ValueError: There are none.
-    """
+    """Blocks with a delta-rule memory, with their index; `ValueError` where there are none."""
     found = [
         (index, block.attn)
         for index, block in enumerate(model.blocks)
@@ -95,12 +87,12 @@ def delta_rule_blocks(model: SanaWM) -> list[tuple[int, DeltaRuleAttention]]:
 
 @dataclass
 class BlockPass:
-    """What one delta-rule block did in one call of the network, for the first of its batch.
+    """One delta-rule block in one call of the network, for the first of its batch.
 
     Attributes:
         block: Its index.
         decay: [heads, f].
-        write: Write gates as the network asks for them, [heads, f * s].
+        write: Write gates as the network predicts them, [heads, f * s].
         memory: Frobenius norms of the memory afterwards, [heads, streams].
         rules: Keys [heads, f, s, key], write gates as used [heads, f, s] and decays [heads, f] of
             each stream that the block has, in the order of `STREAMS`.
@@ -121,8 +113,7 @@ class BlockPass:
 def observed(model: SanaWM) -> Iterator[list[BlockPass]]:
     """The network's last call, one `BlockPass` per delta-rule block; every call refills the list.
 
-    The last call of a chunk is the one whose memory is kept: the clean pass, or the last denoising
-    step of a world without one.
+    The memory of a chunk's last call is kept: of the clean pass, or of the last denoising step.
     """
     blocks = delta_rule_blocks(model)
     passes: list[BlockPass] = []

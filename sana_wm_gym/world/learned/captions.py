@@ -1,4 +1,4 @@
-"""Prompts to what a network reads, by way of the prompt cache."""
+"""Prompts to what a network reads: encoded text, or words for surfaces."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 
 from sana_wm_gym.models.text import (
     Prompt,
@@ -66,8 +67,8 @@ class Captions:
 class SurfaceCaptions:
     """Prompts that name the variants of a map's surfaces, for a generator that learned them.
 
-    A caption has one token per surface and one that is always there. A token is one-hot over all
-    variants of all surfaces; that of a surface which the prompt leaves out is masked.
+    A caption has one token that is always there and one per surface: one-hot over all variants of
+    all surfaces, masked where the prompt leaves the surface out.
 
     Attributes:
         surfaces: What can be named.
@@ -86,11 +87,7 @@ class SurfaceCaptions:
         return 1 + len(self.surfaces)
 
     def __call__(self, text: str) -> PromptEmbedding:
-        """Encode a prompt such as "red door, green crates".
-
-        Raises:
-            ValueError: A phrase names no variant, or a surface is named twice.
-        """
+        """Encode a prompt such as "red door, green crates"; errors as of `parse_prompt`."""
         named = parse_prompt(self.surfaces, text)
         return self.embed(np.array([[-1 if v is None else v for v in named]]))
 
@@ -99,13 +96,11 @@ class SurfaceCaptions:
         [b, tokens, channels]."""
         sizes = [len(surface.variants) for surface in self.surfaces]
         first = 1 + np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        chosen = torch.from_numpy(np.maximum(appearance, 0) + first.astype(np.int64))
-        features = torch.nn.functional.one_hot(chosen, self.channels).float()
-        always = torch.zeros(len(appearance), 1, self.channels)
-        always[..., 0] = 1
-        named = torch.from_numpy((appearance >= 0).astype(np.int64))
-        mask = torch.cat([torch.ones(len(appearance), 1, dtype=torch.int64), named], dim=1)
-        return PromptEmbedding(torch.cat([always, features], dim=1), mask)
+        before = ((0, 0), (1, 0))  # the token that is always there: channel 0, not masked
+        chosen = np.pad(np.maximum(appearance, 0) + first.astype(np.int64), before)
+        mask = np.pad(appearance >= 0, before, constant_values=True)
+        features = F.one_hot(torch.from_numpy(chosen), self.channels).float()
+        return PromptEmbedding(features, torch.from_numpy(mask).long())
 
 
 def chi_prompt(settings: Path | None) -> str:
@@ -124,14 +119,10 @@ def chi_prompt(settings: Path | None) -> str:
 
 
 def generator_text(folder: Path | None, device: str) -> TextEncoder:
-    """The generator's text encoder on a device.
-
-    Raises:
-        FileNotFoundError: There is none.
-    """
+    """The generator's text encoder on a device; FileNotFoundError if there is none."""
     if folder is None:
         raise FileNotFoundError(
-            f"no text encoder for a prompt that is not encoded yet; put {TEXT}/ beside the "
+            f"no text encoder for a prompt that is not encoded yet; put {TEXT}/ next to the "
             "generator, or give the .safetensors file of an encoded prompt as the prompt"
         )
     return load_generator_text(folder, device=device)
@@ -144,7 +135,7 @@ def default_prompts() -> Path:
 
 
 def fingerprint(folder: Path) -> str:
-    """Tells folders without a revision apart: names and sizes of their files, and the texts."""
+    """Stands for a folder's revision: a hash of its JSON files, and all files' names and sizes."""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*")):
         if file.is_file():

@@ -1,7 +1,7 @@
 """The generator's step compiled by torch.
 
-Blocks are compiled one by one: all blocks of a kind share what is compiled, so that a network of
-twenty costs as much as one of two. The causal decoder is never compiled: what it remembers between
+All blocks of a kind share what is compiled, so that a network of twenty costs as much as one of
+two. The causal decoder is never compiled: its memory between
 calls is lost in the compiled code, and later chunks come out blank.
 """
 
@@ -37,7 +37,7 @@ def compile_step(model: SanaWM, backend: str = "inductor") -> SanaWM:
             f"given a {type(given).__name__}; expected the generator: the causal decoder makes "
             "blank chunks when it is compiled, and only the generator's step is worth it"
         )
-    # Beyond its limit torch goes on without compiling and without a word.
+    # Beyond its limit torch silently stops compiling.
     dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, SHAPES)
     for block in model.blocks:
         block.compile(backend=backend, dynamic=False)

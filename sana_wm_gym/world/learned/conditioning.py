@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from sana_wm_gym.camera.rays import (
-    LatentCameras,
     latent_cameras,
     latent_intrinsics,
     next_latent_cameras,
@@ -34,38 +33,20 @@ def chunk_conditioning(
         image_size: Frame (height, width).
         grid_size: Latent (rows, columns).
         first: Whether the chunk is the first of its rollout; then it has k + 1 latent frames.
-        frequencies: As in `conditioning_of`.
+        frequencies: In radians per unit; sine and cosine of every Pluecker coordinate at each of
+            them are appended to the Pluecker maps. Released models have none.
 
     Returns:
-        As `conditioning_of`.
+        Ray matrices [b, f, h, w, 4, 4] and Pluecker maps [b, 48 (1 + 2 m), f, h, w] for m
+        frequencies, both float32.
     """
     cells = latent_intrinsics(intrinsics, image_size, grid_size)
     if first:
         cameras = latent_cameras(c2w, cells)
     else:
         cameras = next_latent_cameras(c2w[:, 1:], cells[:, 1:])
-    return conditioning_of(cameras, grid_size, frequencies)
-
-
-def conditioning_of(
-    cameras: LatentCameras, grid_size: tuple[int, int], frequencies: tuple[float, ...] = ()
-) -> Conditioning:
-    """Conditioning of latent cameras [b, f, ...] on a grid of (rows, columns).
-
-    Args:
-        cameras: Poses and intrinsics of the latent frames.
-        grid_size: Latent (rows, columns).
-        frequencies: In radians per unit; sine and cosine of every Pluecker coordinate at each of
-            them are appended to the Pluecker maps. None of them, as released, leaves the maps
-            as they are.
-
-    Returns:
-        Ray matrices [b, f, h, w, 4, 4] and Pluecker maps [b, 48 (1 + 2 k), f, h, w] for k
-        frequencies, both float32.
-    """
-    rows, columns = grid_size
-    rays = ray_matrices(cameras.c2w, cameras.intrinsics, rows, columns)
-    maps = torch.from_numpy(np.ascontiguousarray(plucker_windows(cameras, rows, columns)))
+    rays = ray_matrices(cameras.c2w, cameras.intrinsics, *grid_size)
+    maps = torch.from_numpy(np.ascontiguousarray(plucker_windows(cameras, *grid_size)))
     waves = [wave(maps * k) for k in frequencies for wave in (torch.sin, torch.cos)]
     return Conditioning(
         ray_from_world=torch.from_numpy(np.ascontiguousarray(rays)),

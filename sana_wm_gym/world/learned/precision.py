@@ -1,8 +1,7 @@
 """Weights in fp8 or NVFP4, by NVIDIA's Transformer Engine, to spare memory.
 
 The linears of attention, caption attention and feed-forward store their weights in eight or four
-bits and multiply in them. What reads cameras, embeds, modulates or writes latents stays in
-bfloat16: which weights are quantised is said by `weights.names`, where `plan` counts them too.
+bits and multiply in them; all else stays in bfloat16 (`weights.names` lists what is quantised).
 
 Source: SANA-WM streaming release; spec "Quantisation". Needs a GPU: fp8 compute capability 9.0,
 NVFP4 10.0.
@@ -29,10 +28,6 @@ from sana_wm_gym.weights.plan import CAPABILITY, Chooser, Precision
 ROWS = 32
 """Tokens are filled up to a multiple of this: the kernels want whole blocks."""
 
-_MISSING = (
-    'no Transformer Engine for {precision}; install "sana_wm_gym[fp8]" (transformer-engine >= 2.0)'
-)
-
 
 @dataclass(frozen=True)
 class Engine:
@@ -50,11 +45,8 @@ class Engine:
 
 
 def require_gpu(precision: Precision, dtype: torch.dtype, device: torch.device) -> None:
-    """Refuse a precision that a device does not have, before anything is loaded.
-
-    Raises:
-        ValueError: Fewer bits than bfloat16 and no GPU, one that is too old, or another `dtype`.
-    """
+    """Raise ValueError for fewer bits than bfloat16 without a GPU that has them, or with another
+    `dtype` for the rest."""
     if precision is Precision.BF16:
         return
     wanted = CAPABILITY[precision]
@@ -91,30 +83,23 @@ def engine_for(precision: Precision, *, smoothing: bool) -> Engine:
                 disable_rht=not smoothing, disable_stochastic_rounding=not smoothing
             )
     except (ImportError, AttributeError) as error:
-        raise ImportError(_MISSING.format(precision=precision) + f": {error}") from error
-    # Renamed in 2.9; the old names go on working for a while, new ones are not there before.
-    if hasattr(te, "quantized_model_init"):
-        return Engine(
-            te.Linear,
-            lambda: te.quantized_model_init(enabled=True, recipe=recipe),
-            lambda: te.autocast(enabled=True, recipe=recipe),
-        )
+        raise ImportError(
+            f'no Transformer Engine for {precision}; install "sana_wm_gym[fp8]" '
+            f"(transformer-engine >= 2.0): {error}"
+        ) from error
+    storing, computing, argument = "quantized_model_init", "autocast", "recipe"
+    if not hasattr(te, storing):  # before Transformer Engine 2.9
+        storing, computing, argument = "fp8_model_init", "fp8_autocast", "fp8_recipe"
     return Engine(
         te.Linear,
-        lambda: te.fp8_model_init(enabled=True, recipe=recipe),
-        lambda: te.fp8_autocast(enabled=True, fp8_recipe=recipe),
+        lambda: getattr(te, storing)(enabled=True, recipe=recipe),
+        lambda: getattr(te, computing)(enabled=True, **{argument: recipe}),
     )
 
 
 class QuantisedLinear(nn.Module):
-    """A linear layer with quantised weights, for tokens [..., in].
-
-    Args:
-        weight: [out, in], on any device.
-        bias: [out], or None.
-        engine: Stores and multiplies.
-        device: Where it works.
-    """
+    """A linear layer with quantised weights, from a weight [out, in] and bias [out] or None on any
+    device; tokens [..., in] to [..., out] on `device`."""
 
     def __init__(
         self, weight: Tensor, bias: Tensor | None, engine: Engine, device: torch.device
@@ -136,7 +121,7 @@ class QuantisedLinear(nn.Module):
         self.linear: nn.Module = linear
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., in] to [..., out]."""
+        """As `nn.Linear`."""
         tokens = x.reshape(-1, x.shape[-1])
         count = len(tokens)
         filled = F.pad(tokens, (0, 0, 0, -count % ROWS))
@@ -146,9 +131,7 @@ class QuantisedLinear(nn.Module):
 
 
 def quantise(module: nn.Module, chosen: Chooser, engine: Engine, device: torch.device) -> list[str]:
-    """Replace the chosen linear layers and bring the rest to the device as it is.
-
-    Layers go over one by one, so that the module may come from main memory.
+    """Replace the chosen linear layers, one by one, and bring the rest to the device as it is.
 
     Args:
         module: Changed in place.
@@ -161,12 +144,10 @@ def quantise(module: nn.Module, chosen: Chooser, engine: Engine, device: torch.d
     """
     names = []
     for path, layer in list(module.named_modules()):
-        kernel = layer.conv if isinstance(layer, PointwiseConv) else layer
-        if not isinstance(layer, nn.Linear | PointwiseConv) or not isinstance(
-            kernel, nn.Linear | nn.Conv2d
-        ):
+        if not isinstance(layer, nn.Linear | PointwiseConv):
             continue
-        name = f"{path}.conv.weight" if kernel is not layer else f"{path}.weight"
+        kernel: Any = layer.conv if isinstance(layer, PointwiseConv) else layer
+        name = f"{path}.weight" if kernel is layer else f"{path}.conv.weight"
         if not chosen(name, tuple(kernel.weight.shape)):
             continue
         small = QuantisedLinear(kernel.weight.flatten(1), kernel.bias, engine, device)
@@ -177,24 +158,16 @@ def quantise(module: nn.Module, chosen: Chooser, engine: Engine, device: torch.d
     return names
 
 
-def quantise_generator(model: SanaWM, precision: Precision, device: torch.device) -> SanaWM:
-    """The given generator on a device, its larger linears in a precision.
+def quantise_network(network: SanaWM | Refiner, precision: Precision, device: torch.device) -> None:
+    """Bring a generator or a refiner to a device, its larger linears in a precision.
 
     Raises:
         ImportError: Transformer Engine is missing, or too old for the precision.
     """
-    if precision is not Precision.BF16:
-        quantise(model, quantised, engine_for(precision, smoothing=True), device)
-    return model
-
-
-def quantise_refiner(refiner: Refiner, precision: Precision, device: torch.device) -> Refiner:
-    """The given refiner on a device, its larger linears in a precision.
-
-    Raises:
-        ImportError: Transformer Engine is missing, or too old for the precision.
-    """
-    if precision is not Precision.BF16:
+    if precision is Precision.BF16:
+        return
+    if isinstance(network, SanaWM):
+        quantise(network, quantised, engine_for(precision, smoothing=True), device)
+    else:
         engine = engine_for(precision, smoothing=False)
-        quantise(refiner.transformer, quantised_refiner, engine, device)
-    return refiner
+        quantise(network.transformer, quantised_refiner, engine, device)

@@ -17,7 +17,8 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from sana_wm_gym import values
-from sana_wm_gym.camera.trajectory import CameraTrajectory, check_intrinsics
+from sana_wm_gym.camera.trajectory import CameraTrajectory, check_intrinsics, check_rigid
+from sana_wm_gym.checks import require_number
 from sana_wm_gym.models.codec import LatentCodec, PatchCodec
 from sana_wm_gym.models.localiser import Localiser
 from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
@@ -27,7 +28,7 @@ from sana_wm_gym.models.transformer import SanaWM
 from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, LATENTS_PER_CHUNK
 from sana_wm_gym.world.learned.conditioning import chunk_conditioning
 from sana_wm_gym.world.learned.sampler import CleanPrediction, Flow, chunk_noise, self_forcing
-from sana_wm_gym.world.learned.sana_state import SanaState, unpack_state
+from sana_wm_gym.world.learned.sana_state import SanaState
 from sana_wm_gym.world.learned.schedule import NoiseSchedule
 from sana_wm_gym.world.learned.second_stage import SecondStage
 from sana_wm_gym.world.procedural.procedural_world import draw_start
@@ -36,7 +37,7 @@ from sana_wm_gym.world.world_model import ChunkInput, Start, WorldSpec, require_
 CodecT = TypeVar("CodecT", bound=LatentCodec, default=PatchCodec)
 
 _WARNED: WeakSet[Localiser] = WeakSet()
-"""Localisers of which somebody has been told that they do not know a picture."""
+"""Localisers that have warned of a picture that they do not know."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +49,12 @@ class SanaWorld(Generic[CodecT]):
         model: The generator; its type and place are those of the latents.
         codec: Frames to latents and back, on the same device.
         schedule: Noise levels of the sampler.
-        window: What the generator's softmax blocks remember.
-        clean_pass: Whether the state comes from a clean pass, as in the released models, or from
-            the last denoising step; see `sampler.self_forcing`.
-        frequencies: Of the sines and cosines of Pluecker coordinates that the generator reads;
-            see `conditioning_of`.
-        localiser: Finds the first frame in the frame that the generator is given cameras in; None
-            where that frame is the first camera itself, as in the released models.
-        flow: Makes the velocity field of the generator; by default of one that predicts clean
-            latents.
+        window: Memory of the generator's softmax blocks.
+        clean_pass: As of `sampler.self_forcing`.
+        frequencies: As of `chunk_conditioning`.
+        localiser: Estimates the first frame's pose among the generator's cameras; None where these
+            are relative to the first frame, as in the released models.
+        flow: The velocity field of the generator; by default of one that predicts clean latents.
         caption: Encodes a prompt for a generator that reads one.
         second_stage: Refines each chunk before it is decoded.
         autocast_dtype: Type that the generator's matrix products are rounded to, such as
@@ -79,7 +77,6 @@ class SanaWorld(Generic[CodecT]):
     caption: Callable[[str], PromptEmbedding] | None = None
     second_stage: SecondStage | None = None
     autocast_dtype: torch.dtype | None = None
-    # A variation of a world has its networks, and so its process.
     _process: int = field(default_factory=os.getpid, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -89,19 +86,18 @@ class SanaWorld(Generic[CodecT]):
             raise ValueError(
                 f"given chunks of {self.spec.frames_per_chunk} frames; expected {CHUNK_FRAMES}"
             )
-        if (self.model.config.text_channels is None) != (self.caption is None):
-            raise ValueError(
-                "given an encoder of captions for a generator that reads none"
-                if self.caption is not None
-                else "given no encoder of captions; this generator reads them"
-            )
-        self.model.eval()
-        self.codec.eval()
-        if self.localiser is not None:
-            self.localiser.eval()
+        reads, given = (
+            "captions" if part is not None else "no captions"
+            for part in (self.model.config.text_channels, self.caption)
+        )
+        if reads != given:
+            raise ValueError(f"given an encoder of {given} for a generator that reads {reads}")
+        for network in (self.model, self.codec, self.localiser):
+            if network is not None:
+                network.eval()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Unpickling makes a world anew, in whatever process; a fork only looks as if it did.
+        # Unpickled worlds belong to the process that loads them; forked ones do not.
         self.__dict__.update(state, _process=os.getpid())
 
     @property
@@ -115,9 +111,8 @@ class SanaWorld(Generic[CodecT]):
         return next(self.model.parameters()).dtype
 
     def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:
-        """A first frame: a photograph, so to speak, taken in one of the maps the network knows.
-
-        The renderer makes this one image; nothing it knows reaches the generator afterwards.
+        """A first frame rendered in one of the scenes that the network knows; nothing else that the
+        renderer knows reaches the generator.
 
         Raises:
             ValueError: The world does not know the scene, or knows none.
@@ -131,21 +126,20 @@ class SanaWorld(Generic[CodecT]):
 
     @torch.inference_mode()
     def begin(self, start: Start, seed: int) -> SanaState:
-        """State before the first chunk.
+        """As `WorldModel.begin`.
 
         Raises:
-            ValueError: The image is not uint8 of the world's frame size, or the intrinsics are not
-                finite with positive focal lengths.
+            ValueError: The start or its prompt does not fit the world.
             RuntimeError: This process was forked from the one that made the world.
         """
         self._refuse_a_fork()
-        spec, image = self.spec, require_image(start, self.spec)
+        spec, image = self.spec, require_image(start.image, self.spec.size)
         check_intrinsics(np.array([start.intrinsics], dtype=np.float64))
-        text = None if self.caption is None else self.caption(start.prompt)
+        prompt = None if self.caption is None else self._prepared(self.caption(start.prompt))
         second = self.second_stage
         pixels = torch.from_numpy(image).to(self.device).float()[None] / 255
         latent = self.codec.encode_image(pixels).to(self.device, self.dtype)
-        anchor, confidence = self._anchor(image)
+        anchor, confidence = self._localise(image)
         # A start that the world drew itself is of its map, whatever the localiser makes of it.
         if start.scene is None or start.scene not in spec.scenes:
             self._warn_of_a_foreign_picture(confidence)
@@ -159,16 +153,18 @@ class SanaWorld(Generic[CodecT]):
             latents=latent[:, :, None],
             generator=None,
             decoder=self.codec.begin(latent),
-            text=None if text is None else self._to_generator(text),
+            text=prompt,
             refinement=None if second is None else second.begin(latent, start.prompt),
         )
 
-    def _anchor(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], float]:
-        """Pose of the first frame among the generator's cameras, and how sure that is."""
+    def _prepared(self, text: PromptEmbedding) -> PromptEmbedding:
+        return PromptEmbedding(text.features.to(self.device, self.dtype), text.mask.to(self.device))
+
+    def _localise(self, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], float]:
+        """Pose of the first frame among the generator's cameras, and the confidence in it."""
         if self.localiser is None:
             return np.eye(4), 1.0
-        pixels = torch.from_numpy(image).to(self.device).movedim(-1, 0)[None]
-        found = self.localiser(pixels)
+        found = self.localiser(torch.from_numpy(image).to(self.device).movedim(-1, 0)[None])
         anchor = found.c2w[0].cpu().numpy().astype(np.float64)
         return anchor, float(found.confidence[0])
 
@@ -184,8 +180,7 @@ class SanaWorld(Generic[CodecT]):
             )
 
     def anchor_confidence(self, state: SanaState) -> float:
-        """Probability in [0, 1] that the rollout's first frame shows a place the world knows; 1.0
-        without a localiser."""
+        """As `WorldModel.anchor_confidence`; 1.0 without a localiser."""
         return state.anchor_confidence
 
     @torch.inference_mode()
@@ -208,8 +203,7 @@ class SanaWorld(Generic[CodecT]):
         forward pass.
 
         Raises:
-            ValueError: There is not one input per state, or a camera does not have 25 poses or is
-                meant for another frame size.
+            ValueError: As `WorldModel.advance`.
             RuntimeError: This process was forked from the one that made the world.
         """
         self._refuse_a_fork()
@@ -218,14 +212,11 @@ class SanaWorld(Generic[CodecT]):
         groups: dict[object, list[int]] = defaultdict(list)
         for index, state in enumerate(states):
             groups[shapes((state.generator, state.text))].append(index)
-        result: list[SanaState | None] = [None] * len(states)
+        advanced: dict[int, SanaState] = {}
         for members in groups.values():
-            advanced = self._advance_alike(
-                [states[i] for i in members], [cameras[i] for i in members]
-            )
-            for index, state in zip(members, advanced, strict=True):
-                result[index] = state
-        return [state for state in result if state is not None]
+            alike = [states[i] for i in members], [cameras[i] for i in members]
+            advanced |= zip(members, self._advance_alike(*alike), strict=True)
+        return [advanced[index] for index in range(len(states))]
 
     def _advance_alike(
         self, states: list[SanaState], cameras: list[CameraTrajectory]
@@ -261,10 +252,10 @@ class SanaWorld(Generic[CodecT]):
                 self.schedule,
                 self.clean_pass,
             )
-        new = latents[:, :, -LATENTS_PER_CHUNK:]
+        new = latents[:, :, -LATENTS_PER_CHUNK:].split(1)
         return [
-            self._after(state, new[i : i + 1].clone(), row(after, i))
-            for i, state in enumerate(states)
+            self._after(state, own.clone(), row(after, i))
+            for i, (state, own) in enumerate(zip(states, new, strict=True))
         ]
 
     def _after(self, state: SanaState, latents: Tensor, generator: GeneratorState) -> SanaState:
@@ -292,30 +283,22 @@ class SanaWorld(Generic[CodecT]):
 
     @torch.inference_mode()
     def decode(self, states: Sequence[SanaState], last: bool = False) -> list[Tensor]:
-        """Frames of each state's last chunk on the world's device, uint8 [24 or 1, H, W, 3]; those
-        that are not decoded yet are so in one batch.
-
-        With `last` only the last frame of each, [H, W, 3], for a tenth of the cost in the embedded
-        world.
-
-        Raises:
-            RuntimeError: This process was forked from the one that made the world.
-        """
+        """As `WorldModel.decode`, on the world's device; RuntimeError after a fork."""
         shown = [self._known_frames(state, last) for state in states]
         hidden = [i for i, frames in enumerate(shown) if frames is None]
         if hidden:
             self._refuse_a_fork()
             latents = torch.cat([states[i].latents for i in hidden])
             past = stack([states[i].decoder for i in hidden])
-            decode = self.codec.decode_last if last else self._decode_all
-            made = self.codec.to_bytes(decode(latents, past)).to(self.device)
+            if last:
+                pixels = self.codec.decode_last(latents, past)
+            else:
+                pixels = self.codec.decode(latents, past)[0]
+            made = self.codec.to_bytes(pixels).to(self.device)
             for i, frames in zip(hidden, made, strict=True):
                 # A copy, so that one world's frames do not keep the whole batch alive.
                 shown[i] = frames.clone()
         return [frames for frames in shown if frames is not None]
-
-    def _decode_all(self, latents: Tensor, past: Any) -> Tensor:
-        return self.codec.decode(latents, past)[0]
 
     def _known_frames(self, state: SanaState, last: bool) -> Tensor | None:
         frames = state.decoded
@@ -324,35 +307,48 @@ class SanaWorld(Generic[CodecT]):
         return frames[-1] if last and frames is not None else frames
 
     def latents(self, states: Sequence[SanaState], last: bool = False) -> list[Tensor]:
-        """Latent frames of each state's last chunk on the world's device, float32 [3 or 1, c, h,
-        w]; with `last` [c, h, w]."""
+        """As `WorldModel.latents`, on the world's device."""
         if last:
             return [state.latents[0, :, -1].float() for state in states]
         return [state.latents[0].movedim(1, 0).float() for state in states]
 
-    def _to_generator(self, text: PromptEmbedding) -> PromptEmbedding:
-        return PromptEmbedding(text.features.to(self.device, self.dtype), text.mask.to(self.device))
-
     def pack(self, state: SanaState) -> values.Arrays:
-        """The state as named arrays, enough for `unpack` to continue bit for bit."""
+        """As `WorldModel.pack`."""
         return values.pack(state)
 
     def unpack(self, arrays: values.Arrays) -> SanaState:
-        """Inverse of `pack`.
-
-        Raises:
-            ValueError: An array is missing, unknown or of the wrong shape.
-        """
-        model, second = self.model, self.second_stage
-        return unpack_state(
+        """As `WorldModel.unpack`."""
+        spec, codec, depth = self.spec, self.codec, self.model.config.depth
+        channels, rows, columns = spec.latent_shape or (None, None, None)
+        state = values.unpack(
+            SanaState,
             arrays,
-            self.spec,
-            self.codec,
-            self.device,
-            depth=model.config.depth,
-            captioned=self.caption is not None,
-            refined=second is not None,
+            shapes={
+                "image": (*spec.size, 3),
+                "anchor": (4, 4),
+                "latents": (1, channels, None, rows, columns),
+                "decoded": (spec.frames_per_chunk, *spec.size, 3),
+            },
+            kinds={"decoder": codec.state_type},
+            device=self.device,
         )
+        check_rigid(state.anchor[None], "anchor")
+        require_number("anchor_confidence", state.anchor_confidence, 0.0, 1.0)
+        codec.check_state(state.decoder)
+        begun = state.chunk > 0
+        for part, there, expected in (
+            ("a prompt", state.text, self.caption is not None),
+            ("a refiner's past", state.refinement, self.second_stage is not None),
+            ("memories", state.generator, begun),
+            ("frames", state.decoded, begun and not codec.free_skip),
+        ):
+            if (there is not None) != expected:
+                given = "without" if there is None else "with"
+                raise ValueError(f"given a state after {state.chunk} chunks {given} {part}")
+        if state.generator is not None and len(state.generator.blocks) != depth:
+            blocks = len(state.generator.blocks)
+            raise ValueError(f"given a state of {blocks} blocks; expected {depth}")
+        return state
 
     def _refuse_a_fork(self) -> None:
         if os.getpid() != self._process:

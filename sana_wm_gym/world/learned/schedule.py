@@ -1,12 +1,10 @@
 """Which frames are generated together, and through which noise levels they pass.
 
-Two kinds of value. A *chunk plan* is a tuple of frame boundaries `(0, 4, 7, 10)`: chunk `i` holds
-latent frames `plan[i] <= f < plan[i + 1]`. A *noise schedule* is a table of falling noise levels
-that ends at zero; the network reads its timesteps, the Euler step its sigmas. `StaggeredSchedule`
-joins the two for the many-step chunk-causal sampler, where later chunks start later.
-
-Noise levels are rounded to float32 where the original samplers round, because the network sees
-`floor(1000 sigma)` and one last bit can move that integer.
+A *chunk plan* is a tuple of frame boundaries `(0, 4, 7, 10)`: chunk `i` holds latent frames
+`plan[i] <= f < plan[i + 1]`. A *noise schedule* is a table of falling noise levels that ends at
+zero; the network reads its timesteps, the Euler step its sigmas. Levels are rounded to float32
+where the original samplers round: the network reads `floor(1000 sigma)`, and one last bit can move
+that integer.
 """
 
 from __future__ import annotations
@@ -17,6 +15,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+
+from sana_wm_gym.checks import require_integer, require_number
 
 TRAIN_STEPS = 1000
 """Timestep of pure noise: a timestep is `TRAIN_STEPS * sigma`."""
@@ -29,37 +29,21 @@ SIGMA_GAP = 1e-6
 
 
 def first_chunk_plus_one(frames: int, chunk: int = 3) -> tuple[int, ...]:
-    """Chunk boundaries with one extra frame in the first chunk and the remainder in the last.
+    """Boundaries of chunks of `chunk` latent frames, with one extra frame in the first (the clean
+    image) and the remainder in the last: the chunk-causal generator's plan.
 
-    The plan of the chunk-causal generator: frame 0 is the clean image and rides along with the
-    first `chunk` generated frames.
-
-    Args:
-        frames: Latent frames in the clip.
-        chunk: Latent frames per chunk.
-
-    Returns:
-        Boundaries from 0 to `frames`; 11 frames in threes give (0, 4, 7, 11).
+    11 frames in threes give (0, 4, 7, 11).
 
     Raises:
         ValueError: `frames` or `chunk` is below one.
     """
     _check_plan(frames, chunk)
-    starts = range(chunk + 1, frames - chunk + 1, chunk)
-    return (0, *starts, frames)
+    return (0, *range(chunk + 1, frames - chunk + 1, chunk), frames)
 
 
 def first_takes_remainder(frames: int, chunk: int = 3) -> tuple[int, ...]:
-    """Chunk boundaries with the remainder in the first chunk and equal chunks after it.
-
-    The plan of the streaming sampler: with `3m + 1` frames the first chunk has 4.
-
-    Args:
-        frames: Latent frames in the clip.
-        chunk: Latent frames per chunk.
-
-    Returns:
-        Boundaries from 0 to `frames`; 11 frames in threes give (0, 5, 8, 11).
+    """Boundaries with the remainder in the first chunk and equal chunks after it: the streaming
+    sampler's plan. 11 frames in threes give (0, 5, 8, 11).
 
     Raises:
         ValueError: `frames` or `chunk` is below one.
@@ -71,7 +55,7 @@ def first_takes_remainder(frames: int, chunk: int = 3) -> tuple[int, ...]:
 
 
 def uniform(frames: int, chunk: int = 3) -> tuple[int, ...]:
-    """Chunk boundaries at every multiple of `chunk`; a shorter last chunk holds the remainder.
+    """Boundaries at every multiple of `chunk`; a shorter last chunk holds the remainder.
 
     Raises:
         ValueError: `frames` or `chunk` is below one.
@@ -81,11 +65,8 @@ def uniform(frames: int, chunk: int = 3) -> tuple[int, ...]:
 
 
 def _check_plan(frames: int, chunk: int) -> None:
-    if frames < 1 or chunk < 1:
-        raise ValueError(
-            f"expected at least one frame and a chunk of at least one, "
-            f"got {frames} frames in chunks of {chunk}"
-        )
+    require_integer("number of frames", frames, 1)
+    require_integer("chunk", chunk, 1)
 
 
 # Noise schedules --------------------------------------------------------------------------------
@@ -108,12 +89,11 @@ class NoiseSchedule:
 
     def __post_init__(self) -> None:
         levels = self.sigmas
-        if len(levels) < 2 or levels[-1] != 0.0 or not all(0.0 <= s <= 1.0 for s in levels):
-            raise ValueError(
-                f"expected noise levels in [0, 1] that end at 0, got {_shorten(levels)}"
-            )
+        inside = all(0.0 <= level <= 1.0 for level in levels)
+        if len(levels) < 2 or levels[-1] != 0.0 or not inside:
+            raise ValueError(f"expected noise levels in [0, 1] that end at 0, got {levels}")
         if any(after >= before for before, after in pairwise(levels)):
-            raise ValueError(f"expected strictly falling noise levels, got {_shorten(levels)}")
+            raise ValueError(f"expected strictly falling noise levels, got {levels}")
         if len(self.timesteps) != self.steps:
             raise ValueError(f"expected {self.steps} timesteps, got {len(self.timesteps)}")
 
@@ -130,8 +110,7 @@ class NoiseSchedule:
     def next_sigma(self, sigma: float) -> float:
         """The level a token at `sigma` moves to; a clean token stays clean.
 
-        The rule looks the level up instead of counting steps, so frames of one clip may stand at
-        different levels.
+        It is looked up, not counted, so frames of one clip may stand at different levels.
         """
         return max((s for s in self.sigmas if s < sigma - SIGMA_GAP), default=sigma)
 
@@ -158,25 +137,19 @@ def flow_euler_ltx(steps: int = 60, shift: float = 9.8) -> NoiseSchedule:
     high, low = (float(end) * TRAIN_STEPS for end in ends)
     grid = np.linspace(high, low, steps) / TRAIN_STEPS
     # The shifted end is rounded to float32 before it is shifted again, and may lie just above 1.
-    sigmas = np.minimum(_shifted(grid, shift).astype(np.float32), np.float32(1))
-    timesteps = sigmas * np.float32(TRAIN_STEPS)
-    return NoiseSchedule(_levels(sigmas), tuple(timesteps.tolist()))
+    return _schedule(np.minimum(_shifted(grid, shift).astype(np.float32), np.float32(1)))
 
 
 def time_uniform_flow(steps: int, shift: float) -> NoiseSchedule:
-    """The time grid of the DPM-solver sampler: f of a uniform grid from 0.999 to 0.
-
-    Only the grid is offered; the released command line replaces this sampler by
-    `flow_euler_ltx`.
+    """The time grid of the DPM-solver sampler, which the released command line replaces by
+    `flow_euler_ltx`: f of a uniform grid from 0.999 to 0.
 
     Raises:
         ValueError: Fewer than one step, or a shift that is not positive.
     """
     _check_shifted(steps, shift)
     grid = np.linspace(1.0 - 1.0 / TRAIN_STEPS, 0.0, steps + 1)
-    sigmas = _shifted(grid, shift).astype(np.float32)
-    timesteps = sigmas[:-1] * np.float32(TRAIN_STEPS)
-    return NoiseSchedule(_levels(sigmas[:-1]), tuple(timesteps.tolist()))
+    return _schedule(_shifted(grid, shift).astype(np.float32)[:-1])
 
 
 def self_forcing(timesteps: Sequence[float]) -> NoiseSchedule:
@@ -189,7 +162,7 @@ def self_forcing(timesteps: Sequence[float]) -> NoiseSchedule:
         ValueError: The list does not fall from at most 1000 to 0.
     """
     table = np.asarray(timesteps, dtype=np.float32)
-    if table.ndim != 1 or table.size < 2 or not np.isfinite(table).all():
+    if table.ndim != 1:
         raise ValueError(f"expected a list of timesteps that ends at 0, got {timesteps!r}")
     sigmas = table / np.float32(TRAIN_STEPS)
     return NoiseSchedule(tuple(sigmas.tolist()), tuple(table[:-1].tolist()))
@@ -205,24 +178,19 @@ SELF_FORCING_4 = self_forcing((1000, 960, 889, 727, 0))
 """The released streaming schedule."""
 
 
+def _check_shifted(steps: int, shift: float) -> None:
+    require_integer("steps", steps, 1)
+    require_number("shift", shift, 0.0, ends="(]")
+
+
 def _shifted(levels: np.ndarray, shift: float) -> np.ndarray:
     return shift * levels / (1 + (shift - 1) * levels)
 
 
-def _levels(sigmas: np.ndarray) -> tuple[float, ...]:
-    return (*sigmas.tolist(), 0.0)
-
-
-def _check_shifted(steps: int, shift: float) -> None:
-    if steps < 1:
-        raise ValueError(f"expected at least one step, got {steps}")
-    if not (math.isfinite(shift) and shift > 0):
-        raise ValueError(f"expected a positive shift, got {shift}")
-
-
-def _shorten(levels: Sequence[float]) -> str:
-    shown = ", ".join(f"{level:g}" for level in levels[:6])
-    return f"[{shown}{', …' if len(levels) > 6 else ''}]"
+def _schedule(sigmas: np.ndarray) -> NoiseSchedule:
+    """Of float32 levels, to which the final 0 is added."""
+    timesteps = sigmas * np.float32(TRAIN_STEPS)
+    return NoiseSchedule((*sigmas.tolist(), 0.0), tuple(timesteps.tolist()))
 
 
 # Staggered chunks -------------------------------------------------------------------------------
@@ -230,9 +198,9 @@ def _shorten(levels: Sequence[float]) -> str:
 
 @dataclass(frozen=True)
 class StaggeredSchedule:
-    """Every chunk walks the same noise levels, each starting some global steps after the last.
+    """Every chunk passes through the same noise levels, each starting some global steps later.
 
-    At a global step the network sees the *active prefix*: all chunks that have started. Finished
+    At a global step the network reads the *active prefix*: all chunks that have started. Finished
     chunks stay in it, clean.
 
     Attributes:
@@ -250,14 +218,9 @@ class StaggeredSchedule:
         """Network calls for the whole clip."""
         return self.starts[-1] + self.noise.steps
 
-    def active_chunks(self, step: int) -> int:
-        """Chunks that have started at a global step."""
-        self._check(step)
-        return sum(start <= step for start in self.starts)
-
     def active_frames(self, step: int) -> int:
-        """Latent frames in the active prefix."""
-        return self.plan[self.active_chunks(step)]
+        """Latent frames in the active prefix at a global step."""
+        return self.plan[len(self._local_steps(step))]
 
     def sigmas(self, step: int) -> tuple[float, ...]:
         """Noise level of each frame of the active prefix; 0 for finished chunks and frame 0."""
@@ -278,12 +241,9 @@ class StaggeredSchedule:
         return (0.0, *levels[1:])  # frame 0 is the given image
 
     def _local_steps(self, step: int) -> tuple[int, ...]:
-        active = self.starts[: self.active_chunks(step)]
-        return tuple(min(step - start, self.noise.steps) for start in active)
-
-    def _check(self, step: int) -> None:
-        if not 0 <= step < self.global_steps:
-            raise ValueError(f"expected a global step in [0, {self.global_steps}), got {step}")
+        """Denoising steps that each active chunk has done."""
+        require_integer("global step", step, 0, self.global_steps - 1)
+        return tuple(min(step - s, self.noise.steps) for s in self.starts if s <= step)
 
 
 def chunk_flow_euler(
@@ -308,9 +268,7 @@ def chunk_flow_euler(
     """
     plan = first_chunk_plus_one(frames, chunk)
     chunks = len(plan) - 1
-    gap = 1 / chunks if interval is None else interval
-    if not (math.isfinite(gap) and gap >= 0):
-        raise ValueError(f"expected an interval of at least 0, got {interval}")
+    gap = 1 / chunks if interval is None else require_number("interval", interval, 0.0)
     # Floor of the float product, rounding included: 5 / 6 of 60 steps is 49, as in the original.
     starts = tuple(int(i * gap * steps) for i in range(chunks))
     return StaggeredSchedule(plan, flow_euler_ltx(steps, shift), starts)

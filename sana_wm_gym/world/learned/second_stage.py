@@ -1,7 +1,7 @@
 """The refiner after the generator: chunk by chunk within a world's step, or a whole clip at once.
 
-The generator goes on from its own latents, so the camera and its memory are what they are without
-this stage; only what is shown changes. In a step, a chunk is a block of the refiner.
+The generator continues from its own latents; only what is shown changes. In a step, a chunk is a
+block of the refiner.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sana_wm_gym.world.learned.sampler import chunk_noise
 
 @dataclass(frozen=True)
 class Refinement:
-    """What the second stage knows of a rollout.
+    """The second stage's part of a rollout's state.
 
     Attributes:
         memory: The refiner's past.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -43,15 +42,15 @@ def world_of(
         for network in file.parts.values():
             network.to(device)
     facts = file.metadata
-    size, patch = (facts["height"], facts["width"]), file.codec.config.patch
+    height, width, patch = facts["height"], facts["width"], file.codec.config.patch
     fx, fy, cx, cy = facts["intrinsics"]
     spec = WorldSpec(
         name=facts["name"] if name is None else name,
-        height=size[0],
-        width=size[1],
+        height=height,
+        width=width,
         fps=facts["fps"],
         frames_per_chunk=CHUNK_FRAMES,
-        latent_shape=(file.codec.config.channels, size[0] // patch, size[1] // patch),
+        latent_shape=(file.codec.config.channels, height // patch, width // patch),
         intrinsics=(fx, fy, cx, cy),
         limits=MotionLimits(**facts["limits"]),
         scenes=tuple(facts["scenes"]),
@@ -73,42 +72,13 @@ def world_of(
     )
 
 
-def metadata_of(world: SanaWorld) -> dict[str, Any]:
-    """What `world_of` needs besides weights, as JSON values."""
-    spec = world.spec
-    return {
-        "name": spec.name,
-        "height": spec.height,
-        "width": spec.width,
-        "fps": spec.fps,
-        "intrinsics": list(spec.intrinsics),
-        "limits": asdict(spec.limits),
-        "scenes": list(spec.scenes),
-        "start_radius": spec.start_radius,
-        "surfaces": [asdict(surface) for surface in spec.surfaces],
-        "frequencies": list(world.frequencies),
-        "clean_pass": world.clean_pass,
-        "timesteps": [*world.schedule.timesteps, 0],
-        "window": asdict(world.window),
-    }
-
-
 def load_tiny(**settings: Any) -> SanaWorld:
-    """The learned world that ships in the package; settings as of `world_of`.
-
-    Raises:
-        FileNotFoundError: The package was built without its weights.
-        ValueError: The weights are damaged.
-    """
+    """The learned world that ships in the package; settings as of `world_of`, errors as of
+    `read_world_file`."""
     return world_of(read_world_file(EMBEDDED / "tiny.safetensors"), **settings)
 
 
 def load_tiny_bf16(device: torch.device | str | None = None) -> SanaWorld:
     """The same world with matrix products in bfloat16, as it was trained: batches are 1.6 times as
-    fast on processors that have such products (AVX512-BF16, AMX), slower on others.
-
-    Raises:
-        FileNotFoundError: The package was built without its weights.
-        ValueError: The weights are damaged.
-    """
+    fast on processors that have such products (AVX512-BF16, AMX), slower on others."""
     return load_tiny(name="tiny-bf16", autocast_dtype=torch.bfloat16, device=device)

@@ -14,7 +14,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Surface:
-    """A surface of a scene that looks different from episode to episode.
+    """A surface of a scene whose appearance varies from episode to episode.
 
     Attributes:
         name: One word, as in a prompt; unique in its scene.
@@ -30,24 +30,14 @@ class Surface:
 
 
 def draw_appearance(surfaces: Sequence[Surface], rng: np.random.Generator) -> tuple[int, ...]:
-    """One variant per surface, all equally probable and independent.
-
-    Args:
-        surfaces: What varies.
-        rng: One number is drawn from it per surface, in order.
-
-    Returns:
-        Index into `variants` of each surface.
-    """
+    """Index into the `variants` of each surface, uniform and independent; one number is drawn per
+    surface, in order."""
     return tuple(int(rng.integers(len(surface.variants))) for surface in surfaces)
 
 
 def prompt_of(surfaces: Sequence[Surface], appearance: Sequence[int]) -> str:
-    """The prompt that names every surface's variant, such as "red door, green crates".
-
-    Raises:
-        ValueError: There is not one variant per surface, or an index is out of range.
-    """
+    """The prompt that names every surface's variant, such as "red door, green crates"; errors as of
+    `check_appearance`."""
     check_appearance(surfaces, appearance)
     phrases = (s.phrase(variant) for s, variant in zip(surfaces, appearance, strict=True))
     return ", ".join(phrases)
@@ -86,11 +76,7 @@ def parse_prompt(surfaces: Sequence[Surface], prompt: str) -> tuple[int | None, 
 
 
 def check_appearance(surfaces: Sequence[Surface], appearance: Sequence[int]) -> None:
-    """Check that `appearance` is one variant per surface.
-
-    Raises:
-        ValueError: It is not.
-    """
+    """Raise ValueError unless `appearance` is one variant per surface."""
     counts = [len(surface.variants) for surface in surfaces]
     if len(appearance) != len(counts) or not all(
         0 <= variant < count for variant, count in zip(appearance, counts, strict=True)

@@ -1,14 +1,14 @@
-"""The courtyard: the scene that the shipped world knows, laid out by hand.
+"""The courtyard: the scene of the shipped world, laid out by hand.
 
-Four walls of clear and different hue under an open sky, panels of about half a metre, and ten
-surfaces that carry one of two variants each. Detail stays above about 0.2 m, which is as fine as
-the embedded world's codec carries.
+Four walls of different hue under an open sky, panels of about half a metre, and ten surfaces of two
+variants each. Detail stays above about 0.2 m, which is as fine as the embedded world's codec
+carries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -32,11 +32,11 @@ COURTYARD = 15178
 EDGE_SIGMA = 2.2
 """Blur of painted edges, in texels."""
 GRAIN = ((0.07, 0.25),)
-"""(relative amplitude, cell in metres) of uneven paint. It costs a codec next to nothing and gives
-pose estimation corners inside large areas."""
+"""(relative amplitude, cell in metres) of uneven paint: corners for pose estimation inside large
+areas, at next to no cost for a codec."""
 LIGHT = (1.15, 0.58)
-"""Brightness at the top of the walls and at the floor. A smooth slope is variance that a codec
-carries for free, and leaves little contrast where walls meet sky and floor."""
+"""Brightness at the top of the walls and at the floor: variance that a codec carries for free, and
+little contrast where walls meet sky and floor."""
 WALL_CONTRAST = 0.38
 """Contrast between the cells of a wall or the floor, as a fraction of that of their colours."""
 PAINT_CONTRAST = 0.5
@@ -44,7 +44,7 @@ PAINT_CONTRAST = 0.5
 PANEL = 0.85
 """Contrast of painted boxes with `MIDDLE`."""
 SATURATION = 0.8
-"""Of all colours. Edges in brightness alone take a third of the directions that others take."""
+"""Of all colours. Edges in brightness alone need a third of the codec's directions."""
 MIDDLE = np.float32(0.6)
 
 Colour = tuple[float, float, float]
@@ -56,25 +56,25 @@ class Paint:
     """A pattern in a few colours.
 
     Attributes:
-        pattern: A name in `_PATTERNS`.
+        pattern: How the colours are laid out.
         colours: RGB in [0, 1].
         step: Size of its cells in metres.
     """
 
-    pattern: str
+    pattern: Literal["checks", "bands", "stripes", "frame", "wedges", "disc"]
     colours: tuple[Colour, ...]
     step: float = 0.5
 
 
 @dataclass(frozen=True)
 class Solid:
-    """A box of the courtyard.
+    """A box of the courtyard, or the courtyard itself.
 
     Attributes:
         lower: Smallest corner (x, y, z) in metres.
         upper: Largest corner.
-        paints: One, or one per variant of `surface`.
-        surface: Index into `SURFACES`, or -1 for a box that always looks the same.
+        paints: One, or one per variant of `surface`; of the courtyard none, it has mosaics.
+        surface: Index into `SURFACES`, or -1 for a box that does not vary.
     """
 
     lower: Vector
@@ -83,8 +83,7 @@ class Solid:
     surface: int = -1
 
 
-ROOM_LOWER: Vector = (-3.0, -1.2, -3.5)
-ROOM_UPPER: Vector = (3.0, 1.4, 3.5)
+ROOM = Solid((-3.0, -1.2, -3.5), (3.0, 1.4, 3.5), ())
 
 CREAM, WHITE, GOLD = (1.0, 0.93, 0.76), (0.97, 0.98, 1.0), (1.0, 0.80, 0.15)
 RED, ORANGE, WINE = (0.86, 0.17, 0.14), (0.99, 0.55, 0.15), (0.56, 0.10, 0.22)
@@ -176,6 +175,7 @@ _TOWER = (Paint("bands", (PINK, WHITE), 0.6), Paint("checks", (PINE, GREEN), 0.5
 _BENCH = (Paint("stripes", (CLAY, SAND), 0.5),)
 
 SOLIDS = (
+    ROOM,
     Solid((-1.6, -0.75, 3.44), (-0.5, 1.4, 3.5), _DOOR, 0),
     Solid((0.5, -1.0, 3.44), (1.7, 0.7, 3.5), _BANNER, 1),
     Solid((2.94, -0.7, -0.4), (3.0, 1.4, 1.3), _GATE, 2),
@@ -191,47 +191,25 @@ SOLIDS = (
 )
 
 
-def _checks(u: FloatArray, v: FloatArray, size: tuple[float, float], step: float) -> FloatArray:
-    """Cells of about `step`, a whole number of them on each side."""
-    columns, rows = (max(1, round(s / step)) for s in size)
-    return np.floor(u / size[0] * columns) + np.floor(v / size[1] * rows)
-
-
-def _bands(u: FloatArray, v: FloatArray, size: tuple[float, float], step: float) -> FloatArray:
-    return np.floor(v / size[1] * max(2, round(size[1] / step)))
-
-
-def _stripes(u: FloatArray, v: FloatArray, size: tuple[float, float], step: float) -> FloatArray:
-    return np.floor(u / size[0] * max(2, round(size[0] / step)))
-
-
-def _frame(u: FloatArray, v: FloatArray, size: tuple[float, float], step: float) -> FloatArray:
-    """A border, a quarter of the shorter side wide, around a panel."""
-    border = np.float32(min(size) / 4)
-    inner = (u > border) & (u < size[0] - border) & (v > border) & (v < size[1] - border)
-    return inner.astype(np.float32)
-
-
-def _wedges(u: FloatArray, v: FloatArray, size: tuple[float, float], step: float) -> FloatArray:
-    """Four triangles that meet in the middle."""
-    x, y = np.abs(u / size[0] - 0.5), np.abs(v / size[1] - 0.5)
-    return (x > y).astype(np.float32)
-
-
-def _disc(u: FloatArray, v: FloatArray, size: tuple[float, float], step: float) -> FloatArray:
-    distance = np.hypot(u - size[0] / 2, v - size[1] / 2)
-    return (distance < 0.36 * min(size)).astype(np.float32)
-
-
-_Pattern = Callable[[FloatArray, FloatArray, tuple[float, float], float], FloatArray]
-_PATTERNS: dict[str, _Pattern] = {
-    "checks": _checks,
-    "bands": _bands,
-    "stripes": _stripes,
-    "frame": _frame,
-    "wedges": _wedges,
-    "disc": _disc,
-}
+def _cells(paint: Paint, size: tuple[float, float]) -> npt.NDArray[np.intp]:
+    """The number of the colour of each texel of a tile; beyond the last it starts over."""
+    u, v = tile_grid(size)
+    columns, rows = (max(1, round(side / paint.step)) for side in size)
+    match paint.pattern:
+        case "checks":
+            cells = np.floor(u / size[0] * columns) + np.floor(v / size[1] * rows)
+        case "bands":
+            cells = np.floor(v / size[1] * max(2, rows))
+        case "stripes":
+            cells = np.floor(u / size[0] * max(2, columns))
+        case "frame":  # around a panel, a quarter of the shorter side wide
+            border = np.float32(min(size) / 4)
+            cells = (u > border) & (u < size[0] - border) & (v > border) & (v < size[1] - border)
+        case "wedges":  # four triangles that meet in the middle
+            cells = np.abs(u / size[0] - 0.5) > np.abs(v / size[1] - 0.5)
+        case "disc":
+            cells = np.hypot(u - size[0] / 2, v - size[1] / 2) < 0.36 * min(size)
+    return np.asarray(cells, np.intp)
 
 
 def _mute(image: FloatArray) -> FloatArray:
@@ -247,7 +225,8 @@ def _tile(image: FloatArray, corner: tuple[float, float], level: float | None) -
         image = image * (1 + np.float32(amplitude) * noise(rng, image.shape[:2], cell))[..., None]
     blurred = cv2.GaussianBlur(image, (0, 0), EDGE_SIGMA, borderType=cv2.BORDER_REPLICATE)
     rows = np.arange(len(image), dtype=np.float32)[:, None, None] / TEXELS_PER_METRE + corner[1]
-    below = ((rows if level is None else level) - ROOM_LOWER[1]) / (ROOM_UPPER[1] - ROOM_LOWER[1])
+    top, floor = ROOM.lower[1], ROOM.upper[1]
+    below = ((rows if level is None else level) - top) / (floor - top)
     blurred = blurred * (LIGHT[0] + (LIGHT[1] - LIGHT[0]) * below)
     blurred = _mute(np.asarray(blurred, np.float32))
     return Tile(np.clip(blurred, 0, 1).astype(np.float32), corner)
@@ -260,12 +239,11 @@ def _paint(
     axis: int,
     level: float | None,
 ) -> Tile:
-    u, v = tile_grid(size)
-    cell = _PATTERNS[paint.pattern](u, v, size, paint.step).astype(np.intp)
     colours = _soften(np.array(paint.colours, np.float32), PAINT_CONTRAST)
     colours = MIDDLE + np.float32(PANEL) * (colours - MIDDLE)
     # Faces that meet at an edge begin with different colours, and those along x are in shade.
-    image = colours[(cell + (axis == 0)) % len(colours)] * np.float32(0.9 if axis == 0 else 1.0)
+    cells = (_cells(paint, size) + (axis == 0)) % len(colours)
+    image = colours[cells] * np.float32(0.9 if axis == 0 else 1.0)
     return _tile(image, corner, level)
 
 
@@ -295,18 +273,18 @@ def draw_tiles() -> tuple[list[Tile], npt.NDArray[np.intp]]:
     """All tiles but the sky, and which of them each face shows.
 
     Returns:
-        The tiles; and intp [2, 6 * solids], the room first, the tile of face f of solid s at
-        6 * s + f when its surface shows variant 0 and 1.
+        The tiles; and intp [2, 6 * solids], the tile of face f of solid s at 6 * s + f when its
+        surface shows variant 0 and 1.
     """
     tiles: list[Tile] = []
     faces = []
-    for solid in (None, *SOLIDS):
-        low, high = (ROOM_LOWER, ROOM_UPPER) if solid is None else (solid.lower, solid.upper)
+    for solid in SOLIDS:
+        low, high = solid.lower, solid.upper
         for face in range(6):
             u, v = FACE_AXES[face // 2]
             corner, size = (low[u], low[v]), (high[u] - low[u], high[v] - low[v])
-            level = None if face // 2 != 1 else high[1] if solid is None else low[1]
-            if solid is None:
+            level = None if face // 2 != 1 else high[1] if solid is ROOM else low[1]
+            if solid is ROOM:
                 # The ceiling is open; its tile is never shown.
                 drawn = [_mosaic(*WALLS.get(face, FLOOR), corner, size, level)]
             else:

@@ -1,8 +1,4 @@
-"""The procedural world: ground truth that answers cameras with exact renderings.
-
-It shows what a learned world of the same scenes should have shown, and serves as the perfect
-world in tests and benchmarks.
-"""
+"""The procedural world: exact renderings along any camera, the ground truth of learned worlds."""
 
 from __future__ import annotations
 
@@ -19,12 +15,8 @@ from sana_wm_gym import values
 from sana_wm_gym.camera.controls import MotionLimits
 from sana_wm_gym.camera.trajectory import CameraTrajectory, check_rigid
 from sana_wm_gym.world.procedural import courtyard
-from sana_wm_gym.world.procedural.appearance import (
-    check_appearance,
-    draw_appearance,
-    parse_prompt,
-    prompt_of,
-)
+from sana_wm_gym.world.procedural.appearance import draw_appearance, parse_prompt, prompt_of
+from sana_wm_gym.world.procedural.courtyard import COURTYARD
 from sana_wm_gym.world.procedural.renderer import default_intrinsics, render
 from sana_wm_gym.world.procedural.scenes import (
     Scene,
@@ -32,7 +24,7 @@ from sana_wm_gym.world.procedural.scenes import (
     sample_pose,
     with_appearance,
 )
-from sana_wm_gym.world.world_model import ChunkInput, Start, WorldSpec, require_pairs
+from sana_wm_gym.world.world_model import ChunkInput, Start, WorldSpec, require_image, require_pairs
 
 WALK_LIMITS = MotionLimits(
     forward=0.05,
@@ -51,15 +43,8 @@ _SAME_POSE = 1e-4
 
 
 def draw_start(spec: WorldSpec, rng: np.random.Generator, scene: int | None = None) -> Start:
-    """Draw a start: a scene, its appearance, and an upright camera in free space.
-
-    Args:
-        spec: Scenes, frame size, intrinsics and `start_radius` of the world it is for.
-        rng: Source of all that is drawn. A scene without varying surfaces draws no appearance.
-        scene: Scene number, or None for one of `spec.scenes`.
-
-    Returns:
-        The start; its prompt names every surface's variant.
+    """Draw a start for a world: a scene of `spec.scenes` unless given, its appearance, which the
+    start's prompt names, and an upright camera in free space.
 
     Raises:
         ValueError: `scene` is negative.
@@ -79,15 +64,10 @@ def draw_start(spec: WorldSpec, rng: np.random.Generator, scene: int | None = No
 
 
 def with_prompt(start: Start, spec: WorldSpec, prompt: str) -> Start:
-    """A drawn start under another prompt, with a first frame that agrees with it.
+    """A start that `draw_start` made for this spec, with another prompt and a first frame to match.
 
     Surfaces that the prompt names show what it names; the others, and the pose, stay as they
     were drawn. A world without varying surfaces takes the prompt as free text.
-
-    Args:
-        start: A start that `draw_start` made for a world of this spec.
-        spec: What the world's prompts can name.
-        prompt: The episode's prompt; empty leaves the appearance as it was drawn.
 
     Raises:
         ValueError: The prompt holds an unknown phrase, or contradicts itself.
@@ -107,10 +87,10 @@ def with_prompt(start: Start, spec: WorldSpec, prompt: str) -> Start:
 
 @dataclass(frozen=True)
 class ProceduralState:
-    """Where a rollout stands.
+    """The state of a rollout.
 
     Attributes:
-        start: The start it was begun with; `scene` and `scene_c2w` are set.
+        start: Where it began; `scene` and `scene_c2w` are set.
         c2w: Poses of the last chunk relative to the first frame, float64 [n, 4, 4] for chunks
             of n frames; [1, 4, 4] before any chunk.
         intrinsics: (fx, fy, cx, cy) of those frames in pixels, float64 [n, 4] or [1, 4].
@@ -151,10 +131,8 @@ class ProceduralWorld:
 
     @staticmethod
     def twin(spec: WorldSpec) -> ProceduralWorld:
-        """The ground truth of another world: its scenes, frame size, limits and starts.
-
-        Both worlds draw the same start from the same generator, appearance and prompt included.
-        Its name is "twin".
+        """The ground truth of another world, called "twin": its scenes, frame size and limits, and
+        the same starts.
 
         Raises:
             ValueError: The other world knows no procedural scenes.
@@ -187,7 +165,7 @@ class ProceduralWorld:
 
     @cached_property
     def spec(self) -> WorldSpec:
-        """Frame size, rate, motion limits and scenes."""
+        """As `WorldModel.spec`."""
         height, width = self.size
         return WorldSpec(
             name=self.name,
@@ -200,45 +178,24 @@ class ProceduralWorld:
             limits=self.limits,
             scenes=self.scenes,
             start_radius=self.start_radius,
-            surfaces=courtyard.SURFACES if courtyard.COURTYARD in self.scenes else (),
-            prompts=courtyard.COURTYARD in self.scenes,
+            surfaces=courtyard.SURFACES if COURTYARD in self.scenes else (),
+            prompts=COURTYARD in self.scenes,
         )
 
     def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:
-        """Draw a start in `scene`, or in one of `spec.scenes`; see `draw_start`.
-
-        Raises:
-            ValueError: `scene` is negative.
-        """
+        """As `draw_start`."""
         return draw_start(self.spec, rng, scene)
 
     def begin(self, start: Start, seed: int) -> ProceduralState:
-        """State before the first chunk. Nothing here is random, so `seed` has no effect.
+        """State before the first chunk; nothing is random, so `seed` has no effect.
 
-        A start without an appearance, such as a user's image, shows the first variant of every
-        surface.
+        A start without an appearance shows the first variant of every surface.
 
         Raises:
-            ValueError: `start` has no scene or pose in it, an appearance that does not fit the
-                scene, or an image of another size.
+            ValueError: `start` has no scene or pose in it, or does not fit the scene or world.
         """
-        if start.scene is None or start.scene_c2w is None:
-            raise ValueError(
-                "the procedural world needs Start.scene and Start.scene_c2w, "
-                f"given {start.scene} and {start.scene_c2w}"
-            )
-        if start.scene < 0:
-            raise ValueError(f"Start.scene is {start.scene}, expected a non-negative seed")
-        if start.scene_c2w.shape != (4, 4):
-            raise ValueError(f"Start.scene_c2w has shape {start.scene_c2w.shape}, expected (4, 4)")
-        check_rigid(start.scene_c2w[None], "Start.scene_c2w")
-        if start.image.shape != (*self.size, 3) or start.image.dtype != np.uint8:
-            raise ValueError(
-                f"Start.image is {start.image.dtype} {start.image.shape}, "
-                f"expected uint8 {(*self.size, 3)}"
-            )
-        if start.appearance:
-            check_appearance(generate_scene(start.scene).surfaces, start.appearance)
+        check_rigid(scene_of(start)[1][None], "Start.scene_c2w")
+        require_image(start.image, self.size)
         first = CameraTrajectory(np.eye(4)[None], np.array(start.intrinsics), *self.size[::-1])
         return ProceduralState(start, first.c2w, first.intrinsics, chunk=0)
 
@@ -254,32 +211,30 @@ class ProceduralWorld:
     def advance(
         self, states: Sequence[ProceduralState], inputs: Sequence[ChunkInput]
     ) -> list[ProceduralState]:
-        """Move each camera on; frames are rendered when they are asked for.
+        """Move each camera; `decode` renders the frames.
 
         Raises:
-            ValueError: Not one input per state, or a camera of another length or image size, or
-                one that starts elsewhere than the state's last frame.
+            ValueError: As `WorldModel.advance`, or a camera starts elsewhere than the state's last
+                frame.
         """
         require_pairs(states, inputs)
-        return [self._move(state, given) for state, given in zip(states, inputs, strict=True)]
-
-    def _move(self, state: ProceduralState, given: ChunkInput) -> ProceduralState:
-        camera = given.camera_of(self.spec)
-        gap = float(np.abs(camera.c2w[0] - state.c2w[-1]).max())
-        if gap > _SAME_POSE:
-            raise ValueError(
-                f"camera starts {gap:g} away from the last frame of chunk {state.chunk}, "
-                "expected the same pose"
-            )
-        return ProceduralState(
-            state.start, camera.c2w[1:], camera.intrinsics[1:], chunk=state.chunk + 1
-        )
+        moved = []
+        for state, given in zip(states, inputs, strict=True):
+            camera = given.camera_of(self.spec)
+            gap = float(np.abs(camera.c2w[0] - state.c2w[-1]).max())
+            if gap > _SAME_POSE:
+                raise ValueError(
+                    f"camera starts {gap:g} away from the last frame of chunk {state.chunk}, "
+                    "expected the same pose"
+                )
+            poses, intrinsics = camera.c2w[1:], camera.intrinsics[1:]
+            moved.append(ProceduralState(state.start, poses, intrinsics, state.chunk + 1))
+        return moved
 
     def decode(
         self, states: Sequence[ProceduralState], last: bool = False
     ) -> list[npt.NDArray[np.uint8]]:
-        """Renderings of each state's last chunk, uint8 [n, height, width, 3], or the start image,
-        [1, ...], before any; with `last` only the last frame, at 1 / n of the cost."""
+        """As `WorldModel.decode`; `last` costs one frame in place of n."""
         return [self._decode(state, last) for state in states]
 
     def _decode(self, state: ProceduralState, last: bool) -> npt.NDArray[np.uint8]:
@@ -291,27 +246,19 @@ class ProceduralWorld:
         return frames[0] if last else frames
 
     def latents(self, states: Sequence[ProceduralState], last: bool = False) -> list[Any]:
-        """Always fails.
-
-        Raises:
-            ValueError: This world has no latents.
-        """
+        """Raises ValueError: this world has no latents."""
         raise ValueError("the procedural world has no latents, only frames")
 
     def anchor_confidence(self, state: ProceduralState) -> float:
-        """Always 1.0: every first frame is known."""
+        """Always 1.0."""
         return 1.0
 
     def pack(self, state: ProceduralState) -> values.Arrays:
-        """The state as named arrays, enough for `unpack` to continue bit for bit."""
+        """As `WorldModel.pack`."""
         return values.pack(state)
 
     def unpack(self, arrays: values.Arrays) -> ProceduralState:
-        """Inverse of `pack`.
-
-        Raises:
-            ValueError: An array is missing, unknown or of the wrong shape.
-        """
+        """As `WorldModel.unpack`."""
         state = values.unpack(ProceduralState, arrays)
         self.begin(state.start, seed=0)
         camera = CameraTrajectory(state.c2w, state.intrinsics, *self.size[::-1])
@@ -324,7 +271,7 @@ def scene_of(start: Start) -> tuple[Scene, npt.NDArray[np.float64]]:
     """The scene that a first frame was taken in, in its appearance, and the pose there [4, 4].
 
     Raises:
-        ValueError: The start lies in no procedural scene, so the truth is unknown.
+        ValueError: The start lies in no procedural scene, or its appearance does not fit the scene.
     """
     if start.scene is None or start.scene_c2w is None:
         raise ValueError("given a start without scene and scene_c2w; expected a procedural scene")

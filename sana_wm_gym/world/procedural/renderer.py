@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -68,18 +69,15 @@ def _first_hits(
     rotation = c2w[:3, :3].astype(np.float32)
     origin = c2w[:3, 3]
     direction = np.stack([r[0] * rays[0] + r[1] * rays[1] + r[2] for r in rotation])
-    safe = np.where(np.abs(direction) < 1e-9, np.float32(1e-9), direction)
-    inverse = 1 / safe
+    inverse = 1 / np.where(np.abs(direction) < 1e-9, np.float32(1e-9), direction)
     reach = np.abs(inverse)
     forward = (direction > 0).astype(np.intp)
     centre = (0.5 * (scene.lower + scene.upper) - origin).astype(np.float32)
     half = (0.5 * (scene.upper - scene.lower)).astype(np.float32)
 
-    exits = [inverse[a] * centre[0, a] + reach[a] * half[0, a] for a in range(3)]
-    depth = np.minimum(np.minimum(exits[0], exits[1]), exits[2])
-    tile = np.where(
-        exits[0] == depth, forward[0], np.where(exits[1] == depth, 2 + forward[1], 4 + forward[2])
-    )
+    exits = inverse * centre[0, :, None, None] + reach * half[0, :, None, None]
+    depth = exits.min(0)
+    face = _face(exits, depth, forward)
     np.maximum(depth, np.float32(_NEAR), out=depth)
 
     signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
@@ -89,23 +87,25 @@ def _first_hits(
         if window is None:
             continue
         rows, columns = window
-        inv, rch = inverse[:, rows, columns], reach[:, rows, columns]
-        middle = [inv[a] * centre[solid, a] for a in range(3)]
-        extent = [rch[a] * half[solid, a] for a in range(3)]
-        near = [m - e for m, e in zip(middle, extent, strict=True)]
-        far = [m + e for m, e in zip(middle, extent, strict=True)]
-        enter = np.maximum(np.maximum(near[0], near[1]), near[2])
-        leave = np.minimum(np.minimum(far[0], far[1]), far[2])
+        middle = inverse[:, rows, columns] * centre[solid, :, None, None]
+        extent = reach[:, rows, columns] * half[solid, :, None, None]
+        near = middle - extent
+        enter, leave = near.max(0), (middle + extent).min(0)
         old = depth[rows, columns]
         hit = (enter < leave) & (enter > _NEAR) & (enter < old)
-        # A ray travelling up an axis meets the lower face of a box.
-        fwd = forward[:, rows, columns]
-        face = np.where(
-            near[0] == enter, 1 - fwd[0], np.where(near[1] == enter, 3 - fwd[1], 5 - fwd[2])
-        )
         np.copyto(old, enter, where=hit)
-        np.copyto(tile[rows, columns], 6 * solid + face, where=hit)
-    return direction, depth, tile
+        # A ray travelling up an axis meets the lower face of a box.
+        met = 6 * solid + _face(near, enter, 1 - forward[:, rows, columns])
+        np.copyto(face[rows, columns], met, where=hit)
+    return direction, depth, face
+
+
+def _face(
+    bounds: npt.NDArray[Any], bound: FloatArray, side: npt.NDArray[np.intp]
+) -> npt.NDArray[np.intp]:
+    """The face 2 * axis + side whose bound [3, H, W] is the one that counts, [H, W]."""
+    other = np.where(bounds[1] == bound, 2 + side[1], 4 + side[2])
+    return np.where(bounds[0] == bound, side[0], other)
 
 
 def _shade(
@@ -195,40 +195,25 @@ def render(
     return frames
 
 
-def render_depth(
+def render_geometry(
     scene: Scene,
     c2w: npt.NDArray[np.float64],
     intrinsics: npt.ArrayLike | None = None,
     size: tuple[int, int] = (64, 64),
-) -> FloatArray:
-    """Depth along the camera's z axis at pixel centres, float32 [n, height, width] in metres.
-
-    Arguments and errors are those of `render`. Sky is as deep as the plane of its courtyard.
-    """
-    depths = np.empty((len(c2w), *size), np.float32)
-    for depth, pose, camera in zip(depths, *_check(c2w, intrinsics, size, 1), strict=True):
-        depth[...] = _first_hits(scene, pose, _camera_rays(camera, *size, 1))[1]
-    return depths
-
-
-def render_surfaces(
-    scene: Scene,
-    c2w: npt.NDArray[np.float64],
-    intrinsics: npt.ArrayLike | None = None,
-    size: tuple[int, int] = (64, 64),
-) -> npt.NDArray[np.intp]:
-    """The varying surface seen at pixel centres, intp [n, height, width].
-
-    Arguments and errors are those of `render`.
+) -> tuple[FloatArray, npt.NDArray[np.intp]]:
+    """What pixel centres show; arguments and errors as of `render`.
 
     Returns:
-        Indices into `scene.surfaces`, -1 where what is seen does not vary.
+        Depth along the camera's z axis in metres, the sky's that of the ceiling, float32
+        [n, height, width]; and the varying surface, intp [n, height, width], an index into
+        `scene.surfaces` or -1.
     """
-    seen = np.empty((len(c2w), *size), np.intp)
-    for one, pose, camera in zip(seen, *_check(c2w, intrinsics, size, 1), strict=True):
-        face = _first_hits(scene, pose, _camera_rays(camera, *size, 1))[2]
-        one[...] = scene.surface_of[face // 6]
-    return seen
+    shape = (len(c2w), *size)
+    depths, surfaces = np.empty(shape, np.float32), np.empty(shape, np.intp)
+    for frame, (pose, camera) in enumerate(zip(*_check(c2w, intrinsics, size, 1), strict=True)):
+        _, depths[frame], face = _first_hits(scene, pose, _camera_rays(camera, *size, 1))
+        surfaces[frame] = scene.surface_of[face // 6]
+    return depths, surfaces
 
 
 def _check(

@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from sana_wm_gym.checks import require_integer
 from sana_wm_gym.world.procedural import courtyard
 from sana_wm_gym.world.procedural.appearance import Surface, check_appearance
 from sana_wm_gym.world.procedural.courtyard import COURTYARD
@@ -71,11 +72,7 @@ class Scene:
 
 
 def with_appearance(scene: Scene, appearance: Sequence[int]) -> Scene:
-    """The scene with other variants on its surfaces.
-
-    Raises:
-        ValueError: `appearance` is not one variant per surface of the scene.
-    """
+    """The scene with other variants on its surfaces; ValueError unless one per surface is given."""
     check_appearance(scene.surfaces, appearance)
     return replace(scene, appearance=tuple(appearance))
 
@@ -86,6 +83,7 @@ def _place_boxes(
     """Four or five boxes on the floor with a passage of 0.9 m around each."""
     lower, upper = [room_lower], [room_upper]
     wanted, passage = int(rng.integers(4, 6)), 0.9
+    start, end = room_lower[[0, 2]], room_upper[[0, 2]]
     for _ in range(200):
         if len(lower) == wanted + 1:
             break
@@ -93,14 +91,11 @@ def _place_boxes(
         height = rng.choice([rng.uniform(0.5, 1.1), rng.uniform(1.2, 2.0), FLOOR_Y - CEILING_Y])
         if height > 2.2:
             size = np.minimum(size, 0.6)
-        room = (room_upper - room_lower)[[0, 2]]
-        corner = room_lower[[0, 2]] + passage + rng.uniform(0, 1, 2) * (room - size - 2 * passage)
+        corner = start + passage + rng.uniform(0, 1, 2) * (end - start - size - 2 * passage)
         if rng.random() < 0.4:
             # Stand it against a wall.
             axis = int(rng.integers(2))
-            corner[axis] = rng.choice(
-                [room_lower[[0, 2]][axis], room_upper[[0, 2]][axis] - size[axis]]
-            )
+            corner[axis] = rng.choice([start[axis], end[axis] - size[axis]])
         low = np.array([corner[0], FLOOR_Y - height, corner[1]])
         high = np.array([corner[0] + size[0], FLOOR_Y, corner[1] + size[1]])
         clear = all(
@@ -116,27 +111,19 @@ def _place_boxes(
 def _draw_tiles(rng: np.random.Generator, lower: FloatArray, upper: FloatArray) -> list[Tile]:
     light = np.array([rng.uniform(-0.5, 0.5), -0.8, rng.uniform(-0.5, 0.5)])
     light /= np.linalg.norm(light)
-    tiles = []
-    first_hue = rng.random()
+    tiles, first_hue = [], rng.random()
     for solid, (low, high) in enumerate(zip(lower, upper, strict=True)):
         box_hue = rng.random()
         for face in range(6):
             axis, side = divmod(face, 2)
-            outward = 2.0 * side - 1.0
-            cosine = float(light[axis]) * (outward if solid else -outward)
-            shade = 0.8 + 0.3 * cosine
-            # The six faces of the room share the colour circle, those of a box stay close.
+            outward = (2.0 * side - 1.0) * (1 if solid else -1)
+            shade = 0.8 + 0.3 * (float(light[axis]) * outward)
+            # The six faces of the room have hues apart, those of a box similar ones.
             hue = first_hue + (face * 5 % 6) / 6 if solid == 0 else box_hue + 0.08 * axis
             u, v = FACE_AXES[axis]
-            tiles.append(
-                draw_surface(
-                    rng,
-                    (float(low[u]), float(low[v])),
-                    (float(high[u] - low[u]), float(high[v] - low[v])),
-                    hue + rng.uniform(-0.04, 0.04),
-                    shade,
-                )
-            )
+            corner = float(low[u]), float(low[v])
+            size = float(high[u] - low[u]), float(high[v] - low[v])
+            tiles.append(draw_surface(rng, corner, size, hue + rng.uniform(-0.04, 0.04), shade))
     return tiles
 
 
@@ -144,13 +131,12 @@ def _draw_tiles(rng: np.random.Generator, lower: FloatArray, upper: FloatArray) 
 def generate_scene(seed: int) -> Scene:
     """Make the scene of a seed: a room of 5 to 7 m, 2.6 m high, with four or five boxes.
 
-    One number is set apart: `COURTYARD` is laid out by hand, and its surfaces vary.
+    `COURTYARD` is laid out by hand instead, and its surfaces vary.
 
     Raises:
         ValueError: The seed is negative.
     """
-    if seed < 0:
-        raise ValueError(f"scene seed must be a non-negative integer, got {seed}")
+    require_integer("scene seed", seed, 0)
     if seed == COURTYARD:
         return _courtyard()
     rng = np.random.default_rng(seed)
@@ -170,27 +156,24 @@ def _courtyard() -> Scene:
     solids = courtyard.SOLIDS
     return Scene(
         COURTYARD,
-        np.array([courtyard.ROOM_LOWER, *(solid.lower for solid in solids)]),
-        np.array([courtyard.ROOM_UPPER, *(solid.upper for solid in solids)]),
+        np.array([solid.lower for solid in solids]),
+        np.array([solid.upper for solid in solids]),
         True,
         pack([*tiles, courtyard.draw_sky()]),
         table,
-        np.array([-1, *(solid.surface for solid in solids)]),
+        np.array([solid.surface for solid in solids]),
         courtyard.SURFACES,
         (0,) * len(courtyard.SURFACES),
     )
 
 
 def cast(scene: Scene, origins: FloatArray, directions: FloatArray) -> FloatArray:
-    """Distance along rays to the first surface, in multiples of the direction's length.
+    """Distance along rays to the first surface, float64 [n], in lengths of the direction.
 
     Args:
         scene: The scene.
         origins: float64 [n, 3], inside the room.
         directions: float64 [n, 3], not zero.
-
-    Returns:
-        float64 [n].
     """
     inverse = 1.0 / np.where(np.abs(directions) < 1e-12, 1e-12, directions)
     to_lower = (scene.lower[:, None] - origins) * inverse
@@ -205,16 +188,8 @@ def cast(scene: Scene, origins: FloatArray, directions: FloatArray) -> FloatArra
 
 
 def free_space(scene: Scene, positions: FloatArray, margin: float) -> npt.NDArray[np.bool_]:
-    """Whether positions are in the room, at least `margin` metres from every surface.
-
-    Args:
-        scene: The scene.
-        positions: float64 [..., 3] in metres.
-        margin: Distance to keep, per axis (boxes are grown to larger boxes).
-
-    Returns:
-        bool [...].
-    """
+    """Whether positions [..., 3] in metres are in the room, at least `margin` metres per axis from
+    every surface (boxes are grown to larger boxes), bool [...]."""
     inside_room = np.all(
         (positions > scene.lower[0] + margin) & (positions < scene.upper[0] - margin), axis=-1
     )
@@ -232,10 +207,8 @@ def open_spot(scene: Scene) -> FloatArray:
     axes = [np.arange(low[i] + 0.1, high[i], 0.1) for i in (0, 2)]
     plan = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
     to_walls = np.minimum(plan - low[[0, 2]], high[[0, 2]] - plan).min(-1)
-    boxes = slice(1, None)
-    outside = np.maximum(
-        scene.lower[boxes, None][..., [0, 2]] - plan, plan - scene.upper[boxes, None][..., [0, 2]]
-    ).max(-1)
+    box_low, box_high = (side[1:, None][..., [0, 2]] for side in (scene.lower, scene.upper))
+    outside = np.maximum(box_low - plan, plan - box_high).max(-1)
     clearance = np.minimum(to_walls, outside.min(0, initial=np.inf))
     x, z = plan[int(np.argmax(clearance))]
     return np.array([x, 0.0, z])
@@ -248,7 +221,7 @@ def sample_pose(
     view: float = 1.6,
     radius: float | None = None,
 ) -> FloatArray:
-    """Draw an upright camera pose in free space that looks at nothing nearer than `view`.
+    """Draw an upright camera pose in free space with nothing nearer than `view` ahead.
 
     Args:
         scene: The scene.

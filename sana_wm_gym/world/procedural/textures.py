@@ -1,8 +1,8 @@
 """Procedural surface textures, packed with their blurred copies into one atlas image.
 
 Every surface of a scene is a tile of the atlas. Detail stays above about 0.1 m so that a 64-pixel
-frame shows it without aliasing, and colours are drawn per cell so that no pattern repeats: what
-the camera sees tells where it is.
+frame shows it without aliasing, and colours are drawn per cell so that no pattern repeats: frames
+identify places.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ FloatArray = npt.NDArray[np.float32]
 
 TEXELS_PER_METRE = 32
 BLUR_LEVELS = 4
-# Standard deviation in metres that level k stands for is BASE_BLUR * 2**k; level 0 is the tile as
-# drawn, whose bilinear lookup already blurs by about this much.
+# Level k is blurred by BASE_BLUR * 2**k metres (standard deviation); level 0 is the tile as drawn,
+# whose bilinear lookup blurs by about as much.
 BASE_BLUR = 0.015
 _PAD = 2
 _SHELF_WIDTH = 512
@@ -61,9 +61,13 @@ def tile_grid(size: tuple[float, float]) -> tuple[FloatArray, FloatArray]:
 
     A tile of `size` (u, v) metres has a margin of a few texels on every side.
     """
-    columns, rows = (int(np.ceil(s * TEXELS_PER_METRE)) + 1 + 2 * _PAD for s in size)
-    v, u = (np.indices((rows, columns), np.float32) - _PAD) / np.float32(TEXELS_PER_METRE)
+    v, u = (np.indices(_tile_shape(size), np.float32) - _PAD) / np.float32(TEXELS_PER_METRE)
     return u, v
+
+
+def _tile_shape(size: tuple[float, float]) -> tuple[int, int]:
+    columns, rows = (int(np.ceil(s * TEXELS_PER_METRE)) + 1 + 2 * _PAD for s in size)
+    return rows, columns
 
 
 def sky_grid() -> tuple[FloatArray, FloatArray]:
@@ -111,9 +115,10 @@ def _palette(rng: np.random.Generator, hue: float) -> FloatArray:
 
 
 def _cells(
-    rng: np.random.Generator, palette: FloatArray, i: npt.NDArray[np.intp], j: npt.NDArray[np.intp]
+    rng: np.random.Generator, palette: FloatArray, rows: npt.ArrayLike, columns: npt.ArrayLike
 ) -> FloatArray:
-    """A random palette colour for every integer cell (i, j), light and dark alternating."""
+    """A random palette colour for every unit cell (row, column), light and dark alternating."""
+    i, j = (np.floor(axis).astype(np.intp) for axis in (rows, columns))
     i, j = i - i.min(), j - j.min()
     choice = rng.integers(0, len(palette), (int(i.max()) + 1, int(j.max()) + 1))
     value = rng.uniform(0.8, 1.15, choice.shape).astype(np.float32)
@@ -124,9 +129,7 @@ def _cells(
 def _patchwork(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArray) -> FloatArray:
     u, v = _metres(shape)
     width, height = rng.uniform(0.3, 0.5, 2)
-    return _cells(
-        rng, palette, np.floor(v / height).astype(np.intp), np.floor(u / width).astype(np.intp)
-    )
+    return _cells(rng, palette, v / height, u / width)
 
 
 def _bricks(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArray) -> FloatArray:
@@ -134,7 +137,7 @@ def _bricks(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArra
     width, height = rng.uniform(0.45, 0.7), rng.uniform(0.24, 0.34)
     row = np.floor(v / height).astype(np.intp)
     along = u / width + 0.5 * (row % 2)
-    image = _cells(rng, palette, row, np.floor(along).astype(np.intp))
+    image = _cells(rng, palette, row, along)
     gap = np.minimum(
         np.minimum(along % 1, 1 - along % 1) * width,
         np.minimum(v / height % 1, 1 - v / height % 1) * height,
@@ -150,9 +153,7 @@ def _stripes(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArr
     along = -u * np.sin(angle) + v * np.cos(angle)
     width, length = rng.uniform(0.22, 0.36), rng.uniform(0.5, 0.9)
     stripe = np.floor(across / width).astype(np.intp)
-    return _cells(
-        rng, palette, stripe, np.floor(along / length + 0.5 * (stripe % 2)).astype(np.intp)
-    )
+    return _cells(rng, palette, stripe, along / length + 0.5 * (stripe % 2))
 
 
 def _blobs(rng: np.random.Generator, shape: tuple[int, int], palette: FloatArray) -> FloatArray:
@@ -184,11 +185,10 @@ def draw_surface(
     shade: float,
 ) -> Tile:
     """Draw one surface of `size` (u, v) metres, in a random pattern around `hue`, times `shade`."""
-    columns, rows = (int(np.ceil(s * TEXELS_PER_METRE)) + 1 + 2 * _PAD for s in size)
-    shape = (rows, columns)
+    shape = _tile_shape(size)
     pattern = _PATTERNS[int(rng.integers(len(_PATTERNS)))]
     image = pattern(rng, shape, _palette(rng, hue))
-    # Surfaces differ more from each other than within: one look tells which wall it is.
+    # Surfaces differ more from each other than within, so that one frame identifies a wall.
     middle: FloatArray = np.asarray(image.mean(axis=(0, 1), dtype=np.float32), np.float32)
     image = middle + PATTERN_CONTRAST * (image - middle)
     grain = np.ones(shape, np.float32)

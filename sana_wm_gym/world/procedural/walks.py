@@ -1,6 +1,6 @@
-"""Camera walks through procedural scenes: the motion a keyboard would make, kept off the walls.
+"""Random camera walks through procedural scenes, as from a keyboard, without collisions.
 
-A walk is a chain of segments of 8 to 40 frames with constant commands. Velocities follow the
+A walk is a sequence of segments of 8 to 40 frames with constant commands. Velocities follow the
 commands at once or with inertia. A segment that would hit something is drawn again; where nothing
 fits, the camera stops and turns to the open side.
 """
@@ -16,7 +16,6 @@ from sana_wm_gym.camera.controls import Controls, MotionLimits
 from sana_wm_gym.camera.trajectory import CameraState, integrate
 from sana_wm_gym.world.procedural.appearance import draw_appearance
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS
-from sana_wm_gym.world.procedural.renderer import render
 from sana_wm_gym.world.procedural.scenes import (
     Scene,
     cast,
@@ -31,13 +30,12 @@ Array = npt.NDArray[np.float64]
 MARGIN = 0.3
 """Distance to every surface in metres."""
 VIEW = (0.7, 2.2)
-"""A segment is drawn again if it looks at something nearer, in metres, than a number drawn from
-this range: close views stay rare."""
+"""A segment is drawn again if something is nearer ahead, in metres, than a number drawn from this
+range: close views stay rare."""
 HEIGHT_RANGE = 0.15
 """Largest distance of the camera from y = 0 in metres."""
 
 _ATTEMPTS = 12
-_TRAIN_STREAM, _HELD_OUT_STREAM = 1, 2
 
 
 def draw_walk(
@@ -53,19 +51,10 @@ def draw_walk(
     A walk is a function of its arguments, and held-out walks are never training walks. `frames`,
     `start_radius` and `limits` as in `sample_walk`.
     """
-    stream = _HELD_OUT_STREAM if held_out else _TRAIN_STREAM
+    stream = 2 if held_out else 1
     rng, place = np.random.default_rng([stream, scene, index]), generate_scene(scene)
     place = with_appearance(place, draw_appearance(place.surfaces, rng))
     return place, sample_walk(place, rng, frames, limits, start_radius)
-
-
-def render_walk(
-    scene: int, index: int, frames: int, size: int, start_radius: float | None = None
-) -> tuple[Array, npt.NDArray[np.uint8]]:
-    """Poses of a training walk in the scene, float64 [frames + 1, 4, 4], and its frames, uint8
-    [frames + 1, size, size, 3]."""
-    place, poses = draw_walk(scene, index, frames, start_radius)
-    return poses, render(place, poses, size=(size, size))
 
 
 def sample_walk(
@@ -132,10 +121,10 @@ def _command(rng: np.random.Generator, state: CameraState, limits: MotionLimits)
         return scale * rng.uniform(-1, 1, 5)
     speed = rng.uniform(0.35, 1.0, 5)
     speed[rng.random(5) < 0.25] = 1.0
-    # Chances of: forwards, sideways, vertically, turning, pitching; opposite signs where allowed.
+    # Probability of moving forwards, sideways and vertically, of turning and of pitching.
     used = rng.random(5) < (0.85, 0.25, 0.12, 0.6, 0.25)
     sign = np.where(rng.random(5) < (0.88, 0.5, 0.5, 0.5, 0.5), 1.0, -1.0)
-    # Height and pitch come back more often than they leave.
+    # Height and pitch return towards zero more often than not.
     if rng.random() < 0.7:
         sign[2] = -math.copysign(1.0, state.c2w[1, 3])
         sign[4] = -math.copysign(1.0, state.pitch)

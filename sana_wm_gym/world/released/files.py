@@ -6,7 +6,7 @@ gemma-2-2b-it/   text encoder; not needed for prompts that are encoded already
 refiner          refiner_diffusers/ (streaming), or refiner/: transformer/ and connectors/ of
                  the second stage, where there is to be one
 its encoder      gemma3_12b/ (streaming), or refiner/text_encoder/
-config.yaml      optional; its text_encoder.chi_prompt goes before diffusers' copy
+config.yaml      optional; its text_encoder.chi_prompt replaces diffusers' copy
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sana_wm_gym.weights.fetch import fetch
+from sana_wm_gym.weights.names import Variant
 from sana_wm_gym.weights.releases import release
 from sana_wm_gym.world.learned.captions import TEXT, fingerprint
 
@@ -27,16 +28,18 @@ class ReleaseFiles:
     """Where the parts of a release are.
 
     Attributes:
+        layout: Of the release.
         generator: File or folder.
         vae: Folder.
         text: Folder of the text encoder, or None.
-        encoder: Text encoder and revision, as the prompt cache tells them apart.
+        encoder: Text encoder and revision, which distinguish entries of the prompt cache.
         settings: A config.yaml with the chi prompt, or None for the copy in diffusers.
         refiner: Folder with transformer/ and connectors/, or None.
         refiner_text: Folder of the refiner's text encoder, or None.
         refiner_encoder: That encoder and its revision.
     """
 
+    layout: Layout
     generator: Path
     vae: Path
     text: Path | None
@@ -53,19 +56,21 @@ class Layout:
 
     Attributes:
         release: Its name in `weights.releases`.
-        variable: Environment variable with a folder in this layout; it goes before the hub's cache.
-        generator: Of the generator.
-        vae: Of the VAE.
-        refiner: Of the second stage.
-        refiner_text: Of the second stage's text encoder.
+        variant: Of its generator.
+        generator, vae, refiner, refiner_text: Folders.
     """
 
     release: str
-    variable: str
-    generator: str
-    vae: str
-    refiner: str
-    refiner_text: str
+    variant: Variant
+    generator: str = "dit"
+    vae: str = "vae"
+    refiner: str = "refiner"
+    refiner_text: str = "refiner/text_encoder"
+
+    @property
+    def variable(self) -> str:
+        """Environment variable with a folder in this layout, such as "SANA_WM_STREAMING"."""
+        return self.release.upper().replace("-", "_")
 
     def within(self, folder: Path) -> ReleaseFiles:
         """The parts in a folder of this layout.
@@ -80,6 +85,7 @@ class Layout:
         text, settings = folder / TEXT, folder / SETTINGS
         refiner, refiner_text = folder / self.refiner, folder / self.refiner_text
         return ReleaseFiles(
+            self,
             folder / self.generator,
             folder / self.vae,
             text if text.is_dir() else None,
@@ -91,10 +97,8 @@ class Layout:
         )
 
     def here(self, refined: bool = False) -> ReleaseFiles:
-        """The parts in the folder that `variable` names, else in the hub's cache.
-
-        Args:
-            refined: With those of the second stage.
+        """The parts in the folder that `variable` names, else in the hub's cache; those of the
+        second stage only if `refined`.
 
         Raises:
             FileNotFoundError: They are not on this machine; says how to get them.
@@ -117,6 +121,7 @@ class Layout:
             return found.revisions[published.component(part).repository.hub_id]
 
         return ReleaseFiles(
+            self,
             found.paths["generator"],
             found.paths["vae"],
             found.paths["text"],
@@ -129,25 +134,11 @@ class Layout:
 
 STREAMING = Layout(
     "sana-wm-streaming",
-    "SANA_WM_STREAMING",
+    Variant.STREAMING,
     "sana_dit",
     "ltx2_causal_vae",
     "refiner_diffusers",
     "gemma3_12b",
 )
-BIDIRECTIONAL = Layout(
-    "sana-wm-bidirectional",
-    "SANA_WM_BIDIRECTIONAL",
-    "dit",
-    "vae",
-    "refiner",
-    "refiner/text_encoder",
-)
-CHUNK_CAUSAL = Layout(
-    "sana-wm-chunk-causal",
-    "SANA_WM_CHUNK_CAUSAL",
-    "dit",
-    "vae",
-    "refiner",
-    "refiner/text_encoder",
-)
+BIDIRECTIONAL = Layout("sana-wm-bidirectional", Variant.BIDIRECTIONAL)
+CHUNK_CAUSAL = Layout("sana-wm-chunk-causal", Variant.CHUNK_CAUSAL)

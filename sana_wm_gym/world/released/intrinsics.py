@@ -1,4 +1,4 @@
-"""Intrinsics of a picture that comes without any, from the rays that Pi3X sees in it.
+"""Intrinsics of a picture that comes without any, from the viewing rays that Pi3X estimates.
 
     estimate = load_pi3x(Path("model.safetensors"))
     env = SanaWMEnv("sana-wm-streaming", image="room.png", intrinsics=estimate)
@@ -38,7 +38,7 @@ _MISSING = (
 
 
 class FieldOfViewError(ValueError):
-    """An estimated field of view that no ordinary camera has: the estimate is not to be used.
+    """An estimated field of view outside of `FOV_DEG`, which no ordinary camera has.
 
     Attributes:
         degrees: (horizontal, vertical).
@@ -54,7 +54,7 @@ class FieldOfViewError(ValueError):
 
 @dataclass(frozen=True)
 class RayIntrinsics:
-    """Intrinsics from the viewing rays that a network sees in a picture.
+    """Intrinsics from the viewing rays that a network estimates for a picture.
 
     Attributes:
         name: Of the network and its weights, as `env.unwrapped.intrinsics_from` reports it.
@@ -69,8 +69,7 @@ class RayIntrinsics:
 
         Raises:
             FieldOfViewError: A field of view is not within `FOV_DEG`.
-            ValueError: The picture is not uint8 [H, W, 3], or the network does not answer with one
-                ray per pixel.
+            ValueError: The picture is not uint8 [H, W, 3], or there is not one ray per pixel.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"given {image.dtype} {image.shape}; expected uint8 [H, W, 3]")
@@ -100,10 +99,9 @@ def focal_lengths(rays: Array) -> tuple[float, float]:
     rows, columns, _ = rays.shape
     with np.errstate(divide="ignore", invalid="ignore"):
         plane = rays[..., :2] / rays[..., 2:]
-    good = np.isfinite(plane).all(axis=-1) & (rays[..., 2] > 0)
-    x, y = plane[good].T
-    v, u = np.nonzero(good)
-    with np.errstate(divide="ignore", invalid="ignore"):
+        good = np.isfinite(plane).all(axis=-1) & (rays[..., 2] > 0)
+        x, y = plane[good].T
+        v, u = np.nonzero(good)
         fx = np.sum(x * (u + 0.5 - columns / 2)) / np.sum(x * x)
         fy = np.sum(y * (v + 0.5 - rows / 2)) / np.sum(y * y)
     return float(fx), float(fy)

@@ -1,4 +1,4 @@
-"""How the released networks are loaded: settings that all releases share, and the parts by them."""
+"""Settings with which the released networks are loaded, and the parts loaded with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sana_wm_gym.models.refiner import RefinerPlan
 from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
 from sana_wm_gym.weights.components import load_refiner, load_refiner_text
 from sana_wm_gym.weights.generator import load_generator
-from sana_wm_gym.weights.names import RELEASED, Variant
+from sana_wm_gym.weights.names import RELEASED
 from sana_wm_gym.weights.plan import Precision
 from sana_wm_gym.weights.prompt_cache import PromptCache
 from sana_wm_gym.world.learned.captions import (
@@ -25,11 +25,7 @@ from sana_wm_gym.world.learned.captions import (
     generator_text,
 )
 from sana_wm_gym.world.learned.compiled import compile_step
-from sana_wm_gym.world.learned.precision import (
-    quantise_generator,
-    quantise_refiner,
-    require_gpu,
-)
+from sana_wm_gym.world.learned.precision import quantise_network, require_gpu
 from sana_wm_gym.world.learned.second_stage import SecondStage
 from sana_wm_gym.world.released.files import ReleaseFiles
 from sana_wm_gym.world.released.offload import RESIDENT, Offload, offloaded
@@ -49,9 +45,9 @@ class Loading:
         device: Where everything computes; None is the GPU if there is one.
         prompts: Folder of encoded prompts; None is `default_prompts()`.
         refined: With the second stage, which refines frames before they are decoded.
-        offload: What rests elsewhere between its calls.
+        offload: What is kept elsewhere between its calls.
         precision: Of the larger weights of generator and refiner.
-        compiled: Compile the generator's step; the decoder never is, its frames would be blank.
+        compiled: Compile the generator's step.
 
     Raises:
         ValueError: A value is of no such kind, or the device lacks the precision.
@@ -87,27 +83,25 @@ class Loading:
     @property
     def place(self) -> torch.device:
         """Where everything computes."""
-        if self.device is not None:
-            return torch.device(self.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     @property
     def vae_place(self) -> torch.device | str:
-        """Where the VAE rests."""
-        return self.place if self.offload.vae is None else self.offload.vae
+        """Where the VAE is kept."""
+        return self.offload.vae or self.place
 
     @property
     def text_place(self) -> str:
         """Where the text encoders run."""
-        return str(self.place) if self.offload.text is None else self.offload.text
+        return self.offload.text or str(self.place)
 
     @property
     def cache(self) -> PromptCache:
         """Encoded prompts on disk."""
         return PromptCache(default_prompts() if self.prompts is None else Path(self.prompts))
 
-    def generator(self, path: Path, variant: Variant) -> SanaWM:
-        """A generator as it is to run.
+    def generator(self, files: ReleaseFiles) -> SanaWM:
+        """The generator, ready to run.
 
         Raises:
             FileNotFoundError: It is missing.
@@ -115,15 +109,15 @@ class Loading:
         """
         small = self.precision is not Precision.BF16
         model = load_generator(
-            path,
-            variant,
+            files.generator,
+            files.layout.variant,
             config=self.config,
             numerics=self.numerics,
             dtype=self.dtype,
-            # Quantised on the way to the device, which then never holds the whole.
+            # Quantised on the way to the device, which never holds the whole.
             device="cpu" if small else self.place,
         )
-        quantise_generator(model, self.precision, self.place)
+        quantise_network(model, self.precision, self.place)
         return compile_step(model) if self.compiled else model
 
     def captions(self, files: ReleaseFiles, negative: bool = False) -> Captions | None:
@@ -135,7 +129,7 @@ class Loading:
         return Captions(self.cache, files.encoder, preamble, load, self.config.text_channels)
 
     def second_stage(self, files: ReleaseFiles, plan: RefinerPlan) -> SecondStage | None:
-        """The second stage, if there is to be one; `plan` says what a block of it sees.
+        """The second stage, or None unless `refined`; `plan` limits what a block of it sees.
 
         Raises:
             FileNotFoundError: A part is missing.
@@ -156,17 +150,13 @@ class Loading:
                 f"given a refiner in {self.precision} that rests on {home}; a "
                 "quantised one stays where it works"
             )
-        rests = "cpu" if small else str(self.place) if home is None else home
-        refiner = load_refiner(files.refiner / "transformer", plan, self.dtype, rests)
-        quantise_refiner(refiner, self.precision, self.place)
+        place = "cpu" if small else home or str(self.place)
+        refiner = load_refiner(files.refiner / "transformer", plan, self.dtype, place)
+        quantise_network(refiner, self.precision, self.place)
         if home is not None:
             offloaded(refiner, self.place, "begin", "denoise", "remember", "forward", "refine")
-        load = partial(
-            load_refiner_text,
-            files.refiner_text,
-            files.refiner / "connectors",
-            device=self.text_place,
-        )
+        folders = files.refiner_text, files.refiner / "connectors"
+        load = partial(load_refiner_text, *folders, device=self.text_place)
         channels = refiner.transformer.config.caption_channels
         encoder = Captions(self.cache, files.refiner_encoder, str, load, channels)
         return SecondStage(refiner, encoder)

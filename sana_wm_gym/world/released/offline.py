@@ -1,13 +1,13 @@
 """The two released generators that make a whole clip at once: bidirectional and chunk-causal.
 
 Every step of theirs reads all frames begun so far, so the whole camera trajectory has to be known
-in advance: `generate` in place of a world's `advance`. `replay` makes a world of one of them and a
+in advance: `clip` in place of a world's `advance`. `replay` makes a world of one of them and a
 plan. A second stage may refine the clip, all of it at once, before it is decoded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,14 +28,12 @@ from sana_wm_gym.world.learned import sampler, schedule
 from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, FRAMES_PER_LATENT, LATENTS_PER_CHUNK
 from sana_wm_gym.world.learned.conditioning import chunk_conditioning
 from sana_wm_gym.world.learned.second_stage import SecondStage
-from sana_wm_gym.world.released.files import BIDIRECTIONAL, CHUNK_CAUSAL, Layout, ReleaseFiles
+from sana_wm_gym.world.released.files import ReleaseFiles
 from sana_wm_gym.world.released.loading import Loading
 from sana_wm_gym.world.released.offload import offloaded
 from sana_wm_gym.world.released.replay import Array, GeneratedClip, ReplayWorld
-from sana_wm_gym.world.released.streaming import (
-    SIZE,
-    released_spec,
-)
+from sana_wm_gym.world.released.streaming import SIZE, released_spec
+from sana_wm_gym.world.world_model import require_image
 
 STEPS, SHIFT, GUIDANCE = 60, 9.8, 5.0
 """Of the released command line."""
@@ -50,14 +48,14 @@ class OfflineGenerator:
     """A generator of whole clips.
 
     Attributes:
-        name: As worlds made of it are called.
+        name: Of worlds made of it.
         model: Predicts velocities.
         vae: On the same device.
         caption: Encodes a prompt.
         negative: Encodes a negative prompt.
         sample: The sampler.
         group: Frames must be `group` k + 1.
-        guidance: How far the prompt pushes away from the negative prompt.
+        guidance: Scale of classifier-free guidance.
         second_stage: Refines the whole clip before it is decoded.
     """
 
@@ -71,35 +69,6 @@ class OfflineGenerator:
     guidance: float = GUIDANCE
     second_stage: SecondStage | None = None
 
-    def generate(
-        self,
-        image: npt.NDArray[np.uint8],
-        trajectory: CameraTrajectory,
-        prompt: str,
-        *,
-        negative_prompt: str = "",
-        seed: int = 42,
-    ) -> npt.NDArray[np.uint8]:
-        """A clip along a camera trajectory.
-
-        Args:
-            image: First frame, uint8 [H, W, 3].
-            trajectory: Poses of all frames, relative to the first; for frames of the image's size.
-            prompt: Scene text.
-            negative_prompt: What not to show.
-            seed: All noise is a function of it.
-
-        Returns:
-            uint8 [n, H, W, 3], one frame per pose; the first is `image` through the VAE.
-
-        Raises:
-            ValueError: The image does not fit trajectory or VAE, or the number of poses is not
-                `group` k + 1 with k >= 1.
-        """
-        return self.clip(
-            image, trajectory, prompt, negative_prompt=negative_prompt, seed=seed
-        ).frames
-
     @torch.inference_mode()
     def clip(
         self,
@@ -110,18 +79,28 @@ class OfflineGenerator:
         negative_prompt: str = "",
         seed: int = 42,
     ) -> GeneratedClip:
-        """`generate`, with the latent frames that were decoded; refined ones where there is a
-        second stage."""
-        size = (trajectory.height, trajectory.width)
-        if image.dtype != np.uint8 or image.shape != (*size, 3):
-            raise ValueError(
-                f"given a first frame {image.dtype} {image.shape}; expected uint8 {(*size, 3)}"
-            )
-        count = len(trajectory)
+        """A clip along a camera trajectory.
+
+        Args:
+            image: First frame, uint8 [H, W, 3].
+            trajectory: Poses of all frames, relative to the first; for frames of the image's size.
+            prompt: Scene text.
+            negative_prompt: What not to show.
+            seed: All noise is a function of it.
+
+        Returns:
+            One frame per pose, the first of them `image` through the VAE, and the latent frames
+            that were decoded; refined ones where there is a second stage.
+
+        Raises:
+            ValueError: The image does not fit trajectory or VAE, or the number of poses is not
+                `group` k + 1 with k >= 1.
+        """
+        size, count = (trajectory.height, trajectory.width), len(trajectory)
+        pixels = torch.from_numpy(require_image(image, size)).float()[None] / 255
         if count <= 1 or (count - 1) % self.group:
             raise ValueError(f"given {count} poses; expected {self.group} k + 1, k >= 1")
         weight = next(self.model.parameters())
-        pixels = torch.from_numpy(image.copy()).float()[None] / 255
         first = self.vae.encode_image(pixels).to(weight)
         cameras = chunk_conditioning(
             trajectory.c2w[None],
@@ -130,7 +109,7 @@ class OfflineGenerator:
             (first.shape[2], first.shape[3]),
             first=True,
         )
-        text = [encode(words) for encode, words in self._prompts(prompt, negative_prompt)]
+        text = [self.negative(negative_prompt), self.caption(prompt)]
         conditioning = replace(
             map_tensors(lambda part: part.to(weight.device).repeat_interleave(2, 0), cameras),
             text=torch.cat([part.features for part in text]).to(weight),
@@ -158,39 +137,28 @@ class OfflineGenerator:
         """
         return ReplayWorld(self, released_spec(self.name, self.vae, size), plan)
 
-    def _prompts(self, prompt: str, negative: str) -> list[tuple[Encode, str]]:
-        return [(self.negative, negative), (self.caption, prompt)]
+
+def bidirectional(steps: int) -> Sample:
+    """Every frame attends to every other in each step."""
+    levels = schedule.flow_euler_ltx(steps, SHIFT)
+    return lambda flow, noise, first, conditioning: sampler.denoise(
+        flow, noise, first, conditioning, ChunkPlan(), None, levels
+    )[0]
 
 
-def bidirectional(steps: int = STEPS, shift: float = SHIFT) -> Sample:
-    """Every frame sees every other in each step."""
-    levels = schedule.flow_euler_ltx(steps, shift)
-    return lambda flow, noise, first, conditioning: sampler.flow_euler_ltx(
-        flow, noise, first, conditioning, levels
-    )
-
-
-def chunk_causal(steps: int = STEPS, shift: float = SHIFT) -> Sample:
-    """Chunks see what came before; later ones start later."""
+def chunk_causal(steps: int) -> Sample:
+    """Chunks attend to earlier ones; later ones start later."""
 
     def sample(flow: sampler.Flow, noise: Tensor, first: Tensor, given: Conditioning) -> Tensor:
-        levels = schedule.chunk_flow_euler(noise.shape[2], LATENTS_PER_CHUNK, steps, shift)
+        levels = schedule.chunk_flow_euler(noise.shape[2], LATENTS_PER_CHUNK, steps, SHIFT)
         plan = ChunkPlan(starts=levels.plan[:-1])
         return sampler.chunk_flow_euler(flow, noise, first, given, plan, levels)
 
     return sample
 
 
-LAYOUTS: Mapping[Variant, Layout] = {
-    Variant.BIDIRECTIONAL: BIDIRECTIONAL,
-    Variant.CHUNK_CAUSAL: CHUNK_CAUSAL,
-}
-"""The releases whose generators make whole clips."""
-
-
 def load_offline(
     files: ReleaseFiles,
-    variant: Variant,
     loading: Loading = Loading(),  # noqa: B008 - a frozen value
     *,
     steps: int = STEPS,
@@ -198,8 +166,8 @@ def load_offline(
     """Load a generator of whole clips.
 
     Args:
-        files: Where its parts are: `LAYOUTS[variant].within(folder)`, or `.here()`.
-        variant: Bidirectional or chunk-causal.
+        files: Where its parts are: `BIDIRECTIONAL` or `CHUNK_CAUSAL` of `released.files`,
+            `.within(folder)` or `.here()`.
         loading: Type, device, precision, offloading, second stage; see `Loading`.
         steps: Denoising steps.
 
@@ -209,16 +177,17 @@ def load_offline(
         ValueError: The streaming variant, a damaged file, one of another variant, or too little
             memory.
     """
+    layout = files.layout
     caption, negative = (loading.captions(files, negative) for negative in (False, True))
-    if variant not in LAYOUTS or caption is None or negative is None:
-        raise ValueError(f"given the {variant} variant; whole clips are made by the other two")
+    if layout.variant is Variant.STREAMING or caption is None or negative is None:
+        raise ValueError(f"given the {layout.variant} variant; the other two make whole clips")
     vae = read_video_vae(files.vae, loading.dtype, loading.vae_place)
     if loading.offload.vae is not None:
         offloaded(vae, loading.place, "encode_image", "decode_clip")
-    causal = variant is Variant.CHUNK_CAUSAL
+    causal = layout.variant is Variant.CHUNK_CAUSAL
     return OfflineGenerator(
-        name=LAYOUTS[variant].release + ("-refined" if loading.refined else ""),
-        model=loading.generator(files.generator, variant),
+        name=layout.release + ("-refined" if loading.refined else ""),
+        model=loading.generator(files),
         vae=vae,
         caption=caption,
         negative=negative,

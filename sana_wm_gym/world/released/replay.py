@@ -1,7 +1,6 @@
 """A planned trajectory as a world: the clip is made at once, then shown chunk by chunk.
 
-Generators that read frames still to come cannot answer an action. They can keep the world's
-contract on one condition: the path is settled before the first step. `begin` makes the whole clip
+Generators that read later frames need the whole path before the first step: `begin` makes the clip
 along the plan, `advance` shows the next 24 frames of it and refuses any other camera.
 """
 
@@ -16,15 +15,15 @@ import numpy.typing as npt
 
 from sana_wm_gym import values
 from sana_wm_gym.camera.se3 import geodesic_angle
-from sana_wm_gym.camera.trajectory import CameraTrajectory, check_intrinsics, check_rigid
+from sana_wm_gym.camera.trajectory import CameraTrajectory, check_rigid
 from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, LATENTS_PER_CHUNK
 from sana_wm_gym.world.world_model import ChunkInput, Start, WorldSpec, require_image, require_pairs
 
 Array = npt.NDArray[np.float64]
 
 TOLERANCE = 1e-4
-"""How far from the plan an entry of a pose may be, and intrinsics as a share of the frame's width:
-a plan kept in float32 still fits the cameras that an environment integrates in float64."""
+"""Largest difference from the plan of an entry of a pose, and of intrinsics as a fraction of the
+frame's width: a float32 plan fits the cameras that an environment integrates in float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +56,12 @@ class ClipGenerator(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ReplayState:
-    """Where a replay stands. Branches share the clip.
+    """The state of a replay. Branches share the clip.
 
     Attributes:
         image: First frame, uint8 [H, W, 3].
         cameras: The plan, 24 k + 1 poses.
-        clip: What was made along it.
+        clip: Generated along it.
         chunk: Chunks shown so far, 0 to k.
     """
 
@@ -93,11 +92,9 @@ class ReplayWorld:
 
     def __post_init__(self) -> None:
         plan = np.array(self.plan, dtype=np.float64)
-        if plan.ndim != 3 or plan.shape[1:] != (4, 4) or len(plan) % CHUNK_FRAMES != 1:
-            raise ValueError(f"given a plan {plan.shape}; expected [{CHUNK_FRAMES} k + 1, 4, 4]")
-        if len(plan) == 1:
-            raise ValueError("given a plan of one pose; expected at least one chunk after it")
         check_rigid(plan, "plan")
+        if len(plan) % CHUNK_FRAMES != 1 or len(plan) == 1:
+            raise ValueError(f"given {len(plan)} poses; expected {CHUNK_FRAMES} k + 1, k >= 1")
         if np.abs(plan[0] - np.eye(4)).max() > TOLERANCE:
             raise ValueError(
                 f"given a plan that starts at\n{plan[0]}\nexpected poses relative to the first "
@@ -114,29 +111,19 @@ class ReplayWorld:
         return len(self.plan) // CHUNK_FRAMES
 
     def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:
-        """Always refused: a generator makes no first frames.
-
-        Raises:
-            ValueError: Always.
-        """
+        """Raises ValueError: a generator makes no first frames."""
         raise ValueError(
             f"world {self.spec.name!r} makes no first frames of its own: give an image"
         )
 
     def begin(self, start: Start, seed: int) -> ReplayState:
-        """Make the whole clip along the plan; this is where the time goes.
-
-        Raises:
-            ValueError: The image is not uint8 of the world's frame size, or the intrinsics are not
-                finite with positive focal lengths.
-        """
-        spec, image = self.spec, require_image(start, self.spec)
+        """Make the whole clip along the plan, which takes nearly all of a rollout's time; errors as
+        of `WorldModel.begin`."""
+        spec, image = self.spec, require_image(start.image, self.spec.size)
         image.setflags(write=False)
-        intrinsics = np.array(start.intrinsics, dtype=np.float64)
-        check_intrinsics(intrinsics[None])
-        cameras = CameraTrajectory(self.plan, intrinsics, spec.width, spec.height)
+        cameras = CameraTrajectory(self.plan, np.array(start.intrinsics), spec.width, spec.height)
         clip = self.generator.clip(image, cameras, start.prompt, seed=seed)
-        self._check_clip(clip, len(self.plan))
+        self._protect(clip, len(self.plan))
         return ReplayState(image, cameras, clip, chunk=0)
 
     def advance(
@@ -145,8 +132,8 @@ class ReplayWorld:
         """Show the next chunk of each state.
 
         Raises:
-            ValueError: There is not one input per state, a plan is over, or a camera is not where
-                the plan has it (says from which frame on, and by how much).
+            ValueError: As `WorldModel.advance`, a plan is over, or a camera is not where the plan
+                has it (says from which frame on, and by how much).
         """
         require_pairs(states, inputs)
         for state, given in zip(states, inputs, strict=True):
@@ -154,52 +141,39 @@ class ReplayWorld:
         return [replace(state, chunk=state.chunk + 1) for state in states]
 
     def decode(self, states: Sequence[ReplayState], last: bool = False) -> list[Any]:
-        """The last chunk's frames of each state, uint8 [24, H, W, 3]; the first image, [1, ...],
-        before any chunk; with `last` the last one, [H, W, 3]."""
-        return [self._frames(state)[-1 if last else slice(None)] for state in states]
-
-    def _frames(self, state: ReplayState) -> npt.NDArray[np.uint8]:
-        if state.chunk == 0:
-            return state.image[None]
-        end = state.chunk * CHUNK_FRAMES + 1
-        return state.clip.frames[end - CHUNK_FRAMES : end]
+        """As `WorldModel.decode`."""
+        frames = [
+            _of_chunk(s.clip.frames, s.chunk, CHUNK_FRAMES) if s.chunk else s.image[None]
+            for s in states
+        ]
+        return [shown[-1] for shown in frames] if last else frames
 
     def latents(self, states: Sequence[ReplayState], last: bool = False) -> list[Any]:
-        """The last chunk's latent frames of each state, float32 [3, c, h, w]; [1, c, h, w] before
-        any; with `last` [c, h, w]."""
-        return [self._latents(state)[-1 if last else slice(None)] for state in states]
-
-    def _latents(self, state: ReplayState) -> npt.NDArray[np.float32]:
-        end = state.chunk * LATENTS_PER_CHUNK + 1
-        return state.clip.latents[max(end - LATENTS_PER_CHUNK, 0) : end]
+        """As `WorldModel.latents`."""
+        latents = [_of_chunk(s.clip.latents, s.chunk, LATENTS_PER_CHUNK) for s in states]
+        return [shown[-1] for shown in latents] if last else latents
 
     def anchor_confidence(self, state: ReplayState) -> float:
-        """Always 1.0: nothing is localised."""
+        """Always 1.0."""
         return 1.0
 
     def pack(self, state: ReplayState) -> values.Arrays:
-        """The state as named arrays: the whole clip with its plan, so that nothing is made anew."""
+        """As `WorldModel.pack`; holds the whole clip and its plan."""
         return values.pack(state)
 
     def unpack(self, arrays: values.Arrays) -> ReplayState:
-        """Inverse of `pack`. The state keeps its own plan, whatever this world's is.
-
-        Raises:
-            ValueError: An array is missing, unknown or of the wrong shape.
-        """
+        """As `WorldModel.unpack`. The state keeps its own plan, whatever this world's is."""
         state = values.unpack(ReplayState, arrays, shapes={"image": (*self.spec.size, 3)})
         count, chunk = len(state.cameras), state.chunk
-        self._check_clip(state.clip, count)
+        self._protect(state.clip, count)
         if count % CHUNK_FRAMES != 1 or not 0 <= chunk <= count // CHUNK_FRAMES:
             raise ValueError(f"given a state after {chunk} chunks of {count} planned poses")
         return state
 
-    def _check_clip(self, clip: GeneratedClip, count: int) -> None:
-        """Refuse a clip that is not one frame per pose of this world's size; else protect it."""
-        spec = self.spec
-        frames, latents = (count, spec.height, spec.width, 3), None
-        if spec.latent_shape is not None:
-            latents = (count // CHUNK_FRAMES * LATENTS_PER_CHUNK + 1, *spec.latent_shape)
+    def _protect(self, clip: GeneratedClip, count: int) -> None:
+        """Make a clip read-only; refuse one that is not one frame per pose of this world's size."""
+        frames = (count, *self.spec.size, 3)
+        latents = (count // CHUNK_FRAMES * LATENTS_PER_CHUNK + 1, *(self.spec.latent_shape or ()))
         if clip.frames.shape != frames or clip.latents.shape != latents:
             raise ValueError(
                 f"given a clip of frames {clip.frames.shape} and latents {clip.latents.shape}; "
@@ -207,6 +181,12 @@ class ReplayWorld:
             )
         clip.frames.setflags(write=False)
         clip.latents.setflags(write=False)
+
+
+def _of_chunk(values: npt.NDArray[Any], chunk: int, per_chunk: int) -> npt.NDArray[Any]:
+    """Frames or latent frames of one chunk; of the first image before any."""
+    end = chunk * per_chunk + 1
+    return values[max(end - per_chunk, 0) : end]
 
 
 def _check_camera(state: ReplayState, camera: CameraTrajectory) -> None:

@@ -1,52 +1,37 @@
-"""The released streaming generator as a world: from a folder, or from what `fetch` left.
+"""The released streaming generator as a world.
 
-Where the parts are, says `release_files`. Four distilled steps and a clean pass make a chunk;
-softmax blocks see the first chunk and the one before. Prompts are encoded once and kept on disk,
-and the text encoder is let go.
+Four distilled steps and a clean pass make a chunk; softmax blocks see the first chunk and the one
+before. Prompts are encoded once and kept on disk; the text encoder is then freed.
 """
 
 from __future__ import annotations
-
-import math
 
 from sana_wm_gym.camera.controls import MotionLimits
 from sana_wm_gym.models.causal_vae import CausalVae
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.models.refiner import CHUNK_CAUSAL
 from sana_wm_gym.models.vae import VideoVae
-from sana_wm_gym.weights.names import Variant
 from sana_wm_gym.weights.vae_folder import read_causal_vae
 from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, FRAMES_PER_LATENT
 from sana_wm_gym.world.learned.sampler import velocity_prediction
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.learned.schedule import SELF_FORCING_4, NoiseSchedule
+from sana_wm_gym.world.procedural.renderer import default_intrinsics
 from sana_wm_gym.world.released.files import STREAMING, ReleaseFiles
 from sana_wm_gym.world.released.loading import Loading
 from sana_wm_gym.world.released.offload import offloaded
 from sana_wm_gym.world.world_model import WorldSpec
 
-NAME = STREAMING.release
-REFINED = f"{NAME}-refined"
-FOLDER_VARIABLE = STREAMING.variable
-"""Environment variable with a folder of the release's parts; it goes before the hub's cache."""
-GENERATOR, VAE = STREAMING.generator, STREAMING.vae
-"""Folders of the release's generator and VAE."""
-
 SIZE = (704, 1280)
 FPS = 16.0
 
 HORIZONTAL_FOV_DEG = 70.0
-"""Assumed where an image comes without intrinsics: about the main camera of a telephone."""
+"""Assumed where an image has no intrinsics: about the main camera of a telephone."""
 
 WINDOW = MemoryWindow(2, sink=True)
-"""What the release remembers in softmax blocks: the first chunk and the latest."""
+"""Memory of the release's softmax blocks: the first chunk and the latest."""
 
 StreamingWorld = SanaWorld[CausalVae]
-
-streaming_files = STREAMING.within
-"""The parts in a folder that is laid out as the streaming release."""
-streaming_files_here = STREAMING.here
-"""The parts in the folder that `SANA_WM_STREAMING` names, else in the hub's cache."""
 
 
 def load_streaming(
@@ -60,11 +45,11 @@ def load_streaming(
     """Load the released streaming world.
 
     Args:
-        files: Where its parts are.
+        files: Where its parts are: `STREAMING.within(folder)` or `STREAMING.here()`.
         loading: Type, device, precision, offloading, second stage; see `Loading`.
         size: Frame (height, width) in pixels, multiples of the VAE's cell.
         schedule: Noise levels.
-        window: What softmax blocks remember.
+        window: Memory of softmax blocks.
 
     Raises:
         FileNotFoundError: A part is missing.
@@ -78,12 +63,12 @@ def load_streaming(
             f"given a VAE of {vae.channels} channels and {vae.group} frames per latent frame; "
             f"expected {loading.config.latent_channels} and {FRAMES_PER_LATENT}"
         )
-    spec = released_spec(REFINED if loading.refined else NAME, vae, size)
+    name = STREAMING.release + ("-refined" if loading.refined else "")
     if loading.offload.vae is not None:
         offloaded(vae, loading.place, "encode_image", "decode")
     return SanaWorld(
-        spec,
-        loading.generator(files.generator, Variant.STREAMING),
+        released_spec(name, vae, size),
+        loading.generator(files),
         vae,
         schedule,
         window,
@@ -117,6 +102,5 @@ def released_spec(name: str, vae: VideoVae, size: tuple[int, int]) -> WorldSpec:
 
 
 def assumed_intrinsics(height: int, width: int) -> tuple[float, float, float, float]:
-    """(fx, fy, cx, cy) of a frame whose camera nobody knows: `HORIZONTAL_FOV_DEG` wide."""
-    focal = width / 2 / math.tan(math.radians(HORIZONTAL_FOV_DEG) / 2)
-    return focal, focal, width / 2, height / 2
+    """(fx, fy, cx, cy) of a frame of an unknown camera: `HORIZONTAL_FOV_DEG` wide."""
+    return default_intrinsics(height, width, HORIZONTAL_FOV_DEG)

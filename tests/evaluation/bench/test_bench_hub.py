@@ -1,10 +1,10 @@
-"""Benches by name: what the hub is asked for, and what is refused before it is asked."""
+"""Benches by name: what is fetched from the hub, and what is refused before."""
 
 from __future__ import annotations
 
 import fnmatch
 import sys
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,47 +13,27 @@ from sana_wm_gym.evaluation.bench.hub import PUBLIC_BENCH, bench_root, patterns
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-class Hub:
-    """Stands in for huggingface_hub: remembers what it was asked for."""
-
-    def __init__(self, answer):
-        self.answer = answer
-        self.asked = []
-
-    def snapshot_download(self, repo_id, **options):
-        self.asked.append((repo_id, options))
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return str(self.answer)
-
-
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    stand_in = Hub(tmp_path / "snapshot")
-    module = SimpleNamespace(snapshot_download=stand_in.snapshot_download)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+    """In place of huggingface_hub."""
+    download = Mock(return_value=str(tmp_path / "snapshot"))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", Mock(snapshot_download=download))
     monkeypatch.chdir(tmp_path)
-    return stand_in
+    return download
 
 
-def test_one_commit_of_a_dataset_is_asked_for(hub, tmp_path):
+def test_one_commit_of_a_dataset_is_fetched(hub, tmp_path):
     assert bench_root(PUBLIC_BENCH, COMMIT) == tmp_path / "snapshot"
-    ((repository, options),) = hub.asked
-    assert repository == "Efficient-Large-Model/SANA-WM-Bench"
-    assert options == {
+    options = {
         "repo_type": "dataset",
         "revision": COMMIT,
         "allow_patterns": patterns(),
         "local_files_only": False,
-        "cache_dir": None,
     }
-    bench_root(PUBLIC_BENCH, COMMIT, splits=("hard",), offline=True, cache=tmp_path)
-    changed = {
-        "local_files_only": True,
-        "cache_dir": tmp_path,
-        "allow_patterns": patterns(["hard"]),
-    }
-    assert hub.asked[1][1] == {**options, **changed, "allow_patterns": patterns(["hard"])}
+    hub.assert_called_once_with("Efficient-Large-Model/SANA-WM-Bench", **options)
+    bench_root(PUBLIC_BENCH, COMMIT, splits=("hard",), offline=True)
+    options |= {"local_files_only": True, "allow_patterns": patterns(["hard"])}
+    hub.assert_called_with(PUBLIC_BENCH, **options)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +67,7 @@ def test_patterns_fit_the_layout(splits, wanted):
 def test_only_commits_pin(hub, revision):
     with pytest.raises(ValueError, match="40 hexadecimal digits: branches and tags move"):
         bench_root(PUBLIC_BENCH, revision)
-    assert not hub.asked
+    hub.assert_not_called()
 
 
 def test_folders_are_taken_as_they_are(hub, tmp_path):
@@ -96,33 +76,33 @@ def test_folders_are_taken_as_they_are(hub, tmp_path):
     assert bench_root(tmp_path) == tmp_path
     with pytest.raises(ValueError, match="is a folder"):
         bench_root(tmp_path, COMMIT)
-    assert not hub.asked
+    hub.assert_not_called()
 
 
 @pytest.mark.parametrize("source", ["nowhere", "/no/such/folder", "a/b/c", "../bench", "a/.b"])
 def test_other_names_are_refused(hub, source):
     with pytest.raises(ValueError, match="expected one or a hub id"):
         bench_root(source, COMMIT)
-    assert not hub.asked
+    hub.assert_not_called()
 
 
 def test_unknown_splits_are_refused_before_anything_is_fetched(hub):
     for splits, words in ((("easy",), "unknown split"), ((), "no splits")):
         with pytest.raises(ValueError, match=words):
             bench_root(PUBLIC_BENCH, COMMIT, splits=splits)
-    assert not hub.asked
+    hub.assert_not_called()
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), ValueError("not cached")])
 @pytest.mark.parametrize("offline", [True, False])
 def test_hub_errors_become_one_line(hub, error, offline):
-    hub.answer = error
+    hub.side_effect = error
     with pytest.raises(FileNotFoundError, match=f"cannot get .*{COMMIT}.*{error}") as caught:
         bench_root(PUBLIC_BENCH, COMMIT, offline=offline)
     assert ("without offline" in str(caught.value)) == offline
 
 
-def test_absent_package_says_what_to_install(monkeypatch):
+def test_absent_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"pip install sana_wm_gym\[hub\]"):
         bench_root(PUBLIC_BENCH, COMMIT)

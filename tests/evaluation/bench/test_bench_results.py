@@ -21,14 +21,8 @@ from sana_wm_gym.evaluation.bench.results import (
 
 def row(**changes) -> dict:
     """A scene's object as the published evaluator writes it, with changes; None removes."""
-    plain = {
-        "RotErr": 1.5,
-        "RotErr_unit": "deg",
-        "TransErr_rel": 0.2,
-        "CamMC_rel": 0.3,
-        "scene_type": "indoor",
-        "n_frames": 241,
-    }
+    plain = {"RotErr": 1.5, "RotErr_unit": "deg", "TransErr_rel": 0.2, "CamMC_rel": 0.3}
+    plain |= {"scene_type": "indoor", "n_frames": 241}
     return {key: value for key, value in {**plain, **changes}.items() if value is not None}
 
 
@@ -40,34 +34,24 @@ def folder(tmp_path) -> MethodFolder:
     return MethodFolder(tmp_path / "tiny")
 
 
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "eval_poses.json"
+
+
 def test_files_are_where_the_guide_has_them(folder, tmp_path):
     write_method_info(folder, MethodInfo("tiny", "shipped", 16.0, "64x64"))
     write_pose_errors(folder.poses_file("simple"), ERRORS)
     found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
-    assert found == {
-        "tiny/method_info.json",
-        "tiny/simple_60s/eval_poses.json",
-    }
+    assert found == {"tiny/method_info.json", "tiny/simple_60s/eval_poses.json"}
     assert folder.eval_file("hard", "summary") == folder.path / "eval/hard_60s/summary.json"
     video = folder.video("hard", "indoor_001")
     assert video == tmp_path / "tiny" / "hard_60s" / "indoor_001_generated.mp4"
-
-
-def test_videos_are_found_by_scene(folder):
-    for scene in ("b_2", "a_1"):
-        path = folder.video("simple", scene)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    (path.parent / "overlay.mp4").touch()
-    assert list(folder.videos("simple_60s")) == ["a_1", "b_2"]
-    assert folder.videos("simple")["b_2"] == folder.video("simple", "b_2")
-    assert folder.videos("hard") == {}
     with pytest.raises(ValueError, match="scene id is"):
         folder.video("simple", "../a")
 
 
-def test_pose_errors_are_read_back(folder):
-    path = folder.poses_file("simple")
+def test_pose_errors_are_read_back(path):
     write_pose_errors(path, ERRORS)
     read = read_pose_errors(path)
     assert list(read) == list(ERRORS)
@@ -75,8 +59,7 @@ def test_pose_errors_are_read_back(folder):
     assert json.loads(path.read_text()) == read
 
 
-def test_radians_become_degrees_where_they_are_named(tmp_path):
-    path = tmp_path / "eval_poses.json"
+def test_radians_become_degrees_where_they_are_named(path):
     path.write_text(json.dumps({"a": row(RotErr=math.pi / 2, RotErr_unit="rad"), "b": row()}))
     read = read_pose_errors(path)
     assert read["a"]["RotErr"] == pytest.approx(90.0) and read["a"]["RotErr_unit"] == "deg"
@@ -84,9 +67,8 @@ def test_radians_become_degrees_where_they_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("value", [0.5, 3.0, 40.0])
-def test_files_without_a_unit_are_refused(tmp_path, value):
+def test_files_without_a_unit_are_refused(path, value):
     """Neither small nor large numbers are taken for one unit or the other."""
-    path = tmp_path / "eval_poses.json"
     path.write_text(json.dumps({"a": row(), "b": row(RotErr=value, RotErr_unit=None)}))
     with pytest.raises(BenchDataError, match=r"scene b lacks RotErr_unit.*radians") as caught:
         read_pose_errors(path)
@@ -105,15 +87,13 @@ def test_files_without_a_unit_are_refused(tmp_path, value):
         ({"scene_type": 3}, "scene_type is 3"),
     ],
 )
-def test_bad_rows_are_named(tmp_path, changes, words):
-    path = tmp_path / "eval_poses.json"
+def test_bad_rows_are_named(path, changes, words):
     path.write_text(json.dumps({"a": row(**changes)}))
     with pytest.raises(BenchDataError, match=re.escape(words)):
         read_pose_errors(path)
 
 
-def test_files_that_are_no_results_are_named(tmp_path):
-    path = tmp_path / "eval_poses.json"
+def test_files_that_are_no_results_are_named(path):
     with pytest.raises(BenchDataError, match="cannot be read"):
         read_pose_errors(path)
     for content in ("[]", "{", '{"a": 3}'):
@@ -122,8 +102,7 @@ def test_files_that_are_no_results_are_named(tmp_path):
             read_pose_errors(path)
 
 
-def test_numbers_that_are_not_finite_are_not_written(folder):
-    path = folder.poses_file("simple")
+def test_numbers_that_are_not_finite_are_not_written(path):
     write_pose_errors(path, ERRORS)
     before = path.read_bytes()
     with pytest.raises(ValueError, match="not finite"):
@@ -137,7 +116,7 @@ def test_method_info_is_read_back(folder, refiner):
     info = MethodInfo("sana-wm", "streaming", 16.0, "1280x720", refiner, {"steps": 4})
     write_method_info(folder, info)
     assert read_method_info(folder) == info
-    # Readers ask whether the key is there.
+    # Readers check whether the key is there.
     assert ("refiner" in json.loads(folder.info_file().read_text())) == (refiner is not None)
 
 

@@ -11,7 +11,6 @@ from chunk_worlds import ChunkWorld
 from rich.console import Console
 
 from benchmarks import camera_control
-from sana_wm_gym.evaluation.bench.layout import camera_file
 from sana_wm_gym.evaluation.control.config import ControlConfig
 from sana_wm_gym.poses.protocol import EstimatorInfo, PoseEstimate
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
@@ -36,26 +35,11 @@ class Drifting:
         return PoseEstimate(poses, np.ones(len(frames), dtype=bool), info)
 
 
-@dataclass(frozen=True)
-class Blind:
-    """An estimator that places nothing but frame 0."""
-
-    def estimate(self, frames, intrinsics, fps):
-        info = EstimatorInfo("blind", "1", "estimated", "static", None, None, False)
-        poses = np.tile(np.eye(4), (len(frames), 1, 1))
-        return PoseEstimate(poses, np.arange(len(frames)) < 1, info)
-
-
 def config(bench, folder, **changes):
-    plain = ControlConfig(
-        world="procedural",
-        split=("simple",),
-        bench=str(bench),
-        folder=str(folder),
-        estimator=Drifting(),
-        workers=1,
-    )
-    return replace(plain, **changes)
+    """One worker on the simple split of a bench; None builds one."""
+    bench = None if bench is None else str(bench)
+    plain = ControlConfig("procedural", ("simple",), bench, folder=str(folder), workers=1)
+    return replace(plain, **{"estimator": Drifting(), **changes})
 
 
 def silent():
@@ -68,7 +52,3 @@ def run(settings):
 
 def results(folder, split="simple"):
     return {p.stem: json.loads(p.read_text()) for p in (folder / "scenes" / split).glob("*.json")}
-
-
-def break_camera(root, scene):
-    camera_file(root, "simple", scene).write_bytes(b"no camera")

@@ -1,4 +1,4 @@
-"""The two commands: somebody else's videos, and the settings of the benchmark."""
+"""The two commands: existing videos, and the settings of the benchmark."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from control_runs import VIDEO, Drifting, results, run, silent
+from control_runs import VIDEO, Drifting, config, results, run, silent
 
 from benchmarks import camera_control, score
 from sana_wm_gym.evaluation.bench.reader import read_bench
@@ -21,11 +21,11 @@ from sana_wm_gym.evaluation.control.tables import published
 from sana_wm_gym.video import write_video
 
 
-def foreign(bench, folder, split, fps, name):
-    """True videos at another rate and size, as another tool would leave them."""
+def foreign(bench, folder, split, fps, name, poses=VIDEO):
+    """True videos of so many poses at another rate and size, as another tool would leave them."""
     folder.mkdir(parents=True)
     for one in read_bench(bench, split):
-        frames = round((VIDEO - 1) * fps / 16) + 1
+        frames = round((poses - 1) * fps / 16) + 1
         blank = VideoClip(np.zeros((frames, 48, 64, 3), np.uint8), fps, Path("v.mp4"))
         write_video(folder / name.format(one.id), true_video(one, blank), fps, near_lossless=True)
 
@@ -41,7 +41,7 @@ def test_flat_videos_at_another_rate_and_size_are_matched_by_time(bench, tmp_pat
     foreign(bench, tmp_path / "theirs", "hard", 24.0, "{}.mp4")
     out = tmp_path / "out"
     given_options = ("--videos", tmp_path / "theirs", "--bench", bench, "--out", out)
-    assert scorer(*given_options) == 2  # one split's videos, and nobody said which
+    assert scorer(*given_options) == 2  # one split's videos, but of which?
     assert scorer(*given_options, "--split", "hard") == 0
     for result in results(out, "hard").values():
         assert result["video"] == {"frames": 71, "fps": 24.0, "height": 48, "width": 64}
@@ -88,10 +88,7 @@ def test_videos_of_any_suffix_are_found_and_the_unused_are_named(tmp_path):
 
 def test_short_videos_fail_or_are_scored_in_part(bench, tmp_path, scorer):
     folder = tmp_path / "theirs"
-    folder.mkdir()
-    for one in read_bench(bench, "simple"):
-        blank = VideoClip(np.zeros((32, 32, 32, 3), np.uint8), 16.0, Path("v.mp4"))
-        write_video(folder / f"{one.id}.mp4", true_video(one, blank), 16.0, near_lossless=True)
+    foreign(bench, folder, "simple", 16.0, "{}.mp4", poses=32)
     command = ("--videos", folder, "--bench", bench, "--split", "simple", "--out")
     assert scorer(*command, tmp_path / "a") == 1
     assert {result["code"] for result in results(tmp_path / "a").values()} == {"too_short"}
@@ -105,7 +102,7 @@ def test_short_videos_fail_or_are_scored_in_part(bench, tmp_path, scorer):
     [("--videos", "nowhere", "--bench", "nowhere"), ("--videos", ".", "--bench", "nowhere"),
      ("--videos", ".", "--bench", "nowhere", "--split", "easy")],
 )  # fmt: skip
-def test_scorer_says_what_is_missing(arguments, tmp_path, monkeypatch, capsys):
+def test_scorer_names_what_is_missing(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert score.main(arguments) == 2
     assert capsys.readouterr().err.startswith("error: ")
@@ -172,7 +169,7 @@ def test_what_cannot_run_is_one_line_and_status_2(argument, message, monkeypatch
     assert error.startswith("error: ") and message in error and "Traceback" not in error
 
 
-def test_help_teaches(monkeypatch, capsys):
+def test_help_explains_every_setting(monkeypatch, capsys):
     assert command_line(monkeypatch, "--help") == 0
     text = capsys.readouterr().out
     explained = text.partition("The defaults:")[0]
@@ -180,11 +177,8 @@ def test_help_teaches(monkeypatch, capsys):
     assert "python -m benchmarks.camera_control" in text and "world: tiny" in text
 
 
-def test_a_bench_is_built_where_none_is_given(tmp_path, monkeypatch):
-    settings = ControlConfig(
-        world="procedural", split=("simple",), scenes=1, chunks=1, folder=str(tmp_path),
-        estimator=Drifting(), workers=1,
-    )  # fmt: skip
+def test_a_bench_is_built_where_none_is_given(tmp_path):
+    settings = config(None, tmp_path, scenes=1, chunks=1)
     assert run(settings) == 0 and run(settings) == 0
     (result,) = results(tmp_path).values()
     assert result["video"]["frames"] == 24 and result["video"]["width"] == 64
@@ -193,12 +187,8 @@ def test_a_bench_is_built_where_none_is_given(tmp_path, monkeypatch):
 
 
 def test_a_world_may_be_named_by_its_code(tmp_path):
-    settings = ControlConfig(
-        world="control_runs:SHORT", split=("simple",), scenes=1, chunks=4, folder=str(tmp_path),
-        estimator=Drifting(), workers=1,
-    )  # fmt: skip
-    assert run(settings) == 0
-    (video,) = MethodFolder(tmp_path / "SHORT").videos("simple").values()
+    assert run(config(None, tmp_path, world="control_runs:SHORT", scenes=1, chunks=4)) == 0
+    (video,) = MethodFolder(tmp_path / "SHORT").split_folder("simple").glob("*_generated.mp4")
     assert len(read_clip(video).frames) == 40
 
 

@@ -10,20 +10,24 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from control_runs import Blind, break_camera, config, results, run
+from control_runs import config, results, run
 from PIL import Image
+from probe_worlds import Blind
 
 from benchmarks import score
+from sana_wm_gym import jobs
 from sana_wm_gym.evaluation.bench.layout import camera_file
-from sana_wm_gym.evaluation.bench.reader import list_scenes
+from sana_wm_gym.evaluation.bench.reader import list_scenes, read_bench
 from sana_wm_gym.evaluation.bench.results import MethodFolder, read_pose_errors
 from sana_wm_gym.evaluation.control import scene_job
 from sana_wm_gym.poses import RotationOnly
+from sana_wm_gym.poses.protocol import EstimatorInfo, PoseEstimate
 from sana_wm_gym.video import VideoError, VideoWriter
 
 
@@ -34,20 +38,24 @@ def finished_run(bench, tmp_path_factory):
     return run(settings), settings, folder
 
 
+def summary_of(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
 def test_run_writes_the_public_layout(finished_run):
     status, _, folder = finished_run
     assert status == 0
     method = MethodFolder(folder / "procedural")
     for split in ("simple", "hard"):
-        videos = method.videos(split)
-        assert len(videos) == 2
         errors = read_pose_errors(method.poses_file(split))
-        assert set(errors) == set(videos)
+        assert len(errors) == 2
+        videos = {method.video(split, scene) for scene in errors}
+        assert set(method.split_folder(split).glob("*.mp4")) == videos
         for scene, result in results(folder, split).items():
             assert errors[scene]["RotErr"] == result["pose"]["scores"]["release"]["RotErr"]
         for name in ("revisit_consistency", "temporal_degradation", "summary"):
             assert method.eval_file(split, name).is_file()
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = summary_of(folder)
     assert summary["run"]["seed"] == 0 and summary["run"]["weights_sha256"] is None
     assert {"command", "commit", "device", "date"} <= set(summary)
     simple = summary["splits"]["simple"]
@@ -66,7 +74,7 @@ def test_report_shows_every_scene(finished_run):
     report = (folder / "report.md").read_text()
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", report)
     assert len(pictures) == 8 == len({Image.open(folder / name).tobytes() for name in pictures})
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = summary_of(folder)
     for fact in ("command", "commit", "device", "date"):
         assert str(summary[fact]) in report
     assert "SANA-WM+refiner" in report and "do not compare one to one" in report
@@ -81,7 +89,7 @@ def test_report_shows_every_scene(finished_run):
 
 def test_tables_agree_with_the_summary(finished_run):
     _, _, folder = finished_run
-    summary = json.loads((folder / "summary.json").read_text())["splits"]["hard"]
+    summary = summary_of(folder)["splits"]["hard"]
     errors = [result["pose"]["scores"]["release"] for result in results(folder, "hard").values()]
     mean = np.mean([error["RotErr"] for error in errors])
     assert summary["release"]["rollout"]["rot_err"]["value"] == pytest.approx(mean)
@@ -113,11 +121,11 @@ def test_shards_share_a_folder(bench, tmp_path, made):
     assert run(parts[0]) == 0 and len(made) == 1
     assert run(parts[1]) == 0 and len(made) == len(set(made)) == 2
     # The last to finish reports on all of them.
-    assert json.loads((tmp_path / "summary.json").read_text())["splits"]["simple"]["scored"] == 2
+    assert summary_of(tmp_path)["splits"]["simple"]["scored"] == 2
 
 
 @pytest.mark.parametrize("where", ["generate", "score_video"])
-def test_stopped_anywhere_it_goes_on(bench, tmp_path, monkeypatch, made, where):
+def test_stopped_anywhere_it_resumes(bench, tmp_path, monkeypatch, made, where):
     """Stopped at its second scene, while the video is made or before it is scored."""
     real, calls = getattr(scene_job, where), []
 
@@ -151,7 +159,7 @@ def test_killed_process_loses_nothing(bench, tmp_path, made):
         process = subprocess.Popen(
             command, cwd=Path(score.__file__).parents[1], stdout=nothing, stderr=nothing
         )
-    # Not `rglob`: it also finds a result that is being written, in its hidden folder.
+    # Not `rglob`: it also finds a result that is being written, in a hidden folder.
     while not results(folder) and process.poll() is None:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
@@ -173,13 +181,13 @@ def test_a_bad_scene_costs_only_itself_and_is_tried_again(own_bench, tmp_path, m
     one, other = (entry.id for entry in list_scenes(own_bench, "simple"))
     camera = camera_file(own_bench, "simple", one)
     whole = camera.read_bytes()
-    break_camera(own_bench, one)
+    camera.write_bytes(b"no camera")
     assert run(settings) == 1
     found = results(tmp_path / "run")
     assert found[one]["code"] == "corrupt_file" and found[other]["status"] == "scored"
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())["splits"]["simple"]
-    assert summary["release"]["clips_asked"] == 2 and summary["release"]["clips_scored"] == 1
-    assert summary["release"]["failures"] == {"corrupt_file": 1}
+    release = summary_of(tmp_path / "run")["splits"]["simple"]["release"]
+    assert release["clips_asked"] == 2 and release["clips_scored"] == 1
+    assert release["failures"] == {"corrupt_file": 1}
     text = (tmp_path / "run" / "report.md").read_text()
     assert "1/2 clips, 12/24 frames; corrupt_file 1" in text and "Failures" in text
     camera.write_bytes(whole)
@@ -190,14 +198,15 @@ def test_a_bad_scene_costs_only_itself_and_is_tried_again(own_bench, tmp_path, m
 def test_a_scored_scene_whose_files_change_is_refused(own_bench, tmp_path):
     settings = config(own_bench, tmp_path / "run", scenes=1)
     assert run(settings) == 0
-    break_camera(own_bench, list_scenes(own_bench, "simple")[0].id)
+    (entry, _) = list_scenes(own_bench, "simple")
+    camera_file(own_bench, "simple", entry.id).write_bytes(b"no camera")
     with pytest.raises(ValueError, match="not mixed"):
         run(settings)
 
 
-def test_poses_that_cannot_be_read_are_told_and_the_rest_is_scored(bench, tmp_path):
+def test_poses_that_cannot_be_read_are_reported_and_the_rest_is_scored(bench, tmp_path):
     assert run(config(bench, tmp_path, estimator=Blind(), scenes=1)) == 0
-    summary = json.loads((tmp_path / "summary.json").read_text())["splits"]["simple"]
+    summary = summary_of(tmp_path)["splits"]["simple"]
     assert summary["release"]["rollout"]["rot_err"]["value"] is None
     assert [f["code"] for f in summary["failures"]] == ["too_few_valid"]
     assert summary["windows"][0]["psnr_db"]["clips"] == 1
@@ -207,7 +216,7 @@ def test_poses_that_cannot_be_read_are_told_and_the_rest_is_scored(bench, tmp_pa
     assert read_pose_errors(method.poses_file("simple")) == {}
 
 
-def test_what_nobody_expected_is_a_failure_of_that_scene(bench, tmp_path, monkeypatch):
+def test_unexpected_errors_fail_their_scene_alone(bench, tmp_path, monkeypatch):
     real = scene_job.generate
 
     def fail(world, scene, seed, path):
@@ -235,3 +244,65 @@ def test_a_video_that_could_not_be_written_is_made_again(bench, tmp_path, monkey
     assert {result["code"] for result in results(tmp_path).values()} == {"not_written"}
     assert not list(tmp_path.rglob("*.mp4*"))
     assert run(config(bench, tmp_path)) == 0
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """Kills its own process, the first `kills` times that it sees a video
+    brighter than `limit`, and lists these times in `folder`."""
+
+    folder: str
+    limit: float
+    kills: int
+
+    def estimate(self, frames, intrinsics, fps):
+        killed = len(list(Path(self.folder).iterdir()))
+        if frames[0].mean() > self.limit and killed < self.kills:
+            (Path(self.folder) / str(killed)).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        assert os.environ["OMP_NUM_THREADS"] == "1" and cv2.getNumThreads() == 1
+        info = EstimatorInfo("deadly", "1", "estimated", "full", None, None, False)
+        poses = np.tile(np.eye(4), (len(frames), 1, 1))
+        poses[:, 0, 3] = np.linspace(0, frames[0].mean() / 100, len(frames))
+        return PoseEstimate(poses, np.ones(len(frames), dtype=bool), info)
+
+
+def run_on_ray(settings):
+    pytest.importorskip("ray", reason="needs ray: pip install sana_wm_gym[distributed]")
+    try:
+        return run(settings)
+    except ConnectionError as error:
+        if "timed out during startup" not in str(error):
+            raise
+        pytest.skip(f"this machine is too busy for Ray's half minute: {error}")
+
+
+def found(folder):
+    """All results and the summary without what differs between runs."""
+    splits = summary_of(folder)["splits"]
+    documents = [*results(folder).values(), *splits.values()]
+    return [{k: v for k, v in one.items() if k not in ("taken", "cost")} for one in documents]
+
+
+def test_killed_workers_cost_their_scene_alone_and_change_no_number(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "RETRIES", 1)
+    dark, bright = sorted(read_bench(bench, "simple"), key=lambda scene: scene.image().mean())
+    limit = float(np.mean([dark.image().mean(), bright.image().mean()]))
+    deaths, folder = tmp_path / "deaths", tmp_path / "run"
+    deaths.mkdir()
+    settings = config(bench, folder, estimator=Deadly(str(deaths), limit, 3), workers=2)
+
+    assert run_on_ray(replace(settings, launcher="ray")) == 1
+    assert len(list(deaths.iterdir())) == 2
+    assert results(folder)[bright.id]["code"] == "worker_died"
+    assert results(folder)[dark.id]["status"] == "scored"
+    # Failed scenes are tried again, from the video that is there; one more death is survived.
+    made = (folder / "made" / "simple" / f"{bright.id}.json").stat().st_mtime_ns
+    assert run_on_ray(replace(settings, launcher="ray")) == 0
+    assert len(list(deaths.iterdir())) == 3
+    assert (folder / "made" / "simple" / f"{bright.id}.json").stat().st_mtime_ns == made
+    assert not list(Path("/tmp").glob(f"ray{os.getpid()}-*")), "a cluster left its folder behind"
+
+    assert run(replace(settings, folder=str(tmp_path / "alone"), workers=1)) == 0
+    assert found(folder) == found(tmp_path / "alone")
+    assert {result["status"] for result in results(folder).values()} == {"scored"}

@@ -1,9 +1,9 @@
-"""The small learned world of these tests."""
+"""The small learned worlds of these tests."""
 
 from __future__ import annotations
 
 import pytest
-from learned_worlds import CONFIG, SPEC, networks
+from learned_worlds import CONFIG, SPEC, localised, networks
 
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.world.learned.sana_world import SanaWorld
@@ -13,3 +13,8 @@ from sana_wm_gym.world.learned.schedule import self_forcing
 @pytest.fixture(scope="module")
 def world() -> SanaWorld:
     return SanaWorld(SPEC, *networks(CONFIG), self_forcing((1000, 700, 0)), MemoryWindow(2))
+
+
+@pytest.fixture(scope="module")
+def placed() -> SanaWorld:
+    return localised()

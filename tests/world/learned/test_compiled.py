@@ -6,67 +6,44 @@ import shutil
 
 import pytest
 import torch
+from tiny_networks import network, one_pass
 from torch import Tensor, nn
 from torch import _dynamo as dynamo
 from torch._inductor import config as inductor
 
 from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
-from sana_wm_gym.models.transformer import Conditioning, SanaWM, SanaWMConfig
+from sana_wm_gym.models.transformer import Conditioning, SanaWM
 from sana_wm_gym.world.learned.compiled import SHAPES, compile_step
 from sana_wm_gym.world.learned.sampler import self_forcing
 from sana_wm_gym.world.learned.schedule import self_forcing as schedule_of
 
 STEPS = schedule_of((1000, 500, 0))
 PLAN = ChunkPlan(window=MemoryWindow(2, sink=True))
-
-
-def network(depth: int, softmax_every: int) -> SanaWM:
-    config = SanaWMConfig(
-        latent_channels=4,
-        width=16,
-        depth=depth,
-        heads=2,
-        softmax_every=softmax_every,
-        mlp_ratio=1.5,
-        text_channels=8,
-        text_tokens=5,
-        position_entries=0,
-    )
-    model, random = SanaWM(config).eval().requires_grad_(False), torch.Generator().manual_seed(0)
-    for parameter in model.parameters():
-        spread = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
-        parameter.normal_(0.0, spread, generator=random)
-    return model
-
-
-def inputs(frames: int, random: torch.Generator) -> Conditioning:
-    return Conditioning(
-        torch.eye(4).expand(1, frames, 2, 3, 4, 4).contiguous(),
-        torch.randn(1, 48, frames, 2, 3, generator=random),
-        torch.randn(1, 5, 8, generator=random),
-        torch.ones(1, 5).long(),
-    )
+SMALLER = {
+    "latent_channels": 4,
+    "width": 16,
+    "text_channels": 8,
+    "text_tokens": 5,
+    "position_entries": 0,
+}
 
 
 def chunks(model: SanaWM, count: int) -> Tensor:
     random, state, shown = torch.Generator().manual_seed(1), None, []
     for index in range(count):
         frames = 4 if index == 0 else 3
-        conditioning = inputs(frames, random)
+        conditioning = Conditioning(
+            torch.eye(4).expand(1, frames, 2, 3, 4, 4).contiguous(),
+            torch.randn(1, 48, frames, 2, 3, generator=random),
+            torch.randn(1, 5, 8, generator=random),
+            torch.ones(1, 5).long(),
+        )
         noise = torch.randn(1, 4, frames, 2, 3, generator=random)
         anchor = torch.zeros(1, 4, 2, 3) if index == 0 else None
         with torch.inference_mode():
             latents, state = self_forcing(model, noise, anchor, conditioning, PLAN, state, STEPS)
         shown.append(latents)
     return torch.cat(shown, dim=2)
-
-
-def one_pass(model: SanaWM) -> Tensor:
-    random = torch.Generator().manual_seed(1)
-    latents = torch.randn(1, 4, 4, 2, 3, generator=random)
-    given = Conditioning(None, None, torch.randn(1, 5, 8, generator=random))
-    with torch.inference_mode():
-        return model(latents, torch.full((1,), 500.0), given, PLAN, None)[0]
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +54,7 @@ def _fresh() -> None:
 
 def test_blocks_of_a_kind_share_what_is_compiled_and_nothing_breaks() -> None:
     """Whole graphs, two per kind of block and length of memory, however many blocks there are."""
-    model, plain = network(depth=4, softmax_every=2), network(depth=4, softmax_every=2)
+    model, plain = network(**SMALLER), network(**SMALLER)
     names = list(model.state_dict())
     compile_step(model, backend="eager")
     assert torch.equal(chunks(model, 3), chunks(plain, 3))
@@ -93,9 +70,9 @@ def test_compiled_code_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     """One pass of one softmax block, without cameras, through the default backend: building more
     takes minutes."""
     monkeypatch.setattr(inductor.cpp, "simdlen", 0)  # plain loops build in half the time
-    model, plain = network(1, 1), network(1, 1)
-    expected = one_pass(plain)
-    found = one_pass(compile_step(model))
+    model, plain = (network(**SMALLER, depth=1, softmax_every=1) for _ in range(2))
+    expected = one_pass(plain, cameras=False)
+    found = one_pass(compile_step(model), cameras=False)
     assert dynamo.utils.counters["inductor"]
     assert torch.allclose(found, expected, atol=1e-4, rtol=1e-4)
     assert expected.std() > 0.1

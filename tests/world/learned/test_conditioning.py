@@ -5,26 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from camera_paths import poses_ahead
 
-from sana_wm_gym.camera.se3 import rotation_y
+from sana_wm_gym.camera.rays import latent_cameras, latent_intrinsics, plucker_windows
 from sana_wm_gym.models.transformer import Conditioning
 from sana_wm_gym.world.learned.conditioning import chunk_conditioning
 
 SIZE, GRID = (32, 48), (4, 6)
+C2W = np.stack([poses_ahead(range(25), 0.04, 0.02) for _ in range(2)])
+C2W[1, :, 0, 3] = -0.02 * np.arange(25)
+INTRINSICS = np.broadcast_to(np.array([30.0, 30.0, 24.0, 16.0]), (2, 25, 4))
 
 
-def made(frequencies: tuple[float, ...], first: bool = True, **anchor: float) -> Conditioning:
-    """Of two cameras that walk and turn, from a place of their own."""
-    c2w = np.tile(np.eye(4), (2, 25, 1, 1))
-    for frame in range(25):
-        c2w[:, frame, :3, :3] = rotation_y(0.02 * frame)
-        c2w[:, frame, 2, 3] = 0.04 * frame
-    c2w[1, :, 0, 3] = -0.02 * np.arange(25)
-    place = np.eye(4)
-    place[:3, :3] = rotation_y(anchor.get("yaw", 0.0))
-    place[0, 3] = anchor.get("x", 0.0)
-    intrinsics = np.broadcast_to(np.array([30.0, 30.0, 24.0, 16.0]), (2, 25, 4))
-    return chunk_conditioning(place @ c2w, intrinsics, SIZE, GRID, first, frequencies)
+def made(
+    frequencies: tuple[float, ...], first: bool = True, yaw: float = 0.0, x: float = 0.0
+) -> Conditioning:
+    """Of two cameras that move and turn, from a pose of their own."""
+    [anchor] = poses_ahead(range(1, 2), step=0.0, turn=yaw)
+    anchor[0, 3] = x
+    return chunk_conditioning(anchor @ C2W, INTRINSICS, SIZE, GRID, first, frequencies)
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -45,15 +44,10 @@ def test_waves_follow_the_pluecker_maps(frequencies: tuple[float, ...], first: b
 
 
 def test_no_frequencies_are_the_released_conditioning() -> None:
-    from sana_wm_gym.camera.rays import latent_cameras, latent_intrinsics, plucker_windows
-
-    c2w = np.tile(np.eye(4), (1, 25, 1, 1))
-    c2w[0, :, 2, 3] = 0.04 * np.arange(25)
-    intrinsics = np.broadcast_to(np.array([30.0, 30.0, 24.0, 16.0]), (1, 25, 4))
-    cameras = latent_cameras(c2w, latent_intrinsics(intrinsics, SIZE, GRID))
-    given = chunk_conditioning(c2w, intrinsics, SIZE, GRID, True)
-    assert given.plucker is not None
-    assert given.plucker.numpy().tobytes() == plucker_windows(cameras, *GRID).tobytes()
+    cameras = latent_cameras(C2W, latent_intrinsics(INTRINSICS, SIZE, GRID))
+    given = chunk_conditioning(C2W, INTRINSICS, SIZE, GRID, True).plucker
+    assert given is not None
+    assert given.numpy().tobytes() == plucker_windows(cameras, *GRID).tobytes()
 
 
 def test_another_place_is_another_conditioning() -> None:

@@ -1,7 +1,7 @@
 """Which weights are quantised, by a stand-in for Transformer Engine that needs no GPU.
 
-The stand-in keeps its weights whole and takes notes; how well the real engine multiplies cannot be
-told here.
+The stand-in keeps its weights whole and records its calls; the accuracy of the real engine is not
+tested here.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from stepping import advance
+from camera_paths import ahead
+from stepping import advance, latents_of
+from tiny_networks import network, one_pass
 from torch import Tensor, nn
 
-from sana_wm_gym.models.plan import ChunkPlan
-from sana_wm_gym.models.transformer import Conditioning, SanaWM, SanaWMConfig
+from sana_wm_gym.models.transformer import SanaWM
 from sana_wm_gym.weights.names import RELEASED, expected_shapes, quantised
 from sana_wm_gym.weights.plan import Precision, weight_bytes
 from sana_wm_gym.world.learned.precision import (
@@ -30,29 +30,20 @@ from sana_wm_gym.world.learned.precision import (
     QuantisedLinear,
     engine_for,
     quantise,
-    quantise_generator,
-    quantise_refiner,
+    quantise_network,
     require_gpu,
 )
 from sana_wm_gym.world.released.offload import ON_CPU
+from sana_wm_gym.world.world_model import Start
 
 CPU = torch.device("cpu")
-CONFIG = SanaWMConfig(
-    latent_channels=8,
-    width=32,
-    depth=2,
-    heads=2,
-    softmax_every=2,
-    mlp_ratio=1.5,
-    text_channels=16,
-    text_tokens=6,
-    position_entries=0,
-)
+WIDER = {"attention_head_dim": 16, "cross_attention_dim": 32}
+SMALLER = {"depth": 2, "text_tokens": 6, "position_entries": 0}
 
 
 @dataclass
 class Stage:
-    """What the stand-in was asked for."""
+    """Calls of the stand-in."""
 
     log: list[str] = field(default_factory=list)
     layers: list[nn.Module] = field(default_factory=list)
@@ -64,21 +55,18 @@ def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> St
     """Transformer Engine as of 2.9 and later, or before."""
     made = Stage()
 
-    class Linear(nn.Module):
+    class Linear(nn.Linear):
         def __init__(
             self, inputs: int, outputs: int, bias: bool, params_dtype: Any, device: Any
         ) -> None:
-            super().__init__()
             assert "storing" in made.log[-1] and not torch.is_grad_enabled()
-            place = {"dtype": params_dtype, "device": device}
-            self.weight = nn.Parameter(torch.empty(outputs, inputs, **place))
-            self.bias = nn.Parameter(torch.empty(outputs, **place)) if bias else None
+            super().__init__(inputs, outputs, bias, device, params_dtype)
             made.layers.append(self)
 
         def forward(self, x: Tensor) -> Tensor:
             assert "computing" in made.log[-1] and x.ndim == 2 and len(x) % ROWS == 0
             made.rows.append(len(x))
-            return F.linear(x, self.weight, self.bias)
+            return super().forward(x)
 
     def context(kind: str, named: str) -> Any:
         @contextmanager
@@ -90,46 +78,28 @@ def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> St
 
         return enter
 
-    te, recipes = ModuleType("transformer_engine.pytorch"), ModuleType("recipe")
-    te.Linear = Linear  # type: ignore[attr-defined]
-    new = request.param == "new names"
-    names = ("quantized_model_init", "autocast") if new else ("fp8_model_init", "fp8_autocast")
-    setattr(te, names[0], context("storing", "recipe"))
-    setattr(te, names[1], context("computing", "recipe" if new else "fp8_recipe"))
-    recipes.Float8BlockScaling = lambda: "fp8"  # type: ignore[attr-defined]
-    recipes.NVFP4BlockScaling = (  # type: ignore[attr-defined]
-        lambda disable_rht, disable_stochastic_rounding: (
+    storing, computing, argument = "quantized_model_init", "autocast", "recipe"
+    if request.param == "old names":
+        storing, computing, argument = "fp8_model_init", "fp8_autocast", "fp8_recipe"
+    contexts = {
+        storing: context("storing", "recipe"),
+        computing: context("computing", argument),
+    }
+    te = SimpleNamespace(Linear=Linear, **contexts)
+    recipes = SimpleNamespace(
+        Float8BlockScaling=lambda: "fp8",
+        NVFP4BlockScaling=lambda disable_rht, disable_stochastic_rounding: (
             f"NVFP4 {disable_rht} {disable_stochastic_rounding}"
-        )
+        ),
     )
-    for name, module in (
-        ("transformer_engine", ModuleType("transformer_engine")),
-        ("transformer_engine.common", ModuleType("common")),
-        ("transformer_engine.pytorch", te),
-        ("transformer_engine.common.recipe", recipes),
-    ):
-        monkeypatch.setitem(sys.modules, name, module)
+    install(monkeypatch, te, recipes)
     return made
 
 
-def network() -> SanaWM:
-    model, random = SanaWM(CONFIG).eval().requires_grad_(False), torch.Generator().manual_seed(0)
-    for parameter in model.parameters():
-        spread = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
-        parameter.normal_(0.0, spread, generator=random)
-    return model
-
-
-def call(model: SanaWM) -> Tensor:
-    random = torch.Generator().manual_seed(1)
-    given = Conditioning(
-        torch.eye(4).expand(1, 4, 2, 3, 4, 4).contiguous(),
-        torch.randn(1, 48, 4, 2, 3, generator=random),
-        torch.randn(1, 6, 16, generator=random),
-    )
-    latents = torch.randn(1, 8, 4, 2, 3, generator=random)
-    with torch.inference_mode():
-        return model(latents, torch.full((1,), 500.0), given, ChunkPlan(), None)[0]
+def install(monkeypatch: pytest.MonkeyPatch, te: Any, recipes: Any) -> None:
+    modules = {"": ModuleType("te"), ".common": ModuleType("common"), ".pytorch": te}
+    for name, module in (modules | {".common.recipe": recipes}).items():
+        monkeypatch.setitem(sys.modules, f"transformer_engine{name}", module)
 
 
 @pytest.mark.parametrize("precision", [Precision.FP8, Precision.NVFP4])
@@ -137,8 +107,9 @@ def test_the_forward_pass_goes_through_the_quantised_layers(
     stage: Stage, precision: Precision
 ) -> None:
     """With weights kept whole the result is the plain one, so every layer is where it was."""
-    model = quantise_generator(network(), precision, CPU)
-    assert torch.allclose(call(model), call(network()), atol=1e-5)
+    model = network(**SMALLER)
+    quantise_network(model, precision, CPU)
+    assert torch.allclose(one_pass(model), one_pass(network(**SMALLER)), atol=1e-5)
     found = [m for m in model.modules() if isinstance(m, QuantisedLinear)]
     assert len(found) == len(stage.layers) == len(stage.rows) == 2 * 8
     assert set(stage.rows) == {32}  # 24 tokens, or 6 of text, filled up
@@ -150,7 +121,7 @@ def test_the_forward_pass_goes_through_the_quantised_layers(
 
 
 def test_what_reads_cameras_or_writes_latents_is_left_alone(stage: Stage) -> None:
-    model = network()
+    model = network(**SMALLER)
     kept = {name: id(tensor) for name, tensor in model.named_parameters()}
     quantise(model, quantised, engine_for(Precision.FP8, smoothing=True), CPU)
     same = {name for name, tensor in model.named_parameters() if kept.get(name) == id(tensor)}
@@ -194,33 +165,26 @@ def test_the_refiner_is_not_smoothed(stage: Stage) -> None:
 
 
 def test_a_refiner_goes_through_its_quantised_layers(stage: Stage) -> None:
-    ltx2 = pytest.importorskip("diffusers", minversion="0.42")
+    diffusers = pytest.importorskip("diffusers", minversion="0.42")
+    pytest.importorskip("transformers")
+    from tiny_release import LTX
+
     from sana_wm_gym.models.refiner import BIDIRECTIONAL, Refiner, video_only
     from sana_wm_gym.models.text import PromptEmbedding
 
     def refiner() -> Refiner:
         torch.manual_seed(2)
-        network = ltx2.LTX2VideoTransformer3DModel(
-            in_channels=4,
-            out_channels=4,
-            num_attention_heads=2,
-            attention_head_dim=16,
-            cross_attention_dim=32,
-            audio_num_attention_heads=2,
-            audio_attention_head_dim=6,
-            audio_cross_attention_dim=12,
-            num_layers=2,
-            caption_channels=16,
-        )
+        network = diffusers.LTX2VideoTransformer3DModel(**LTX | WIDER)
         return Refiner(video_only(network), BIDIRECTIONAL).eval().requires_grad_(False)
 
     random = torch.Generator().manual_seed(0)
-    latents = torch.randn(1, 4, 3, 2, 3, generator=random)
-    noise = torch.randn(1, 4, 2, 2, 3, generator=random)
+    latents = torch.randn(1, 8, 3, 2, 3, generator=random)
+    noise = torch.randn(1, 8, 2, 2, 3, generator=random)
     text = PromptEmbedding(torch.randn(1, 5, 16, generator=random), torch.ones(1, 5).long())
     with torch.inference_mode():
         plain = refiner().refine(latents, noise, text)
-        model = quantise_refiner(refiner(), Precision.NVFP4, CPU)
+        model = refiner()
+        quantise_network(model, Precision.NVFP4, CPU)
         assert torch.allclose(model.refine(latents, noise, text), plain, atol=1e-5)
     layers = [name for name, m in model.named_modules() if isinstance(m, QuantisedLinear)]
     # Queries, keys, values and output of two attentions, and both layers of the feed-forward.
@@ -232,35 +196,26 @@ def test_a_world_in_fp8(
     stage: Stage, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From files to frames, with the check for a GPU switched off."""
-    pytest.importorskip("transformers")
-    pytest.importorskip("diffusers", minversion="0.42")
     stack: Any = request.getfixturevalue("stack")
     monkeypatch.setattr("sana_wm_gym.world.released.loading.require_gpu", lambda *given: None)
     world = stack.load(precision=Precision.FP8, dtype=torch.float32)
     assert sum(isinstance(m, QuantisedLinear) for m in world.model.modules()) == 4 * 8
     plain = stack.load(dtype=torch.float32)
-    assert torch.allclose(latents_of(world), latents_of(plain), atol=1e-4)
+    assert np.allclose(one_chunk(world), one_chunk(plain), atol=1e-4)
     with pytest.raises(ValueError, match="refiner in fp8 that rests on cpu; a quantised one stays"):
         stack.load(refined=True, precision=Precision.FP8, offload=ON_CPU)
 
 
-def latents_of(world: Any) -> Tensor:
-    from sana_wm_gym.camera.trajectory import CameraTrajectory
-    from sana_wm_gym.world.world_model import Start
-
-    spec = world.spec
-    image = np.full((spec.height, spec.width, 3), 90, np.uint8)
-    camera = CameraTrajectory(
-        np.tile(np.eye(4), (25, 1, 1)), np.array(spec.intrinsics), spec.width, spec.height
-    )
-    state = world.begin(Start(image, spec.intrinsics, prompt="a room"), seed=1)
-    [state] = advance(world, [state], [camera])
-    return world.latents([state])[0]
+def one_chunk(world: Any) -> np.ndarray:
+    image = np.full((*world.spec.size, 3), 90, np.uint8)
+    state = world.begin(Start(image, world.spec.intrinsics, prompt="a room"), seed=1)
+    [state] = advance(world, [state], [ahead(world.spec, step=0.0)])
+    return latents_of(world, state)
 
 
 def test_bfloat16_changes_nothing() -> None:
-    model = network()
-    assert quantise_generator(model, Precision.BF16, CPU) is model
+    model = network(**SMALLER)
+    quantise_network(model, Precision.BF16, CPU)
     assert not any(isinstance(m, QuantisedLinear) for m in model.modules())
     require_gpu(Precision.BF16, torch.float32, CPU)
 
@@ -279,10 +234,7 @@ def test_no_gpu_or_an_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("absent", [True, False], ids=["absent", "too old"])
 def test_no_transformer_engine(monkeypatch: pytest.MonkeyPatch, absent: bool) -> None:
-    empty: Any = None if absent else ModuleType("old")
-    for name in ("transformer_engine", "transformer_engine.common"):
-        monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    for name in ("transformer_engine.pytorch", "transformer_engine.common.recipe"):
-        monkeypatch.setitem(sys.modules, name, empty)
+    empty = None if absent else ModuleType("old")
+    install(monkeypatch, empty, empty)
     with pytest.raises(ImportError, match=r'NVFP4; install "sana_wm_gym\[fp8\]"'):
         engine_for(Precision.NVFP4, smoothing=True)

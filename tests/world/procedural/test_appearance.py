@@ -46,13 +46,9 @@ def test_a_prompt_names_what_it_is_made_of(
     assert parse_prompt(SURFACES, prompt) == parse_prompt(SURFACES, again) == appearance
 
 
-@pytest.mark.parametrize("prompt", ["", "  "])
-def test_an_empty_prompt_names_nothing(prompt: str) -> None:
-    assert parse_prompt(SURFACES, prompt) == (None, None, None)
-
-
-def test_a_prompt_may_name_some_and_one_twice() -> None:
+def test_a_prompt_may_name_none_some_and_one_twice() -> None:
     assert prompt_of(SURFACES, (0, 2, 1)) == "red door, blue crates, white gate"
+    assert parse_prompt(SURFACES, "") == parse_prompt(SURFACES, "  ") == (None, None, None)
     assert parse_prompt(SURFACES, "White crates, white  crates") == (None, 1, None)
 
 

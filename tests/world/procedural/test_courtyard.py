@@ -1,4 +1,4 @@
-"""The courtyard: bright, full of corners, walkable, and different where it says so."""
+"""The courtyard: bright, textured, walkable, and varying where its surfaces say."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sana_wm_gym.poses.tracks import track_points
 from sana_wm_gym.world.procedural.appearance import parse_prompt, prompt_of
 from sana_wm_gym.world.procedural.courtyard import COURTYARD
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld, draw_start, with_prompt
-from sana_wm_gym.world.procedural.renderer import render, render_surfaces
+from sana_wm_gym.world.procedural.renderer import render, render_geometry
 from sana_wm_gym.world.procedural.scenes import (
     Scene,
     free_space,
@@ -70,7 +70,7 @@ def test_variants_are_plainly_different_and_change_nothing_else(
     first, second = (
         render(with_appearance(SCENE, (variant,) * COUNT), poses) for variant in (0, 1)
     )
-    seen = render_surfaces(SCENE, poses)
+    seen = render_geometry(SCENE, poses)[1]
     squared = ((first / 255.0 - second / 255.0) ** 2).mean(-1)
     for index, surface in enumerate(SCENE.surfaces):
         psnr = -10 * np.log10(squared[seen == index].mean())
@@ -84,7 +84,7 @@ def test_variants_are_plainly_different_and_change_nothing_else(
 
 
 def test_most_frames_show_a_varying_surface(poses: npt.NDArray[np.float64]) -> None:
-    seen = render_surfaces(SCENE, poses)
+    seen = render_geometry(SCENE, poses)[1]
     fractions = np.stack([(seen == index).mean((1, 2)) for index in range(COUNT)])
     assert ((fractions >= 0.03).any(0)).mean() > 0.8
     assert ((fractions >= 0.03).mean(1)).min() > 0.05
@@ -95,14 +95,14 @@ def test_surfaces_seen_are_those_that_change(poses: npt.NDArray[np.float64]) -> 
     for index in range(COUNT):
         appearance = np.eye(COUNT, dtype=int)[index].tolist()
         changed = np.abs(render(with_appearance(SCENE, appearance), poses[:40]) - base).sum(-1)
-        own = render_surfaces(SCENE, poses[:40]) == index
+        own = render_geometry(SCENE, poses[:40])[1] == index
         assert (changed[own] > 0).mean() > 0.95
 
 
 def test_scenes_without_surfaces_show_none() -> None:
     scene = generate_scene(3)
     pose = sample_pose(scene, np.random.default_rng(0))
-    assert (render_surfaces(scene, pose[None], size=(8, 6)) == np.full((1, 8, 6), -1)).all()
+    assert (render_geometry(scene, pose[None], size=(8, 6))[1] == np.full((1, 8, 6), -1)).all()
     with pytest.raises(ValueError, match="one variant per surface"):
         with_appearance(scene, (0,))
 

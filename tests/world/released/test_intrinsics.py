@@ -1,4 +1,4 @@
-"""Intrinsics from rays, with cameras whose answer is known and a stand-in for Pi3X."""
+"""Intrinsics from rays, with known cameras and a stand-in for Pi3X."""
 
 from __future__ import annotations
 
@@ -36,23 +36,13 @@ def pinhole(rows: int, columns: int, fx: float, fy: float) -> np.ndarray:
     return np.asarray(rays / np.linalg.norm(rays, axis=-1, keepdims=True))
 
 
-@given(
-    rows=st.integers(2, 40),
-    columns=st.integers(2, 40),
-    fx=st.floats(1, 500),
-    fy=st.floats(1, 500),
-)
+@given(st.integers(2, 40), st.integers(2, 40), st.floats(1, 500), st.floats(1, 500))
 def test_focal_lengths_of_a_pinhole_camera(rows: int, columns: int, fx: float, fy: float) -> None:
     rays = pinhole(rows, columns, fx, fy)
     assert focal_lengths(rays) == pytest.approx((fx, fy))
     rays[0, 0], rays[-1, -1] = np.nan, (0.3, 0.2, -1)
     if rows > 3 and columns > 3:
         assert focal_lengths(rays) == pytest.approx((fx, fy))
-
-
-def test_no_rays_at_all() -> None:
-    assert np.isnan(focal_lengths(np.full((4, 4, 3), np.nan))).all()
-    assert np.isnan(field_of_view(np.nan, 4)) and np.isnan(field_of_view(-1.0, 4))
 
 
 def camera_of(horizontal_deg: float, vertical_deg: float) -> RayIntrinsics:
@@ -84,6 +74,9 @@ def test_a_field_of_view_that_no_camera_has(angles: tuple[float, float]) -> None
 
 
 def test_no_answer_is_no_field_of_view() -> None:
+    assert np.isnan(focal_lengths(np.full((4, 4, 3), np.nan))).all()
+    assert np.isnan(field_of_view(np.nan, 4)) and np.isnan(field_of_view(-1.0, 4))
+
     def blind(image: np.ndarray) -> np.ndarray:
         return np.full((*image.shape[1:], 3), np.nan)
 
@@ -131,7 +124,7 @@ def test_where_intrinsics_came_from_is_kept() -> None:
 
 @pytest.fixture
 def pi3(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package with a network that sees 60 x 45 degrees wherever it looks."""
+    """A package with a network whose rays always span 60 x 45 degrees."""
 
     class Pi3X(nn.Module):
         def __init__(self, use_multimodal: bool) -> None:

@@ -4,38 +4,42 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from gymnasium.utils.seeding import np_random
 
 pytest.importorskip("transformers")
 pytest.importorskip("diffusers", minversion="0.42")
 
-from tiny_release import SIZE, OfflineStack, Stack, picture, write_offline_release
+from tiny_release import SIZE, Stack, picture, write_offline_release
 
 from sana_wm_gym.camera.controls import Controls
 from sana_wm_gym.camera.trajectory import CameraTrajectory, rollout
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.snapshot import Snapshot
 from sana_wm_gym.models.vae import to_uint8
-from sana_wm_gym.weights.names import Variant
 from sana_wm_gym.world import catalogue
 from sana_wm_gym.world.learned.sampler import chunk_noise
+from sana_wm_gym.world.released.files import BIDIRECTIONAL, CHUNK_CAUSAL, STREAMING, Layout
 from sana_wm_gym.world.released.loading import Loading
-from sana_wm_gym.world.released.offline import LAYOUTS, load_offline
+from sana_wm_gym.world.released.offline import load_offline
 from sana_wm_gym.world.released.streaming import assumed_intrinsics
 
-BOTH = [Variant.BIDIRECTIONAL, Variant.CHUNK_CAUSAL]
+BOTH = [BIDIRECTIONAL, CHUNK_CAUSAL]
+Stacks = dict[Layout, Stack]
+both = pytest.mark.parametrize("layout", BOTH, ids=lambda layout: layout.release)
 
 
 @pytest.fixture(scope="module")
-def stacks(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[Variant, OfflineStack]:
+def stacks(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Stacks:
     found = {}
-    for variant in BOTH:
+    for layout in BOTH:
         folder = tmp_path_factory.mktemp("offline")
-        write_offline_release(folder, variant, stack.folder)
-        found[variant] = OfflineStack(folder, stack.prompts, variant)
+        write_offline_release(folder, layout, stack.folder)
+        found[layout] = Stack(folder, stack.prompts, layout)
     return found
 
 
@@ -48,44 +52,40 @@ def path(poses: int, step: float = 0.02) -> CameraTrajectory:
     return CameraTrajectory(c2w, np.array(assumed_intrinsics(*SIZE)), *SIZE[::-1])
 
 
-@pytest.mark.parametrize("variant", BOTH)
-def test_whole_clips_along_a_trajectory(
-    stacks: dict[Variant, OfflineStack], variant: Variant
-) -> None:
-    generator = stacks[variant].load()
-    assert generator.group == (8 if variant is Variant.BIDIRECTIONAL else 24)
+@both
+def test_whole_clips_along_a_trajectory(stacks: Stacks, layout: Layout) -> None:
+    generator = stacks[layout].load()
+    assert generator.group == (8 if layout is BIDIRECTIONAL else 24)
     image = picture(*SIZE)
-    clip = generator.generate(image, path(49), "a room")
+
+    def frames(step: float = 0.02, prompt: str = "a room", **changes: Any) -> np.ndarray:
+        return generator.clip(image, path(49, step), prompt, **changes).frames
+
+    clip = frames()
     assert clip.shape == (49, *SIZE, 3) and clip.dtype == np.uint8
-    assert np.array_equal(clip, generator.generate(image, path(49), "a room"))
-    for other in (
-        generator.generate(image, path(49, 0.05), "a room"),
-        generator.generate(image, path(49), "two doors"),
-        generator.generate(image, path(49), "a room", negative_prompt="two doors"),
-        generator.generate(image, path(49), "a room", seed=1),
+    assert np.array_equal(clip, frames())
+    for change in (
+        {"step": 0.05},
+        {"prompt": "two doors"},
+        {"negative_prompt": "two"},
+        {"seed": 1},
     ):
-        assert not np.array_equal(clip, other)
+        assert not np.array_equal(clip, frames(**change))
     with pytest.raises(ValueError, match=f"given 26 poses; expected {generator.group} k"):
-        generator.generate(image, path(26), "a room")
+        generator.clip(image, path(26), "a room")
     with pytest.raises(ValueError, match="expected uint8"):
-        generator.generate(image[1:], path(49), "a room")
+        generator.clip(image[1:], path(49), "a room")
 
 
-def test_the_streaming_generator_makes_no_whole_clips(
-    stacks: dict[Variant, OfflineStack],
-) -> None:
-    files = LAYOUTS[Variant.BIDIRECTIONAL].within(stacks[Variant.BIDIRECTIONAL].folder)
-    with pytest.raises(ValueError, match=r"whole clips are made by the other two"):
-        load_offline(files, Variant.STREAMING)
+def test_the_streaming_generator_makes_no_whole_clips(stack: Stack) -> None:
+    with pytest.raises(ValueError, match="given the streaming variant; the other two make whole"):
+        load_offline(STREAMING.within(stack.folder))
 
 
-def test_a_refined_clip_is_the_refiner_over_all_latents(
-    stacks: dict[Variant, OfflineStack],
-) -> None:
+def test_a_refined_clip_is_the_refiner_over_all_latents(stacks: Stacks) -> None:
     """The stage in the pipeline is `Refiner.refine` of the plain latents, and leaves frame 0."""
     plain, refined = (
-        stacks[Variant.BIDIRECTIONAL].load(refined=value, dtype=torch.float32)
-        for value in (False, True)
+        stacks[BIDIRECTIONAL].load(refined=value, dtype=torch.float32) for value in (False, True)
     )
     arguments = (picture(*SIZE), path(25), "a room")
     bare, full = plain.clip(*arguments, seed=3), refined.clip(*arguments, seed=3)
@@ -105,20 +105,18 @@ def test_a_refined_clip_is_the_refiner_over_all_latents(
     assert np.abs(frames.astype(int) - full.frames).max() <= 1
 
 
-def test_no_second_stage(stacks: dict[Variant, OfflineStack], tmp_path: Path) -> None:
-    one = stacks[Variant.BIDIRECTIONAL]
+def test_no_second_stage(stacks: Stacks, tmp_path: Path) -> None:
+    one = stacks[BIDIRECTIONAL]
     for name in ("dit", "vae", "config.yaml", "gemma-2-2b-it"):
         (tmp_path / name).symlink_to(one.folder / name)
     with pytest.raises(FileNotFoundError, match="expected the refiner and its text encoder"):
-        OfflineStack(tmp_path, one.prompts, one.variant).load(refined=True)
+        Stack(tmp_path, one.prompts, one.layout).load(refined=True)
 
 
-@pytest.mark.parametrize("variant", BOTH)
-def test_a_replayed_clip_in_an_environment(
-    stacks: dict[Variant, OfflineStack], variant: Variant, tmp_path: Path
-) -> None:
+@both
+def test_a_replayed_clip_in_an_environment(stacks: Stacks, layout: Layout, tmp_path: Path) -> None:
     """Two chunks through the environment are the clip, also across a snapshot file."""
-    generator = stacks[variant].load()
+    generator = stacks[layout].load()
     world = generator.replay(rollout(forward(48)), SIZE)
     env = SanaWMEnv(
         world,
@@ -147,34 +145,32 @@ def test_a_replayed_clip_in_an_environment(
 
 
 def noise_seed(seed: int) -> int:
-    """What the environment hands to `begin` as the first draw after a seed."""
-    import gymnasium as gym
-
-    return int(gym.utils.seeding.np_random(seed)[0].integers(2**31))
+    """The seed that the environment passes to `begin`: its first draw after a reset's seed."""
+    return int(np_random(seed)[0].integers(2**31))
 
 
 def test_generators_by_name(
-    stacks: dict[Variant, OfflineStack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stacks: Stacks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sana_wm_gym.weights.fetch.default_cache", lambda: tmp_path)
-    for variant, layout in LAYOUTS.items():
+    for layout in BOTH:
         monkeypatch.delenv(layout.variable, raising=False)
         with pytest.raises(FileNotFoundError, match=f"weights fetch {layout.release}`, or set"):
             catalogue.load_clip_generator(layout.release)
-        monkeypatch.setenv(layout.variable, str(stacks[variant].folder))
-        assert layout.here() == layout.within(stacks[variant].folder)
+        monkeypatch.setenv(layout.variable, str(stacks[layout].folder))
+        assert layout.here() == layout.within(stacks[layout].folder)
     with pytest.raises(ValueError, match=r"load_clip_generator\('sana-wm-chunk-causal'\)\.replay"):
         catalogue.load_world("sana-wm-chunk-causal")
     with pytest.raises(ValueError, match="expected one of sana-wm-bidirectional, sana-wm-bidir"):
         catalogue.load_clip_generator("tiny")
 
-    def small(files: object, variant: Variant, loading: Loading) -> object:
-        return (files, variant, loading.refined)
+    def small(files: object, loading: Loading) -> object:
+        return files, loading.refined
 
     monkeypatch.setattr("sana_wm_gym.world.released.offline.load_offline", small)
     monkeypatch.setattr(catalogue, "_LOADED", {})
     for name in catalogue.CLIP_GENERATORS:
         found: object = catalogue.load_clip_generator(name)
         assert found == catalogue.load_clip_generator(name)
-        variant = Variant.CHUNK_CAUSAL if "chunk-causal" in name else Variant.BIDIRECTIONAL
-        assert found == (LAYOUTS[variant].here(), variant, name.endswith("-refined"))
+        layout = CHUNK_CAUSAL if "chunk-causal" in name else BIDIRECTIONAL
+        assert found == (layout.here(), name.endswith("-refined"))

@@ -1,7 +1,6 @@
-"""Weights that travel: where they are when, what happens on the way, and that nothing changes.
+"""Offloaded weights: where they are when, and that results are the same.
 
-There is one device in CI, so arriving is played by copies: what comes to a "device" is other
-storage than what rests at home.
+With one device, a move is a copy: weights on the "device" are in other storage than those at home.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from torch import Tensor, nn
 pytest.importorskip("transformers")
 pytest.importorskip("diffusers", minversion="0.42")
 
+from camera_paths import ahead
 from stepping import advance, frames_of, latents_of
-from tiny_release import SIZE, OfflineStack, Stack, picture, write_offline_release
+from tiny_release import SIZE, Stack, picture, write_offline_release
 
-from sana_wm_gym.camera.trajectory import CameraTrajectory
-from sana_wm_gym.weights.names import Variant
 from sana_wm_gym.world.released import offload
+from sana_wm_gym.world.released.files import BIDIRECTIONAL
 from sana_wm_gym.world.released.offload import ON_CPU, RESIDENT, Offload, Visit, offloaded
-from sana_wm_gym.world.released.streaming import StreamingWorld, assumed_intrinsics
+from sana_wm_gym.world.released.streaming import StreamingWorld, released_spec
 from sana_wm_gym.world.world_model import Start
 
 DEVICE = torch.device("cpu")
@@ -32,7 +31,7 @@ DEVICE = torch.device("cpu")
 
 @pytest.fixture
 def moves(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """Every tensor that came to a device; they are copies, as on a real one."""
+    """Every tensor that was moved to a device."""
     seen: list[Tensor] = []
 
     def copied(tensor: Tensor, device: torch.device) -> Tensor:
@@ -44,8 +43,12 @@ def moves(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     return seen
 
 
+def places(module: nn.Module) -> list[int]:
+    return [tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers())]
+
+
 class Network(nn.Module):
-    """Twice the input plus a buffer; says where its weights were."""
+    """Twice the input plus a buffer; records where its weights were."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,23 +69,22 @@ class Network(nn.Module):
 
 def test_weights_are_there_during_a_call_and_at_home_otherwise(moves: list[Tensor]) -> None:
     network = Network()
-    home = {name: tensor.data_ptr() for name, tensor in network.state_dict().items()}
+    home = places(network)
     offloaded(network, DEVICE, "inner", "outer", "broken")
     with torch.inference_mode():
         assert network.outer(torch.ones(1)).item() == 7
     assert len(moves) == 2  # once per tensor, though `outer` calls `inner`
-    assert set(network.places) == {moves[0].data_ptr()} != {home["weight"]}
+    assert set(network.places) == {moves[0].data_ptr()} != {home[0]}
     with pytest.raises(RuntimeError, match="out of order"):
         network.broken()
-    after = {name: tensor.data_ptr() for name, tensor in network.state_dict().items()}
-    assert after == home
+    assert places(network) == home
     network.inner(torch.ones(1))
     assert len(moves) == 6
 
 
 def test_a_transfer_that_fails_leaves_everything_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network()
-    home = {name: tensor.data_ptr() for name, tensor in network.state_dict().items()}
+    home = places(network)
 
     def full(tensor: Tensor, device: torch.device) -> Tensor:
         if tensor is not network.weight.data and tensor.item() == 1:
@@ -93,29 +95,19 @@ def test_a_transfer_that_fails_leaves_everything_at_home(monkeypatch: pytest.Mon
     visit = Visit(network, DEVICE)
     with pytest.raises(torch.OutOfMemoryError), visit:
         pass
-    assert {name: t.data_ptr() for name, t in network.state_dict().items()} == home
+    assert places(network) == home
     monkeypatch.setattr(offload, "copied", lambda tensor, device: tensor.clone())
     with visit:
-        assert network.weight.data_ptr() != home["weight"]
-
-
-def straight(chunk: int = 0) -> CameraTrajectory:
-    c2w = np.tile(np.eye(4), (25, 1, 1))
-    c2w[:, 2, 3] = 0.02 * np.arange(24 * chunk, 24 * chunk + 25)
-    return CameraTrajectory(c2w, np.array(assumed_intrinsics(*SIZE)), *SIZE[::-1])
+        assert network.weight.data_ptr() != home[0]
 
 
 def rollout(world: StreamingWorld, chunks: int) -> list[bytes]:
     start = Start(picture(*SIZE), world.spec.intrinsics, prompt="a room")
     state, shown = world.begin(start, seed=1), []
     for chunk in range(chunks):
-        [state] = advance(world, [state], [straight(chunk)])
+        [state] = advance(world, [state], [ahead(world.spec, chunk)])
         shown += [frames_of(world, state).tobytes(), latents_of(world, state).tobytes()]
     return shown
-
-
-def places(module: nn.Module) -> list[int]:
-    return [tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers())]
 
 
 def test_an_offloaded_world_shows_the_same_bytes(
@@ -137,10 +129,10 @@ def test_an_offloaded_world_shows_the_same_bytes(
 def test_text_encoders_run_where_they_are_told(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    devices = []
 
     def load(*folders: Path, device: str) -> Any:
-        asked.append(device)
+        devices.append(device)
         raise InterruptedError
 
     monkeypatch.setattr("sana_wm_gym.world.learned.captions.load_generator_text", load)
@@ -151,17 +143,18 @@ def test_text_encoders_run_where_they_are_told(
         for caption in (world.caption, world.second_stage.caption):
             with pytest.raises(InterruptedError):
                 caption("a room")
-        assert asked == [expected] * 2
-        asked.clear()
+        assert devices == [expected] * 2
+        devices.clear()
 
 
 def test_an_offloaded_clip_is_the_same_clip(
     stack: Stack, moves: list[Tensor], tmp_path: Path
 ) -> None:
-    write_offline_release(tmp_path, Variant.BIDIRECTIONAL, stack.folder)
-    release = OfflineStack(tmp_path, stack.prompts, Variant.BIDIRECTIONAL)
+    write_offline_release(tmp_path, BIDIRECTIONAL, stack.folder)
+    release = Stack(tmp_path, stack.prompts, BIDIRECTIONAL)
+    given = picture(*SIZE), ahead(released_spec("", release.load().vae, SIZE)), "a room"
     resident, visiting = (
-        release.load(refined=True, offload=place).clip(picture(*SIZE), straight(), "a room", seed=2)
+        release.load(refined=True, offload=place).clip(*given, seed=2)
         for place in (RESIDENT, ON_CPU)
     )
     assert moves

@@ -5,7 +5,6 @@ Text to first frame to six chunks to pixels to mp4, by the files and the environ
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ from PIL import Image
 pytest.importorskip("transformers")
 pytest.importorskip("diffusers", minversion="0.42")
 
-from stepping import advance, frames_of, latents_of
+from stepping import frames_of, latents_of
 from tiny_release import CONFIG, SIZE, Stack, picture
 
-from sana_wm_gym.camera.trajectory import CameraTrajectory
 from sana_wm_gym.envs import ChunkVideoRecorder, SanaWMEnv
 from sana_wm_gym.envs.snapshot import Snapshot
 from sana_wm_gym.models.state import named_tensors
@@ -31,13 +29,8 @@ from sana_wm_gym.models.transformer import SanaWMConfig
 from sana_wm_gym.video import probe
 from sana_wm_gym.weights.prompt_cache import PromptKey, write_embedding
 from sana_wm_gym.world import catalogue
-from sana_wm_gym.world.released.streaming import (
-    FOLDER_VARIABLE,
-    StreamingWorld,
-    assumed_intrinsics,
-    streaming_files,
-    streaming_files_here,
-)
+from sana_wm_gym.world.released.files import STREAMING
+from sana_wm_gym.world.released.streaming import StreamingWorld, assumed_intrinsics
 from sana_wm_gym.world.world_model import Start
 
 
@@ -72,16 +65,16 @@ def test_text_to_video_and_a_restored_half_of_it(
         horizon=6,
         render_mode="rgb_array_list",
     )
-    film = ChunkVideoRecorder(env, tmp_path / "film")
-    film.reset(seed=1)
-    whole = drive(film, range(3))  # type: ignore[arg-type]
+    recorder: Any = ChunkVideoRecorder(env, tmp_path / "video")
+    recorder.reset(seed=1)
+    whole = drive(recorder, range(3))
     env.snapshot().save(tmp_path / "half.safetensors", env.world)
-    whole += drive(film, range(3, 6))  # type: ignore[arg-type]
+    whole += drive(recorder, range(3, 6))
     assert whole[0].shape == (24, *SIZE, 3)
     assert all(array.std() > 0 and np.isfinite(array).all() for array in whole)
     assert len({array.tobytes() for array in whole}) == len(whole)
 
-    [mp4] = (tmp_path / "film").iterdir()
+    [mp4] = (tmp_path / "video").iterdir()
     video = probe(mp4)
     assert video.frames == 1 + 6 * 24 and video.rate == 16
 
@@ -136,45 +129,6 @@ def test_chunks_are_one_decoded_clip(world: StreamingWorld) -> None:
     assert np.array_equal(np.concatenate(streamed), whole[1:])
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
-@pytest.mark.parametrize("chunks", [0, 2])
-def test_a_packed_state_continues_bit_for_bit(
-    stack: Stack, dtype: torch.dtype, chunks: int
-) -> None:
-    world = stack.load(dtype=dtype)
-    env = environment(world)
-    env.reset(seed=1)
-    drive(env, range(chunks))
-    state = env.snapshot().episode.world
-    assert state.latents.dtype == dtype
-    arrays = world.pack(state)
-    assert ("latents@bfloat16" in arrays) == (dtype == torch.bfloat16)
-    copied = world.unpack(arrays)
-    repacked = world.pack(copied)
-    assert all(np.array_equal(repacked[name], array) for name, array in arrays.items())
-    assert np.array_equal(frames_of(world, copied), frames_of(world, state))
-
-
-def test_two_rollouts_share_a_batch(stack: Stack) -> None:
-    world = stack.load(dtype=torch.float32)
-    states, cameras = [], []
-    for seed in (1, 2):
-        env = environment(world)
-        env.reset(seed=seed)
-        states.append(env.snapshot().episode.world)
-        cameras.append(straight(world))
-    together = advance(world, states, cameras)
-    for state, camera, result in zip(states, cameras, together, strict=True):
-        [alone] = advance(world, [state], [camera])
-        np.testing.assert_allclose(latents_of(world, result), latents_of(world, alone), atol=1e-4)
-
-
-def straight(world: StreamingWorld) -> Any:
-    c2w = np.tile(np.eye(4), (25, 1, 1))
-    c2w[:, 2, 3] = 0.02 * np.arange(25)
-    return CameraTrajectory(c2w, np.array(world.spec.intrinsics), *SIZE[::-1])
-
-
 def test_the_encoder_is_loaded_once_per_prompt(stack: Stack, tmp_path: Path) -> None:
     world = stack.load(prompts=tmp_path)
     environment(world).reset(seed=1)
@@ -197,31 +151,22 @@ def test_a_prompt_that_is_encoded_already(world: StreamingWorld, tmp_path: Path)
     env.reset(seed=1)
     state = env.snapshot().episode.world
     assert torch.equal(state.text.features, given.features.bfloat16())
-    write_embedding(file, PromptKey("x", Prompt("")), PromptEmbedding(*narrow(given)))
+    narrow = PromptEmbedding(given.features[..., :5], given.mask)
+    write_embedding(file, PromptKey("x", Prompt("")), narrow)
     with pytest.raises(ValueError, match="features of width 5; expected 16"):
         env.reset(seed=1)
 
 
-def narrow(text: PromptEmbedding) -> tuple[torch.Tensor, torch.Tensor]:
-    return text.features[..., :5], text.mask
-
-
-def test_intrinsics_follow_the_crop_or_are_assumed(world: StreamingWorld) -> None:
-    env = environment(world)
-    _, info = env.reset()
+def test_intrinsics_follow_the_crop_and_reset_options_come_first(world: StreamingWorld) -> None:
+    _, info = environment(world).reset()
     assert info["intrinsics"].tolist() == list(assumed_intrinsics(*SIZE))
     assert 2 * np.degrees(np.arctan(48 / info["intrinsics"][0])) == pytest.approx(70)
     # 80 x 200 shrinks by 0.8 to 64 x 160, of which columns 32 to 128 stay.
-    _, info = environment(world, intrinsics=(100, 110, 100, 40)).reset()
-    np.testing.assert_allclose(info["intrinsics"], [80, 88, 48, 32])
-
-
-def test_reset_options_go_before_what_the_environment_was_made_with(world: StreamingWorld) -> None:
     env = environment(world, intrinsics=(100, 110, 100, 40))
+    np.testing.assert_allclose(env.reset()[1]["intrinsics"], [80, 88, 48, 32])
     other = picture(*SIZE)
     _, info = env.reset(options={"image": other})
-    state = env.snapshot().episode.world
-    assert np.array_equal(state.image, other)
+    assert np.array_equal(env.snapshot().episode.world.image, other)
     assert info["intrinsics"].tolist() == list(assumed_intrinsics(*SIZE))
     start = Start(other, (60.0, 60.0, 48.0, 32.0), prompt="two doors")
     _, info = env.reset(options={"start": start})
@@ -252,23 +197,18 @@ def test_no_picture(world: StreamingWorld, tmp_path: Path) -> None:
         environment(world, image=tmp_path / "room.png")
 
 
-@pytest.mark.parametrize(
-    ("load", "message"),
-    [
-        (lambda s: s.load(size=(64, 100)), r"\(64, 100\); expected multiples of 32"),
-        (lambda s: s.load(config=SanaWMConfig(latent_channels=16)), "VAE of 8 channels"),
-    ],
-)
-def test_parts_that_do_not_fit(stack: Stack, load: Callable[[Stack], Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        load(stack)
+def test_parts_that_do_not_fit(stack: Stack) -> None:
+    with pytest.raises(ValueError, match=r"\(64, 100\); expected multiples of 32"):
+        stack.load(size=(64, 100))
+    with pytest.raises(ValueError, match="VAE of 8 channels"):
+        stack.load(config=SanaWMConfig(latent_channels=16))
 
 
 def test_a_prompt_without_an_encoder(stack: Stack, tmp_path: Path) -> None:
     for name in ("sana_dit", "ltx2_causal_vae", "config.yaml"):
         (tmp_path / name).symlink_to(stack.folder / name)
     world = Stack(tmp_path, tmp_path / "prompts").load()
-    with pytest.raises(FileNotFoundError, match="put gemma-2-2b-it/ beside the generator"):
+    with pytest.raises(FileNotFoundError, match="put gemma-2-2b-it/ next to the generator"):
         environment(world).reset()
     with pytest.raises(FileNotFoundError, match="refiner_diffusers/ and gemma3_12b/"):
         Stack(tmp_path, tmp_path / "prompts").load(refined=True)
@@ -278,25 +218,25 @@ def test_a_world_that_is_not_here(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sana_wm_gym.weights.fetch.default_cache", lambda: tmp_path)
-    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    monkeypatch.delenv(STREAMING.variable, raising=False)
     with pytest.raises(
         FileNotFoundError,
         match=r"run `python -m sana_wm_gym.weights fetch sana-wm-streaming`, or set SANA_WM_STREAM",
     ):
         catalogue.load_world("sana-wm-streaming")
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(STREAMING.variable, str(tmp_path))
     with pytest.raises(FileNotFoundError, match="lacks sana_dit/ and ltx2_causal_vae/"):
         catalogue.load_world("sana-wm-streaming")
-    monkeypatch.setenv(FOLDER_VARIABLE, str(stack.folder))
-    files = streaming_files_here()
-    assert files == streaming_files(stack.folder)
+    monkeypatch.setenv(STREAMING.variable, str(stack.folder))
+    files = STREAMING.here()
+    assert files == STREAMING.within(stack.folder)
     assert files.encoder.startswith("gemma-2-2b-it@")
 
 
 def test_a_world_by_its_name(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a user would, but for the size of the networks; loaders take JSON values."""
     Image.fromarray(picture()).save(tmp_path / "room.png")
-    monkeypatch.setenv(FOLDER_VARIABLE, str(stack.folder))
+    monkeypatch.setenv(STREAMING.variable, str(stack.folder))
     small = {"config": asdict(CONFIG), "size": SIZE, "device": "cpu"}
     small |= {"prompts": str(stack.prompts), "offload": {"vae": "cpu"}, "dtype": "bfloat16"}
     for name, wrong in (("dtype", "int7"), ("offload", {"wings": "cpu"}), ("precision", "fp7")):
