@@ -303,7 +303,7 @@ class Player:
         began = time.monotonic()
         made = await self._in_thread(make)
         self.generation_s.append(time.monotonic() - began)
-        return made  # type: ignore[no-any-return]
+        return made
 
     def _twin_before(self, running: _Ready) -> Any:
         return None if running.twin is None else running.twin.before

@@ -355,7 +355,7 @@ def jpeg(frame: Frames) -> bytes:
 
 
 def _path(session: Session) -> list[list[float]]:
-    return session.poses()[:, [0, 2], 3].round(4).tolist()  # type: ignore[no-any-return]
+    return session.poses()[:, [0, 2], 3].round(4).tolist()
 
 
 def play_app(config: PlayConfig, token: str, port: int) -> Starlette:

@@ -107,9 +107,15 @@ class Walk:
                 )
                 for chunk in values["chunks"]
             )
-            names = [str(values[key]) for key in ("world", "task", "key_map")]
             prompts = {int(at): str(text) for at, text in values["prompts"].items()}
-            return Walk(*names, require_integer("seed", values["seed"], 0), chunks, prompts)
+            return Walk(
+                world=str(values["world"]),
+                task=str(values["task"]),
+                key_map=str(values["key_map"]),
+                seed=require_integer("seed", values["seed"], 0),
+                chunks=chunks,
+                prompts=prompts,
+            )
         except (KeyError, TypeError, AttributeError, RecursionError, ValueError) as error:
             raise ValueError(f"not a walk of format {FORMAT!r}: {error}") from error
 

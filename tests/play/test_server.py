@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chunk_worlds import ChunkWorld
 from PIL import Image
 
 from sana_wm_gym.envs.config import EnvConfig
-from tests.chunk_worlds import ChunkWorld
 
 uvicorn = pytest.importorskip("uvicorn")
 client = pytest.importorskip("websockets.sync.client")

@@ -195,7 +195,7 @@ class SanaWorld(Generic[CodecT]):
         second, past = self.second_stage, state.refinement
         if second is not None and past is not None:
             past = second.with_prompt(past, prompt)
-        return replace(state, text=self._to_generator(self.caption(prompt)), refinement=past)
+        return replace(state, text=self._prepared(self.caption(prompt)), refinement=past)
 
     @torch.inference_mode()
     def advance(self, states: Sequence[SanaState], inputs: Sequence[ChunkInput]) -> list[SanaState]:
