@@ -45,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         import uvicorn
 
-        from sana_wm_gym.play.server import MAX_MESSAGE, PlayConfig, play_app
+        from sana_wm_gym.play.connection import MAX_MESSAGE, PlayConfig
+        from sana_wm_gym.play.server import play_app
         from sana_wm_gym.play.session import Session
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is missing: pip install 'sana_wm_gym[play]'")
@@ -72,6 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(str(error))
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # A page that reads slowly is shown frames late, not a queue of old ones.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**16)
         try:
             listener.bind((HOST, options.port))
         except (OSError, OverflowError) as error:

@@ -11,15 +11,21 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import pairwise
+from typing import Protocol, TypeVar
 
+import numpy as np
+
+from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Frames
+from sana_wm_gym.metrics.image import psnr
 from sana_wm_gym.play.session import Chunk, Session
 from sana_wm_gym.play.walk import Steering
 
+_T = TypeVar("_T")
 _TOO_SLOW = 0.5  # of a chunk's duration; worlds whose chunks take longer answer at the next chunk
 _MARGIN_S = 0.015  # beyond the expected time of generation, before the first new frame is due
 
@@ -55,17 +61,51 @@ class Audience(Protocol):
         ...
 
     async def waiting(self, is_waiting: bool) -> None:
-        """Frames stop because the next chunk is not ready, or go on."""
+        """Frames stop because the next chunk is not ready, or resume."""
         ...
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of the keys: its number, from 1, the time when it arrived, what is held since."""
+
+    number: int
+    at_s: float
+    steering: Steering
 
 
 @dataclass(frozen=True, eq=False)
 class _Ready:
-    """A generated chunk, the change of the keys that each frame answers, and the twin's frames."""
+    """A generated chunk, the change that each frame answers, and the same chunk of the twin."""
 
     chunk: Chunk
-    answers: tuple[int, ...]
+    plan: tuple[Change, ...]
     twin: Chunk | None
+
+
+def plan_frames(
+    kept: Sequence[Change], last: Change, changes: Sequence[Change], frames: int, period_s: float
+) -> tuple[Change, ...]:
+    """Which change each frame of a chunk is generated under.
+
+    Each change is held as long as it was before the next one, at least one frame, so that a key
+    tapped for less than a frame is seen. What does not fit is left for the next chunk.
+
+    Args:
+        kept: Of the chunk's first frames, which stay.
+        last: Of the frame before.
+        changes: Oldest first; those that are not newer than the last frame kept do not count.
+        frames: Of the chunk.
+        period_s: Of a frame.
+    """
+    plan = list(kept)
+    last = plan[-1] if plan else last
+    new = [change for change in changes if change.number > last.number]
+    for change, following in pairwise(new):
+        held = round((following.at_s - change.at_s) / period_s)
+        plan += [change] * max(1, held)
+    plan += [new[-1] if new else last] * frames
+    return tuple(plan[:frames])
 
 
 class Player:
@@ -89,29 +129,26 @@ class Player:
         self.session, self.audience, self.twin, self.again = session, audience, twin, again
         self.latencies_s: deque[float] = deque(maxlen=10_000)
         self.agreement_db: deque[float] = deque(maxlen=10_000)
+        self.seam_db: deque[float] = deque(maxlen=10_000)
         self.generation_s: deque[float] = deque(maxlen=8)
         self._frames = session.spec.frames_per_chunk
         self._period = 1 / session.spec.fps
         self._running: _Ready | None = None
-        self._at = 0
+        self._shown: list[Frames] = []  # of the running chunk, as they were shown
         self._next: _Ready | None = None
-        self._changes: deque[tuple[int, float, Steering]] = deque()  # not generated under yet
-        self._unshown: deque[tuple[int, float]] = deque()  # number and time of unanswered changes
-        self._steering, self._number = Steering(), 0
-        self._prompt: str | None = None  # set when the running chunk is over
+        self._last = Change(0, time.monotonic(), Steering())  # of the last frame shown
+        self._newest = self._last
+        self._changes: deque[Change] = deque()  # later than the last frame shown
+        self._planned = 0  # newest change that generated chunks take into account
+        self._prompt: str | None = None  # wanted from the next chunk on
         self._work, self._go = asyncio.Event(), asyncio.Event()
         self._lock = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="generate")
-        self._work.set()
 
     @property
     def steering(self) -> Steering:
         """What is held now."""
-        return self._steering
-
-    @property
-    def _is_time_for_next(self) -> bool:
-        return self._running is None or self._at >= 2 * self._frames // 3
+        return self._newest.steering
 
     @property
     def fast(self) -> bool:
@@ -121,43 +158,55 @@ class Player:
 
     def steer(self, steering: Steering) -> int:
         """The keys changed; returns the change's number."""
-        if steering == self._steering:
-            return self._number
-        now = time.monotonic()
-        self._steering, self._number = steering, self._number + 1
-        self._changes.append((self._number, now, steering))
-        self._unshown.append((self._number, now))
+        if steering == self.steering:
+            return self._newest.number
+        before = self._newest
+        self._newest = Change(before.number + 1, time.monotonic(), steering)
+        # A moving stick is sampled, not queued; of more changes than a chunk has frames the last
+        # ones become one.
+        sticks = before.steering.twist is not None and steering.twist is not None
+        if self._changes and (sticks or len(self._changes) >= self._frames):
+            first = self._changes.pop()
+            self._newest = Change(self._newest.number, first.at_s, steering)
+        self._changes.append(self._newest)
         self._work.set()
-        return self._number
+        return self._newest.number
 
     async def play(self) -> None:
         """Until cancelled."""
+        self._work.set()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pace())
             group.create_task(self._generate())
 
-    async def edit(self, change: Callable[[], Any]) -> Any:
+    async def edit(self, change: Callable[[], _T]) -> _T:
         """Stop at a frame, change the session in the generating thread, and go on from there.
 
         Chunks that are not wholly shown are dropped. Returns what `change` returns; what it raises
         leaves the walk as `change` left it.
         """
         async with self._lock:
-            self._running = self._next = None
-            self._at = 0
+            self._running = self._next = self._prompt = None
+            self._shown = []
             try:
-                return await self._in_thread(change)
+                return await self.in_thread(change)
             finally:
                 self._work.set()
 
-    def set_prompt(self, text: str) -> None:
+    async def in_thread(self, function: Callable[[], _T]) -> _T:
+        """Call a function in the generating thread, between two chunks."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+    async def set_prompt(self, text: str) -> None:
         """Another prompt from the chunk after the running one on.
 
         Raises:
             ValueError: The world takes no prompts, or cannot read this one.
         """
-        self.session.simulation.with_prompt(self.session.here, text)
-        self._prompt = text
+        here = self.session.here
+        await self.in_thread(lambda: self.session.simulation.with_prompt(here, text))
+        self._prompt, self._next = text, None
+        self._work.set()
 
     def close(self) -> None:
         """Let the thread end."""
@@ -169,7 +218,6 @@ class Player:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             if not await self._show_one():
                 await self.audience.waiting(True)
-                self._go.clear()
                 self._work.set()
                 await self._go.wait()
                 await self.audience.waiting(False)
@@ -179,153 +227,121 @@ class Player:
             due = max(due + self._period, time.monotonic() - self._period)
 
     async def _show_one(self) -> bool:
+        over: Chunk | None = None
         async with self._lock:
             if self._running is None:
                 if self._next is None:
+                    self._go.clear()
                     return False
-                self._running, self._next, self._at = self._next, None, 0
-            ready, at = self._running, self._at
-            self._at += 1
-            self._note_latency(ready.answers[at])
+                self._running, self._next = self._next, None
+            ready, at = self._running, len(self._shown)
+            frame, self._last = ready.chunk.frames[at], ready.plan[at]
             twin = None if ready.twin is None else ready.twin.frames[at]
-            chunk = len(self.session.walk.chunks)
-            shown = Shown(ready.chunk.frames[at], chunk, at, ready.answers[at], twin)
+            shown = Shown(frame, self.session.length, at, self._last.number, twin)
+            answered = []
+            while self._changes and self._changes[0].number <= self._last.number:
+                answered.append(self._changes.popleft())
+            self._shown.append(frame)
+            if len(self._shown) == self._frames:
+                over = ready.chunk
+                self.session.accept(ready.chunk)
+                if self.twin is not None and ready.twin is not None:
+                    self.twin.accept(ready.twin)
+                self._running, self._shown = None, []
             if self._is_time_for_next:
                 self._work.set()
-            if self._at == self._frames:
-                await self._finish(ready)
-                self._running = None
         await self.audience.show(shown)
+        sent = time.monotonic()
+        self.latencies_s.extend(sent - change.at_s for change in answered)
+        if over is not None:
+            await self.audience.chunk_over(over)
         return True
 
-    async def _finish(self, ready: _Ready) -> None:
-        self.session.accept(ready.chunk)
-        if self.twin is not None and ready.twin is not None:
-            self.twin.accept(ready.twin)
-        if self._prompt is not None:
-            for session in (self.session, self.twin):
-                if session is not None:
-                    session.set_prompt(self._prompt)
-            self._prompt, self._next = None, None
-        await self.audience.chunk_over(ready.chunk)
-
-    def _note_latency(self, answers: int) -> None:
-        while self._unshown and self._unshown[0][0] <= answers:
-            self.latencies_s.append(time.monotonic() - self._unshown.popleft()[1])
+    @property
+    def _is_time_for_next(self) -> bool:
+        return self._running is None or len(self._shown) >= 2 * self._frames // 3
 
     async def _generate(self) -> None:
         while True:
             await self._work.wait()
             self._work.clear()
-            if self._changes and self._running is not None and self.fast:
-                await self._again(self._running)
-            elif self._is_time_for_next and (self._next is None or self._changes):
-                await self._ahead()
+            changed = self._newest.number > self._planned
+            running = self._running
+            if changed and running is not None and self.fast:
+                lead = math.ceil((self._expected_s() + _MARGIN_S) / self._period)
+                keep = len(self._shown) + lead
+                if keep < self._frames:
+                    await self._again(running, keep)
+                    continue
+            if self._is_time_for_next and (self._next is None or changed):
+                await self._ahead(running)
 
-    async def _again(self, running: _Ready) -> None:
+    async def _again(self, running: _Ready, keep: int) -> None:
         """The running chunk with the changes of the keys behind what will have been shown."""
-        lead = math.ceil((self._expected_s() + _MARGIN_S) / self._period)
-        keep = self._at + lead
-        if keep >= self._frames:
-            await self._ahead()
-            return
-        changes = list(self._changes)
-        steering, answers = self._behind(running, keep, changes)
-        made = await self._make(running.chunk.before, steering, self._twin_before(running))
+        newest, plan = self._newest.number, self._plan(running.plan[:keep])
+        twin = None if running.twin is None else running.twin.before
+        made = await self._make(running.chunk.before, plan, twin, None)
         async with self._lock:
-            if self._running is not running or self._at > keep:
-                self._work.set()  # too late: the frames after `keep` are being shown already
-                return
-            self._compare(running.chunk, made[0], keep)
-            self._running, self._next = _Ready(made[0], answers, made[1]), None
-            self._forget(changes)
-        self._work.set()
-
-    async def _ahead(self) -> None:
-        """The chunk after the running one."""
-        running = self._running
-        before = self.session.here if running is None else running.chunk.after
-        twin = self._twin_after(running)
-        changes = list(self._changes)
-        steering, answers = self._behind(None, 0, changes)
-        made = await self._make(before, steering, twin)
-        async with self._lock:
-            current = self.session.here if self._running is None else self._running.chunk.after
-            if current is not before:
-                self._work.set()
-                return
-            self._next = _Ready(made[0], answers, made[1])
-            self._forget(changes)
-            self._go.set()
-        if self._changes:
             self._work.set()
+            if self._running is not running or len(self._shown) > keep:
+                return  # too late: frames after `keep` are being shown already
+            self._compare(made.chunk)
+            self._running, self._next, self._planned = made, None, newest
 
-    def _behind(
-        self, running: _Ready | None, keep: int, changes: list[tuple[int, float, Steering]]
-    ) -> tuple[tuple[Steering, ...], tuple[int, ...]]:
-        """Steering and answers of a chunk's frames: as before up to `keep`, then the changes, each
-        held as long as it was before the next one, at least one frame."""
-        if running is None:
-            steering: list[Steering] = []
-            answers: list[int] = []
-        else:
-            steering, answers = list(running.chunk.steering[:keep]), list(running.answers[:keep])
-        last = (self._number - len(self._changes), self._before_changes())
-        for position, (number, at, what) in enumerate(changes):
-            last = (number, what)
-            if position + 1 == len(changes):
-                break
-            held = max(1, round((changes[position + 1][1] - at) / self._period))
-            steering += [what] * held
-            answers += [number] * held
-        rest = max(1, self._frames - len(steering))
-        # A flurry of changes that does not fit ends with the last one.
-        steering = [*steering[: self._frames - 1], *[last[1]] * rest][: self._frames]
-        answers = [*answers[: self._frames - 1], *[last[0]] * rest][: self._frames]
-        return tuple(steering), tuple(answers)
+    async def _ahead(self, running: _Ready | None) -> None:
+        """The chunk after the running one."""
+        before = self.session.here if running is None else running.chunk.after
+        newest, prompt = self._newest.number, self._prompt
+        plan = self._plan((), None if running is None else running.plan[-1])
+        twin = None if self.twin is None else self.twin.here
+        if running is not None and running.twin is not None:
+            twin = running.twin.after
+        made = await self._make(before, plan, twin, prompt)
+        async with self._lock:
+            now = self._running
+            current = self.session.here if now is None else now.chunk.after
+            if current is before and prompt == self._prompt:
+                self._next, self._planned = made, newest
+                self._go.set()
+            if self._next is None or self._newest.number > newest:
+                self._work.set()
 
-    def _before_changes(self) -> Steering:
-        if not self._changes:
-            return self._steering
-        return Steering() if self._running is None else self._running.chunk.steering[-1]
-
-    def _forget(self, changes: list[tuple[int, float, Steering]]) -> None:
-        for _ in changes:
-            self._changes.popleft()
+    def _plan(self, kept: Sequence[Change], last: Change | None = None) -> tuple[Change, ...]:
+        last = self._last if last is None else last
+        return plan_frames(kept, last, list(self._changes), self._frames, self._period)
 
     async def _make(
-        self, before: Any, steering: tuple[Steering, ...], twin_before: Any
-    ) -> tuple[Chunk, Chunk | None]:
-        def make() -> tuple[Chunk, Chunk | None]:
-            twin = None if self.twin is None else self.twin.make(twin_before, steering)
-            return self.session.make(before, steering), twin
+        self,
+        before: Episode,
+        plan: tuple[Change, ...],
+        twin_before: Episode | None,
+        prompt: str | None,
+    ) -> _Ready:
+        steering = [change.steering for change in plan]
+
+        def made(session: Session, episode: Episode) -> Chunk:
+            if prompt is not None and prompt != episode.prompt:
+                episode = session.simulation.with_prompt(episode, prompt)
+            return session.make(episode, steering)
+
+        def make() -> _Ready:
+            twin = self.twin
+            beside = None if twin is None or twin_before is None else made(twin, twin_before)
+            return _Ready(made(self.session, before), plan, beside)
 
         began = time.monotonic()
-        made = await self._in_thread(make)
+        ready = await self.in_thread(make)
         self.generation_s.append(time.monotonic() - began)
-        return made
+        return ready
 
-    def _twin_before(self, running: _Ready) -> Any:
-        return None if running.twin is None else running.twin.before
-
-    def _twin_after(self, running: _Ready | None) -> Any:
-        if self.twin is None:
-            return None
-        if running is None or running.twin is None:
-            return self.twin.here
-        return running.twin.after
-
-    def _compare(self, old: Chunk, new: Chunk, keep: int) -> None:
-        """Note how alike the frames already shown are in both versions, dB."""
-        if keep:
-            gap = (old.frames[:keep].astype("f4") - new.frames[:keep]) ** 2
-            each = gap.mean(axis=(1, 2, 3))
-            self.agreement_db.extend(
-                100.0 if error < 1e-6 else 10 * math.log10(255**2 / error) for error in each
-            )
+    def _compare(self, new: Chunk) -> None:
+        """Note how alike the frames already shown and their second generation are, dB."""
+        if not self._shown:
+            return
+        again = new.frames[: len(self._shown)]
+        decibels = np.minimum(psnr(np.stack(self._shown), again, (1, 2, 3)), 100.0).tolist()
+        self.agreement_db.extend(decibels)
+        self.seam_db.append(decibels[-1])
 
     def _expected_s(self) -> float:
         return max(self.generation_s, default=math.inf)
-
-    async def _in_thread(self, function: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function)

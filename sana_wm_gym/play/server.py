@@ -1,361 +1,26 @@
-"""The page and its WebSocket, on 127.0.0.1: JSON up, JPEG frames and JSON down.
-
-Up, one JSON object each: `{"type": "keys", "held": [...]}`, `axes` with `twist`, `reset` with
-`seed`, `rewind` with `chunk`, `branch`, `adopt` with `index`, `prompt` with `text`, `world` with
-`name`, `save` with `what`, `replay` with `walk`, `stats`; and one binary message, a snapshot to go
-on from. Down, JSON with a `type`, and binary messages that begin with a byte: 0 frame, 1 twin, 2 to
-5 futures (then chunk as uint32, frame and answered change as uint32, little endian, and a JPEG), 8
-a snapshot.
-"""
+"""The page and its WebSocket, on 127.0.0.1; nothing is answered without the token."""
 
 from __future__ import annotations
 
 import asyncio
-import io
-import json
 import secrets
-import struct
-import tempfile
-from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from importlib.resources import files
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from sana_wm_gym.camera.keys import KEY_MAPS
-from sana_wm_gym.checks import require_choice, require_integer
-from sana_wm_gym.envs.config import EnvConfig
-from sana_wm_gym.envs.simulation import Frames
-from sana_wm_gym.envs.snapshot import Snapshot
-from sana_wm_gym.play.player import Player, Shown
-from sana_wm_gym.play.recording import save_walk
-from sana_wm_gym.play.session import Chunk, Future, Session
-from sana_wm_gym.play.walk import Steering, Walk
-
-FRAME, TWIN, FUTURE, SNAPSHOT = 0, 1, 2, 8
-"""First byte of binary messages down; futures are 2 to 5."""
-MAX_MESSAGE = 2**24
-"""Bytes of a message up; a snapshot is the largest."""
-_SNAPSHOT_EVERY = 8  # chunks
-_QUALITY = 90
+from sana_wm_gym.play.connection import Connection, PlayConfig
 
 PAGE = files("sana_wm_gym.play") / "page"
-TYPES = {"": "text/html", "play.js": "text/javascript", "play.css": "text/css"}
-FILES = {"": "index.html", "play.js": "play.js", "play.css": "play.css"}
-
-
-@dataclass(frozen=True)
-class PlayConfig:
-    """What is served.
-
-    Attributes:
-        env: World, task, first picture, prompt, key map.
-        seed: Of the first walk.
-        worlds: Names that the page may change to.
-        folder: Where walks are saved.
-        again: Whether keys act within the running chunk; see `Player`.
-        twin: Whether the ground truth is shown next to a world that has one.
-    """
-
-    env: EnvConfig
-    seed: int = 0
-    worlds: tuple[str, ...] = ("tiny", "twin", "procedural")
-    folder: Path = Path("outputs/play")
-    again: bool = True
-    twin: bool = True
-
-
-class Connection:
-    """One connected page and the walk that it steers."""
-
-    def __init__(self, socket: WebSocket, config: PlayConfig) -> None:
-        self.socket, self.config = socket, config
-        self.futures: list[Future] = []
-        self._sending = asyncio.Lock()
-        self._rng = np.random.default_rng(config.seed)
-        self._playing: asyncio.Task[None] | None = None
-        self._later: asyncio.Task[None] | None = None
-        self.player = self._player(config)
-
-    def _player(self, config: PlayConfig) -> Player:
-        session = Session(config.env, config.seed)
-        twin = None
-        if config.twin and str(config.env.world).startswith("tiny") and config.env.image is None:
-            twin = Session(replace(config.env, world="twin"), config.seed)
-        return Player(session, self, twin, config.again)
-
-    # What the player shows.
-
-    async def show(self, shown: Shown) -> None:
-        """Send a frame, and the twin's."""
-        await self._picture(FRAME, shown.frame, shown)
-        if shown.twin is not None:
-            await self._picture(TWIN, shown.twin, shown)
-
-    async def chunk_over(self, chunk: Chunk) -> None:
-        """Report a chunk, and now and then send a snapshot to go on from."""
-        walk = self.player.session.walk
-        await self.send(
-            "chunk",
-            chunk=len(walk.chunks),
-            poses=chunk.poses[:, [0, 2], 3].round(4).tolist(),
-            reward=float(chunk.result.reward),
-            over=bool(chunk.result.terminated),
-            generation_s=round(self.player.generation_s[-1], 3),
-            fast=self.player.fast,
-            prompt=chunk.after.prompt,
-        )
-        if len(walk.chunks) % _SNAPSHOT_EVERY == 0 and self.player.session.spec.snapshots:
-            # The value is taken now and written behind the picture's back.
-            self._later = asyncio.create_task(self._send_snapshot(self.player.session.snapshot()))
-
-    async def waiting(self, is_waiting: bool) -> None:
-        """Report that frames stop or go on."""
-        await self.send("waiting", waiting=is_waiting)
-
-    async def send(self, kind: str, **values: Any) -> None:
-        """A JSON message down."""
-        async with self._sending:
-            await self.socket.send_text(json.dumps({"type": kind, **values}))
-
-    async def _send_bytes(self, data: bytes) -> None:
-        async with self._sending:
-            await self.socket.send_bytes(data)
-
-    async def _picture(self, kind: int, frame: Frames, shown: Shown) -> None:
-        head = struct.pack("<BIII", kind, shown.chunk, shown.index, shown.answers)
-        await self._send_bytes(head + jpeg(frame))
-
-    async def _send_snapshot(self, snapshot: Snapshot) -> None:
-        simulation = self.player.session.simulation
-
-        def packed() -> bytes:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "snapshot.safetensors"
-                snapshot.save(path, simulation.world, simulation.task)
-                return path.read_bytes()
-
-        with suppress(RuntimeError, WebSocketDisconnect):  # the page may have left meanwhile
-            await self._send_bytes(bytes([SNAPSHOT]) + await asyncio.to_thread(packed))
-
-    # What the page asks for.
-
-    async def serve(self) -> None:
-        """Until the page leaves."""
-        await self._hello()
-        self._start()
-        try:
-            while True:
-                await self._receive()
-        except (WebSocketDisconnect, RuntimeError):
-            return
-        finally:
-            await self._stop()
-            self.player.close()
-
-    def _start(self) -> None:
-        self._playing = asyncio.create_task(self.player.play())
-
-    async def _stop(self) -> None:
-        if self._playing is not None:
-            self._playing.cancel()
-            with suppress(asyncio.CancelledError, BaseExceptionGroup):
-                await self._playing
-
-    async def _hello(self) -> None:
-        session = self.player.session
-        spec, config = session.spec, session.simulation.config
-        await self.send(
-            "hello",
-            world=str(config.world),
-            worlds=list(self.config.worlds),
-            size=list(spec.size),
-            fps=spec.fps,
-            frames_per_chunk=spec.frames_per_chunk,
-            letters=dict(KEY_MAPS[config.key_map].bindings),
-            camera=spec.has_camera,
-            prompts=spec.prompts,
-            phrases=[s.phrase(v) for s in spec.surfaces for v in range(len(s.variants))],
-            prompt=session.here.prompt,
-            twin=self.player.twin is not None,
-            task=session.simulation.task.name,
-            seed=session.walk.seed,
-        )
-        first = Shown(session.first_frame(), 0, 0, 0)
-        await self._picture(FRAME, first.frame, first)
-
-    async def _receive(self) -> None:
-        message = await self.socket.receive()
-        if message["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect
-        try:
-            if message.get("bytes") is not None:
-                await self._resume(message["bytes"])
-                return
-            values = json.loads(message.get("text") or "")
-            kind = values.get("type") if isinstance(values, dict) else None
-            handler = _HANDLERS.get(kind) if isinstance(kind, str) else None
-            if handler is None:
-                raise ValueError(f"message of type {kind!r}, expected one of {sorted(_HANDLERS)}")
-            await handler(self, values)
-        except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
-            await self.send("error", message=" ".join(str(error).split())[:300])
-
-    async def _resume(self, data: bytes) -> None:
-        session, twin = self.player.session, self.player.twin
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "snapshot.safetensors"
-            path.write_bytes(data)
-            snapshot = Snapshot.load(path, session.simulation.world, session.simulation.task)
-        await self.player.edit(lambda: session.restore(snapshot))
-        if twin is not None:
-            self.player.twin = None  # where the twin stood is not in the snapshot
-        await self.send("resumed", chunk=session.here.chunk)
-
-    async def _on_keys(self, values: Mapping[str, Any]) -> None:
-        held = values["held"]
-        if not isinstance(held, list) or not all(isinstance(name, str) for name in held):
-            raise ValueError(f"held is {str(held)[:60]!r}, expected a list of controls")
-        number = self.player.steer(Steering(frozenset(held)))
-        await self.send("steered", change=number)
-
-    async def _on_axes(self, values: Mapping[str, Any]) -> None:
-        twist = values["twist"]
-        if not isinstance(twist, list):
-            raise ValueError(f"twist is {str(twist)[:60]!r}, expected five numbers")
-        self.player.session.spec.require_camera("a stick")
-        number = self.player.steer(Steering(twist=tuple(twist)))
-        await self.send("steered", change=number)
-
-    async def _on_reset(self, values: Mapping[str, Any]) -> None:
-        seed = require_integer("seed", values.get("seed", self._rng.integers(2**31)), 0, 2**63 - 1)
-        sessions = [s for s in (self.player.session, self.player.twin) if s is not None]
-        await self.player.edit(lambda: [session.reset(seed) for session in sessions])
-        await self._hello()
-
-    async def _on_rewind(self, values: Mapping[str, Any]) -> None:
-        session, twin = self.player.session, self.player.twin
-        chunk = require_integer("chunk", values["chunk"], 0, len(session.walk.chunks))
-
-        def change() -> Frames:
-            here = session.rewind(chunk)
-            if twin is not None:
-                twin.rewind(chunk)
-            return session.simulation.frames([here], last=True)[0]
-
-        frame = await self.player.edit(change)
-        shown = Shown(frame, chunk, 0, 0)
-        await self._picture(FRAME, frame, shown)
-        await self.send("rewound", chunk=chunk, path=_path(session))
-
-    async def _on_branch(self, values: Mapping[str, Any]) -> None:
-        session, steering = self.player.session, self.player.steering
-        # The chunk that is running is dropped: futures begin at the end of what was shown whole.
-        self.futures = await self.player.edit(
-            lambda: session.futures(session.here, steering, self._rng)
-        )
-        await self._stop()
-        await self.send("futures", names=[future.name for future in self.futures])
-        for index in range(len(self.futures[0].chunks) * session.spec.frames_per_chunk):
-            at, frame = divmod(index, session.spec.frames_per_chunk)
-            for kind, future in enumerate(self.futures, FUTURE):
-                shown = Shown(future.chunks[at].frames[frame], at, frame, 0)
-                await self._picture(kind, shown.frame, shown)
-
-    async def _on_adopt(self, values: Mapping[str, Any]) -> None:
-        """Take one of the futures, or with -1 none."""
-        if not self.futures:
-            raise ValueError("there are no futures to choose from, expected 'branch' first")
-        index = require_integer("index", values["index"], -1, len(self.futures) - 1)
-        session, twin = self.player.session, self.player.twin
-        future = self.futures[index]
-
-        def change() -> None:
-            if index < 0:
-                return
-            if twin is not None:
-                if future.prompt is not None:
-                    twin.set_prompt(future.prompt)
-                for chunk in future.chunks:
-                    twin.accept(twin.make(twin.here, chunk.steering))
-            session.adopt(future)
-
-        await self.player.edit(change)
-        self.futures = []
-        self._start()
-        await self.send("adopted", index=index, path=_path(session))
-
-    async def _on_prompt(self, values: Mapping[str, Any]) -> None:
-        text = values["text"]
-        if not isinstance(text, str) or len(text) > 2000:
-            raise ValueError("text is no prompt of at most 2000 characters")
-        self.player.set_prompt(text)
-        await self.send("prompted", text=text)
-
-    async def _on_world(self, values: Mapping[str, Any]) -> None:
-        require_choice("world", values["name"], self.config.worlds)
-        await self._stop()
-        self.player.close()
-        self.config = replace(self.config, env=replace(self.config.env, world=values["name"]))
-        self.player = await asyncio.to_thread(self._player, self.config)
-        await self._hello()
-        self._start()
-
-    async def _on_save(self, values: Mapping[str, Any]) -> None:
-        session = self.player.session
-        path = await self.player.edit(
-            lambda: save_walk(session, values["what"], self.config.folder)
-        )
-        await self.send("saved", path=str(path))
-
-    async def _on_walk(self, values: Mapping[str, Any]) -> None:
-        """The walk as text, to share."""
-        await self.send("walk", walk=self.player.session.walk.to_text())
-
-    async def _on_replay(self, values: Mapping[str, Any]) -> None:
-        walk, session = Walk.from_text(str(values["walk"])), self.player.session
-        self.player.twin = None
-        await self.player.edit(lambda: [None for _ in session.replay(walk)])
-        await self.send("rewound", chunk=len(walk.chunks), path=_path(session))
-
-    async def _on_stats(self, values: Mapping[str, Any]) -> None:
-        player = self.player
-        await self.send(
-            "stats",
-            latencies_s=[round(value, 4) for value in player.latencies_s],
-            agreement_db=[round(value, 2) for value in player.agreement_db],
-            generation_s=[round(value, 4) for value in player.generation_s],
-            fast=player.fast,
-        )
-
-
-_HANDLERS: Mapping[str, Callable[[Connection, Mapping[str, Any]], Awaitable[None]]] = {
-    name: getattr(Connection, f"_on_{name}")
-    for name in (
-        "keys", "axes", "reset", "rewind", "branch", "adopt", "prompt", "world", "save", "walk",
-        "replay", "stats",
-    )
-}  # fmt: skip
-
-
-def jpeg(frame: Frames) -> bytes:
-    """A frame uint8 [H, W, 3] as a JPEG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "JPEG", quality=_QUALITY)
-    return buffer.getvalue()
-
-
-def _path(session: Session) -> list[list[float]]:
-    return session.poses()[:, [0, 2], 3].round(4).tolist()
+FILES = {
+    "": ("index.html", "text/html"),
+    "play.js": ("play.js", "text/javascript"),
+    "play.css": ("play.css", "text/css"),
+}
 
 
 def play_app(config: PlayConfig, token: str, port: int) -> Starlette:
@@ -367,7 +32,7 @@ def play_app(config: PlayConfig, token: str, port: int) -> Starlette:
         port: Of 127.0.0.1, for the check of a browser's `Origin`.
     """
     origins = {f"http://{host}:{port}" for host in ("127.0.0.1", "localhost")}
-    connected: list[Connection] = []
+    connected: dict[WebSocket, asyncio.Task[None]] = {}
 
     def known(given: str | None) -> bool:
         return secrets.compare_digest((given or "").encode(), token.encode())
@@ -382,8 +47,9 @@ def play_app(config: PlayConfig, token: str, port: int) -> Starlette:
             "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:",
             "Referrer-Policy": "no-referrer",
         }
-        text = (PAGE / FILES[name]).read_text(encoding="utf-8")
-        return Response(text, media_type=TYPES[name], headers=headers)
+        file, media_type = FILES[name]
+        text = (PAGE / file).read_text(encoding="utf-8")
+        return Response(text, media_type=media_type, headers=headers)
 
     async def socket(websocket: WebSocket) -> None:
         origin = websocket.headers.get("origin")
@@ -393,15 +59,24 @@ def play_app(config: PlayConfig, token: str, port: int) -> Starlette:
             await websocket.close(1008, "token missing or wrong, or the page is another site's")
             return
         await websocket.accept()
+        task = asyncio.current_task()
+        assert task is not None
         while connected:  # the newest page steers
-            await connected.pop().socket.close(1000, "another page took over")
-        connection = await asyncio.to_thread(Connection, websocket, config)
-        connected.append(connection)
+            other, serving = connected.popitem()
+            with suppress(
+                WebSocketDisconnect, RuntimeError, TimeoutError
+            ):  # it has left, or does not read
+                await asyncio.wait_for(other.close(1000, "another page took over"), 1.0)
+            serving.cancel()
+        connected[websocket] = task
         try:
+            connection = await asyncio.to_thread(Connection, websocket, config)
             await connection.serve()
+        except asyncio.CancelledError:
+            if websocket in connected:  # the server ends
+                raise
         finally:
-            with suppress(ValueError):
-                connected.remove(connection)
+            connected.pop(websocket, None)
 
     return Starlette(
         routes=[Route("/", page), Route("/{name}", page), WebSocketRoute("/play", socket)]

@@ -30,7 +30,7 @@ from sana_wm_gym.envs.tasks.task import StepResult
 from sana_wm_gym.play.walk import Steering, Walk
 
 _RECENT = 8  # chunks whose starts are all kept
-_KEPT = 40  # starts kept at most; others are made again from the nearest one before
+_SPACED = 32  # of older ones at most; others are made again from the nearest one before
 _CANDIDATES = 12  # random plans of which the one nearest to a goal picture is taken
 
 
@@ -95,16 +95,37 @@ class Session:
         require_integer("seed", seed, 0)
         rng = np.random.default_rng(seed)
         [episode] = self.simulation.begin([None], [rng])
-        self._rng = dict(rng.bit_generator.state)
+        self.seed, self._rng = seed, dict(rng.bit_generator.state)
         config = self.simulation.config
-        self.walk = Walk(str(config.world), self.simulation.task.name, config.key_map, seed)
-        self._starts = {0: episode}
+        self._origin = Walk(str(config.world), self.simulation.task.name, config.key_map, seed)
+        self._begin_at(episode)
         return episode
+
+    def _begin_at(self, episode: Episode) -> None:
+        self._chunks: list[tuple[Steering, ...]] = []
+        self._prompts: dict[int, str] = {}
+        self._starts = {0: episode}
+
+    @property
+    def walk(self) -> Walk:
+        """What was steered so far.
+
+        Raises:
+            ValueError: It began at a snapshot, so that its start cannot be made again.
+        """
+        if self._starts[0].chunk:
+            raise ValueError("the walk began at a snapshot: expected one that began at a seed")
+        return replace(self._origin, chunks=tuple(self._chunks), prompts=dict(self._prompts))
+
+    @property
+    def length(self) -> int:
+        """Chunks of the walk."""
+        return len(self._chunks)
 
     @property
     def here(self) -> Episode:
         """After the last accepted chunk."""
-        return self._starts[len(self.walk.chunks)]
+        return self._starts[self.length]
 
     def first_frame(self) -> npt.NDArray[np.uint8]:
         """The picture that the walk begins with, uint8 [H, W, 3]."""
@@ -130,15 +151,13 @@ class Session:
 
     def accept(self, chunk: Chunk) -> Episode:
         """Append a chunk that was shown to the walk; returns where it ends."""
-        self.walk = replace(self.walk, chunks=(*self.walk.chunks, chunk.steering))
-        at = len(self.walk.chunks)
-        self._starts[at] = chunk.after
-        kept = sorted(self._starts)
-        if len(kept) > _KEPT:
-            # Every second of the older ones goes, so that memory is bounded and old starts remain.
-            old = [index for index in kept if 0 < index < at - _RECENT]
-            for index in old[::2]:
-                del self._starts[index]
+        if chunk.before.prompt != self.here.prompt:
+            self._prompts[self.length] = chunk.before.prompt
+        self._chunks.append(chunk.steering)
+        self._starts[self.length] = chunk.after
+        recent = self.length - _RECENT
+        stride = 1 << (recent // _SPACED).bit_length() if recent > 0 else 1
+        self._starts = {i: s for i, s in self._starts.items() if i >= recent or i % stride == 0}
         return chunk.after
 
     def rewind(self, chunks: int) -> Episode:
@@ -150,26 +169,15 @@ class Session:
         Raises:
             ValueError: The walk has fewer chunks.
         """
-        require_integer("chunks", chunks, 0, len(self.walk.chunks))
+        require_integer("chunks", chunks, 0, self.length)
         nearest = max(index for index in self._starts if index <= chunks)
         episode = self._starts[nearest]
         for index in range(nearest, chunks):
-            episode = self.make(self._prompted(episode, index), self.walk.chunks[index]).after
+            episode = self._again(episode, index).after
         self._starts = {i: start for i, start in self._starts.items() if i < chunks}
         self._starts[chunks] = episode
-        self.walk = self.walk.cut(chunks)
-        return episode
-
-    def set_prompt(self, text: str) -> Episode:
-        """Another prompt from the next chunk on; returns where the walk is, with it.
-
-        Raises:
-            ValueError: The world takes no prompts, or cannot read this one.
-        """
-        at = len(self.walk.chunks)
-        episode = self.simulation.with_prompt(self.here, text)
-        self.walk = replace(self.walk, prompts={**self.walk.prompts, at: text})
-        self._starts[at] = episode
+        del self._chunks[chunks:]
+        self._prompts = {at: text for at, text in self._prompts.items() if at < chunks}
         return episode
 
     def replay(self, walk: Walk) -> Iterator[Chunk]:
@@ -178,22 +186,20 @@ class Session:
         Raises:
             ValueError: It was made in another world, task or key map.
         """
-        mine, theirs = ((w.world, w.task, w.key_map) for w in (self.walk, walk))
+        mine, theirs = ((w.world, w.task, w.key_map) for w in (self._origin, walk))
         if mine != theirs:
             raise ValueError(f"the walk is of world, task, key map {theirs}; this is {mine}")
         self.reset(walk.seed)
         for at, steering in enumerate(walk.chunks):
-            if at in walk.prompts:
-                self.set_prompt(walk.prompts[at])
-            chunk = self.make(self.here, steering)
+            chunk = self.make(self._prompted(self.here, walk.prompts.get(at)), steering)
             self.accept(chunk)
             yield chunk
 
     def poses(self) -> npt.NDArray[np.float64]:
         """Commanded poses of the whole walk, first frame included, float64 [n, 4, 4]."""
-        state, keys, poses = self._starts[0], KeyState(), [np.eye(4)[None]]
-        camera = state.camera
-        for steering in self.walk.chunks:
+        start = self._starts[0]
+        camera, keys, poses = start.camera, start.keys, [start.c2w[-1:]]
+        for steering in self._chunks:
             command = self._command(steering, keys)
             c2w, camera = integrate(camera, command.controls, self.simulation.actions.pitch_limit)
             keys = command.keys
@@ -205,14 +211,13 @@ class Session:
         return Snapshot(self.here, self._rng, identity(self.spec, self.simulation.task))
 
     def restore(self, snapshot: Snapshot) -> Episode:
-        """Go on from a snapshot; the walk that led there is not known any more.
+        """Resume from a snapshot; the walk that led there is not known any more.
 
         Raises:
             ValueError: It was made in another world or task.
         """
         snapshot.check_fits(self.spec, self.simulation.task)
-        self.walk = self.walk.cut(0)
-        self._starts = {0: snapshot.episode}
+        self._begin_at(snapshot.episode)
         return snapshot.episode
 
     def futures(
@@ -226,9 +231,9 @@ class Session:
     ) -> list[Future]:
         """Four ways to go on from here, computed in one batch.
 
-        Keys held as they are; another prompt, or another seed where the world takes no prompts;
-        random keys; and, with a picture of a goal, what comes nearest to it of several random
-        plans, without one a turn to the right.
+        Keys held as they are; another prompt, or a turn to the left where the world has no
+        vocabulary of prompts; random keys; and, with a picture of a goal, what comes nearest to it
+        of several random plans, without one a turn to the right.
 
         Args:
             here: Where they begin.
@@ -237,17 +242,22 @@ class Session:
             chunks: Length of each.
             goal: uint8 [H, W, 3], the picture to go to.
         """
-        n = self.spec.frames_per_chunk
-        text, other = self._variation(here, rng)
+        n, text = self.spec.frames_per_chunk, self._other_prompt(rng)
+
+        def turn(side: str) -> list[tuple[Steering, ...]]:
+            return [(Steering(frozenset({f"yaw_{side}"})),) * n] * chunks
+
         held = [(steering,) * n] * chunks
-        turn = [(Steering(frozenset({"yaw_right"})),) * n] * chunks
-        plan = turn if goal is None else self._planned(here, goal, rng, chunks)
-        kinds = [
+        kinds: list[tuple[str, Episode, list[tuple[Steering, ...]], str | None]] = [
             ("keys held", here, held, None),
-            ("another prompt" if text is not None else "another seed", other, held, text),
+            ("turn left", here, turn("left"), None),
             ("random", here, [self._random(rng) for _ in range(chunks)], None),
-            ("toward the goal" if goal is not None else "turn right", here, plan, None),
+            ("turn right", here, turn("right"), None),
         ]
+        if text is not None:
+            kinds[1] = ("another prompt", self._prompted(here, text), held, text)
+        if goal is not None:
+            kinds[3] = ("toward the goal", here, self._planned(here, goal, rng, chunks), None)
         made: list[list[Chunk]] = [[] for _ in kinds]
         episodes = [episode for _, episode, _, _ in kinds]
         for step in range(chunks):
@@ -266,11 +276,10 @@ class Session:
         Its chunks are made again alone: in a batch products are rounded otherwise, and a walk is to
         replay to the same bytes.
         """
-        if future.prompt is not None:
-            self.set_prompt(future.prompt)
+        before = self._prompted(self.here, future.prompt)
         for chunk in future.chunks:
-            self.accept(self.make(self.here, chunk.steering))
-        return self.here
+            before = self.accept(self.make(before, chunk.steering))
+        return before
 
     def _make(
         self, before: Sequence[Episode], steering: Sequence[tuple[Steering, ...]]
@@ -300,19 +309,17 @@ class Session:
             motion.append(controls)
         return Command(Controls.concatenate(motion), tuple(s.held for s in steering), keys)
 
-    def _prompted(self, episode: Episode, at: int) -> Episode:
-        text = self.walk.prompts.get(at)
+    def _again(self, episode: Episode, at: int) -> Chunk:
+        return self.make(self._prompted(episode, self._prompts.get(at)), self._chunks[at])
+
+    def _prompted(self, episode: Episode, text: str | None) -> Episode:
         return episode if text is None else self.simulation.with_prompt(episode, text)
 
-    def _variation(self, here: Episode, rng: np.random.Generator) -> tuple[str | None, Episode]:
-        surfaces = self.spec.surfaces
-        if self.spec.prompts and surfaces:
-            names = [f"{rng.choice(s.variants)} {s.name}" for s in surfaces]
-            text = ", ".join(str(name) for name in names)
-            return text, self.simulation.with_prompt(here, text)
-        if hasattr(here.world, "seed"):
-            return None, replace(here, world=replace(here.world, seed=int(rng.integers(2**31))))
-        return None, here
+    def _other_prompt(self, rng: np.random.Generator) -> str | None:
+        """Another variant of each surface, of worlds that have a vocabulary for them."""
+        if not (self.spec.prompts and self.spec.surfaces):
+            return None
+        return ", ".join(s.phrase(int(rng.integers(len(s.variants)))) for s in self.spec.surfaces)
 
     def _random(self, rng: np.random.Generator) -> tuple[Steering, ...]:
         n = self.spec.frames_per_chunk

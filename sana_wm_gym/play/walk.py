@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -65,11 +65,6 @@ class Walk:
     seed: int
     chunks: tuple[tuple[Steering, ...], ...] = ()
     prompts: Mapping[int, str] = field(default_factory=dict)
-
-    def cut(self, chunks: int) -> Walk:
-        """Its first chunks, and the prompts that applied to them."""
-        kept = {at: text for at, text in self.prompts.items() if at < chunks}
-        return replace(self, chunks=self.chunks[:chunks], prompts=kept)
 
     def to_text(self) -> str:
         """JSON; each chunk is a list of runs [frames, held controls, twist or null]."""

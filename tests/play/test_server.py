@@ -23,7 +23,8 @@ from sana_wm_gym.envs.config import EnvConfig
 uvicorn = pytest.importorskip("uvicorn")
 client = pytest.importorskip("websockets.sync.client")
 
-from sana_wm_gym.play.server import PlayConfig, play_app  # noqa: E402
+from sana_wm_gym.play.connection import PlayConfig  # noqa: E402
+from sana_wm_gym.play.server import play_app  # noqa: E402
 
 TOKEN = "secret"
 FIELDS = ("held", "twist", "seed", "chunk", "index", "text", "name", "what", "walk")
