@@ -35,6 +35,7 @@ DIRECT = {
         "metrics",
         "poses",
     },
+    "play": {"envs", "metrics", "camera"},
     "benchmarks": {
         "agents",
         "camera",
@@ -42,6 +43,7 @@ DIRECT = {
         "evaluation",
         "metrics",
         "models",
+        "play",
         "poses",
         "training",
         "weights",

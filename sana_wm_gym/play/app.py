@@ -77,6 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**16)
         try:
             listener.bind((HOST, options.port))
+            listener.listen()  # a browser may come before the server does
         except (OSError, OverflowError) as error:
             return _fail(f"port {options.port}: {error}; --port 0 picks a free one")
         port = listener.getsockname()[1]
