@@ -1,15 +1,17 @@
 """Behaviour cloning: learn a policy from a recorded dataset by regression, and evaluate it.
 
-python -m agents.clone dataset=image_goal/expert-v0
-python -m agents.clone --help
+sana-wm clone dataset=image_goal/expert-v0
+sana-wm clone --help
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,15 +22,19 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecTransposeImage
 from torch import Tensor, nn
 
-from agents.command import run_command
-from agents.extractors import StackedViews
+from sana_wm_gym import ENV_IDS
 from sana_wm_gym.checks import require_integer, require_number
-from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.dataset import open_dataset
+from sana_wm_gym.envs.sana_wm_env import simulation_in
+from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.evaluation.episodes import Evaluation, Observations, evaluate_policy
 from sana_wm_gym.files import atomic_path, write_json, write_text
+from sana_wm_gym.hydra_settings import run_command
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import Table, progress
+from sana_wm_gym.world.catalogue import load_world
+
+from .extractors import StackedViews, parts_of
 
 Steps = tuple[Observations, Tensor]
 """Observations before some steps, and the actions taken, [steps, n]."""
@@ -48,7 +54,7 @@ class CloneConfig:
         features: Width of the encoder's output.
         held_out: Fraction of episodes that the loss is measured on, in (0, 1).
         episodes: Of the evaluation in the dataset's own environment, 0 for none; episode i has
-            seed `eval_seed + i`, as in `agents.evaluate`.
+            seed `eval_seed + i`, as in `sana-wm evaluate`.
         eval_seed: First seed of the evaluation.
         videos: Number of its episodes that are recorded as videos.
         seed: Of weights, split and batches.
@@ -89,17 +95,16 @@ def make_policy(
         features: Width of the encoder's output.
 
     Raises:
-        ValueError: Actions are no such box, or no image is observed.
+        ValueError: Actions or parts of the observation are no such boxes, or no image is observed.
     """
     if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1:
         raise ValueError(f"action space is {action_space}, expected a box of one axis")
-    if isinstance(observation_space, spaces.Dict):
-        parts = observation_space.spaces.items()
-        seen: spaces.Space[Any] = spaces.Dict({name: _channels_first(part) for name, part in parts})
-    else:
-        seen = _channels_first(observation_space)
+    parts: dict[str, spaces.Space[Any]] = {
+        name: VecTransposeImage.transpose_space(part) if is_image_space(part) else part
+        for name, part in parts_of(observation_space).items()
+    }
     return ActorCriticPolicy(
-        seen,
+        parts[""] if "" in parts else spaces.Dict(parts),
         action_space,
         lambda _: 0.0,  # `fit` has an optimizer of its own
         net_arch={"pi": [features], "vf": []},
@@ -112,14 +117,15 @@ def make_policy(
 def steps_of(dataset: Any, episodes: npt.NDArray[np.intp]) -> Steps:
     """Steps of episodes of a `minari.MinariDataset`."""
     found = list(dataset.iterate_episodes(episodes))
+    observations = [one.observations for one in found]
     # The last observation of an episode is followed by no action.
-    if isinstance(found[0].observations, dict):
-        names = list(found[0].observations)
+    if isinstance(observations[0], dict):
         seen: Observations = {
-            name: np.concatenate([one.observations[name][:-1] for one in found]) for name in names
+            name: np.concatenate([one[name][:-1] for one in observations])
+            for name in observations[0]
         }
     else:
-        seen = np.concatenate([one.observations[:-1] for one in found])
+        seen = np.concatenate([one[:-1] for one in observations])
     actions = np.concatenate([one.actions for one in found]).astype(np.float32)
     return seen, torch.from_numpy(actions)
 
@@ -166,13 +172,31 @@ def fit(
     return rows
 
 
+def simulation_of_dataset(dataset: Any) -> Simulation:
+    """What a `minari.MinariDataset` was recorded in, made by its id. Unlike
+    `recover_environment`, it imports neither the entry point nor the wrappers that the file names.
+
+    Raises:
+        ValueError: It is none of this project's, or its world is code.
+    """
+    spec = dataset.env_spec
+    if spec is None or spec.id not in ENV_IDS:
+        found = None if spec is None else spec.id
+        raise ValueError(
+            f"dataset {dataset.id} was recorded in {found!r}, expected one of {', '.join(ENV_IDS)}"
+        )
+    try:
+        load_world(spec.kwargs.get("world", "tiny"), code=False)
+        env = gym.make(spec.id, max_episode_steps=spec.max_episode_steps, **spec.kwargs)
+    except TypeError as error:
+        raise ValueError(f"dataset {dataset.id} has another environment: {error}") from error
+    return simulation_in(env)
+
+
 def clone(
     config: CloneConfig, console: Console, settings: Any = None
 ) -> tuple[list[dict[str, float]], Evaluation | None]:
-    """Train on a dataset, write the policy and its losses, and evaluate it.
-
-    Returns:
-        Losses by epoch, and the evaluation where one was asked for.
+    """Train on a dataset, write policy and losses, and evaluate it if `episodes` is not 0.
 
     Raises:
         ValueError: Too few episodes, or actions or observations that cannot be cloned.
@@ -187,6 +211,7 @@ def clone(
             f"{config.dataset} has {dataset.total_episodes} episodes, expected at least 2: "
             "one to train on and one to hold out"
         )
+    simulation = simulation_of_dataset(dataset) if config.episodes else None
     policy = make_policy(dataset.observation_space, dataset.action_space, config.features)
     order = np.random.default_rng(config.seed).permutation(dataset.total_episodes)
     kept = min(max(1, round(config.held_out * len(order))), len(order) - 1)
@@ -196,20 +221,18 @@ def clone(
         torch.save(policy.state_dict(), partial)
     write_text(folder / "losses.csv", Table.of("losses", losses, digits=9).csv())
     evaluation = None
-    if config.episodes:
-        env = dataset.recover_environment().unwrapped
-        assert isinstance(env, SanaWMEnv)
+    if simulation is not None:
         evaluation = evaluate_policy(
             policy,
-            env.simulation,
+            simulation,
             range(config.eval_seed, config.eval_seed + config.episodes),
-            env.world,
+            simulation.world,
             videos=folder / "videos",
             num_videos=config.videos,
         )
         evaluation.table(f"clone: {evaluation.task} in {evaluation.world}").print(console)
     document = {
-        **provenance("agents.clone"),
+        **provenance("sana-wm clone"),
         "settings": asdict(config),
         "steps": len(train[1]),
         "held_out_steps": len(held_out[1]),
@@ -224,11 +247,6 @@ def clone(
     return losses, evaluation
 
 
-def _channels_first(space: spaces.Space[Any]) -> spaces.Space[Any]:
-    if isinstance(space, spaces.Box) and is_image_space(space):
-        return VecTransposeImage.transpose_space(space)
-    return space
-
-
-if __name__ == "__main__":
-    run_command("clone", clone)
+def main(arguments: Sequence[str]) -> int:
+    """Command line; returns the exit status."""
+    return run_command("clone", clone, arguments)

@@ -5,19 +5,17 @@ camera poses and the world answers with 24 frames. Poses estimated from those fr
 compared with the commanded ones, next to the same estimator's score on the true frames (the
 floor) and the score of a motionless camera.
 
-    python -m agents.demo                                # the learned world of the package
-    python -m agents.demo --world procedural             # the exact renderer in its place
-    python -m agents.demo --seed 3 --chunks 40 --out outputs/minute
+    sana-wm demo                                # the learned world of the package
+    sana-wm demo --world procedural             # the exact renderer in its place
+    sana-wm demo --seed 3 --chunks 40 --out outputs/minute
 
-Writes OUT/rollout.mp4 (every frame, next to the ground truth), OUT/trajectory.png (the path
+Writes OUT/rollout.mp4 (every frame, next to the ground truth), OUT/trajectory.png (the paths
 from above) and OUT/metrics.json.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +24,14 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
-from agents.pictures import draw_path, side_by_side
-from agents.tour import plan_tour
 from sana_wm_gym import ENV_ID, __version__
+from sana_wm_gym.evaluation.pictures import enlarge, write_paths
 from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
 from sana_wm_gym.files import write_json
+from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.metrics import PoseScore, psnr
 from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.provenance import provenance
@@ -44,34 +43,26 @@ from sana_wm_gym.world.procedural.renderer import render
 from sana_wm_gym.world.procedural.scenes import Scene
 from sana_wm_gym.world.world_model import WorldModel
 
+from .tour import plan_tour
+
 Array = npt.NDArray[np.float64]
 Frames = npt.NDArray[np.uint8]
 
 SCORED_EVERY = 2
 """Poses are estimated from every second frame: 8 per second are plenty and take half the time."""
+_ENLARGED, _HEADER, _GAP = 4, 24, 8
 
 
 @dataclass(frozen=True)
 class Tour:
-    """A rollout of n chunks.
+    """A rollout of n chunks of m frames."""
 
-    Attributes:
-        scene: Of the ground truth.
-        scene_c2w: Pose of the first frame there, float64 [4, 4].
-        intrinsics: (fx, fy, cx, cy) in pixels.
-        actions: float64 [n, 5].
-        c2w: Commanded poses relative to the first frame, float64 [m n + 1, 4, 4].
-        frames: Generated, uint8 [m n + 1, H, W, 3] for chunks of m frames.
-        truth: Rendered along the same path, the same shape.
-    """
-
-    scene: Scene
-    scene_c2w: Array
+    scene: Scene  # of the ground truth
     intrinsics: tuple[float, float, float, float]
-    actions: Array
-    c2w: Array
-    frames: Frames
-    truth: Frames
+    actions: Array  # [n, 5]
+    c2w: Array  # commanded poses relative to the first frame, [m n + 1, 4, 4]
+    frames: Frames  # generated, [m n + 1, H, W, 3]
+    truth: Frames  # rendered along the same path
 
 
 def walk(world: WorldModel[Any], chunks: int, seed: int, console: Console) -> Tour:
@@ -87,7 +78,7 @@ def walk(world: WorldModel[Any], chunks: int, seed: int, console: Console) -> To
     arguments: dict[str, Any] = {
         "observation": ("frames",),
         "render_mode": "rgb_array_list",
-        "horizon": chunks,
+        "max_episode_steps": chunks,
     }
     env = gym.make(ENV_ID, world=world, **arguments)
     frames, info = env.reset(seed=seed, options={"start": start})
@@ -101,16 +92,12 @@ def walk(world: WorldModel[Any], chunks: int, seed: int, console: Console) -> To
     c2w = np.concatenate(poses)
     size = (world.spec.height, world.spec.width)
     truth = render(scene, first @ c2w, start.intrinsics, size)
-    return Tour(scene, first, start.intrinsics, actions, c2w, np.concatenate(seen), truth)
+    return Tour(scene, start.intrinsics, actions, c2w, np.concatenate(seen), truth)
 
 
 def score(tour: Tour, fps: float) -> tuple[RolloutScore, Array | None]:
-    """Score a tour with its floor.
-
-    Returns:
-        The score, and estimated camera centres relative to the first frame in metres, [m, 3];
-        None where there is no estimate.
-    """
+    """Score a tour with its floor; also camera centres as estimated, relative to the first frame in
+    metres, [m, 3], or None."""
     commanded = tour.c2w[::SCORED_EVERY]
     result = score_rollout(
         tour.frames[::SCORED_EVERY],
@@ -136,15 +123,17 @@ def run(world: WorldModel[Any], chunks: int, seed: int, out: Path, console: Cons
     with console.status("estimating poses from pixels"):
         result, centres = score(tour, spec.fps)
     write_video(out / "rollout.mp4", side_by_side(tour.frames, tour.truth), spec.fps)
-    draw_path(out / "trajectory.png", tour.scene, tour.scene_c2w, tour.c2w, centres)
+    paths = {"commanded": tour.c2w[:, :3, 3]}
+    if centres is not None:
+        paths["estimated from the frames"] = centres
+    write_paths(out / "trajectory.png", paths)
+    repeated = np.broadcast_to(tour.truth[:1], tour.truth.shape)
     psnrs = {
         "psnr_db": psnr_per_chunk(tour.frames, tour.truth, chunks),
-        "psnr_db_of_repeating_the_first_frame": psnr_per_chunk(
-            np.broadcast_to(tour.truth[:1], tour.truth.shape), tour.truth, chunks
-        ),
+        "psnr_db_of_repeating_the_first_frame": psnr_per_chunk(repeated, tour.truth, chunks),
     }
     metrics = {
-        **provenance("agents.demo"),
+        **provenance("sana-wm demo"),
         "version": __version__,
         "world": spec.name,
         "seed": seed,
@@ -167,6 +156,21 @@ def run(world: WorldModel[Any], chunks: int, seed: int, out: Path, console: Cons
     console.print(f"wrote {out}/rollout.mp4, trajectory.png and metrics.json", soft_wrap=True)
 
 
+def side_by_side(frames: Frames, truth: Frames) -> Iterator[Frames]:
+    """Video frames with the generated one on the left and the truth on the right, each pixel drawn
+    as 4 x 4; both are uint8 [n, H, W, 3]."""
+    height, width = (_ENLARGED * side for side in frames.shape[1:3])
+    sheet = Image.new("RGB", (2 * width + _GAP, height + _HEADER), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+    corners = (0, width + _GAP)
+    for left, label in zip(corners, ("generated", "truth"), strict=True):
+        draw.text((left + width / 2, _HEADER / 2), label, "#333333", font, anchor="mm")
+    for pair in zip(frames, truth, strict=True):
+        for left, frame in zip(corners, pair, strict=True):
+            sheet.paste(enlarge(frame, _ENLARGED), (left, _HEADER))
+        yield np.array(sheet)
+
+
 def psnr_per_chunk(frames: Frames, truth: Frames, chunks: int) -> list[float]:
     """PSNR in dB of each chunk, the given first frame left out."""
     parts = (np.split(video[1:], chunks) for video in (frames, truth))
@@ -175,11 +179,7 @@ def psnr_per_chunk(frames: Frames, truth: Frames, chunks: int) -> list[float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m agents.demo",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = FlagParser("sana-wm demo", __doc__)
     parser.add_argument("--world", choices=sorted(WORLDS), default="tiny", help="which world")
     parser.add_argument("--chunks", type=int, default=16, help="environment steps (16)")
     # A tour on which the estimator does well on true frames, so that the score is the world's.
@@ -189,13 +189,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.chunks < 1 or options.seed < 0:
         parser.error("at least 1 chunk, and a seed that is not negative")
     torch.set_num_threads(1)
-    try:
-        run(load_world(options.world), options.chunks, options.seed, options.out, Console())
-    except (FileNotFoundError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    run(load_world(options.world), options.chunks, options.seed, options.out, Console())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

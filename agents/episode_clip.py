@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from sana_wm_gym.evaluation.pictures import enlarge
+
 Frames = npt.NDArray[np.uint8]
 Poses = npt.NDArray[np.float64]
 
@@ -20,36 +22,27 @@ _LEAST_EXTENT = 2.0
 
 @dataclass(frozen=True, eq=False)
 class EpisodeClip:
-    """What is shown of an episode of n chunks of m frames.
+    """What is shown of an episode of n chunks of m frames."""
 
-    Attributes:
-        frames: uint8 [m n + 1, H, W, 3].
-        c2w: Pose of the camera at each, float64 [m n + 1, 4, 4].
-        captions: A line of text for each chunk.
-        goal: Goal image, uint8 [h, w, 3], or None.
-        goal_c2w: Pose of the goal image, float64 [4, 4], or None where it is not known.
-        frames_per_chunk: m.
-    """
-
-    frames: Frames
-    c2w: Poses
-    captions: Sequence[str] = ()
-    goal: Frames | None = None
-    goal_c2w: Poses | None = None
-    frames_per_chunk: int = 24
+    frames: Frames  # [m n + 1, H, W, 3]
+    c2w: Poses  # of the camera at each, [m n + 1, 4, 4]
+    captions: Sequence[str] = ()  # one for each chunk
+    goal: Frames | None = None  # goal image, [h, w, 3]
+    goal_c2w: Poses | None = None  # its pose, [4, 4], where it is known
+    frames_per_chunk: int = 24  # m
 
 
 def pages(clip: EpisodeClip) -> Iterator[Frames]:
-    """Frames of the video, uint8 with even sides: view, goal where there is one, and the map.
+    """Frames of the video, uint8 with even sides: view, goal where there is one, and the path.
 
     Raises:
         ValueError: There is not one pose per frame, or not a whole number of chunks.
     """
-    frames_per_chunk = clip.frames_per_chunk
-    if len(clip.frames) != len(clip.c2w) or (len(clip.frames) - 1) % frames_per_chunk:
+    count, chunk = len(clip.frames), clip.frames_per_chunk
+    if count != len(clip.c2w) or (count - 1) % chunk:
         raise ValueError(
-            f"given {len(clip.frames)} frames and {len(clip.c2w)} poses, expected as many of each, "
-            f"a multiple of {frames_per_chunk} and one"
+            f"given {count} frames and {len(clip.c2w)} poses, expected as many of each, a multiple "
+            f"of {chunk} and one"
         )
     labels = ["view"] + ["goal"] * (clip.goal is not None) + ["from above"]
     sheet = Image.new("RGB", (len(labels) * (_SIDE + _GAP) - _GAP, _SIDE + 2 * _HEADER), _PAPER)
@@ -58,35 +51,31 @@ def pages(clip: EpisodeClip) -> Iterator[Frames]:
         middle = place * (_SIDE + _GAP) + _SIDE / 2
         draw.text((middle, _HEADER / 2), label, _INK, font, anchor="mm")
     if clip.goal is not None:
-        sheet.paste(_enlarged(clip.goal), (_SIDE + _GAP, _HEADER))
-    above = _Map(clip)
+        _paste(sheet, clip.goal, _SIDE + _GAP)
+    above = _PathFromAbove(clip)
     for index, frame in enumerate(clip.frames):
         page = sheet.copy()
-        page.paste(_enlarged(frame), (0, _HEADER))
+        _paste(page, frame, 0)
         page.paste(above.at(index), (sheet.width - _SIDE, _HEADER))
-        chunk = max(index - 1, 0) // frames_per_chunk
-        if chunk < len(clip.captions):
+        for caption in clip.captions[max(index - 1, 0) // chunk :][:1]:
             at = (4, _SIDE + 1.5 * _HEADER)
-            ImageDraw.Draw(page).text(at, clip.captions[chunk], _INK, font, anchor="lm")
+            ImageDraw.Draw(page).text(at, caption, _INK, font, anchor="lm")
         yield np.asarray(page)
 
 
-def _enlarged(frame: Frames) -> Image.Image:
-    height, width = frame.shape[:2]
-    scale = _SIDE / max(height, width)
-    size = (round(width * scale), round(height * scale))
-    panel = Image.new("RGB", (_SIDE, _SIDE), _PAPER)
-    image = Image.fromarray(np.ascontiguousarray(frame)).resize(size, Image.Resampling.NEAREST)
-    panel.paste(image, ((_SIDE - size[0]) // 2, (_SIDE - size[1]) // 2))
-    return panel
+def _paste(sheet: Image.Image, frame: Frames, left: int) -> None:
+    """Draw a frame as large as its panel allows, in the middle of it."""
+    image = enlarge(np.ascontiguousarray(frame), _SIDE / max(frame.shape[:2]))
+    corner = (left + (_SIDE - image.width) // 2, _HEADER + (_SIDE - image.height) // 2)
+    sheet.paste(image, corner)
 
 
-class _Map:
-    """The path from above, x to the right and z, the first view's direction, upwards."""
+class _PathFromAbove:
+    """x to the right and z, the first view's direction, upwards."""
 
     def __init__(self, clip: EpisodeClip) -> None:
-        poses = clip.c2w if clip.goal_c2w is None else np.concatenate([clip.c2w, [clip.goal_c2w]])
-        ground = poses[:, [0, 2], 3]
+        goals = [] if clip.goal_c2w is None else [clip.goal_c2w]
+        ground = np.stack([*clip.c2w, *goals])[:, [0, 2], 3]
         low, high = ground.min(axis=0), ground.max(axis=0)
         extent = max(float((high - low).max()), _LEAST_EXTENT)
         self._centre, self._scale = (low + high) / 2, (_SIDE - 2 * _MARGIN) / extent
@@ -97,11 +86,11 @@ class _Map:
         metre = [(_MARGIN / 2, _SIDE - 8), (_MARGIN / 2 + self._scale, _SIDE - 8)]
         draw.line(metre, _INK, 2)
         draw.text((metre[0][0], _SIDE - 12), "1 m", _INK, ImageFont.load_default(11), anchor="ls")
-        if clip.goal_c2w is not None:
-            self._camera(draw, clip.goal_c2w, _GOAL)
+        for goal in goals:
+            self._camera(draw, goal, _GOAL)
 
     def at(self, index: int) -> Image.Image:
-        """The map when frame `index` is shown."""
+        """The path up to frame `index`."""
         panel = self._blank.copy()
         draw = ImageDraw.Draw(panel)
         if index:

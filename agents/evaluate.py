@@ -1,46 +1,46 @@
 """Evaluate a trained policy, in the world it was trained in or another.
 
-    python -m agents.evaluate checkpoint=outputs/agents/RUN
-    python -m agents.evaluate checkpoint=outputs/agents/RUN world=twin episodes=200
-    python -m agents.evaluate --help
+    sana-wm evaluate checkpoint=outputs/agents/RUN
+    sana-wm evaluate checkpoint=outputs/agents/RUN world=twin episodes=200
+    sana-wm evaluate --help
 
 Episode i begins where the run's own world draws its start, and has the same goal, in every world.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from agents.command import run_command
 from sana_wm_gym.files import write_json
+from sana_wm_gym.hydra_settings import run_command
 from sana_wm_gym.provenance import provenance
 
 if TYPE_CHECKING:
-    from agents.training.config import EvaluateAgentConfig
+    from .training.config import EvaluateAgentConfig
 
 
 def evaluate(config: EvaluateAgentConfig, console: Console, settings: Any = None) -> None:
-    """Evaluate as `config` says.
+    """Evaluate as `config` describes.
 
     Raises:
         ValueError: The checkpoint is damaged, or world and policy do not go together.
         FileNotFoundError: There is no run or checkpoint of that name.
     """
-    from agents.training.learning import trained_policy
-    from agents.training.run_folder import open_run
+    from .policy import trained_policy
+    from .training.run_folder import open_run
 
     run = open_run(Path(config.checkpoint), config.trust)
     policy, simulation = trained_policy(run, config.world)
-    # A world given by its name or file has that name; None is the world of the run.
-    place = simulation.world.spec.name if config.place == "named" else config.place or "own"
+    place = "own" if config.world is None else simulation.world.spec.name
     out = Path(config.folder) if config.folder else run.folder / "evaluations" / place
     with console.status(f"{config.episodes} episodes"):
         evaluation = config.run(policy, simulation, run.config.world, out / "videos")
     document = {
-        **provenance("agents.evaluate"),
+        **provenance("sana-wm evaluate"),
         "run": run.settings,
         "checkpoint": None if run.checkpoint is None else run.checkpoint.name,
         "starts_from": run.config.world.spec.name,
@@ -53,5 +53,6 @@ def evaluate(config: EvaluateAgentConfig, console: Console, settings: Any = None
     console.print(f"written to {out}", soft_wrap=True)
 
 
-if __name__ == "__main__":
-    run_command("evaluate", evaluate)
+def main(arguments: Sequence[str]) -> int:
+    """Command line; returns the exit status."""
+    return run_command("evaluate", evaluate, arguments)

@@ -1,8 +1,7 @@
 """Features extractors for policies of stable-baselines3 that compare images.
 
-`MultiInputPolicy` runs a network of its own over every image and joins the results. Reaching a goal
-image is comparing two images, so these extractors stack the images of an observation as channels of
-one, and the first layer sees the same pixels of view and goal together.
+`MultiInputPolicy` runs a network over every image and joins the results. These extractors stack the
+images of an observation as channels of one, so that the first layer compares view and goal.
 
     PPO("MultiInputPolicy", env, policy_kwargs={"features_extractor_class": StackedViews})
 """
@@ -19,12 +18,7 @@ from torch import Tensor, nn
 
 
 class _Views(BaseFeaturesExtractor):
-    """Convolutions over images, joined by vectors, and a linear layer.
-
-    Attributes:
-        pictures: Names of the parts that are images.
-        vectors: Names of the others.
-    """
+    """Convolutions over the parts that are images, joined by the others, and a linear layer."""
 
     convolutions: nn.Module
     head: nn.Module
@@ -35,14 +29,12 @@ class _Views(BaseFeaturesExtractor):
         self.pictures = tuple(name for name, part in self.parts.items() if is_picture(part))
         self.vectors = tuple(name for name in self.parts if name not in self.pictures)
 
-    @property
-    def channels_in(self) -> int:
-        """Channels of all images together."""
-        return sum(self.parts[name].shape[0] for name in self.pictures)
+        self.shapes = {name: part.shape for name, part in self.parts.items()}
+        self.channels_in = sum(self.shapes[name][0] for name in self.pictures)
 
     def head_of(self, convolved: int) -> nn.Module:
         """The last layer, after so many numbers of the convolutions and all vectors."""
-        numbers = sum(math.prod(self.parts[name].shape) for name in self.vectors)
+        numbers = sum(math.prod(self.shapes[name]) for name in self.vectors)
         return nn.Sequential(nn.Linear(convolved + numbers, self.features_dim), nn.ReLU())
 
     def prepared(self, images: list[Tensor]) -> Tensor:
@@ -79,11 +71,10 @@ class StackedViews(_Views):
         channels: Sequence[int] = (32, 64, 64),
     ) -> None:
         super().__init__(observation_space, features_dim)
-        sizes = {self.parts[name].shape[1:] for name in self.pictures}
+        sizes = {self.shapes[name][1:] for name in self.pictures}
         if len(sizes) != 1:
-            shapes = {name: part.shape for name, part in self.parts.items()}
             raise ValueError(
-                f"given observation parts {shapes}, expected images (uint8, channels first) "
+                f"given observation parts {self.shapes}, expected images (uint8, channels first) "
                 "of one size, and at least one"
             )
         [size] = sizes
@@ -99,10 +90,8 @@ class StackedViews(_Views):
 class CoarseViews(_Views):
     """Convolutions over all images of an observation, averaged to few cells and stacked.
 
-    How the large shapes in view and goal are shifted against each other shows where to go, and a
-    few cells a side show that. Coarse images are learned from in thousands of steps rather than
-    hundreds of thousands, and a blurred world and a sharp one differ little in them, so that a
-    policy can move from one to the other.
+    Coarse images are learned from in thousands of steps rather than hundreds of thousands, and a
+    blurred world and a sharp one differ little in them, so that a policy transfers.
 
     Args:
         observation_space: As in `StackedViews`; images may differ in size.
@@ -122,12 +111,11 @@ class CoarseViews(_Views):
         channels: Sequence[int] = (32, 32),
     ) -> None:
         super().__init__(observation_space, features_dim)
-        sides = [side for name in self.pictures for side in self.parts[name].shape[1:]]
+        sides = [side for name in self.pictures for side in self.shapes[name][1:]]
         if not 1 <= cells <= min(sides, default=0) or not channels:
-            shapes = {name: part.shape for name, part in self.parts.items()}
             raise ValueError(
                 f"given cells={cells} and channels {tuple(channels)} for observation parts "
-                f"{shapes}, expected at least one image (uint8, channels first) of no fewer "
+                f"{self.shapes}, expected at least one image (uint8, channels first) of no fewer "
                 "pixels a side than cells, and at least one channel"
             )
         self.average = nn.AdaptiveAvgPool2d(cells)
@@ -143,11 +131,8 @@ class CoarseViews(_Views):
 
 
 def parts_of(space: spaces.Space[object]) -> dict[str, spaces.Box]:
-    """Boxes of an observation by name; a lone box has the name "".
-
-    Raises:
-        ValueError: A part is not a `Box`.
-    """
+    """Boxes of an observation by name; a lone box has the name "". Raises `ValueError` for other
+    parts."""
     parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
     boxes = {name: part for name, part in parts.items() if isinstance(part, spaces.Box)}
     if len(boxes) < len(parts):
@@ -165,8 +150,6 @@ def strided_convolutions(
     inputs: int, channels: Sequence[int], size: tuple[int, ...]
 ) -> nn.Sequential:
     """One convolution of stride 2 for each of `channels`; sides are halved, rounded up.
-
-    The first has 5 x 5 kernels, the others 3 x 3.
 
     Raises:
         ValueError: There is no channel, or nothing is left of a side of `size` before the last.

@@ -1,7 +1,7 @@
 """Plan by branching the world: try futures, take the first action of the best one, plan again.
 
-python -m agents.plan planner=cem task=image_goal world=tiny episodes=20
-python -m agents.plan --help
+sana-wm plan planner=cem task=image_goal world=tiny episodes=20
+sana-wm plan --help
 """
 
 from __future__ import annotations
@@ -15,10 +15,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from agents.command import run_command
-from agents.episode_clip import EpisodeClip, pages
-from agents.planners import CEM, Plan, Planner, PlannerActor
-from agents.planners.planner import require_planner
 from sana_wm_gym.checks import require_integer
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.episode import Episode
@@ -27,10 +23,15 @@ from sana_wm_gym.envs.tasks.image_goal import GoalState, ImageGoal
 from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.evaluation.episodes import EpisodeStatistics, Evaluation, play_episodes
 from sana_wm_gym.files import write_json
+from sana_wm_gym.hydra_settings import run_command
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import progress
 from sana_wm_gym.video import write_video
 from sana_wm_gym.world.world_model import WorldModel
+
+from .episode_clip import EpisodeClip, pages
+from .planners import CEM, Plan, Planner, PlannerActor
+from .planners.planner import require_planner
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class PlanConfig:
         folder: Where everything goes.
         task: Its goal and reward.
         planner: The planner.
-        env: Keyword arguments of `SanaWMEnv`, such as `observation` and `horizon`.
-        episodes: Number of episodes; episode i has seed `seed + i`, as in `agents.evaluate`.
+        env: Keyword arguments of `SanaWMEnv`, such as `observation` and `max_episode_steps`.
+        episodes: Number of episodes; episode i has seed `seed + i`, as in `sana-wm evaluate`.
         seed: First seed.
         videos: Number of episodes that are recorded as videos.
         threads: Of torch.
@@ -64,23 +65,11 @@ class PlanConfig:
             require_integer(name, getattr(self, name), low)
         require_planner(self.planner)
 
-    @property
-    def simulation(self) -> Simulation:
-        """World, task and view.
-
-        Raises:
-            ValueError: They do not go together.
-        """
-        return SanaWMEnv(self.world, task=self.task, **self.env).simulation
-
 
 def plan(
     config: PlanConfig, console: Console, settings: Any = None
 ) -> tuple[Evaluation, dict[str, Any]]:
-    """Plan through all episodes and write results and videos.
-
-    Returns:
-        The evaluation, and what `plan.json` holds.
+    """Plan through all episodes and write videos and `plan.json`, whose content is returned too.
 
     Raises:
         ValueError: World, task, view and planner do not go together.
@@ -88,7 +77,8 @@ def plan(
     import torch
 
     torch.set_num_threads(config.threads)
-    simulation, folder = config.simulation, Path(config.folder)
+    simulation = SanaWMEnv(config.world, task=config.task, **config.env).simulation
+    folder = Path(config.folder)
     results: list[EpisodeStatistics] = []
     actors: list[PlannerActor] = []
     with progress(console) as bars:
@@ -104,7 +94,8 @@ def plan(
                 clip = episode_clip(simulation, passed, actor.plans)
                 path = folder / f"episode-{seed}.mp4"
                 write_video(path, pages(clip), simulation.world.spec.fps)
-            bars.update(bar, advance=1, description=_so_far(results))
+            returned = f"planning, last return {results[-1].episode_return:.2f}"
+            bars.update(bar, advance=1, description=returned)
     evaluation = Evaluation(simulation.world.spec.name, simulation.task.name, tuple(results))
     document = _document(config, evaluation, actors)
     write_json(folder / "plan.json", document)
@@ -122,13 +113,8 @@ def plan(
 def episode_clip(
     simulation: Simulation, episodes: Sequence[Episode], plans: Sequence[Plan]
 ) -> EpisodeClip:
-    """Every frame of an episode, with what each decision expected.
-
-    Args:
-        simulation: It was played in.
-        episodes: Its value at the start and after each step.
-        plans: Of each step.
-    """
+    """Every frame of an episode, given its value at the start and after each step, with what each
+    decision expected."""
     task, goal, goal_c2w = episodes[0].task, None, None
     if isinstance(task, GoalState):
         goal_c2w = task.c2w
@@ -159,7 +145,7 @@ def _document(
     decisions, imagined = sum(map(len, steps)), sum(map(sum, steps))
     seconds = sum(actor.seconds for actor in actors)
     return {
-        **provenance("agents.plan"),
+        **provenance("sana-wm plan"),
         "planner": repr(config.planner),
         "threads": config.threads,
         "env_steps_per_decision": imagined / decisions,
@@ -179,12 +165,6 @@ def _document(
     }
 
 
-def _so_far(results: Sequence[EpisodeStatistics]) -> str:
-    last = results[-1]
-    if "is_success" not in last.info:
-        return f"planning, last return {last.episode_return:.2f}"
-    return f"planning, {sum(bool(one.info['is_success']) for one in results)} succeeded"
-
-
-if __name__ == "__main__":
-    run_command("plan", plan)
+def main(arguments: Sequence[str]) -> int:
+    """Command line; returns the exit status."""
+    return run_command("plan", plan, arguments)

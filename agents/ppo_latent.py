@@ -1,10 +1,10 @@
 """PPO in one file: reach the view in a goal image from latents, with no frame ever decoded.
 
-Many worlds are stepped in one batch, and tensors stay on the world's device from the world model to
+Sub-environments share one batch, and tensors stay on the world's device from the world model to
 the policy. Everything between the two is below, to be read from top to bottom.
 
-    python -m agents.ppo_latent --steps 20000 --seed 3 --out outputs/ppo_latent_3
-    python -m agents.ppo_latent --help
+    sana-wm ppo-latent --total-timesteps 20000 --seed 3 --out outputs/ppo_latent_3
+    sana-wm ppo-latent --help
 
 Writes OUT/episodes.csv (a row for each finished episode of training), OUT/policy.safetensors and
 OUT/summary.json (success of the policy and of random actions on the same held-out episodes). The
@@ -15,8 +15,6 @@ Source: Schulman et al., arXiv 1707.06347 (PPO) and arXiv 1506.02438, eq. 16 (ad
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -29,11 +27,13 @@ from safetensors.torch import save as serialized
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from agents.training.learner import RandomPolicy
 from sana_wm_gym.envs import SanaWMVectorEnv
 from sana_wm_gym.evaluation.episodes import Evaluation, Observations, Policy, evaluate_policy
 from sana_wm_gym.files import write_bytes, write_json, write_text
+from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.tables import Table, progress
+
+from .training.learner import RandomPolicy
 
 
 def setting(default: Any, text: str) -> Any:
@@ -43,27 +43,29 @@ def setting(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True)
 class LatentPPOConfig:
-    """What a run depends on; `ValueError` for a number out of range."""
+    """What a run depends on, by CleanRL's names; `ValueError` for a number out of range."""
 
     world: str = setting("tiny", "world to train in; it must have latents")
     out: str = setting("outputs/ppo_latent", "folder to write")
     seed: int = setting(0, "of networks, actions and worlds; 0 to 999")
-    steps: int = setting(20_000, "environment steps, over all worlds")
-    num_envs: int = setting(16, "worlds stepped in one batch")
-    n_steps: int = setting(32, "steps of each world between two updates")
+    total_timesteps: int = setting(20_000, "environment steps, over all sub-environments")
+    num_envs: int = setting(16, "sub-environments in one batch")
+    num_steps: int = setting(32, "steps of each sub-environment per rollout")
     channels: int = setting(
         12,
         "leading latent channels that are used. In tiny 4 of 48 hold colours and slopes of patches "
         "and are predicted well, the last 30 are mostly noise (docs/embedded_world.md)",
     )
     width: int = setting(128, "units of the last hidden layer")
-    learning_rate: float = setting(7e-4, "at the start; it falls linearly to 0")
-    gamma: float = setting(0.5, "discount per step: the reward shows at once what a step was worth")
-    gae_lambda: float = setting(0.9, "0 uses the critic alone, 1 the returns alone")
-    clip_coef: float = setting(0.2, "largest change of the probability ratio of an action")
+    learning_rate: float = setting(7e-4, "of Adam at the start; it falls linearly to 0")
+    gamma: float = setting(0.5, "discount factor; the reward shows at once what a step was worth")
+    gae_lambda: float = setting(0.9, "of generalised advantage estimation")
+    num_minibatches: int = setting(4, "per epoch")
     update_epochs: int = setting(6, "passes over each rollout")
-    num_minibatches: int = setting(4, "per pass")
+    clip_coef: float = setting(0.2, "largest change of an action's probability ratio")
     ent_coef: float = setting(0.001, "weight of the entropy bonus")
+    vf_coef: float = setting(0.5, "weight of the value loss")
+    max_grad_norm: float = setting(0.5, "largest norm of the gradient")
     episodes: int = setting(64, "held-out episodes of the evaluation")
 
     def __post_init__(self) -> None:
@@ -101,8 +103,8 @@ class LatentPolicy(nn.Module):
         """Distribution of actions [n, actions], and value [n], of each view."""
         # Channels differ thirtyfold in size; the logarithm evens that out.
         hidden = self.body(views.sign() * views.abs().log1p())
-        around = Normal(self.actor(hidden), self.log_std.exp().expand(len(views), -1))
-        return Independent(around, 1), self.critic(hidden)[:, 0]
+        normal = Normal(self.actor(hidden), self.log_std.exp().expand(len(views), -1))
+        return Independent(normal, 1), self.critic(hidden)[:, 0]
 
     @torch.no_grad()
     def predict(
@@ -116,7 +118,7 @@ class LatentPolicy(nn.Module):
 
 
 class LatentRollout(NamedTuple):
-    """t steps of n worlds; tensors of [t, n] unless noted."""
+    """t steps of n sub-environments; tensors of [t, n] unless noted."""
 
     views: Tensor  # before each step and after the last, [t + 1, n, ...]
     values: Tensor  # by the critic, [t + 1, n]
@@ -164,30 +166,30 @@ def update(
             clipped = ratio.clamp(1 - settings.clip_coef, 1 + settings.clip_coef)
             # The smaller of the two: no incentive to move beyond the clip range.
             loss = -torch.minimum(ratio * normalised, clipped * normalised).mean()
-            loss = loss + 0.5 * (value - target[batch]).square().mean()
+            loss = loss + settings.vf_coef * (value - target[batch]).square().mean()
             loss = loss - settings.ent_coef * chosen.entropy().mean()
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(policy.parameters(), 0.5)
+            nn.utils.clip_grad_norm_(policy.parameters(), settings.max_grad_norm)
             optimizer.step()
 
 
 class EpisodeLog:
-    """A row for every finished episode of `worlds` worlds that are stepped together."""
+    """A row for every finished episode of `num_envs` sub-environments."""
 
-    def __init__(self, worlds: int) -> None:
+    def __init__(self, num_envs: int) -> None:
         self.steps = 0
         self.rows: list[dict[str, float]] = []
-        self.returns, self.lengths = np.zeros(worlds), np.zeros(worlds, dtype=np.int64)
+        self.returns, self.lengths = np.zeros(num_envs), np.zeros(num_envs, dtype=np.int64)
 
     def add(self, reward: Tensor, over: Tensor, idle: Tensor, info: Mapping[str, Any]) -> None:
-        """Count one step of every world; a world that is idle only begins."""
+        """Count one step of each; an idle one only begins."""
         waits = idle.cpu().numpy()
         self.steps += int((~waits).sum())
         self.returns = np.where(waits, 0.0, self.returns + reward.cpu().numpy())
         self.lengths = np.where(waits, 0, self.lengths + 1)
         for i in over.nonzero()[:, 0].tolist():
-            row = {"step": self.steps, "world": i, "length": int(self.lengths[i])}
+            row = {"step": self.steps, "env_index": i, "length": int(self.lengths[i])}
             row |= {"return": round(float(self.returns[i]), 6), "spl": float(info["spl"][i])}
             self.rows.append({**row, "success": int(info["is_success"][i])})
 
@@ -197,7 +199,7 @@ def learn(
     settings: LatentPPOConfig,
     each: Callable[[LatentPolicy, EpisodeLog], None],
 ) -> LatentPolicy:
-    """Alternate rollouts and updates up to `settings.steps`; `each` is called after each."""
+    """Alternate rollouts and updates, calling `each` after each update."""
     torch.manual_seed(settings.seed)
     observation, _ = env.reset(seed=1000 * settings.seed)
     shape, device = env.world.spec.latent_shape, observation["latent"].device
@@ -207,14 +209,16 @@ def learn(
     optimizer = torch.optim.Adam(policy.parameters(), settings.learning_rate, eps=1e-5)
     view, over = policy.views(observation), torch.zeros(env.num_envs, device=device).bool()
     log = EpisodeLog(env.num_envs)
-    while log.steps < settings.steps:
-        optimizer.param_groups[0]["lr"] = settings.learning_rate * (1 - log.steps / settings.steps)
+    while log.steps < settings.total_timesteps:
+        left = 1 - log.steps / settings.total_timesteps
+        optimizer.param_groups[0]["lr"] = settings.learning_rate * left
         kept = []
         with torch.no_grad():
-            for _ in range(settings.n_steps):
+            for _ in range(settings.num_steps):
                 chosen, value = policy(view)
                 action, before, idle = chosen.sample(), view, over
-                observation, reward, ended, cut, info = env.step(action.clamp(-1, 1))
+                observation, *numbers, info = env.step(action.clamp(-1, 1))
+                reward, ended, cut = (torch.as_tensor(part, device=device) for part in numbers)
                 view, over, reward = policy.views(observation), ended | cut, reward.float()
                 log_prob = chosen.log_prob(action)
                 kept.append((before, value, action, log_prob, reward, ended, over, idle))
@@ -245,7 +249,7 @@ def run(settings: LatentPPOConfig, console: Console) -> None:
     )
     out = Path(settings.out)
     with progress(console) as bars:
-        bar = bars.add_task("", total=settings.steps)
+        bar = bars.add_task("", total=settings.total_timesteps)
 
         def each(policy: LatentPolicy, log: EpisodeLog) -> None:
             recent = np.mean([row["success"] for row in log.rows[-100:]] or [0])
@@ -269,19 +273,10 @@ def run(settings: LatentPPOConfig, console: Console) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line; 2 for invalid settings."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    """Command line; returns the exit status."""
+    parser = FlagParser("sana-wm ppo-latent", __doc__)
     for part in fields(LatentPPOConfig):
         text, name = f"{part.metadata['help']} ({part.default})", part.name.replace("_", "-")
         parser.add_argument(f"--{name}", type=type(part.default), default=part.default, help=text)
-    try:
-        run(LatentPPOConfig(**vars(parser.parse_args(arguments))), Console())
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    run(LatentPPOConfig(**vars(parser.parse_args(arguments))), Console())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

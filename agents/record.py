@@ -1,12 +1,12 @@
 """Record episodes of a planner as a Minari dataset.
 
-python -m agents.record env.id=SanaWM/ImageGoal-v0 planner=expert dataset=image_goal/expert-v0
-python -m agents.record --help
+sana-wm record env.id=SanaWM/ImageGoal-v0 planner=expert dataset=image_goal/expert-v0
+sana-wm record --help
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,20 @@ import gymnasium as gym
 import numpy as np
 from rich.console import Console
 
-from agents.command import run_command
-from agents.episode_clip import EpisodeClip, pages
-from agents.planners import Planner, PlannerActor, ScriptedExpert
-from agents.planners.planner import require_planner
 from sana_wm_gym import ENV_IDS
 from sana_wm_gym.checks import require_choice, require_integer
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.dataset import DatasetRecorder, dataset_path, open_dataset, video_path
+from sana_wm_gym.envs.sana_wm_env import simulation_in
 from sana_wm_gym.evaluation.episodes import EpisodeStatistics, play_episode
+from sana_wm_gym.hydra_settings import run_command
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import progress
 from sana_wm_gym.video import probe, read_frames, write_video
+
+from .episode_clip import EpisodeClip, pages
+from .planners import Planner, PlannerActor, ScriptedExpert
+from .planners.planner import require_planner
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def record(config: RecordConfig, console: Console, settings: Any = None) -> Path
     notes = {
         "algorithm_name": repr(config.planner),
         "description": f"{config.env['id']} in world {config.env['world']}",
-        "provenance": str(provenance("agents.record")),
+        "provenance": str(provenance("sana-wm record")),
     }
     env = gym.make(**config.env, render_mode="rgb_array_list" if config.videos else None)
     recorder = DatasetRecorder(env, config.dataset, config.folder, jpeg=config.jpeg, notes=notes)
@@ -113,7 +115,7 @@ def play_planner(env: gym.Env[Any, Any], planner: Planner, seed: int) -> Episode
     """
     inner = env.unwrapped
     assert isinstance(inner, SanaWMEnv)
-    actor = PlannerActor(planner, inner.simulation, seed)
+    actor = PlannerActor(planner, simulation_in(env), seed)
     return play_episode(env, lambda _: actor.act(inner.snapshot().episode), seed)
 
 
@@ -148,5 +150,6 @@ def write_clip(dataset: Any, episode: int, path: str | Path) -> None:
     write_video(path, pages(clip), probe(video).rate)
 
 
-if __name__ == "__main__":
-    run_command("record", record)
+def main(arguments: Sequence[str]) -> int:
+    """Command line; returns the exit status."""
+    return run_command("record", record, arguments)

@@ -1,7 +1,7 @@
 """Train an agent in a world.
 
-    python -m agents.train agent=ppo task=image_goal world=tiny num_envs=16
-    python -m agents.train --help
+    sana-wm train agent=ppo task=image_goal world=tiny num_envs=16
+    sana-wm train --help
 
 Stop it whenever you like, in any way: the same command resumes it exactly, and metrics.csv ends up
 the same bytes as without a stop.
@@ -9,21 +9,22 @@ the same bytes as without a stop.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from agents.command import run_command
+from sana_wm_gym.hydra_settings import run_command
 
 if TYPE_CHECKING:
-    from agents.training.config import TrainAgentConfig
+    from .training.config import TrainAgentConfig
 
 
 def train(config: TrainAgentConfig, console: Console, settings: Any) -> None:
-    """Train as `config` says; `settings` are what hydra made it of."""
+    """Train as `config` describes; `settings` are what hydra made it of."""
     from omegaconf import OmegaConf
 
-    from agents.training.learning import learn
+    from .training.learning import learn
 
     plain = OmegaConf.to_container(settings, resolve=True)
     assert isinstance(plain, dict)
@@ -32,5 +33,6 @@ def train(config: TrainAgentConfig, console: Console, settings: Any) -> None:
     evaluation.table(f"{config.folder}: {evaluation.task} in {evaluation.world}").print(console)
 
 
-if __name__ == "__main__":
-    run_command("agents", train)
+def main(arguments: Sequence[str]) -> int:
+    """Command line; returns the exit status."""
+    return run_command("agents", train, arguments)

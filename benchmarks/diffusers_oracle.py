@@ -5,7 +5,7 @@
 DIR holds `dit_bidirectional*.safetensors` with its json, as for `benchmarks.parity`; the files in
 `tests/data/golden` are taken by default. Both networks get the same weights and inputs. Printed is
 the relative L2 between their velocities, first as they are, then with each choice of `Numerics`
-turned over, so that every known difference between the revisions shows its size.
+toggled, so that every known difference between the revisions shows its size.
 
 Needs the `oracle` extra. Exit status: 0 when the networks agree, 1 when they do not, 2 when
 diffusers or the files are missing.
@@ -134,8 +134,8 @@ def compare(network: Network, stored: Tensors) -> list[OracleRow]:
     for field in fields(Numerics):
         if field.name in MEANING:
             turned = replace(unrounded, **{field.name: not getattr(unrounded, field.name)})
-            rows.append(OracleRow(f"turned over: {MEANING[field.name]}", error(turned, exact)))
-    rows.append(OracleRow("turned over: bfloat16 in softmax", error(unrounded, rounded)))
+            rows.append(OracleRow(f"toggled: {MEANING[field.name]}", error(turned, exact)))
+    rows.append(OracleRow("toggled: bfloat16 in softmax", error(unrounded, rounded)))
     rows.append(OracleRow("R1_BIDIRECTIONAL, the released code", error(R1_BIDIRECTIONAL, rounded)))
     return rows
 
@@ -168,9 +168,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(str(problem))
         print(f"\n{path.name}: relative L2 between the two velocities")
         for row in rows:
-            verdict = "    " if row.tolerance is None else "ok  " if row.passed else "MISS"
+            mark = "    " if row.tolerance is None else "ok  " if row.passed else "MISS"
             bound = "" if row.tolerance is None else f"  (<= {row.tolerance:.0e})"
-            print(f"  {verdict} {row.error:8.1e}  {row.name}{bound}")
+            print(f"  {mark} {row.error:8.1e}  {row.name}{bound}")
         passed = passed and all(row.passed for row in rows)
     return 0 if passed else 1
 

@@ -80,7 +80,7 @@ def speed_ratio(world: WorldModel[Any], pairs: int, tick: Tick) -> SpeedRatio:
     """Step an environment of `world` and one of the first version in turn, both warmed up."""
     envs = []
     for each in (world, first_version()):
-        env = gym.make(ENV_ID, world=each, observation=("frames",), horizon=_NO_END)
+        env = gym.make(ENV_ID, world=each, observation=("frames",), max_episode_steps=_NO_END)
         env.reset(seed=0)
         envs.append(env)
     seconds = np.empty((pairs, 2, 2))

@@ -13,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from sana_wm_gym.camera.controls import MotionLimits, twist_to_controls
 from sana_wm_gym.camera.trajectory import CameraState, integrate
-from sana_wm_gym.models.causal_vae import CausalVae
 from sana_wm_gym.models.numerics import R1_STREAMING
 from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
 from sana_wm_gym.models.state import GeneratorState, map_tensors
 from sana_wm_gym.models.transformer import Conditioning, SanaWM, SanaWMConfig
+from sana_wm_gym.models.vae import CausalVae
 from sana_wm_gym.weights.names import RELEASED
 from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, LATENTS_PER_CHUNK
 from sana_wm_gym.world.learned.conditioning import chunk_conditioning

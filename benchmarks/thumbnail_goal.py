@@ -23,7 +23,7 @@ from sana_wm_gym.camera import TWIST_NAMES, Controls, MotionLimits
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.actions import Command
 from sana_wm_gym.envs.tasks import ImageGoal
-from sana_wm_gym.envs.tasks.pose_distance import gap
+from sana_wm_gym.envs.tasks.image_goal import gap
 from sana_wm_gym.envs.tasks.thumbnail_goal import ThumbnailGoal, thumbnail
 from sana_wm_gym.files import write_json, write_text
 from sana_wm_gym.provenance import provenance
@@ -79,7 +79,7 @@ def shaken(
 def table(rows: Array) -> Table:
     """Error rates of each threshold against the camera's answer."""
     task = ImageGoal()
-    there = (rows[:, 0] <= task.near) & (rows[:, 1] <= task.turn)
+    there = np.array([task.reached(metres, angle) for metres, angle, _ in rows])
     distance = rows[:, 0] + task.distance.metres_per_radian * rows[:, 1]
     records = []
     for threshold in THRESHOLDS:

@@ -68,7 +68,7 @@ class Stepper:
     def __init__(self, world: str, kind: str, count: int, batch: bool) -> None:
         part, self.render_every = KINDS[kind]
         self.chunk = 0
-        options: dict[str, Any] = {"observation": (part,), "horizon": _LONG}
+        options: dict[str, Any] = {"observation": (part,), "max_episode_steps": _LONG}
         options["render_mode"] = "rgb_array_list"
         self.envs: list[Any] = (
             [SanaWMVectorEnv(count, world, **options)]
@@ -138,7 +138,7 @@ def _single(world: str, index: int) -> SanaWMEnv:
     """An environment in a process of its own; made there, because a network does not survive a
     fork."""
     torch.set_num_threads(1)
-    env = SanaWMEnv(world, horizon=_LONG)
+    env = SanaWMEnv(world, max_episode_steps=_LONG)
     env.action_space.seed(index)
     return env
 

@@ -67,6 +67,21 @@ def require_choice(name: str, value: Any, choices: Collection[Any]) -> None:
         raise ValueError(f"{name} is {value!r}, expected one of {expected}")
 
 
+DEVICES = ("cpu", "cuda")
+"""Kinds of torch device that worlds and training run on. MPS has no float64, which they need."""
+
+
+def require_device(name: str, value: Any, choices: Collection[str] = DEVICES) -> None:
+    """Raise unless a torch device, such as "cuda:1", is of a supported kind.
+
+    Raises:
+        ValueError: It is not; the message lists them.
+    """
+    if str(value).partition(":")[0] not in choices:
+        expected = ", ".join(choices)
+        raise ValueError(f"{name} is {str(value)!r}, which is not supported; expected {expected}")
+
+
 def require_shapes(
     what: str, arrays: Mapping[str, Any], shapes: Mapping[str, tuple[int | None, ...] | None]
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import psutil
 
 
@@ -16,8 +18,10 @@ def peak_resident() -> int:
     # Windows reports it in the same call; elsewhere it is the `resource` module's.
     if hasattr(info, "peak_wset"):
         return int(info.peak_wset)
-    import resource
-    import sys
+    try:
+        import resource
+    except ImportError:
+        return int(info.rss)
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)

@@ -12,17 +12,21 @@ from typing import Any
 
 import psutil
 
+from sana_wm_gym import __version__
+
 _CHECKOUT = Path(__file__).parents[1]
 
 
-def provenance(module: str) -> dict[str, Any]:
+def provenance(command: str) -> dict[str, Any]:
     """Where numbers come from.
 
     Args:
-        module: Name that `python -m` runs.
+        command: Without its arguments: "sana-wm demo", or the name of a module that `python -m`
+            runs.
     """
+    start = command if " " in command else f"python -m {command}"
     return {
-        "command": " ".join(["python -m", module, *sys.argv[1:]]),
+        "command": " ".join([start, *sys.argv[1:]]),
         "commit": commit(),
         "device": device(),
         "load_average": round(psutil.getloadavg()[0], 2),
@@ -31,12 +35,16 @@ def provenance(module: str) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Commit of this checkout, marked if files that it tracks have been edited since."""
+    """Commit of this checkout, marked if files that it tracks have been edited since; the version
+    where the package is installed without one."""
     try:
+        # An environment may be within the repository of something else.
+        if Path(_git("rev-parse", "--show-toplevel")).resolve() != _CHECKOUT.resolve():
+            return f"version {__version__}"
         head = _git("rev-parse", "HEAD")
         edited = _git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return f"version {__version__}"
     return head + ("+edited" if edited else "")
 
 

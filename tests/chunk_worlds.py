@@ -24,7 +24,7 @@ class ChunkState:
 
 @dataclass(frozen=True)
 class ChunkWorld:
-    """Frame k of a rollout is grey k; its first pixel tells where a camera or keys have led."""
+    """Frame k of a rollout is grey k; its first pixel shows where a camera or keys have led."""
 
     frames: int = 12
     driven_by: tuple[str, ...] = ("camera",)

@@ -7,6 +7,7 @@ import pytest
 
 from sana_wm_gym.checks import (
     require_choice,
+    require_device,
     require_integer,
     require_number,
     require_range,
@@ -35,6 +36,14 @@ def test_ranges_and_choices() -> None:
     require_choice("c", "a", ("a", "b"))
     with pytest.raises(ValueError, match="c is 'z', expected one of a, b"):
         require_choice("c", "z", ("a", "b"))
+
+
+def test_devices() -> None:
+    for device in ("cpu", "cuda", "cuda:1"):
+        require_device("device", device)
+    for device in ("mps", "mps:0", "xpu", None, ""):
+        with pytest.raises(ValueError, match=r"device is .* not supported; expected cpu, cuda$"):
+            require_device("device", device)
 
 
 def test_shapes() -> None:

@@ -387,7 +387,7 @@ def test_a_writer_without_frames_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("near_lossless", [False, True])
 def test_the_same_frames_are_the_same_bytes(tmp_path: Path, near_lossless: bool) -> None:
-    """libx264's rate control differs from run to run unless told otherwise."""
+    """libx264's rate control differs from run to run unless set otherwise."""
     frames, path = render(*draw_walk(5, 3, 48)), tmp_path / "a.mp4"
     made = set()
     for _ in range(30):

@@ -6,24 +6,21 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from agents.planners.planner import Plan, Planner
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.tasks import ImageGoal, StepResult
 from sana_wm_gym.envs.tasks.image_goal import GoalState, goal_view
 from sana_wm_gym.envs.tasks.task import Setting
 
+from .planner import Plan, Planner
+
 
 @dataclass(frozen=True)
 class PixelCost:
-    """Any search, with an image cost in place of the task's rewards.
+    """Any search, with an image cost in place of the task's rewards, which are computed from poses.
 
-    The task's rewards are computed from poses. The image cost compares what a policy observes: the
-    goal image and the last frame of each imagined chunk, or their latents where latents are
-    observed, which saves decoding.
-
-    Attributes:
-        planner: The search.
+    It compares what a policy observes: the goal image and the last frame of each imagined chunk, or
+    their latents where latents are observed, which saves decoding.
     """
 
     planner: Planner
@@ -51,8 +48,7 @@ class PixelCost:
 class ImageCostTask(ImageGoal):
     """An ImageGoal whose reward is minus the root mean square difference between view and goal.
 
-    Summed over chunks, an early arrival is worth more. Episodes do not terminate, because success
-    is defined by poses.
+    Episodes do not terminate, because success is defined by poses.
     """
 
     def evaluate(

@@ -49,7 +49,7 @@ class Plan:
 
 
 class Planner(Protocol):
-    """Chooses motions from a moment of an episode. Holds settings alone."""
+    """Chooses motions from a moment of an episode; a value that holds settings alone."""
 
     def plan(
         self,
@@ -81,8 +81,7 @@ class PlannerActor:
         seed: Of the episode; the search draws from a generator of its own.
 
     Attributes:
-        plans: Every plan so far.
-        seconds: Spent on planning.
+        plans: Every plan so far; `seconds` were spent on them.
     """
 
     def __init__(self, planner: Planner, simulation: Simulation, seed: int) -> None:
@@ -106,11 +105,7 @@ class PlannerActor:
 
 
 def require_planner(planner: object) -> None:
-    """Raise unless an object has a `plan` method.
-
-    Raises:
-        ValueError: It has none.
-    """
+    """Raise `ValueError` unless an object has a `plan` method."""
     if not hasattr(planner, "plan"):
         raise ValueError(f"planner is {type(planner).__name__}, expected something with .plan()")
 
@@ -119,7 +114,7 @@ def imagine(simulation: Simulation, episode: Episode, twists: npt.ArrayLike) -> 
     """Play sequences of twists from one moment, all of them in one batch per chunk.
 
     A sequence that ends its episode gets no further rewards and is played no further; none is
-    played past the horizon.
+    played past `max_episode_steps`.
 
     Args:
         simulation: Where to play.
@@ -137,7 +132,7 @@ def imagine(simulation: Simulation, episode: Episode, twists: npt.ArrayLike) -> 
         raise ValueError(
             f"twists have shape {array.shape}, expected (candidates, chunks, {len(TWIST_NAMES)})"
         )
-    left = simulation.horizon - episode.chunk
+    left = simulation.max_episode_steps - episode.chunk
     if episode.over or left < 1:
         raise ValueError(f"the episode ended at chunk {episode.chunk}, expected a running one")
     limits = simulation.world.spec.limits

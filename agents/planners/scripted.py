@@ -1,7 +1,6 @@
 """Planners without search: a scripted expert and random actions.
 
-The expert reads the pose of the goal from the task's state, which no policy observes. It is the
-upper reference of a task and a source of demonstrations.
+The expert reads the pose of the goal, which no policy observes: an upper reference.
 """
 
 from __future__ import annotations
@@ -13,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agents.planners.planner import Plan
-from agents.planners.search import as_twists, require_moves
 from sana_wm_gym.camera import TWIST_NAMES, MotionLimits
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.tasks.follow import Follow
 from sana_wm_gym.envs.tasks.image_goal import ImageGoal
+
+from .planner import Plan
+from .search import as_twists, require_moves
 
 Pose = npt.NDArray[np.float64]
 
@@ -28,14 +28,7 @@ _MOST_CHUNKS = 16
 
 @dataclass(frozen=True)
 class RandomActions:
-    """Actions drawn uniformly.
-
-    Attributes:
-        moves: Motions that are used, of `camera.TWIST_NAMES`; by default all.
-
-    Raises:
-        ValueError: A motion is unknown.
-    """
+    """Actions drawn uniformly over `moves`, motions of `camera.TWIST_NAMES`."""
 
     moves: Sequence[str] = TWIST_NAMES
 
@@ -55,12 +48,8 @@ class RandomActions:
 
 @dataclass(frozen=True)
 class ScriptedExpert:
-    """Steers straight to the pose that the task wants, in ImageGoal and in Follow.
-
-    In ImageGoal that is the goal, as soon as the world's limits allow; in Follow the commanded
-    path at the end of the next chunk. It does not know the actuation noise of Follow beforehand
-    and corrects for it a chunk later.
-    """
+    """Steers straight to the goal of ImageGoal, or to where the path of Follow is after the next
+    chunk; it corrects for actuation noise a chunk later."""
 
     def plan(
         self,
@@ -91,18 +80,14 @@ class ScriptedExpert:
 def arc(
     here: Pose, there: Pose, limits: MotionLimits, frames: int, chunks: int | None = None
 ) -> npt.NDArray[np.float32]:
-    """The constant motion that carries a camera from one pose to another.
-
-    Turning at one rate while walking in one direction of the body makes an arc, so any upright
-    pose is reached by one twist held long enough.
+    """The constant motion that carries a camera from one upright pose to another, along an arc.
 
     Args:
         here: Camera to world, float64 [4, 4], without roll.
         there: Where to be at the end; its roll is ignored.
-        limits: Fastest motion per frame.
+        limits: Fastest motion per frame; a faster one is cut to them.
         frames: Of a chunk.
-        chunks: Duration; None takes the fewest chunks that the limits allow. A motion that is
-            too fast for the limits is cut to them.
+        chunks: Duration; None takes the fewest chunks that the limits allow.
 
     Returns:
         The same twist for each chunk, float32 [chunks, 5] in [-1, 1].
@@ -111,7 +96,7 @@ def arc(
     for count in range(1, _MOST_CHUNKS + 1) if chunks is None else [chunks]:
         rates = _rates(here, there, count * frames)
         twist = np.array([r / f if f > 0 else 0.0 for r, f in zip(rates, fastest, strict=True)])
-        # A hair above 1 is rounding, not speed.
+        # Slightly above 1 is rounding.
         if np.abs(twist).max() <= 1.0 + 1e-5:
             break
     return np.tile(np.clip(twist, -1.0, 1.0).astype(np.float32), (count, 1))

@@ -1,7 +1,6 @@
 """Searches over action sequences: random shooting, the cross-entropy method, MPPI.
 
-All three draw candidates, play them, and fit the next round's distribution to the returns. They
-differ in how they draw and fit.
+All draw candidates, play them, and fit the next round's distribution to the returns.
 """
 
 from __future__ import annotations
@@ -12,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agents.planners.planner import GROUND, Plan, Returns, Twists, imagine
 from sana_wm_gym.camera import TWIST_NAMES
 from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
+
+from .planner import GROUND, Plan, Returns, Twists, imagine
 
 Array = npt.NDArray[np.float64]
 
@@ -117,8 +117,7 @@ class CEM(Search):
         spread: Standard deviation of the first round, in fractions of the world's limits, > 0.
         min_spread: Smallest standard deviation of a fit, >= 0.
 
-    Source: Rubinstein & Kroese, The Cross-Entropy Method, 2004; as in PETS, the mean is carried
-    over to the next decision, shifted by one chunk.
+    Source: Rubinstein & Kroese, The Cross-Entropy Method, 2004.
     """
 
     elites: int = 6
@@ -146,7 +145,7 @@ class MPPI(Search):
 
     Attributes:
         temperature: In standard deviations of a round's returns, > 0: a candidate that much below
-            the best weighs 1/e of it. So it does not depend on the scale of the task's rewards.
+            the best weighs 1/e of it.
         spread: Standard deviation of the first round, in fractions of the world's limits, > 0.
         shrink: Factor on the spread from round to round, in (0, 1]; 1 is the textbook's.
 
@@ -174,11 +173,8 @@ class MPPI(Search):
 
 
 def require_moves(moves: Sequence[str]) -> None:
-    """Raise unless these are different motions of `camera.TWIST_NAMES`, at least one.
-
-    Raises:
-        ValueError: They are not.
-    """
+    """Raise `ValueError` unless these are different motions of `camera.TWIST_NAMES`, at least
+    one."""
     given = tuple(moves)
     unknown = set(given) - set(TWIST_NAMES)
     if isinstance(moves, str) or not given or len(set(given)) < len(given) or unknown:

@@ -1,1 +1,1 @@
-"""What `agents.train` and `agents.evaluate` are made of: settings, run folder, checkpoints."""
+"""What `sana-wm train` and `sana-wm evaluate` are made of: settings, run folder, checkpoints."""

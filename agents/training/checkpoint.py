@@ -8,12 +8,15 @@ finds the last whole one.
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.envs.snapshot import Snapshot
@@ -25,23 +28,27 @@ _PREFIX, _LEARNER = "step-", "learner.pt"
 def save_checkpoint(
     folder: Path, step: int, values: Mapping[str, Any], write: Callable[[Path, Path | None], None]
 ) -> Path:
-    """Write a checkpoint, then remove older ones.
+    """Write a checkpoint after so many environment steps, then remove older ones.
 
     Args:
         folder: Of checkpoints.
         step: Environment steps so far.
         values: Tensors, numbers, strings, and lists, tuples and dicts of them.
-        write: Writes all else into the checkpoint, given its folder and that of the one before,
-            None for the first.
+        write: Writes all else, given the checkpoint's folder and that of the one before or None.
 
-    Returns:
-        The checkpoint's folder.
+    Raises:
+        OSError: It cannot be written.
     """
     final = folder / f"{_PREFIX}{step:010d}"
-    with atomic_path(final) as partial:
-        partial.mkdir()
-        write(partial, latest_checkpoint(folder))
-        torch.save(dict(values), partial / _LEARNER)
+    learner = io.BytesIO()
+    torch.save(dict(values), learner)
+    try:
+        with atomic_path(final) as partial:
+            partial.mkdir()
+            write(partial, latest_checkpoint(folder))
+            (partial / _LEARNER).write_bytes(learner.getvalue())
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"checkpoint {final} was not written: {error}") from error
     for other in folder.glob(f"{_PREFIX}*"):
         if other != final:
             shutil.rmtree(other, ignore_errors=True)
@@ -51,6 +58,11 @@ def save_checkpoint(
 def latest_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint in a folder of them; None where there is none."""
     return max(folder.glob(f"{_PREFIX}*"), key=lambda path: path.name, default=None)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Environment steps at which a checkpoint was written, from its name."""
+    return int(checkpoint.name.removeprefix(_PREFIX))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -65,8 +77,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no checkpoint at {path}: there is no {_LEARNER} in it")
     try:
         values: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"checkpoint {file} is damaged: {str(error).splitlines()[0]}") from error
+    except (EOFError, LookupError, OSError, RuntimeError, UnpicklingError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"checkpoint {file} is damaged: {reason}") from error
     return values
 
 

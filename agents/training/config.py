@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agents.training.loggers import LoggerConfig
-from sana_wm_gym.checks import require_integer
+from sana_wm_gym.checks import DEVICES, require_device, require_integer
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.envs.tasks import ImageGoal, Task
 from sana_wm_gym.evaluation.episodes import Evaluation, Policy, evaluate_policy
 from sana_wm_gym.world.world_model import WorldModel
+
+from .loggers import LoggerConfig
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class TrainAgentConfig:
     Attributes:
         world: Where the agent acts.
         folder: Where everything goes.
-        agent: An algorithm of stable-baselines3 with some of its own arguments, or RandomPolicy.
+        agent: An algorithm of stable-baselines3 with some of its arguments, or `RandomPolicy`.
         task: Its goal and reward.
         logger: A log next to metrics.csv; None for none.
         evaluation: The evaluation at the end.
@@ -98,9 +99,12 @@ class TrainAgentConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
+        if not isinstance(self.folder, str) or not self.folder:
+            raise ValueError(f"folder is {self.folder!r}, expected a path")
         for name in ("eval_episodes", "eval_every", "num_envs", "steps", "log_every", "threads"):
             require_integer(name, getattr(self, name), 1)
         require_integer("seed", self.seed, 0)
+        require_device("device", self.device, (*DEVICES, "auto"))
 
     @property
     def root(self) -> Path:
@@ -116,12 +120,10 @@ class EvaluateAgentConfig(EvaluationConfig):
         checkpoint: A run's folder, or a checkpoint in it.
         world: Where to play; None for the world of the run.
         folder: Where everything goes; None for a folder of the run's.
-        place: Name of that folder; None for "own".
-        trust: Run settings that name code outside of this project.
+        trust: Import classes that the run's settings name outside of this project's.
     """
 
     checkpoint: str
     world: WorldModel[Any] | None = None
     folder: str | None = None
-    place: str | None = None
     trust: bool = False

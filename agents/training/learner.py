@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from agents.extractors import is_picture
-from agents.training.config import TrainAgentConfig
 from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
-from sana_wm_gym.envs.tasks.task import Relabels
 from sana_wm_gym.envs.vector_env import SanaWMVectorEnv
 from sana_wm_gym.evaluation.episodes import Observations
 from sana_wm_gym.world.world_model import WorldModel
+
+from ..extractors import is_picture
+from .config import TrainAgentConfig
 
 _FRACTIONS = ("gamma", "gae_lambda", "tau", "exploration_fraction", "exploration_final_eps")
 _POSITIVE = ("clip_range", "max_grad_norm", "learning_rate")
@@ -34,10 +35,13 @@ class RandomPolicy:
     Args:
         space: Of one action.
         seed: Source of the draws.
+        observed: Of one observation, which `predict` then takes too; None takes batches alone.
     """
 
-    def __init__(self, space: spaces.Space[Any], seed: int) -> None:
-        self._space = space
+    def __init__(
+        self, space: spaces.Space[Any], seed: int, observed: spaces.Space[Any] | None = None
+    ) -> None:
+        self._space, self._observed = space, observed
         self._space.seed(seed)
 
     def predict(
@@ -47,7 +51,9 @@ class RandomPolicy:
         episode_start: npt.NDArray[np.bool_] | None = None,
         deterministic: bool = False,
     ) -> tuple[npt.NDArray[Any], None]:
-        """A new draw for every observation, which is not looked at."""
+        """A new draw for every observation."""
+        if self._observed is not None and self._observed.contains(observation):
+            return np.asarray(self._space.sample()), None
         one = next(iter(observation.values())) if isinstance(observation, Mapping) else observation
         return np.stack([np.asarray(self._space.sample()) for _ in range(len(one))]), None
 
@@ -59,26 +65,22 @@ def make_env(config: TrainAgentConfig, world: WorldModel[Any] | None = None) -> 
         ValueError: World, task, observation and agent do not go together.
     """
     relabels = config.agent.keywords.get("replay_buffer_class") is HerReplayBuffer
-    if relabels and not isinstance(config.task, Relabels):
+    if relabels and not hasattr(config.task, "compute_reward"):
         raise ValueError(
             f"task is {config.task.name!r}, expected one whose goals can be relabelled, as "
             "HerReplayBuffer needs: task=image_goal_her"
         )
-    vector = SanaWMVectorEnv(
-        config.num_envs,
-        config.world if world is None else world,
-        task=config.task,
-        autoreset_mode="Disabled",
-        **config.env,
-    )
-    return SanaWMVecEnv(vector)
+    where = config.world if world is None else world
+    arguments = {"task": config.task, "autoreset_mode": "Disabled", **config.env}
+    try:
+        return SanaWMVecEnv(SanaWMVectorEnv(config.num_envs, where, **arguments))
+    except TypeError as error:  # a keyword that it does not take
+        raise ValueError(f"env: {error}") from error
 
 
 def build_learner(agent: partial[Any], env: SanaWMVecEnv, seed: int, device: str) -> Any:
-    """The learner, or a `RandomPolicy`.
-
-    stable-baselines3's policy is chosen by the observation space; where no image is observed, a
-    features extractor for images is left out.
+    """The learner, or a `RandomPolicy`. The class of its policy follows from the observation space;
+    where no image is observed, a features extractor for images is left out.
 
     Args:
         agent: Algorithm with arguments of its own, such as `partial(PPO, n_steps=16)`.
@@ -91,8 +93,9 @@ def build_learner(agent: partial[Any], env: SanaWMVecEnv, seed: int, device: str
             environment.
     """
     if not (isinstance(agent.func, type) and issubclass(agent.func, BaseAlgorithm)):
-        return agent(env.action_space, seed)
+        return agent(env.action_space, seed, env.observation_space)
     check_arguments(agent, env.num_envs)
+    check_device(device)
     space = env.observation_space
     parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
     pictures = any(isinstance(part, spaces.Box) and is_picture(part) for part in parts)
@@ -108,6 +111,17 @@ def build_learner(agent: partial[Any], env: SanaWMVecEnv, seed: int, device: str
         return agent.func(policy, env, **arguments)
     except (AssertionError, TypeError) as error:
         raise ValueError(f"agent {agent.func.__name__}: {error}") from error
+
+
+def check_device(device: str) -> None:
+    """Raise `ValueError` for a device that torch has not, where stable-baselines3 would take the
+    CPU."""
+    try:
+        if device != "auto":
+            torch.zeros(1, device=device)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device is {device!r}, which is not available here: {reason}") from error
 
 
 def check_arguments(agent: partial[Any], num_envs: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +15,13 @@ from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
-from agents.training.checkpoint import (
+from sana_wm_gym.envs.sb3 import SanaWMVecEnv
+from sana_wm_gym.evaluation.episodes import EpisodeStatistics, Evaluation, scalars
+from sana_wm_gym.files import write_json
+from sana_wm_gym.provenance import provenance
+from sana_wm_gym.tables import progress
+
+from .checkpoint import (
     latest_checkpoint,
     read_checkpoint,
     replay_of,
@@ -24,26 +29,18 @@ from agents.training.checkpoint import (
     save_checkpoint,
     save_environments,
 )
-from agents.training.config import TrainAgentConfig
-from agents.training.learner import RandomPolicy, build_learner, make_env
-from agents.training.loggers import CsvOutputFormat, read_rows
-from agents.training.run_folder import SavedRun, claim
-from agents.training.sb3_state import (
+from .config import TrainAgentConfig
+from .learner import RandomPolicy, build_learner, make_env
+from .loggers import CsvOutputFormat, read_rows
+from .run_folder import claim
+from .sb3_state import (
     learner_state,
     load_replay,
     random_state,
     restore_learner,
     restore_random_state,
     save_replay,
-    set_parameters,
 )
-from sana_wm_gym.envs.sb3 import SanaWMVecEnv
-from sana_wm_gym.envs.simulation import Simulation
-from sana_wm_gym.evaluation.episodes import EpisodeStatistics, Evaluation, Policy, scalars
-from sana_wm_gym.files import write_json
-from sana_wm_gym.provenance import provenance
-from sana_wm_gym.tables import progress
-from sana_wm_gym.world.world_model import WorldModel
 
 
 def learn(
@@ -57,13 +54,10 @@ def learn(
         text: All settings, as config.yaml keeps them.
         console: Where progress is shown.
 
-    Returns:
-        The evaluation at the end.
-
     Raises:
         ValueError: Settings do not go together, the folder holds another run, or what a stopped
             run left is damaged.
-        ImportError: A package is missing; says what to install.
+        ImportError: A package is missing.
     """
     torch.set_num_threads(config.threads)
     folder, env = config.root, make_env(config)
@@ -72,74 +66,25 @@ def learn(
     finished = folder / "evaluation.json"
     if finished.is_file():
         return Evaluation.of(json.loads(finished.read_text(encoding="utf-8")))
-    run = AgentRunCallback(config, settings, env, learner, console)
-    run.train()
-    simulation, videos = env.vector_env.simulation, folder / "videos" / "last"
-    evaluation = config.evaluation.run(learner, simulation, config.world, videos)
-    facts = {**provenance("agents.train"), "run": settings}
-    write_json(folder / "metrics.json", {**facts, "rows": read_rows(folder / "metrics.csv")})
-    write_json(finished, {**facts, **evaluation.document()})
-    last = latest_checkpoint(folder / "checkpoints")
-    if last is not None:
-        # By far the largest thing in the folder, and nothing will resume from it.
-        shutil.rmtree(replay_of(last), ignore_errors=True)
-    return evaluation
-
-
-def trained_policy(
-    run: SavedRun, world: WorldModel[Any] | None = None
-) -> tuple[Policy, Simulation]:
-    """The policy of a run, ready to act, and the simulation it acts in.
-
-    Args:
-        run: The run, opened.
-        world: Where it is to act; None for the world of the run.
-
-    Raises:
-        FileNotFoundError: The run has no checkpoint yet.
-        ValueError: The checkpoint is damaged or of other networks, or the world does not fit.
-    """
-    config = run.config
-    env = make_env(config, world)
-    learner = build_learner(config.agent, env, config.seed, config.device)
-    if not isinstance(learner, RandomPolicy):
-        if run.checkpoint is None:
-            raise FileNotFoundError(f"the run in {run.folder} has no checkpoint yet")
-        set_parameters(learner, read_checkpoint(run.checkpoint), run.checkpoint, config.device)
-    return learner, env.vector_env.simulation
+    return AgentRunCallback(config, settings, env, learner, console).train()
 
 
 @dataclass
 class Counters:
-    """Counts of a run that go into its checkpoints.
+    """Counts of a run that go into its checkpoints."""
 
-    Attributes:
-        returns: Rewards so far of the running episode of each sub-environment.
-        lengths: Its steps so far.
-        episodes: Episodes finished in the whole run.
-        logged_at: Timesteps at the last row of metrics, -1 before any.
-        evaluated_at: Timesteps at the last evaluation, -1 before any.
-    """
-
-    returns: list[float]
-    lengths: list[int]
-    episodes: int = 0
-    logged_at: int = -1
-    evaluated_at: int = -1
+    returns: list[float]  # rewards so far of the running episode of each sub-environment
+    lengths: list[int]  # its steps so far
+    episodes: int = 0  # finished
+    logged_at: int = -1  # timesteps at the last row of metrics, -1 before any
+    evaluated_at: int = -1  # likewise at the last evaluation
 
 
 class AgentRunCallback(BaseCallback):
     """Counts episodes at every step; between rollouts logs, evaluates and saves a checkpoint.
 
-    Nothing of a rollout is left over there: the last one has been learned from, the next has not
-    begun. That is why metrics are dumped here, not by the algorithm's `log_interval`.
-
-    Args:
-        config: The run.
-        settings: What its results depend on, as JSON values.
-        env: Where the learner acts.
-        learner: An algorithm of stable-baselines3, or a policy that does not learn.
-        console: Where progress is shown.
+    There the last rollout has been learned from and the next has not begun, so metrics are dumped
+    here, not by the algorithm's `log_interval`. Arguments are those of `learn`.
     """
 
     def __init__(
@@ -155,16 +100,17 @@ class AgentRunCallback(BaseCallback):
         self.env, self.learner = env, learner
         self.counters = Counters([0.0] * config.num_envs, [0] * config.num_envs)
         self.finished: list[EpisodeStatistics] = []
+        self.progress = progress(console)
         self.checkpoint_s = 0.0
         self._rollout_began = self._rollout_ended = time.perf_counter()
 
-    def train(self) -> None:
-        """Take the steps that are left; a policy that does not learn leaves a row of metrics."""
-        config = self.config
+    def train(self) -> Evaluation:
+        """Take the steps that are left, and evaluate. A policy that does not learn takes none."""
+        config, learner = self.config, self.learner
         checkpoint = latest_checkpoint(config.root / "checkpoints")
         values = {} if checkpoint is None else read_checkpoint(checkpoint)
         if checkpoint is not None:
-            restore_learner(self.learner, values, checkpoint, config.device)
+            restore_learner(learner, values, checkpoint, config.device)
             self._restore(values, checkpoint)
         start = self._step
         self.csv = CsvOutputFormat(config.root, values.get("csv"))
@@ -172,25 +118,37 @@ class AgentRunCallback(BaseCallback):
         if config.logger is not None:
             formats.append(config.logger.open(config.root, self.settings, start))
         self.log = Logger(str(config.root), formats)
-        self.progress = progress(self.console)
         try:
-            if isinstance(self.learner, RandomPolicy):
+            if isinstance(learner, RandomPolicy):
                 self._log_row(self._evaluation())
-            elif start < config.steps:
-                self.learner.set_logger(self.log)
-                if checkpoint is not None:  # last, since restoring draws numbers
-                    restore_random_state(values["random"])
+                return self._finish()
+            learner.set_logger(self.log)
+            if checkpoint is not None:  # last, since restoring draws numbers
+                restore_random_state(values["random"])
+            if start < config.steps:
                 with self.progress:
                     self.bar = self.progress.add_task("", total=config.steps, completed=start)
-                    self.learner.learn(
+                    learner.learn(
                         config.steps - start,
                         self,
                         log_interval=None,
                         reset_num_timesteps=checkpoint is None,
                     )
-                self.learner.save(config.root / "policy.zip")
+            learner.save(config.root / "policy.zip")
+            return self._finish()
         finally:
             self.log.close()
+
+    def _finish(self) -> Evaluation:
+        """The evaluation at the end; the run is finished when it is written."""
+        folder, simulation = self.config.root, self.env.vector_env.simulation
+        found = self.config.evaluation.run(
+            self.learner, simulation, self.config.world, folder / "videos" / "last"
+        )
+        facts = {**provenance("sana-wm train"), "run": self.settings}
+        write_json(folder / "metrics.json", {**facts, "rows": read_rows(folder / "metrics.csv")})
+        write_json(folder / "evaluation.json", {**facts, **found.document()})
+        return found
 
     def _on_step(self) -> bool:
         counters = self.counters

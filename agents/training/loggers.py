@@ -7,11 +7,12 @@ same settings and seed.
 from __future__ import annotations
 
 import csv
-import hashlib
+import importlib
 import io
-import json
 import math
 import os
+import re
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,7 @@ from typing import Any, Protocol
 from stable_baselines3.common.logger import KVWriter, TensorBoardOutputFormat
 
 from sana_wm_gym.checks import require_choice
-from sana_wm_gym.files import write_bytes
-
-Row = dict[str, Any]
+from sana_wm_gym.files import write_bytes, write_text
 
 
 class LoggerConfig(Protocol):
@@ -37,31 +36,21 @@ class LoggerConfig(Protocol):
             step: Environment steps at which the run starts or resumes.
 
         Raises:
-            ImportError: The log's package is missing; says what to install.
+            ImportError: The log's package is missing.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Tensorboard:
-    """Event files in FOLDER/tensorboard; look at them with `tensorboard --logdir FOLDER`."""
+    """Event files in FOLDER/tensorboard; view them with `tensorboard --logdir FOLDER`."""
 
     def open(self, folder: Path, settings: Mapping[str, Any], step: int) -> KVWriter:
-        """Open, dropping what was logged after `step` by a run that was stopped.
-
-        Raises:
-            ImportError: tensorboard is missing.
-        """
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ImportError(
-                "logger=tensorboard needs tensorboard: pip install sana_wm_gym[agents]"
-            ) from error
-        path = str(folder / "tensorboard")
-        output = TensorBoardOutputFormat(path)
+        """As `LoggerConfig.open`; drops what a stopped run logged after `step`."""
+        writer = _package("torch.utils.tensorboard", "tensorboard").SummaryWriter
+        output = TensorBoardOutputFormat(str(folder / "tensorboard"))
         output.writer.close()
-        output.writer = SummaryWriter(path, purge_step=step)
+        output.writer = writer(str(folder / "tensorboard"), purge_step=step)
         return output
 
 
@@ -69,59 +58,87 @@ class Tensorboard:
 class Wandb:
     """Weights & Biases; offline by default, so nothing leaves the machine.
 
+    A run's folder is one wandb run, whose id is in FOLDER/wandb_id. It gets metrics, the videos of
+    evaluations and, when the run is finished, its policy as an artifact that `load_policy` reads.
+
     Attributes:
         mode: "offline" (send later with `wandb sync`), "online" or "disabled".
         project: Project name.
         group: Group of runs, or None.
+        job_type: Kind of run within the group.
         name: Of the run; None takes the folder's.
     """
 
     mode: str = "offline"
     project: str = "sana_wm_gym"
     group: str | None = None
+    job_type: str = "train"
     name: str | None = None
 
     def __post_init__(self) -> None:
         require_choice("logger.mode", self.mode, ("offline", "online", "disabled"))
 
     def open(self, folder: Path, settings: Mapping[str, Any], step: int) -> KVWriter:
-        """Start the run or resume it: the same folder and settings are the same wandb run.
-
-        Raises:
-            ImportError: wandb is missing.
-        """
-        try:
-            import wandb
-        except ImportError as error:
-            raise ImportError(
-                "logger=wandb needs wandb: pip install sana_wm_gym[agents]"
-            ) from error
-        identity = json.dumps([str(folder.resolve()), settings], sort_keys=True)
+        """As `LoggerConfig.open`; resumes the folder's wandb run if it has one."""
+        wandb = _package("wandb", "wandb")
+        identity = folder / "wandb_id"
+        if not identity.is_file():
+            write_text(identity, secrets.token_hex(8))
         run = wandb.init(
             project=self.project,
             group=self.group,
+            job_type=self.job_type,
             name=self.name or folder.name,
-            id=hashlib.sha256(identity.encode()).hexdigest()[:16],
+            id=identity.read_text(encoding="utf-8"),
             resume="allow",
-            mode=self.mode,  # type: ignore[arg-type, unused-ignore]
+            mode=self.mode,
             dir=str(folder),
             config=dict(settings),
+            allow_val_change=True,  # an extended run has more steps
             settings=wandb.Settings(console="off", silent=True),
         )
-        return _WandbOutputFormat(run)
+        return _WandbOutputFormat(wandb, run, folder)
 
 
 class _WandbOutputFormat(KVWriter):
-    def __init__(self, run: Any) -> None:
-        self._run = run
+    def __init__(self, wandb: Any, run: Any, folder: Path) -> None:
+        self._wandb, self._run, self._folder = wandb, run, folder
 
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0
     ) -> None:
-        self._run.log(dict(key_values), step=step)
+        self._run.log({**key_values, **self._videos(f"step-{step:010d}")}, step=step)
 
     def close(self) -> None:
+        if (self._folder / "evaluation.json").is_file():
+            self._run.log(self._videos("last"))
+            self._log_policy()
         self._run.finish()
+
+    def _videos(self, evaluation: str) -> dict[str, Any]:
+        paths = sorted((self._folder / "videos" / evaluation).glob("*.mp4"))
+        return {f"eval/{p.stem}": self._wandb.Video(str(p), format="mp4") for p in paths}
+
+    def _log_policy(self) -> None:
+        """What `load_policy` needs of the run's folder, and stable-baselines3's export."""
+        name = re.sub(r"[^\w.-]", "_", self._folder.name)
+        artifact = self._wandb.Artifact(f"{name}-policy", type="model")
+        for path in (
+            self._folder / "run.json",
+            *self._folder.glob("policy.zip"),
+            *self._folder.glob("checkpoints/step-*/learner.pt"),
+        ):
+            artifact.add_file(str(path), name=path.relative_to(self._folder).as_posix())
+        self._run.log_artifact(artifact)
+
+
+def _package(module: str, package: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"logger={package} needs {package}: pip install sana_wm_gym[agents]"
+        ) from error
 
 
 class CsvOutputFormat(KVWriter):
@@ -134,7 +151,7 @@ class CsvOutputFormat(KVWriter):
 
     def __init__(self, folder: Path, state: Mapping[str, Any] | None = None) -> None:
         self.tables = {
-            name: CsvTable(folder / f"{name}.csv", *(state[name] if state else ((), 0)))
+            name: CsvTable(folder / f"{name}.csv", *(state[name] if state else ()))
             for name in ("metrics", "timings")
         }
 
@@ -147,13 +164,12 @@ class CsvOutputFormat(KVWriter):
         self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0
     ) -> None:
         """Append a row to both."""
-        seconds = {name for name in key_values if name.startswith("time/")}
-        row = {name: value for name, value in key_values.items() if name not in seconds}
-        self.tables["metrics"].write({"timesteps": step, **row})
-        times = {
-            name.removeprefix("time/"): key_values[name] for name in key_values if name in seconds
-        }
-        self.tables["timings"].write({"timesteps": step, **times})
+        rows: dict[str, dict[str, Any]] = {name: {"timesteps": step} for name in self.tables}
+        for name, value in key_values.items():
+            table = "timings" if name.startswith("time/") else "metrics"
+            rows[table][name.removeprefix("time/")] = value
+        for name, row in rows.items():
+            self.tables[name].write(row)
 
     def close(self) -> None:
         """Nothing is open between rows."""
@@ -176,9 +192,14 @@ class CsvTable:
         self._rows: list[list[str]] = []
         if rows:
             with path.open(newline="", encoding="utf-8") as file:
-                self._rows = [row[: len(columns)] for row in list(csv.reader(file))[1 : rows + 1]]
-            if len(self._rows) < rows:
-                raise ValueError(f"{path} has {len(self._rows)} rows, expected at least {rows}")
+                cells = [row[: len(columns)] for row in csv.reader(file)][: rows + 1]
+            whole = [row for row in cells if len(row) == len(columns)]
+            if len(whole) <= rows or whole[0] != list(columns):
+                raise ValueError(
+                    f"{path} has {max(0, len(whole) - 1)} whole rows, its checkpoint {rows}: put "
+                    "the file back, or train in another folder"
+                )
+            self._rows = whole[1:]
             self._write_all()
 
     @property

@@ -1,7 +1,7 @@
 """A run's folder: which run it holds, and its settings and policy, read without running them.
 
 config.yaml       every setting, resolved
-run.json          the settings that results depend on
+run.json          the settings that results depend on, and every extension of the run
 metrics.csv       one row per rollout; the same bytes for the same settings and seed
 metrics.json      the same rows, with command, commit, device and date
 timings.csv       seconds spent, row by row
@@ -14,19 +14,27 @@ checkpoints/      the newest checkpoint
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.command import CONF, instantiated
-from agents.training.checkpoint import latest_checkpoint
-from agents.training.config import TrainAgentConfig
-from sana_wm_gym.files import remove_leftovers, write_json, write_text
+from sana_wm_gym.files import remove_leftovers, write_text
+
+from .checkpoint import latest_checkpoint, step_of
+from .config import TrainAgentConfig
+from .saved_settings import rebuild
+
+LOGGING = ("log_every", "eval_every", "eval_episodes", "evaluation")
+"""Settings that change what a run reports, not what it learns."""
+
+_LARGEST = 1_000_000  # bytes
 
 
 def claim(folder: Path, settings: Mapping[str, Any], config: str) -> None:
-    """Make a folder this run's, or check that it is.
+    """Make a folder this run's, or check that it is. `steps` may grow, and `LOGGING` may change.
+
+    Such an extension is added to run.json, and evaluation.json goes: the run is not finished.
 
     Args:
         folder: The folder.
@@ -37,41 +45,73 @@ def claim(folder: Path, settings: Mapping[str, Any], config: str) -> None:
         ValueError: It holds another run; lists the settings that differ.
     """
     remove_leftovers(folder)
-    identity = folder / "run.json"
-    if not identity.is_file():
-        write_text(folder / "config.yaml", config)
-        write_json(identity, settings)
-        return
-    changed = differences(json.loads(identity.read_text(encoding="utf-8")), settings)
-    if changed:
-        raise ValueError(
-            f"{folder} holds another run ({'; '.join(changed)}): "
-            "give another folder, or remove this one"
-        )
+    identity, extensions = folder / "run.json", []
+    if identity.is_file():
+        earlier = read_run(folder)
+        changed = differences(earlier["settings"], settings)
+        refused = [
+            f"{name} was {json.dumps(was)}, now {json.dumps(now)}"
+            for name, (was, now) in changed.items()
+            if name.partition(".")[0] not in LOGGING and not (name == "steps" and was < now)
+        ]
+        if refused:
+            raise ValueError(
+                f"{folder} holds another run ({'; '.join(refused)}): "
+                "give another folder, or remove this one"
+            )
+        extensions = earlier["extensions"]
+        if changed:
+            checkpoint = latest_checkpoint(folder / "checkpoints")
+            step = 0 if checkpoint is None else step_of(checkpoint)
+            values = {name: {"from": was, "to": now} for name, (was, now) in changed.items()}
+            extensions.append({"at_step": step, "changed": values})
+            (folder / "evaluation.json").unlink(missing_ok=True)
+    _update(folder / "config.yaml", config)
+    document = {"settings": settings, "extensions": extensions}
+    _update(identity, json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], within: str = "") -> list[str]:
-    """Settings, by dotted name, in which two runs differ, with both values."""
-    found: list[str] = []
+def _update(path: Path, text: str) -> None:
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The content of run.json: "settings" as JSON values, and a list of "extensions".
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    path = folder / "run.json"
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise ValueError(f"it has {path.stat().st_size} bytes, at most {_LARGEST} expected")
+        document = json.loads(path.read_text(encoding="utf-8"))
+        kinds = {name: type(document[name]) for name in ("settings", "extensions")}
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not hold the settings of a run: {error}") from error
+    if kinds != {"settings": dict, "extensions": list}:
+        raise ValueError(f"{path} holds {kinds}, expected an object and a list")
+    return document
+
+
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], within: str = ""
+) -> dict[str, tuple[Any, Any]]:
+    """Old and new values of the settings that differ, by dotted name."""
+    found: dict[str, tuple[Any, Any]] = {}
     for key in dict.fromkeys([*old, *new]):
         was, now = old.get(key), new.get(key)
         if isinstance(was, Mapping) and isinstance(now, Mapping):
-            found += differences(was, now, f"{within}{key}.")
+            found |= differences(was, now, f"{within}{key}.")
         elif was != now:
-            found.append(f"{within}{key} was {json.dumps(was)}, now {json.dumps(now)}")
+            found[f"{within}{key}"] = (was, now)
     return found
 
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run's folder, opened.
-
-    Attributes:
-        folder: The folder.
-        config: Its settings.
-        settings: What its results depend on, as JSON values.
-        checkpoint: The checkpoint that is meant; None where a run has none.
-    """
+    """A run's folder, opened: its settings, also as JSON values, and a checkpoint if it has one."""
 
     folder: Path
     config: TrainAgentConfig
@@ -82,62 +122,25 @@ class SavedRun:
 def open_run(path: Path, trust: bool = False) -> SavedRun:
     """Open a run by its folder, or by one of its checkpoints.
 
+    Its settings are read from run.json as plain values; see `saved_settings.rebuild`.
+
     Args:
         path: The folder of a run, whose newest checkpoint is meant, or of a checkpoint.
-        trust: Run settings that name code outside of this project. Settings are instructions: a
-            unknownr's may do anything.
+        trust: Import classes that the settings name outside of this project's.
 
     Raises:
         FileNotFoundError: There is no run.
-        ValueError: Its settings are invalid, or name code that no file in conf/ names.
+        ValueError: Its settings are damaged or invalid, or name a class outside of this project's.
     """
-    from omegaconf import OmegaConf
-
     folder = next((p for p in (path, *path.parents[:2]) if (p / "run.json").is_file()), None)
     if folder is None:
         raise FileNotFoundError(f"no run at {path}: expected a folder that agents.train has made")
-    settings = OmegaConf.load(folder / "config.yaml")
-    unknown = sorted(set(_targets(OmegaConf.to_container(settings))) - known_targets())
-    if unknown and not trust:
-        raise ValueError(
-            f"the settings of {folder} name {', '.join(unknown)}, which no file in conf/ does; "
-            "trust=true runs them all the same"
-        )
-    config = instantiated(settings)
-    if not isinstance(config, TrainAgentConfig):
-        raise ValueError(f"{folder} holds a {type(config).__name__}, expected a training run")
-    return SavedRun(
-        folder,
-        config,
-        json.loads((folder / "run.json").read_text(encoding="utf-8")),
-        path
-        if path.parent == folder / "checkpoints"
-        else latest_checkpoint(folder / "checkpoints"),
-    )
-
-
-def known_targets() -> set[str]:
-    """Everything that the settings in conf/ name as code to call or to look up."""
-    from omegaconf import OmegaConf
-
-    return {
-        target
-        for path in CONF.rglob("*.yaml")
-        for target in _targets(OmegaConf.to_container(OmegaConf.load(path)))
-    }
-
-
-def _targets(settings: Any) -> Iterator[str]:
-    if isinstance(settings, dict):
-        target = str(settings.get("_target_", ""))
-        if target:
-            yield target
-        if target.startswith("hydra.utils.get_"):  # a look-up imports what it names
-            yield str(settings.get("path"))
-        if target.endswith(".load_world") and ":" in str(settings.get("name")):
-            yield str(settings["name"])  # "package.module:object"
-        for value in settings.values():
-            yield from _targets(value)
-    elif isinstance(settings, list):
-        for value in settings:
-            yield from _targets(value)
+    settings = read_run(folder)["settings"]
+    values = {name: value for name, value in settings.items() if name != "_target_"}
+    try:
+        config = TrainAgentConfig(folder=str(folder), **rebuild(values, trust))
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"the settings of {folder} are refused: {error}") from error
+    checkpoints = folder / "checkpoints"
+    checkpoint = path if path.parent == checkpoints else latest_checkpoint(checkpoints)
+    return SavedRun(folder, config, settings, checkpoint)

@@ -15,7 +15,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,8 @@ Array = npt.NDArray[Any]
 
 
 def learner_state(learner: Any) -> dict[str, Any]:
-    """Networks, optimisers, counters and recurrent state of a learner between rollouts.
-
-    Args:
-        learner: An algorithm of stable-baselines3.
-
-    Returns:
-        Tensors, numbers, strings, and tuples and dicts of them.
-    """
+    """Networks, optimisers, counters and recurrent state of an algorithm between rollouts, as
+    tensors, numbers, strings, and tuples and dicts of them."""
     values = {
         "parameters": learner.get_parameters(),
         "timesteps": learner.num_timesteps,
@@ -64,11 +58,11 @@ def learner_state(learner: Any) -> dict[str, Any]:
 
 
 def restore_learner(learner: Any, values: Mapping[str, Any], source: Path, device: str) -> None:
-    """Put a new learner where `learner_state` found another of the same settings.
+    """Give a new learner the state of another of the same settings.
 
     Args:
         learner: Newly built.
-        values: What `learner_state` gave.
+        values: What `learner_state` returned.
         source: Named in errors.
         device: Of its networks.
 
@@ -112,11 +106,11 @@ def set_parameters(learner: Any, values: Mapping[str, Any], source: Path, device
 
 
 def save_replay(buffer: ReplayBuffer, added: int, folder: Path, earlier: Path | None) -> None:
-    """Write a replay buffer to a new folder.
+    """Write a replay buffer, with or without hindsight, to a new folder.
 
     Args:
-        buffer: With or without hindsight.
-        added: Slots filled since the run began, those forgotten since included.
+        buffer: The buffer.
+        added: Slots filled since the run began, those overwritten since included.
         folder: Made here.
         earlier: An earlier folder of the same run, whose files are linked to.
     """
@@ -207,7 +201,7 @@ def _read(path: Path, like: Mapping[str, Array], slots: int | None) -> dict[str,
 
 
 def _link(path: Path, other: Path) -> None:
-    """A second name for a file, or a copy where the disk knows no such thing."""
+    """A hard link, or a copy where the file system has none."""
     try:
         os.link(path, other)
     except OSError:
@@ -217,42 +211,33 @@ def _link(path: Path, other: Path) -> None:
 def random_state() -> dict[str, Any]:
     """State of the process's random generators, as plain values."""
     # The old generator, because that is what stable-baselines3 draws from.
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
-    words = np.asarray(keys).tolist()
-    return {
-        "torch": torch.get_rng_state(),
-        "numpy": (str(name), words, int(position), int(has_gauss), float(gauss)),
-        "python": random.getstate(),
-    }
+    legacy = to_plain(np.random.get_state(legacy=True))  # noqa: NPY002
+    return {"torch": torch.get_rng_state(), "numpy": legacy, "python": random.getstate()}
 
 
 def restore_random_state(state: Mapping[str, Any]) -> None:
-    """Set the process's random generators to what `random_state` gave."""
+    """Set the process's random generators to what `random_state` returned."""
     torch.set_rng_state(state["torch"])
-    name, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((name, np.array(keys, np.uint32), position, has_gauss, gauss))  # noqa: NPY002
-    version, internal, gauss_next = state["python"]
-    random.setstate((version, tuple(internal), gauss_next))
+    np.random.set_state(to_arrays(state["numpy"]))  # noqa: NPY002
+    random.setstate(state["python"])
 
 
 def to_plain(value: Any) -> Any:
     """Arrays as tensors, at any depth of dicts and tuples, so that they can be stored safely."""
-    if isinstance(value, np.ndarray):
-        # Axes keep their order in memory: convolutions round differently on another one.
-        return torch.from_numpy(np.array(value, order="K"))
-    if isinstance(value, Mapping):
-        return {name: to_plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return tuple(map(to_plain, value))
-    return value
+    # Axes keep their order in memory: convolutions round differently on another one.
+    return _mapped(value, np.ndarray, lambda one: torch.from_numpy(np.array(one, order="K")))
 
 
 def to_arrays(value: Any) -> Any:
     """Inverse of `to_plain`."""
-    if isinstance(value, torch.Tensor):
-        return np.array(value.numpy(), order="K")
+    return _mapped(value, torch.Tensor, lambda one: np.array(one.numpy(), order="K"))
+
+
+def _mapped(value: Any, kind: type[Any], change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, kind):
+        return change(value)
     if isinstance(value, Mapping):
-        return {name: to_arrays(part) for name, part in value.items()}
+        return {name: _mapped(part, kind, change) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return tuple(map(to_arrays, value))
+        return tuple(_mapped(part, kind, change) for part in value)
     return value

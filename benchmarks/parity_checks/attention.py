@@ -19,7 +19,7 @@ from sana_wm_gym.models.attention import (
     by_head,
     key_inflation,
 )
-from sana_wm_gym.models.delta_rule.naive import delta_rule_naive
+from sana_wm_gym.models.delta_rule import delta_rule_naive
 from sana_wm_gym.models.layers import rotate
 from sana_wm_gym.models.numerics import padded_head_dim
 from sana_wm_gym.models.transformer import Block

@@ -9,12 +9,13 @@ from types import MappingProxyType
 from typing import Any
 
 from sana_wm_gym.camera.keys import SANA_WM_2026_06
+from sana_wm_gym.checks import require_choice
 from sana_wm_gym.envs.start import Lens, Picture
 from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.world.world_model import WorldModel, WorldSpec
 
 METADATA: Mapping[str, Any] = MappingProxyType(
-    {"render_modes": ["rgb_array", "rgb_array_list"], "render_fps": 16.0}
+    {"render_modes": ["rgb_array", "rgb_array_list"], "render_fps": 16}
 )
 """Gymnasium's, of environments of either kind."""
 
@@ -30,13 +31,13 @@ class EnvConfig:
         world_kwargs: JSON values for what loads a world by its name.
         task: Name of `envs.tasks.TASKS` or a task of your own. Its parts join the observation,
             which is then a flat `Dict`; its numbers join `info`.
-        image: Where rollouts begin unless reset options say otherwise: a picture file or uint8
+        image: Where rollouts begin unless given in reset options: a picture file or uint8
             [H, W, 3], resized and cropped about its centre to the world's frame. The released
             worlds need one.
         intrinsics: (fx, fy, cx, cy) in pixels of `image`, or what estimates them from it, such as
             `world.released.intrinsics.load_pi3x(path)`; None assumes `world.spec.intrinsics` for
-            the cropped frame. `info` reports what is used and where it comes from.
-        prompt: Scene text, unless reset options say otherwise. None takes the prompt of each
+            the cropped frame.
+        prompt: Scene text, unless given in reset options. None takes the prompt of each
             episode's own start; "" is empty. Where surfaces of the world vary, it names variants,
             such as "red gate, blue door", and a drawn start shows what it names.
         action_mode: "continuous": `Box(-1, 1, (5,))`, the body twist (yaw, pitch, right, down,
@@ -52,7 +53,8 @@ class EnvConfig:
             the last c2w, flattened). One name gives that `Box`, several a flat `Dict`.
         observation_size: (height, width), or one number for both, that "frame" is resized to by
             area averaging.
-        horizon: Chunks after which an episode is truncated; None takes the task's.
+        max_episode_steps: Steps (chunks) after which an episode is truncated; None takes the
+            task's. `gymnasium.make` keeps this argument for its `TimeLimit`; see `SanaWMEnv`.
         render_mode: None, "rgb_array" (last frame) or "rgb_array_list" (every frame of the chunk).
 
     Raises:
@@ -71,15 +73,15 @@ class EnvConfig:
     key_map: str = SANA_WM_2026_06.name
     observation: str | Sequence[str] = ("frame",)
     observation_size: int | tuple[int, int] | None = None
-    horizon: int | None = None
+    max_episode_steps: int | None = None
     render_mode: str | None = None
 
     def __post_init__(self) -> None:
-        known = (None, *METADATA["render_modes"])
-        if self.render_mode not in known:
-            raise ValueError(f"render_mode is {self.render_mode!r}, expected one of {known}")
+        require_choice("render_mode", self.render_mode, (None, *METADATA["render_modes"]))
 
-    def render_fps(self, spec: WorldSpec) -> float:
-        """Frames per second at which what `render` returns shows a chunk in its own time."""
-        # Recorders that keep one frame per step see one frame per chunk in "rgb_array" mode.
-        return spec.fps / (spec.frames_per_chunk if self.render_mode == "rgb_array" else 1)
+    def render_fps(self, spec: WorldSpec) -> int:
+        """Rate at which the frames that `render` returns play in real time, to the nearest integer
+        (Gymnasium takes no other) of at least 1."""
+        # In "rgb_array" mode there is one frame per chunk.
+        frames = spec.frames_per_chunk if self.render_mode == "rgb_array" else 1
+        return max(1, round(spec.fps / frames))

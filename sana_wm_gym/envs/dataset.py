@@ -1,13 +1,10 @@
 """Episodes on disk: Minari datasets, with a video of every frame next to them.
 
-A recorded dataset is a folder that Minari reads as it is:
-
     FOLDER/NAME/data/main_data.hdf5             observations, actions, rewards, ends and infos
     FOLDER/NAME/data/metadata.json              spaces, environment, size
     FOLDER/NAME/data/videos/episode-0000.mp4    every frame, where the environment renders them
 
-`minari.DataCollector` needs jax and keeps no hidden folder, so episodes are handed to Minari's
-`MinariStorage` as its `EpisodeBuffer`.
+`minari.DataCollector` needs jax, so episodes are handed to Minari's `MinariStorage`.
 """
 
 from __future__ import annotations
@@ -34,10 +31,8 @@ _VIDEOS = "videos"
 class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
     """Records every episode of an environment; `close` gives the dataset its name.
 
-    Infos hold the numbers of `info`: of a `SanaWMEnv` the commanded camera "c2w", float64
-    [frames, 4, 4] per chunk, "intrinsics", "chunk_index", "anchor_confidence" and the task's. There
-    is one more info than actions, as of observations. The first frame stands for a whole chunk: its
-    "c2w" is repeated. Numbers that are missing after reset are NaN there, or False.
+    Infos hold the numbers of `info` that have one shape at every step, one more than actions, as of
+    observations.
 
     With `render_mode="rgb_array_list"` every frame of every chunk goes to a video. An episode that
     is left before its end counts as truncated. Until `close`, everything is in a hidden folder, so
@@ -160,7 +155,7 @@ class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
         from minari.data_collector import EpisodeBuffer
 
         actions, rewards, terminations, truncations = map(list, zip(*self._steps, strict=True))
-        truncations[-1] = truncations[-1] or not terminations[-1]
+        truncations[-1] |= not terminations[-1]
         buffer = EpisodeBuffer(
             id=self.episodes,
             seed=self._seed,
@@ -195,8 +190,14 @@ def dataset_path(dataset: str, folder: str | os.PathLike[str] | None = None) -> 
         raise ValueError(
             f"dataset is {dataset!r}, expected a name with a version such as 'image_goal/expert-v0'"
         )
-    _require_minari()
-    from minari.storage import get_dataset_path
+    try:
+        import h5py  # noqa: F401 (Minari's file format)
+        import minari  # noqa: F401
+        from minari.storage import get_dataset_path
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"datasets need Minari, {error.name!r} is missing: pip install sana_wm_gym[data]"
+        ) from error
 
     place = get_dataset_path(dataset) if folder is None else Path(folder, dataset)
     # Minari cannot size up a folder that is given relative to the working directory.
@@ -204,12 +205,10 @@ def dataset_path(dataset: str, folder: str | os.PathLike[str] | None = None) -> 
 
 
 def open_dataset(dataset: str, folder: str | os.PathLike[str] | None = None) -> Any:
-    """A recorded `minari.MinariDataset`. Nothing is downloaded.
+    """A recorded `minari.MinariDataset`, as `dataset_path`. Nothing is downloaded.
 
     Raises:
-        ValueError: The name is malformed.
         FileNotFoundError: There is no such dataset in the folder.
-        ImportError: Minari is not installed.
     """
     place = dataset_path(dataset, folder)
     if not (place / "data").is_dir():
@@ -220,11 +219,7 @@ def open_dataset(dataset: str, folder: str | os.PathLike[str] | None = None) -> 
 
 
 def video_path(dataset: Any, episode: int) -> Path:
-    """The video with every frame of a recorded episode: the first one and those of every chunk.
-
-    Args:
-        dataset: A `minari.MinariDataset`.
-        episode: Its number.
+    """The video with every frame of an episode of a `minari.MinariDataset`, by its number.
 
     Raises:
         FileNotFoundError: No video was recorded with it.
@@ -245,41 +240,19 @@ def _columns(rows: Sequence[Any]) -> Any:
 
 
 def _infos(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[npt.NDArray[Any]]]:
-    """Numbers of `info` with one entry per row; what else is in it is left out."""
-    found: dict[str, list[npt.NDArray[Any]]] = {}
-    for name, last in rows[-1].items():
-        shape, kind = np.shape(last), np.asarray(last).dtype
-        if kind.kind not in "biuf":
-            continue
-        complete = all(name in row for row in rows)
-        if not complete and kind.kind in "iu":
-            kind = np.dtype(np.float64)
-        missing = np.full(shape, False if kind.kind == "b" or complete else np.nan, kind)
-        values = [np.asarray(row.get(name, missing), kind) for row in rows]
-        if shape and values[0].shape == (1, *shape[1:]):
-            # Before the first chunk only one frame exists; it stands for the whole clip.
-            values[0] = np.repeat(values[0], shape[0], axis=0)
-        if all(value.shape == shape for value in values):
-            found[name] = values
-    return found
+    """The numbers of `info` that all rows have in one shape."""
+    arrays = [{name: np.asarray(value) for name, value in row.items()} for row in rows]
+    return {
+        name: [row[name] for row in arrays]
+        for name, last in arrays[-1].items()
+        if last.dtype.kind in "biuf"
+        and all(name in row and row[name].shape == last.shape for row in arrays)
+    }
 
 
 def _spec(env: gym.Env[Any, Any]) -> Any:
     """What Minari needs to make the environment again, or None where that is no plain value."""
-    spec = env.spec
     try:
-        if spec is not None:
-            spec.to_json()
+        return env.spec if env.spec is None or env.spec.to_json() else None
     except (TypeError, ValueError):
         return None
-    return spec
-
-
-def _require_minari() -> None:
-    try:
-        import h5py  # noqa: F401 (Minari's file format)
-        import minari  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"datasets need Minari, {error.name!r} is missing: pip install sana_wm_gym[data]"
-        ) from error

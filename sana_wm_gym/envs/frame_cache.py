@@ -12,8 +12,8 @@ from sana_wm_gym.world.world_model import WorldModel
 class FrameCache:
     """Frames of world states: decoded in one batch, and each only once.
 
-    States are told apart by identity. States that cannot be referred to weakly, such as tuples,
-    are decoded at every call.
+    States are told apart by identity. States without weak references, such as tuples, are decoded
+    at every call.
 
     Args:
         world: Decodes them.
@@ -71,13 +71,11 @@ class FrameCache:
 
     def _check(self, frames: Any, last: bool) -> None:
         spec = self._world.spec
-        shape, expected = tuple(frames.shape), (*spec.size, 3)
-        counts = [()] if last else [(1,), (spec.frames_per_chunk,)]
-        if shape not in [(*count, *expected) for count in counts] or "uint8" not in str(
-            frames.dtype
-        ):
+        shape, frame = tuple(frames.shape), (*spec.size, 3)
+        shapes = [frame] if last else [(1, *frame), (spec.frames_per_chunk, *frame)]
+        if shape not in shapes or "uint8" not in str(frames.dtype):
             count = "" if last else f"{spec.frames_per_chunk} (or 1), "
             raise ValueError(
                 f"world {spec.name!r} makes frames {frames.dtype} {shape}, "
-                f"expected uint8 ({count}{', '.join(map(str, expected))})"
+                f"expected uint8 ({count}{', '.join(map(str, frame))})"
             )

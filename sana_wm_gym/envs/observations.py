@@ -31,8 +31,7 @@ class ObservationView:
     """The chosen parts of an observation.
 
     Attributes:
-        kinds: What each part shows, "frame", "frames", "latent" or "pose", by the part's name and
-            in the order chosen.
+        kinds: "frame", "frames", "latent" or "pose", by the part's name and in the order chosen.
         boxes: A `Box` for each part, by name.
         size: (height, width) of `frame` in pixels.
     """
@@ -56,11 +55,7 @@ class ObservationView:
         return kind in self.kinds.values()
 
     def renamed(self, name: str) -> ObservationView:
-        """The same, but for the name of its one part.
-
-        Raises:
-            ValueError: It has several parts.
-        """
+        """The same, but for the name of its one part; a ValueError where it has several."""
         if len(self.kinds) != 1:
             raise ValueError(f"observation is {self.names}, expected one part, named {name!r}")
         [kind], [box] = self.kinds.values(), self.boxes.values()
@@ -87,25 +82,28 @@ class ObservationView:
             elif kind == "latent":
                 parts[name] = latent.reshape(-1).clip(-LATENT_BOUND, LATENT_BOUND)
             else:
-                parts[name] = pose_part(c2w)
+                pose: Any = self.boxes[name]
+                parts[name] = c2w[:3].ravel().astype(np.float32).clip(pose.low, pose.high)
         return parts
 
 
-def pose_part(c2w: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """The part "pose" of a camera [4, 4]: its first three rows, float32 [12]."""
-    low, high = _pose_bounds()
-    return np.clip(c2w[:3].reshape(12).astype(np.float32), low, high)
+def copied(observation: Observation) -> Observation:
+    """The observation in new arrays."""
+    if isinstance(observation, dict):
+        return {name: part.copy() for name, part in observation.items()}
+    return observation.copy()
+
+
+def pose_box(poses: int = 1) -> spaces.Box:
+    """Space of the first three rows of camera poses, flattened: float32 [12 poses]."""
+    bound = np.tile(np.array([1.0, 1.0, 1.0, POSE_BOUND], np.float32), 3 * poses)
+    return spaces.Box(-bound, bound, dtype=np.float32)
 
 
 def observation_view(
     names: str | Sequence[str], size: int | tuple[int, int] | None, spec: WorldSpec
 ) -> ObservationView:
-    """The view for an environment's constructor arguments.
-
-    Args:
-        names: One or more of "frame", "frames", "latent", "pose".
-        size: (height, width) of `frame`, one number for both, or None for the world's.
-        spec: What the world shows.
+    """The view for `observation` and `observation_size` of `EnvConfig`.
 
     Raises:
         ValueError: A name is unknown or repeated, nothing is named, the size is not positive, or
@@ -120,13 +118,12 @@ def observation_view(
     if not isinstance(sides, Sequence) or len(sides) != 2:
         raise ValueError(f"observation_size is {size!r}, expected (height, width) or one number")
     height, width = (require_integer("observation_size", side, 1) for side in sides)
-    low, high = _pose_bounds()
     known: dict[str, spaces.Space[Any]] = {
         "frame": spaces.Box(0, 255, (height, width, 3), np.uint8),
         "frames": spaces.Box(0, 255, (spec.frames_per_chunk, *spec.size, 3), np.uint8),
     }
     if spec.has_camera:
-        known["pose"] = spaces.Box(low, high, (12,), np.float32)
+        known["pose"] = pose_box()
     if spec.latent_shape is not None:
         # Flat, as a vector for a policy: three axes would be taken for an image.
         cells = math.prod(spec.latent_shape)
@@ -139,11 +136,6 @@ def observation_view(
         )
     boxes = {name: known[name] for name in names}
     return ObservationView({name: name for name in names}, boxes, (height, width))
-
-
-def _pose_bounds() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    row = np.array([1.0, 1.0, 1.0, POSE_BOUND], dtype=np.float32)
-    return np.tile(-row, 3), np.tile(row, 3)
 
 
 def _resized(image: Any, size: tuple[int, int]) -> Any:

@@ -1,4 +1,4 @@
-"""Every frame of every chunk, to video. Gymnasium's `RecordVideo` keeps one frame per step."""
+"""Videos of every frame of every chunk; Gymnasium's `RecordVideo` keeps one frame per step."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ChunkVideoRecorder(gym.Wrapper[Any, Any, Any, Any]):
             )
         super().__init__(env)
         self.folder = Path(folder)
-        self.fps = float(env.metadata["render_fps"] if fps is None else fps)
+        self.fps = float(env.get_wrapper_attr("world").spec.fps if fps is None else fps)
         self._episodes = 0
         self._writer: VideoWriter | None = None
 

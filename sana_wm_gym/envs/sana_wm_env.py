@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -17,37 +18,61 @@ from sana_wm_gym.camera.controls import Controls
 from sana_wm_gym.envs.actions import Command
 from sana_wm_gym.envs.config import METADATA, EnvConfig
 from sana_wm_gym.envs.episode import Episode
-from sana_wm_gym.envs.observations import Observation
-from sana_wm_gym.envs.simulation import Info, simulation_of
+from sana_wm_gym.envs.observations import Observation, copied
+from sana_wm_gym.envs.one_thread import OneThread, one_thread
+from sana_wm_gym.envs.simulation import Info, Simulation, simulation_of
 from sana_wm_gym.envs.snapshot import Snapshot, generator, identity
-from sana_wm_gym.envs.tasks.task import Relabels, Task
+from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.world.world_model import WorldModel
 
 Transition = tuple[Observation, float, bool, bool, Info]
 
 
 class SanaWMEnv(gym.Env[Any, Any]):
-    """Move a camera through a world and see what it answers.
+    """Move a camera through a world model; one step generates one chunk of n frames.
 
-    `info` holds "c2w", the camera-to-world poses that the world was moved along in a chunk of n
-    frames, relative to the first frame, float64 [n, 4, 4] (after reset the start pose, n times):
-    the commanded ones, unless the task disturbs them; "intrinsics", (fx, fy, cx, cy) in pixels of
-    the world's frames, float64 [4]; "chunk_index", the number of chunks so far;
-    "anchor_confidence", the probability in [0, 1], a float, that the first frame shows a place the
-    world knows (1.0 for worlds that do not localise); and the task's numbers. Keys, shapes and
-    types are the same from reset to the end. A world without camera has no poses and intrinsics.
+    ## Action Space
+    By `action_mode`, see `EnvConfig`: the body twist of the chunk as a `Box` in [-1, 1], one of 13
+    key combinations, or 8 pressed keys. `actions_per_chunk` adds a leading axis.
 
-    Everything that changes is in one `Episode` value, replaced at the end of a successful step,
-    so a step that fails changes nothing. The world itself is shared by all environments of a
-    process. Reward and termination are the task's.
+    ## Observation Space
+    What `observation` names: "frame", "frames", "latent" and "pose", one as its `Box`, several as a
+    flat `Dict`. The task may add parts.
 
-    Args:
-        world: As the other arguments, which are keywords, those of `EnvConfig`.
+    `info` has "c2w", the camera-to-world poses of the chunk's frames, relative to the first frame,
+    float64 [n, 4, 4] (after reset the start pose, n times): the commanded ones, unless the task
+    disturbs them; "intrinsics", (fx, fy, cx, cy) in pixels of the world's frames, float64 [4];
+    "chunk_index", the number of chunks so far; "anchor_confidence", the probability in [0, 1] that
+    the first frame shows a place the world knows (1.0 for worlds that do not localise); and the
+    task's numbers. Keys, shapes and types are the same from reset to the end. A world without
+    camera has no poses and intrinsics.
+
+    ## Rewards
+    The task's; 0 without a task.
+
+    ## Starting State
+    Drawn by the world from the seed, or given by `image` or the options of `reset`.
+
+    ## Episode End
+    Terminated by the task, truncated after `max_episode_steps` steps. Made by `gymnasium.make`, as
+    every registered environment, it leaves truncation to the `TimeLimit` wrapper, which counts the
+    steps since its own `reset` whatever is restored; without that wrapper, the number of chunks of
+    the episode counts, snapshots included.
+
+    A step that fails changes nothing: all that changes is in one `Episode` value, replaced at the
+    end of a successful step. The world itself is shared by all environments of a process.
+
+    ## Arguments
+    The fields of `EnvConfig`, all but `world` by keyword.
+
+    ## Version History
+    * v0: first version.
 
     Raises:
         ValueError: A name is unknown or a number out of range.
         FileNotFoundError: `image`, or the world of this name, is not on this machine.
         TypeError: There is no such argument.
+        RuntimeError: Called from a thread while another thread's call has not returned.
     """
 
     metadata: dict[str, Any] = dict(METADATA)  # noqa: RUF012 (Gymnasium's own type)
@@ -57,13 +82,13 @@ class SanaWMEnv(gym.Env[Any, Any]):
     ) -> None:
         config = EnvConfig(world, **settings)
         self.simulation = simulation_of(config)
-        fps = config.render_fps(self.simulation.spec)
-        self.metadata = {**type(self).metadata, "render_fps": fps}
+        self.metadata = {**METADATA, "render_fps": config.render_fps(self.simulation.spec)}
         self.render_mode = config.render_mode
         self.action_space = self.simulation.actions.space
         self.observation_space = self.simulation.observation_space
         self._episode: Episode | None = None
         self._closed = False
+        self._one_thread = OneThread()
 
     @property
     def world(self) -> WorldModel[Any]:
@@ -77,11 +102,7 @@ class SanaWMEnv(gym.Env[Any, Any]):
 
     @property
     def prompt(self) -> str:
-        """The running episode's prompt. Never in `info`.
-
-        Raises:
-            ResetNeeded: There is no rollout yet.
-        """
+        """The running episode's prompt. Never in `info`."""
         return self._begun().prompt
 
     def set_prompt(self, text: str) -> None:
@@ -96,18 +117,15 @@ class SanaWMEnv(gym.Env[Any, Any]):
     @property
     def intrinsics_from(self) -> str:
         """Where the running episode's intrinsics come from: "given", "assumed", or the name of what
-        estimated them. Never in `info`.
-
-        Raises:
-            ResetNeeded: There is no rollout yet.
-        """
+        estimated them. Never in `info`."""
         return self._begun().intrinsics_from
 
     @property
-    def horizon(self) -> int:
-        """Chunks after which an episode is truncated."""
-        return self.simulation.horizon
+    def max_episode_steps(self) -> int | None:
+        """Steps after which an episode is truncated here; None where `TimeLimit` does it."""
+        return self.simulation.max_episode_steps if self.spec is None else None
 
+    @one_thread
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, Info]:
@@ -116,24 +134,24 @@ class SanaWMEnv(gym.Env[Any, Any]):
         Args:
             seed: Same seed, same start and noise, whatever other environments do.
             options: `scene` (int) and `prompt` (str) to draw a start there; or `image` (uint8
-                [H, W, 3]), with `intrinsics`, `prompt`, `scene`, `scene_c2w`; or a whole `start`.
-                What they leave open is as the environment was made.
+                [H, W, 3]), with `intrinsics`, `intrinsics_from`, `prompt`, `scene`, `scene_c2w`; or
+                a whole `start` alone. What they leave open is as the environment was made.
 
         Raises:
             ValueError: An option is unknown or does not fit; the running rollout stays.
         """
         self._require_open()
-        # A copy, so that the generator too is what it was if something fails on the way.
-        rng, given = (
-            (copy.deepcopy(self.np_random), self.np_random_seed)
-            if seed is None
-            else seeding.np_random(seed)
-        )
+        if seed is None:
+            # A copy, so that a reset that fails does not change the generator.
+            rng, given = copy.deepcopy(self.np_random), self.np_random_seed
+        else:
+            rng, given = seeding.np_random(seed)
         [episode] = self.simulation.begin([options], [rng])
         observation = self._observe(episode)
         self._episode, self._np_random, self._np_random_seed = episode, rng, given
         return observation, self.simulation.info(episode)
 
+    @one_thread
     def step(self, action: Any) -> Transition:
         """Move the camera for one chunk.
 
@@ -144,22 +162,22 @@ class SanaWMEnv(gym.Env[Any, Any]):
         episode = self._running()
         return self._play(episode, self.simulation.decode(episode, action))
 
+    @one_thread
     def step_string(self, text: str) -> Transition:
         """`step` with an action string as long as a chunk, such as "w-12,dw-12", in any mode.
 
         Raises:
-            ValueError: The string has an error (it says where) or another number of frames.
-            ResetNeeded: There is no running rollout, or it has ended.
+            ValueError: The string has an error, or another number of frames.
         """
         episode = self._running()
         return self._play(episode, self.simulation.actions.text(text, episode.keys))
 
+    @one_thread
     def step_controls(self, controls: Controls) -> Transition:
         """`step` with the motion of each of the chunk's frames, in any action mode.
 
         Raises:
-            ValueError: Another number of frames.
-            ResetNeeded: There is no running rollout, or it has ended.
+            ValueError: Another number of frames, or the world has no camera.
         """
         episode = self._running()
         self.world.spec.require_camera("step_controls")
@@ -169,20 +187,23 @@ class SanaWMEnv(gym.Env[Any, Any]):
         [after], [result] = self.simulation.play([episode], [command])
         observation = self._observe(after)
         self._episode = after
-        truncated = after.chunk >= self.horizon
+        truncated = self.max_episode_steps is not None and after.chunk >= self.max_episode_steps
         info = self.simulation.info(after)
         return observation, float(result.reward), bool(result.terminated), truncated, info
 
     @property
-    def compute_reward(self) -> Callable[[Any, Any, Any], npt.NDArray[np.float32]]:
-        """The task's, of (achieved_goal, desired_goal, info), where goals can be relabelled.
+    def compute_reward(self) -> Callable[..., npt.NDArray[np.float32]]:
+        """The task's, of (achieved_goal, desired_goal, info); an AttributeError where its goals
+        cannot be relabelled."""
+        task: Any = self.task
+        return task.compute_reward
 
-        Raises:
-            AttributeError: The task's goals cannot.
-        """
-        if not isinstance(self.task, Relabels):
-            raise AttributeError(f"goals of task {self.task.name!r} cannot be relabelled")
-        return self.task.compute_reward
+    @property
+    def get_keys_to_action(self) -> Callable[[], dict[tuple[str, ...], Any]]:
+        """Action by pressed letters, as `gymnasium.utils.play` calls it; an AttributeError unless
+        `action_mode` is "discrete" or "keys"."""
+        found = self.simulation.actions.keys_to_action()
+        return lambda: found
 
     def render(self) -> Any:
         """The last frame, uint8 [H, W, 3], or the list of all frames of the last chunk."""
@@ -204,6 +225,7 @@ class SanaWMEnv(gym.Env[Any, Any]):
         state = self.np_random.bit_generator.state
         return Snapshot(self._begun(), dict(state), identity(self.world.spec, self.task))
 
+    @one_thread
     def restore(self, snapshot: Snapshot) -> tuple[Observation, Info]:
         """Continue from a snapshot, bit for bit.
 
@@ -220,11 +242,11 @@ class SanaWMEnv(gym.Env[Any, Any]):
         self._episode = snapshot.episode
         return observation, self.simulation.info(snapshot.episode)
 
+    @one_thread
     def branch(self, n: int) -> list[SanaWMEnv]:
-        """`n` independent environments that stand where this one stands and share its world.
+        """`n` independent environments in this one's state; its world is shared, wrappers are not.
 
-        They are bare: wrappers around this one are not repeated. The future depends on the state
-        and the actions alone, so branches differ where their actions differ.
+        They differ where their actions differ.
 
         Raises:
             ValueError: `n` is negative.
@@ -237,15 +259,12 @@ class SanaWMEnv(gym.Env[Any, Any]):
             # Spaces carry generators for sampling; the generator of `env` is set by `restore`.
             env.action_space = copy.deepcopy(self.action_space)
             env.observation_space = copy.deepcopy(self.observation_space)
+            env.spec, env._one_thread = None, OneThread()
             env.restore(here)
         return branches
 
     def _observe(self, episode: Episode) -> Observation:
-        """New arrays: whoever gets them may write in them."""
-        [seen] = self.simulation.observe([episode])
-        if isinstance(seen, dict):
-            return {name: part.copy() for name, part in seen.items()}
-        return seen.copy()
+        return copied(self.simulation.observe([episode])[0])
 
     def _require_open(self) -> None:
         if self._closed:
@@ -259,14 +278,26 @@ class SanaWMEnv(gym.Env[Any, Any]):
 
     def _running(self) -> Episode:
         episode = self._begun()
-        ended = ending_of(episode, self.horizon)
+        ended = ending_of(episode, self.max_episode_steps)
         if ended:
             raise ResetNeeded(f"the rollout {ended}, expected reset() first")
         return episode
 
 
-def ending_of(episode: Episode, horizon: int) -> str:
+def simulation_in(env: gym.Env[Any, Any]) -> Simulation:
+    """The simulation of a `SanaWMEnv` inside wrappers, with the limit of steps of their `spec`."""
+    base = env.unwrapped
+    assert isinstance(base, SanaWMEnv), f"{base} is no SanaWMEnv"
+    if env.spec is None or env.spec.max_episode_steps is None:
+        return base.simulation
+    config = base.simulation.config
+    return simulation_of(replace(config, max_episode_steps=env.spec.max_episode_steps))
+
+
+def ending_of(episode: Episode, max_episode_steps: int | None) -> str:
     """How an episode ended, or "" if it is still running."""
     if episode.over:
         return f"was ended by its task at chunk {episode.chunk}"
-    return f"was truncated at its horizon of {horizon} chunks" if episode.chunk >= horizon else ""
+    if max_episode_steps is not None and episode.chunk >= max_episode_steps:
+        return f"was truncated after max_episode_steps = {max_episode_steps}"
+    return ""

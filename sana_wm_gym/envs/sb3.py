@@ -1,11 +1,7 @@
-"""Many worlds, one network, as a `VecEnv` of stable-baselines3.
+"""A `SanaWMVectorEnv` as a `VecEnv` of stable-baselines3: one network, one batch.
 
-    vector = gym.make_vec("SanaWM/ImageGoal-v0", num_envs=16, world="tiny")
-    PPO("MultiInputPolicy", SanaWMVecEnv(vector)).learn(20_000)
-
-stable-baselines3 has vector environments of its own, older than Gymnasium's: NumPy alone, a dict of
-infos per sub-environment, and a new episode within the step that ends one. Its `SubprocVecEnv`
-would load the network once per process; here all sub-environments share one, and one batch.
+vector = gym.make_vec("SanaWM/ImageGoal-v0", num_envs=16, world="tiny")
+PPO("MultiInputPolicy", SanaWMVecEnv(vector)).learn(20_000)
 """
 
 from __future__ import annotations
@@ -19,6 +15,7 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
 
 from sana_wm_gym.envs.vector_env import SanaWMVectorEnv
+from sana_wm_gym.world.world_model import as_arrays
 
 try:
     from stable_baselines3.common.vec_env import VecEnv
@@ -63,24 +60,19 @@ class SanaWMVecEnv(VecEnv):
         self._begun = False
 
     def reset(self) -> Observations:
-        """Reset all, with the seeds and options set since the last reset.
-
-        Raises:
-            ValueError: An option is unknown or does not fit.
-        """
-        groups = self._option_groups()
-        if len(groups) > 1 and not self._begun:
+        """Reset all, with the seeds and options set since the last reset."""
+        # Options may hold images, which do not compare; `set_options` gives all one dict.
+        keys = [id(options) if options else 0 for options in self._options]
+        if len(set(keys)) > 1 and not self._begun:
             # All have to be reset once before some can be.
-            self.vector_env.reset(options=dict(groups[0][0]))
-        for options, mask in groups:
-            observations, infos = self.vector_env.reset(
-                seed=self._seeds, options={**options, "reset_mask": mask}
-            )
-            self._keep_reset_infos(infos, mask)
+            self.vector_env.reset(options=dict(self._options[0]))
+        for key in dict.fromkeys(keys):
+            mask, options = np.array(keys) == key, self._options[keys.index(key)]
+            observations = self._reset(mask, options, seed=self._seeds)
         self._begun = True
         self._reset_seeds()
         self._reset_options()
-        return _numpy(observations)
+        return observations
 
     def step_async(self, actions: Array) -> None:
         """Take the actions of the next `step_wait`, one per sub-environment."""
@@ -94,20 +86,18 @@ class SanaWMVecEnv(VecEnv):
             episode ended, bool [N]; and one info each.
 
         Raises:
-            ValueError: An action is not in the action space; says where. Nothing has changed.
+            ValueError: An action is not in the action space. Nothing has changed.
         """
-        result = self.vector_env.step(self._actions)
-        observations, rewards, terminated, truncated = map(_numpy, result[:4])
-        over = terminated | truncated
-        infos = [row_info(result[4], row) for row in range(self.num_envs)]
+        result, rewards, terminated, truncated, batched = self.vector_env.step(self._actions)
+        observations, over = _arrays(result), terminated | truncated
+        infos = [row_info(batched, row) for row in range(self.num_envs)]
         for row, info in enumerate(infos):
             info["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
             if over[row]:
                 info["terminal_observation"] = _row(observations, row)
         if over.any():
-            observations, begun = self.vector_env.reset(options={"reset_mask": over})
-            self._keep_reset_infos(begun, over)
-        return _numpy(observations), rewards.astype(np.float32), over, infos
+            observations = self._reset(over, {})
+        return observations, rewards.astype(np.float32), over, infos
 
     def close(self) -> None:
         """Close the vector environment; the world stays loaded."""
@@ -118,25 +108,16 @@ class SanaWMVecEnv(VecEnv):
         if self.render_mode != "rgb_array":
             gym.logger.warn(f"render_mode is {self.render_mode!r}, images need 'rgb_array'")
             return [None] * self.num_envs
-        images = self.vector_env.render()
-        assert images is not None, "there are images in this render mode"
-        return images
+        return self.vector_env.render() or ()
 
     def get_attr(self, attr_name: str, indices: Rows = None) -> list[Any]:
-        """An attribute of the vector environment or its task, once per index.
-
-        Raises:
-            AttributeError: Neither has one of this name.
-        """
-        return [self._named(attr_name) for _ in self._rows(indices)]
+        """An attribute of the vector environment or its task, once per index."""
+        owner = self.vector_env if hasattr(self.vector_env, attr_name) else self.vector_env.task
+        return [getattr(owner, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Rows = None) -> None:
-        """Set an attribute of the vector environment, which all share.
-
-        Raises:
-            ValueError: Only some indices are given.
-        """
-        rows = self._rows(indices)
+        """Set an attribute of the vector environment, for all indices at once or not at all."""
+        rows = list(self._get_indices(indices))
         if set(rows) != set(range(self.num_envs)):
             raise ValueError(
                 f"given rows {rows} for attribute {attr_name!r}, expected all "
@@ -147,38 +128,20 @@ class SanaWMVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: Rows = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method of the vector environment or its task, once per index.
-
-        Raises:
-            AttributeError: Neither has one of this name.
-        """
-        method = self._named(method_name)
-        return [method(*method_args, **method_kwargs) for _ in self._rows(indices)]
+        """Call a method of the vector environment or its task, once per index."""
+        methods = self.get_attr(method_name, indices)
+        return [method(*method_args, **method_kwargs) for method in methods]
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: Rows = None) -> list[bool]:
         """False for each: sub-environments are no environments that a wrapper could be around."""
-        return [False for _ in self._rows(indices)]
+        return [False for _ in self._get_indices(indices)]
 
-    def _named(self, name: str) -> Any:
-        owner = self.vector_env if hasattr(self.vector_env, name) else self.vector_env.task
-        return getattr(owner, name)
-
-    def _rows(self, indices: Rows) -> list[int]:
-        return list(self._get_indices(indices))
-
-    def _keep_reset_infos(self, infos: Mapping[str, Any], mask: npt.NDArray[np.bool_]) -> None:
+    def _reset(self, mask: Array, options: Mapping[str, Any], seed: Any = None) -> Observations:
+        given = {**options, "reset_mask": mask}
+        observations, infos = self.vector_env.reset(seed=seed, options=given)
         for row in np.flatnonzero(mask).tolist():
             self.reset_infos[row] = row_info(infos, row)
-
-    def _option_groups(self) -> list[tuple[Mapping[str, Any], npt.NDArray[np.bool_]]]:
-        """Reset options, and the mask of the sub-environments to reset with them."""
-        # Options may hold images, which do not compare; `set_options` gives all one dict.
-        groups: dict[int, tuple[Mapping[str, Any], npt.NDArray[np.bool_]]] = {}
-        for row, options in enumerate(self._options):
-            key = id(options) if options else 0
-            empty = np.zeros(self.num_envs, dtype=np.bool_)
-            groups.setdefault(key, (options, empty))[1][row] = True
-        return list(groups.values())
+        return _arrays(observations)
 
 
 def row_info(infos: Mapping[str, Any], row: int) -> Info:
@@ -189,24 +152,16 @@ def row_info(infos: Mapping[str, Any], row: int) -> Info:
         row: Index of the sub-environment.
     """
     names = [name for name in infos if f"_{name}" in infos and infos[f"_{name}"][row]]
-    return {name: _value(infos[name], row) for name in names}
+    found = {name: infos[name][row] for name in names}
+    # Numbers come back as Python's own.
+    return {n: v.item() if isinstance(v, np.generic) else v.copy() for n, v in found.items()}
 
 
-def _value(values: Any, row: int) -> Any:
-    if isinstance(values, dict):
-        return row_info(values, row)
-    value = values[row]
-    # Numbers come back as Python's own; anything kept in an array of objects as what it is.
-    if isinstance(value, np.generic):
-        return value.item()
-    return value.copy() if isinstance(value, np.ndarray) else value
-
-
-def _numpy(values: Any) -> Any:
-    """Tensors, alone or by name, as arrays; arrays as they are."""
-    if isinstance(values, dict):
-        return {name: _numpy(part) for name, part in values.items()}
-    return values.cpu().numpy() if hasattr(values, "cpu") else values
+def _arrays(observations: Any) -> Observations:
+    """Observations that may be tensors."""
+    if isinstance(observations, dict):
+        return {name: as_arrays([part])[0] for name, part in observations.items()}
+    return as_arrays([observations])[0]
 
 
 def _row(observations: Observations, row: int) -> Observations:

@@ -1,9 +1,9 @@
-"""Episodes of a task in a world, any number at once. What both kinds of environment are made of.
+"""Episodes of a task in a world, any number at once: the common part of all environments.
 
     begin ──> Episode ──decode──> Command ──play──> Episode, StepResult ──observe──> observation
 
-A simulation holds settings alone and episodes are values, so whoever has an episode may try
-futures from it (`play`, `move`) without disturbing anybody.
+A simulation holds settings alone and episodes are values, so futures can be tried from any episode
+(`play`, `move`) without changing it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from gymnasium import spaces
 
 from sana_wm_gym.camera.keys import KeyState
 from sana_wm_gym.camera.trajectory import CameraState, CameraTrajectory, integrate
-from sana_wm_gym.checks import require_integer
+from sana_wm_gym.checks import require_choice, require_integer
 from sana_wm_gym.envs.actions import ActionView, Command, action_view
 from sana_wm_gym.envs.config import EnvConfig
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.frame_cache import FrameCache
 from sana_wm_gym.envs.observations import Observation, ObservationView, observation_view
 from sana_wm_gym.envs.start import default_options, start_choice, with_defaults
-from sana_wm_gym.envs.tasks import load_task
-from sana_wm_gym.envs.tasks.task import RenamesView, StepResult, Task
+from sana_wm_gym.envs.tasks import TASKS
+from sana_wm_gym.envs.tasks.task import Episodes, Rngs, StepResult, Task
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.world_model import ChunkInput, WorldModel, WorldSpec, as_arrays
 
@@ -49,7 +49,7 @@ class Simulation:
         task: Goal, reward and end.
         actions: Action space, and the motion its actions stand for.
         view: Parts of the world that are observed.
-        horizon: Chunks after which an episode is truncated.
+        max_episode_steps: Steps (chunks) after which an episode is truncated.
         defaults: Reset options, where a reset leaves them open.
         observation_space: Of one environment: the view's, with the task's parts in a flat `Dict`.
         cache: Decoded frames.
@@ -60,7 +60,7 @@ class Simulation:
     task: Task
     actions: ActionView
     view: ObservationView
-    horizon: int
+    max_episode_steps: int
     defaults: Options
     observation_space: spaces.Space[Any]
     cache: FrameCache = field(init=False, repr=False)
@@ -79,16 +79,13 @@ class Simulation:
         """Of the world."""
         return self.world.spec
 
-    def begin(
-        self, options: Sequence[Options | None], rngs: Sequence[np.random.Generator]
-    ) -> list[Episode]:
+    def begin(self, options: Sequence[Options | None], rngs: Rngs) -> list[Episode]:
         """New episodes, one per set of reset options and generator; see `SanaWMEnv.reset`.
 
         Raises:
             ValueError: An option is unknown or does not fit.
         """
-        spec = self.world.spec
-        choices = [start_choice(with_defaults(given, self.defaults), spec) for given in options]
+        choices = [start_choice(with_defaults(one, self.defaults), self.spec) for one in options]
         episodes = []
         for choice, rng in zip(choices, rngs, strict=True):
             # Drawn first, so that the noise of a seed does not depend on how the start is chosen.
@@ -112,15 +109,11 @@ class Simulation:
         return [replace(e, task=state) for e, state in zip(episodes, states, strict=True)]
 
     def decode(self, episode: Episode, action: Any) -> Command:
-        """What an action commands in an episode.
-
-        Raises:
-            ValueError: The action is not in the action space.
-        """
+        """The command of an action in an episode; a ValueError if it is not in the action space."""
         return self.actions.chunk(action, episode.keys)
 
     def play(
-        self, episodes: Sequence[Episode], commands: Sequence[Command]
+        self, episodes: Episodes, commands: Sequence[Command]
     ) -> tuple[list[Episode], list[StepResult]]:
         """One step of each episode, all in one batch: the task disturbs, the world moves, the task
         evaluates.
@@ -130,7 +123,7 @@ class Simulation:
             commands: One per episode.
 
         Returns:
-            The episodes one chunk on, and what the task says of each step.
+            The episodes one chunk on, and the results of the steps.
 
         Raises:
             ValueError: There is not one command of a chunk's frames per episode.
@@ -140,57 +133,39 @@ class Simulation:
             for e, command in zip(episodes, commands, strict=True)
         ]
         moved = self.move(episodes, disturbed)
-        after, results = [], []
-        for before, now in zip(episodes, moved, strict=True):
-            state, result = self.task.evaluate(self, before, now)
-            after.append(replace(now, task=state, over=result.terminated))
-            results.append(result)
-        return after, results
+        found = [self.task.evaluate(self, *pair) for pair in zip(episodes, moved, strict=True)]
+        after = [
+            replace(episode, task=state, over=result.terminated)
+            for episode, (state, result) in zip(moved, found, strict=True)
+        ]
+        return after, [result for _, result in found]
 
-    def move(self, episodes: Sequence[Episode], commands: Sequence[Command]) -> list[Episode]:
-        """As `play`, past the task: its state is carried along, undisturbed and not evaluated.
-
-        Raises:
-            ValueError: There is not one command of a chunk's frames per episode.
-        """
-        spec = self.world.spec
+    def move(self, episodes: Episodes, commands: Sequence[Command]) -> list[Episode]:
+        """As `play`, past the task: its state is carried along, undisturbed and not evaluated."""
+        frames = self.spec.frames_per_chunk
         if len(episodes) != len(commands):
             raise ValueError(
                 f"given {len(episodes)} episodes and {len(commands)} commands, expected one each"
             )
         for command in commands:
-            if len(command.controls) != spec.frames_per_chunk:
-                raise ValueError(
-                    f"controls have {len(command.controls)} frames, "
-                    f"expected {spec.frames_per_chunk}"
-                )
+            if len(command.controls) != frames:
+                raise ValueError(f"controls have {len(command.controls)} frames, expected {frames}")
         if not episodes:
             return []
-        poses, cameras, inputs = [], [], []
+        moved, inputs = [], []
         for episode, command in zip(episodes, commands, strict=True):
             c2w, camera = integrate(episode.camera, command.controls, self.actions.pitch_limit)
-            poses.append(c2w)
-            cameras.append(camera)
             inputs.append(self._input(episode, command, c2w))
+            moved.append(
+                replace(episode, camera=camera, keys=command.keys, c2w=c2w, chunk=episode.chunk + 1)
+            )
         worlds = self.world.advance([episode.world for episode in episodes], inputs)
-        return [
-            replace(
-                before,
-                world=world,
-                camera=camera,
-                keys=command.keys,
-                c2w=c2w,
-                chunk=before.chunk + 1,
-            )
-            for before, world, camera, command, c2w in zip(
-                episodes, worlds, cameras, commands, poses, strict=True
-            )
-        ]
+        return [replace(after, world=world) for after, world in zip(moved, worlds, strict=True)]
 
     def _input(
         self, episode: Episode, command: Command, c2w: npt.NDArray[np.float64]
     ) -> ChunkInput:
-        spec, camera = self.world.spec, None
+        spec, camera = self.spec, None
         if spec.has_camera:
             path = np.concatenate([episode.c2w[-1:], c2w])
             camera = CameraTrajectory(path, np.array(episode.intrinsics), spec.width, spec.height)
@@ -209,27 +184,24 @@ class Simulation:
             raise ValueError(f"world {self.spec.name!r} takes no prompts, given {text!r}")
         return replace(episode, world=self.world.with_prompt(episode.world, text), prompt=text)
 
-    def frames(self, episodes: Sequence[Episode], last: bool = False) -> list[Frames]:
+    def frames(self, episodes: Episodes, last: bool = False) -> list[Frames]:
         """Frames of each episode's last chunk, uint8 [n, H, W, 3], [1, ...] before any; with
         `last` the last one, [H, W, 3]. Decoded in one batch, each only once. Read only."""
         return as_arrays(self.cache.decode([episode.world for episode in episodes], last))
 
     def look(
         self,
-        episodes: Sequence[Episode],
+        episodes: Episodes,
         view: ObservationView,
         convert: Callable[[list[Any]], list[Any]] = as_arrays,
     ) -> list[dict[str, Any]]:
         """The world's parts of a view of each episode; only those are computed. Read only.
 
-        Args:
-            episodes: Any number.
-            view: What to look at.
-            convert: Turns what the world gives into what is wanted.
+        `convert` is applied to the lists that the world returns.
         """
         states: list[Any] = [episode.world for episode in episodes]
-        nothing: list[Any] = [None] * len(states)
-        clips, lasts, latents = nothing, nothing, nothing
+        clips: list[Any] = [None] * len(states)
+        lasts, latents = clips, clips
         if view.shows("frames"):
             clips = convert(self.cache.decode(states))
             lasts = [clip[-1] for clip in clips]
@@ -242,7 +214,7 @@ class Simulation:
             for clip, last, latent, episode in zip(clips, lasts, latents, episodes, strict=True)
         ]
 
-    def observe(self, episodes: Sequence[Episode]) -> list[Observation]:
+    def observe(self, episodes: Episodes) -> list[Observation]:
         """What the agent sees in each episode: the world through the view, and the task's parts.
         Read only."""
         seen = self.look(episodes, self.view)
@@ -254,52 +226,42 @@ class Simulation:
         ]
 
     def info(self, episode: Episode) -> Info:
-        """`info` of an environment that stands at `episode`: new values, numbers alone.
-
-        Every key has one shape and type from reset to the end.
-        """
-        frames = self.world.spec.frames_per_chunk
-        camera = {
+        """`info` of an environment at `episode`: new values, numbers alone, each of one shape and
+        type from reset to the end."""
+        info: Info = {"chunk_index": episode.chunk, "anchor_confidence": episode.anchor_confidence}
+        if self.spec.has_camera:
             # Before any chunk, the start pose in place of each frame's.
-            "c2w": np.repeat(episode.c2w, frames // len(episode.c2w), axis=0),
-            "intrinsics": np.array(episode.intrinsics, dtype=np.float64),
-        }
-        return {
-            **(camera if self.world.spec.has_camera else {}),
-            "chunk_index": episode.chunk,
-            "anchor_confidence": episode.anchor_confidence,
-            **self.task.info(self, episode),
-        }
+            repeats = self.spec.frames_per_chunk // len(episode.c2w)
+            info["c2w"] = np.repeat(episode.c2w, repeats, axis=0)
+            info["intrinsics"] = np.array(episode.intrinsics, dtype=np.float64)
+        return {**info, **self.task.info(self, episode)}
 
 
 def simulation_of(config: EnvConfig) -> Simulation:
-    """The simulation of an environment.
-
-    Raises:
-        ValueError: A name is unknown, a number out of range, or the task cannot be set here.
-        FileNotFoundError: The image, or the world of this name, is not on this machine.
-    """
-    world, task = config.world, config.task
+    """The simulation of an environment; raises as `SanaWMEnv`."""
+    world, task, steps = config.world, config.task, config.max_episode_steps
     if isinstance(world, (str, PathLike)):
         world = load_world(world, config.world_kwargs)
     elif config.world_kwargs:
         raise ValueError("world_kwargs are for a world that is named, given a world itself")
     if not hasattr(world, "spec"):
         raise ValueError(f"world is {world!r}, expected a world, its name or its file")
-    task = load_task(task) if isinstance(task, str) else task
-    if isinstance(task, type) or not hasattr(task, "evaluate"):
+    if isinstance(task, str):
+        require_choice("task", task, TASKS)
+        task = TASKS[task]()
+    if not isinstance(task, Task):
         raise ValueError(f"task is {task!r}, expected a name or an instance of a Task")
-    horizon = checked_horizon(task.horizon if config.horizon is None else config.horizon)
     spec = world.spec
-    view = observation_view(config.observation, config.observation_size, spec)
-    view = task.renamed(view) if isinstance(task, RenamesView) else view
+    if task.needs_camera:
+        spec.require_camera(f"task {task.name!r}")
+    view = task.renamed(observation_view(config.observation, config.observation_size, spec))
     simulation = Simulation(
         config=config,
         world=world,
         task=task,
         actions=action_view(config.action_mode, config.actions_per_chunk, config.key_map, spec),
         view=view,
-        horizon=horizon,
+        max_episode_steps=checked_steps(task.max_episode_steps if steps is None else steps),
         defaults=default_options(config.image, config.intrinsics, config.prompt, spec),
         observation_space=view.space,
     )
@@ -315,10 +277,6 @@ def simulation_of(config: EnvConfig) -> Simulation:
     return replace(simulation, observation_space=spaces.Dict({**view.boxes, **added}))
 
 
-def checked_horizon(horizon: Any) -> int:
-    """The number itself, if it is a whole number of at least 1.
-
-    Raises:
-        ValueError: It is not.
-    """
-    return require_integer("horizon", horizon, 1)
+def checked_steps(steps: Any) -> int:
+    """`max_episode_steps` if it is an integer of at least 1, else a ValueError."""
+    return require_integer("max_episode_steps", steps, 1)

@@ -56,11 +56,7 @@ class Snapshot:
         return hash((self.episode.chunk, self.episode.prompt, self.episode.c2w.tobytes()))
 
     def check_fits(self, spec: WorldSpec, task: Task = _NO_TASK) -> None:
-        """Raise if the snapshot was made in another world or task.
-
-        Raises:
-            ValueError: The world's name, sizes or latent shape differ, or the task's name.
-        """
+        """Raise a ValueError if the snapshot was made in another world or task."""
         _check_fits(self.made_in, spec, task)
 
     def save(
@@ -79,22 +75,19 @@ class Snapshot:
         self.check_fits(world.spec, task)
         if not world.spec.snapshots:
             raise ValueError(f"states of world {world.spec.name!r} cannot be written to a file")
-        packed = {
-            _WORLD + name: np.asarray(a) for name, a in world.pack(self.episode.world).items()
+        parts = {
+            _WORLD: world.pack(self.episode.world),
+            _TASK: task.pack(self.episode.task),
+            _EPISODE: values.pack(self.episode),
         }
-        packed |= {_TASK + name: np.asarray(a) for name, a in task.pack(self.episode.task).items()}
-        packed |= {_EPISODE + name: array for name, array in values.pack(self.episode).items()}
+        packed = {p + name: np.asarray(a) for p, part in parts.items() for name, a in part.items()}
         # Safetensors has no text type, so texts travel in the header.
         texts = {name: array.tolist() for name, array in packed.items() if array.dtype.kind == "U"}
-        arrays = {name: array for name, array in packed.items() if name not in texts}
-        header = {"made_in": self.made_in, "rng": self.rng, "texts": texts}
-        text = json.dumps(header)
+        arrays = {n: np.asarray(a, order="C") for n, a in packed.items() if n not in texts}
+        text = json.dumps({"made_in": self.made_in, "rng": self.rng, "texts": texts})
+        facts = {"format": FORMAT, "header": text, "sha256": _digest(text, arrays)}
         with atomic_path(path) as partial:
-            save_file(
-                {name: np.asarray(array, order="C") for name, array in arrays.items()},
-                partial,
-                metadata={"format": FORMAT, "header": text, "sha256": _digest(text, arrays)},
-            )
+            save_file(arrays, partial, metadata=facts)
 
     @staticmethod
     def load(
@@ -121,6 +114,12 @@ class Snapshot:
         return Snapshot(episode, header["rng"], header["made_in"])
 
 
+def _check_fits(made_in: Mapping[str, Any], spec: WorldSpec, task: Task) -> None:
+    expected = identity(spec, task)
+    if dict(made_in) != expected:
+        raise ValueError(f"snapshot was made in {dict(made_in)}, expected {expected}")
+
+
 def identity(spec: WorldSpec, task: Task = _NO_TASK) -> dict[str, Any]:
     """What a snapshot remembers of its world and task, as JSON values."""
     return {
@@ -130,12 +129,6 @@ def identity(spec: WorldSpec, task: Task = _NO_TASK) -> dict[str, Any]:
         "latent": None if spec.latent_shape is None else list(spec.latent_shape),
         "task": task.name,
     }
-
-
-def _check_fits(made_in: Mapping[str, Any], spec: WorldSpec, task: Task) -> None:
-    expected = identity(spec, task)
-    if dict(made_in) != expected:
-        raise ValueError(f"snapshot was made in {dict(made_in)}, expected {expected}")
 
 
 def _under(prefix: str, arrays: Arrays) -> Arrays:

@@ -21,18 +21,15 @@ Tensor = Any
 
 
 class TensorView:
-    """What `Simulation.observe` gives, as tensors.
+    """What `Simulation.observe` returns, as tensors.
 
-    Frames and latents that the world makes as tensors do not pass through host memory. Poses and
-    what another world makes are sent there, and a task's parts once, as long as the task shows the
-    same arrays.
-
-    Numbers are the same, but where `observation_size` resizes tensors: there bytes differ by one
-    at most, as `resized` says.
+    Frames and latents that the world makes as tensors do not pass through host memory. Other parts
+    are sent to its device, the task's once as long as the task returns the same arrays. Numbers are
+    the same, but for resized frames, whose bytes differ by one at most.
 
     Args:
         world: Whose device the tensors are on.
-        rows: Number of episodes that go on side by side.
+        rows: Number of sub-environments.
     """
 
     def __init__(self, world: WorldModel[Any], rows: int) -> None:
@@ -47,13 +44,17 @@ class TensorView:
             return []
         rows = simulation.look(episodes, simulation.view, convert=list)
         parts = {name: self._on_device([row[name] for row in rows]) for name in rows[0]}
-        parts |= self._wanted(simulation, episodes)
+        shown = [simulation.task.observe(episode.task) for episode in episodes]
+        space: Any = simulation.observation_space
+        parts |= {n: [self._send(row[n], space[n].dtype) for row in shown] for n in shown[0]}
+        # A step may end and begin an episode in every sub-environment.
+        while len(self._sent) > 2 * self._rows * len(shown[0]):
+            self._sent.popitem(last=False)
         seen = [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
-        flat = isinstance(simulation.observation_space, spaces.Dict)
-        return seen if flat else [next(iter(row.values())) for row in seen]
+        return seen if isinstance(space, spaces.Dict) else next(iter(parts.values()))
 
     def batch(self, simulation: Simulation, observations: Sequence[Any]) -> Any:
-        """New tensors with a row for each observation."""
+        """New tensors, one row per observation."""
         return stacked(observations)
 
     def alone(self, observation: Any) -> Any:
@@ -62,26 +63,10 @@ class TensorView:
             return {name: part.clone() for name, part in observation.items()}
         return observation.clone()
 
-    def numbers(self, values: Array) -> Tensor:
-        """Numbers or truth values, one per row, of which nobody else keeps the array."""
-        return to_tensors(values, self._device)
-
     def _on_device(self, column: list[Any]) -> list[Tensor]:
         if isinstance(column[0], np.ndarray):
             return list(to_tensors(np.stack(column), self._device))
         return column
-
-    def _wanted(
-        self, simulation: Simulation, episodes: Sequence[Episode]
-    ) -> dict[str, list[Tensor]]:
-        """The task's parts, each with a tensor per episode."""
-        shown = [simulation.task.observe(episode.task) for episode in episodes]
-        space: Any = simulation.observation_space
-        sent = {n: [self._send(row[n], space[n].dtype) for row in shown] for n in shown[0]}
-        # A step may end and begin an episode in every row.
-        while len(self._sent) > 2 * self._rows * len(sent):
-            self._sent.popitem(last=False)
-        return sent
 
     def _send(self, array: Array, dtype: npt.DTypeLike) -> Tensor:
         """The array on the device; the same tensor for the same array."""

@@ -1,4 +1,4 @@
-"""Many worlds, one network: N rollouts of a task that advance in one batch.
+"""N episodes of a task that advance in one batch.
 
 envs = gym.make_vec("SanaWM/ImageGoal-v0", num_envs=16, world="tiny")
 """
@@ -22,9 +22,10 @@ from sana_wm_gym.checks import require_integer
 from sana_wm_gym.envs.actions import Command, action_array
 from sana_wm_gym.envs.config import METADATA, EnvConfig
 from sana_wm_gym.envs.episode import Episode
-from sana_wm_gym.envs.observations import Observation
+from sana_wm_gym.envs.observations import Observation, copied
+from sana_wm_gym.envs.one_thread import OneThread, one_thread
 from sana_wm_gym.envs.sana_wm_env import ending_of
-from sana_wm_gym.envs.simulation import Info, Simulation, checked_horizon, simulation_of
+from sana_wm_gym.envs.simulation import Info, Simulation, checked_steps, simulation_of
 from sana_wm_gym.envs.snapshot import Snapshot, generator, identity
 from sana_wm_gym.envs.tasks.task import Task
 from sana_wm_gym.world.world_model import WorldModel
@@ -36,30 +37,31 @@ if TYPE_CHECKING:
 class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
     """N environments of one kind, which share a world and a batch.
 
-    Row i is the `SanaWMEnv` of its seed: it has its own state, trajectory, generator and horizon,
-    and does not depend on what its neighbours do, but for the rounding of a network that works on
-    another batch size. Rows may stand at different chunks. A step that fails, because of a bad
-    action or otherwise, changes nothing in any row.
+    Sub-environment i is the `SanaWMEnv` of its seed, whose manual holds here: it has its own state,
+    trajectory, generator and limit of steps, and does not depend on the others, but for the
+    rounding of a network that works on another batch size. Sub-environments may stand at different
+    chunks. A step that fails changes nothing in any of them.
 
-    `infos` are Gymnasium's: arrays by name, with a mask under "_name". In `step`, "c2w" is always
-    [N, frames, 4, 4]; where a row was reset in that step its one pose is repeated.
+    `infos` are Gymnasium's: arrays by name, with a mask under "_name".
 
-    Args:
-        num_envs: Number of rows, N >= 1.
-        world: As the other arguments that are not listed here, those of `EnvConfig`.
-        horizon: Chunks after which an episode is truncated: one number, one per row, or None for
-            the task's.
-        autoreset_mode: What becomes of a row whose episode has ended. "NextStep": its next step
-            resets it, whatever the action. "SameStep": it is reset at once, and what it ended
-            with is in `infos["final_obs"]` and `infos["final_info"]`. "Disabled": it must be
-            reset by `reset(options={"reset_mask": ...})`.
-        as_torch: Return observations, rewards (float32), terminations and truncations as torch
-            tensors on the world's device; see `TensorView`.
-        max_episode_steps: Gymnasium's name for one horizon; goes before `horizon`.
+    ## Arguments
+    The fields of `EnvConfig`, all but `world` by keyword, and:
+
+    * `num_envs`: N >= 1.
+    * `max_episode_steps`: Steps after which an episode is truncated: one number, one per
+      sub-environment, or None for the task's. `gymnasium.make_vec` passes the id's.
+    * `autoreset_mode`: What becomes of a sub-environment whose episode has ended. "NextStep": its
+      next step resets it, whatever the action. "SameStep": it is reset at once, and what it ended
+      with is in `infos["final_obs"]` and `infos["final_info"]`. "Disabled": it must be reset by
+      `reset(options={"reset_mask": ...})`.
+    * `as_torch`: Return observations as torch tensors on the world's device; see `TensorView`.
+      Rewards and ends are arrays in any case, as Gymnasium's vector wrappers need them.
 
     Raises:
-        ValueError: A name is unknown, a number out of range, or there is not one horizon per row.
+        ValueError: A name is unknown, a number out of range, or there is not one number of steps
+            per sub-environment.
         FileNotFoundError: `image`, or the world of this name, is not on this machine.
+        RuntimeError: Called from a thread while another thread's call has not returned.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (Gymnasium's own type)
@@ -72,22 +74,28 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         num_envs: int,
         world: str | PathLike[str] | WorldModel[Any] = EnvConfig.world,
         *,
-        horizon: int | Sequence[int] | None = None,
+        max_episode_steps: int | Sequence[int] | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         as_torch: bool = False,
-        max_episode_steps: int | None = None,
         **settings: Any,
     ) -> None:
-        horizon = horizon if max_episode_steps is None else max_episode_steps
-        config = EnvConfig(world, horizon=_longest(horizon), **settings)
+        several = isinstance(max_episode_steps, Sequence | np.ndarray)
+        limits = list(map(checked_steps, max_episode_steps)) if several else []  # type: ignore[arg-type]
+        longest: Any = max(limits, default=0) if several else max_episode_steps
+        config = EnvConfig(world, max_episode_steps=longest, **settings)
         require_integer("num_envs", num_envs, 1)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.simulation = simulation_of(config)
         self.num_envs = num_envs
-        self.horizons = _per_row(horizon, num_envs, self.simulation.horizon)
+        self.max_episode_steps = tuple(limits or [self.simulation.max_episode_steps] * num_envs)
+        if len(self.max_episode_steps) != num_envs:
+            raise ValueError(
+                f"given {len(limits)} max_episode_steps, expected one for each of {num_envs} "
+                "sub-environments"
+            )
         self.render_mode = config.render_mode
         self.metadata = {
-            **type(self).metadata,
+            **METADATA,
             "render_fps": config.render_fps(self.world.spec),
             "autoreset_mode": self.autoreset_mode,
         }
@@ -98,134 +106,120 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         self._view = _tensor_view(self.world, num_envs) if as_torch else _ArrayView()
         self._episodes: list[Episode] | None = None
         self._random = [seeding.np_random() for _ in range(num_envs)]
+        self._one_thread = OneThread()
 
     @property
     def world(self) -> WorldModel[Any]:
-        """What is moved through, shared by all rows."""
+        """What is moved through, shared by all sub-environments."""
         return self.simulation.world
 
     @property
     def task(self) -> Task:
-        """Goal, reward and end, the same in all rows."""
+        """Goal, reward and end, the same in all sub-environments."""
         return self.simulation.task
 
     @property
     def prompts(self) -> list[str]:
-        """The prompt of each row's episode. Never in `infos`.
-
-        Raises:
-            ResetNeeded: There are no rollouts yet.
-        """
+        """The prompt of each sub-environment's episode. Never in `infos`."""
         return [episode.prompt for episode in self._begun()]
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
-        """Every row's generator."""
+        """The generator of each sub-environment."""
         return tuple(rng for rng, _ in self._random)
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
-        """The seed that every row's generator was made with; -1 where it was restored."""
+        """The seed of each generator; -1 where it was restored."""
         return tuple(seed for _, seed in self._random)
 
+    @one_thread
     def reset(
         self,
         *,
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Any, Info]:
-        """Begin a rollout in every row, or in some.
+        """Begin an episode in every sub-environment, or in some.
 
         Args:
-            seed: Row i gets `seed + i`, or `seed[i]`; None leaves its generator as it is.
-            options: `SanaWMEnv`'s, for all rows alike; and "reset_mask", bool [N]: only these
-                rows are reset, the others stay as they are.
+            seed: Sub-environment i gets `seed + i`, or `seed[i]`; None leaves its generator.
+            options: `SanaWMEnv`'s, for all alike; and "reset_mask", bool [N]: only these are reset.
 
         Raises:
-            ValueError: An option is unknown or does not fit; the running rollouts stay.
-            ResetNeeded: Rows that are left out have never been reset.
+            ValueError: An option is unknown or does not fit; the running episodes stay.
+            ResetNeeded: Sub-environments that are left out have never been reset.
         """
         self._require_open()
-        given = dict(options or {})
-        mask = given.pop("reset_mask", None)
+        options = dict(options or {})
+        mask = options.pop("reset_mask", None)
         rows = list(range(self.num_envs)) if mask is None else self._masked(mask)
         seeds = self._seeds(seed)
         if self._episodes is None and len(rows) < self.num_envs:
-            raise ResetNeeded("there are no rollouts yet, expected a reset of all rows first")
-        random = self._copied(rows)
-        for row in rows:
-            if seeds[row] is not None:
-                random[row] = seeding.np_random(seeds[row])
-        begun = self.simulation.begin([given] * len(rows), [random[row][0] for row in rows])
+            raise ResetNeeded("there are no rollouts yet, expected a reset of all first")
+        random, begun = self._begin(rows, options, seeds)
         episodes = _placed(self._episodes or begun, rows, begun)
-        simulation, view = self.simulation, self._view
-        observations = view.batch(simulation, view.observe(simulation, episodes))
+        seen = self._view.observe(self.simulation, episodes)
+        observations = self._view.batch(self.simulation, seen)
         self._episodes, self._random = episodes, random
         infos: Info = {}
         for row in rows:
-            infos = self._add_info(infos, simulation.info(episodes[row]), row)
+            infos = self._add_info(infos, self.simulation.info(episodes[row]), row)
         return observations, infos
 
+    @one_thread
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Info]:
         """Move every camera for one chunk.
 
         Args:
             actions: An element of `action_space`, as an array or a tensor.
 
+        Returns:
+            Observations, rewards float64 [N], terminations and truncations bool [N], infos.
+
         Raises:
-            ValueError: The batch has the wrong shape, or an action is not in the action space;
-                says in which row. Nothing has changed.
-            ResetNeeded: A row has no rollout, or its rollout has ended and is not reset by itself.
+            ValueError: The batch has the wrong shape, or an action is not in the action space; the
+                message has its index. Nothing has changed.
+            ResetNeeded: A sub-environment has no running episode and is not reset by itself.
         """
-        before = self._begun()
-        given = self._checked(actions)
-        ended = [ending_of(*pair) for pair in zip(before, self.horizons, strict=True)]
-        if self.autoreset_mode is not AutoresetMode.NEXT_STEP and any(ended):
-            row = next(row for row, ending in enumerate(ended) if ending)
-            raise ResetNeeded(f"the rollout in row {row} {ended[row]}, expected reset() first")
-        playing = [row for row, ending in enumerate(ended) if not ending]
-        moves = [self._decode(before[row], given[row], row) for row in playing]
-        played, results = self.simulation.play([before[row] for row in playing], moves)
-        rewards = np.zeros(self.num_envs)
-        terminations = np.zeros(self.num_envs, dtype=np.bool_)
-        truncations = np.zeros(self.num_envs, dtype=np.bool_)
-        infos_of: dict[int, Info] = {}
-        for row, episode, result in zip(playing, played, results, strict=True):
-            rewards[row] = result.reward
-            terminations[row] = result.terminated
-            truncations[row] = episode.chunk >= self.horizons[row]
-            infos_of[row] = self.simulation.info(episode)
+        before, given, mode = self._begun(), self._checked(actions), self.autoreset_mode
+        endings = [ending_of(*pair) for pair in zip(before, self.max_episode_steps, strict=True)]
+        ended = [row for row, ending in enumerate(endings) if ending]
+        if ended and mode is not AutoresetMode.NEXT_STEP:
+            row = ended[0]
+            raise ResetNeeded(
+                f"the episode of sub-environment {row} {endings[row]}, expected reset() first"
+            )
+        playing = [row for row, ending in enumerate(endings) if not ending]
+        commands = [self._decode(before[row], given[row], row) for row in playing]
+        played, results = self.simulation.play([before[row] for row in playing], commands)
         episodes = _placed(before, playing, played)
+        rewards = np.zeros(self.num_envs)
+        terminations, truncations = np.zeros((2, self.num_envs), dtype=np.bool_)
+        for row, result in zip(playing, results, strict=True):
+            rewards[row], terminations[row] = result.reward, result.terminated
+            truncations[row] = episodes[row].chunk >= self.max_episode_steps[row]
         finals: list[Episode] = []
-        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            over = [row for row, ending in enumerate(ended) if ending]
-        elif self.autoreset_mode is AutoresetMode.SAME_STEP:
-            over = np.flatnonzero(terminations | truncations).tolist()
-            finals = [episodes[row] for row in over]
-        else:
-            over = []
-        random = self._copied(over)
-        begun = self.simulation.begin([None] * len(over), [random[row][0] for row in over])
-        episodes = _placed(episodes, over, begun)
+        if mode is AutoresetMode.SAME_STEP:
+            ended = np.flatnonzero(terminations | truncations).tolist()
+            finals = [episodes[row] for row in ended]
+        random, begun = self._begin(ended, {}, [None] * self.num_envs)
+        episodes = _placed(episodes, ended, begun)
         # Ends and beginnings are seen together, so that they are decoded in one batch.
-        simulation, view = self.simulation, self._view
-        seen = view.observe(simulation, [*finals, *episodes])
-        observations = view.batch(simulation, seen[len(finals) :])
+        seen = self._view.observe(self.simulation, [*finals, *episodes])
+        observations = self._view.batch(self.simulation, seen[len(finals) :])
         infos: Info = {}
-        for row, final in zip(over, seen[: len(finals)], strict=False):
-            last = {"final_obs": view.alone(final), "final_info": infos_of[row]}
+        for row, shown, final in zip(ended, seen, finals, strict=False):
+            last = {"final_obs": self._view.alone(shown), "final_info": self.simulation.info(final)}
             infos = self._add_info(infos, last, row)
-        for row, episode in zip(over, begun, strict=True):
-            infos_of[row] = simulation.info(episode)
-        for row in range(self.num_envs):
-            infos = self._add_info(infos, infos_of[row], row)
-        ends = view.numbers(terminations), view.numbers(truncations)
+        for row, episode in enumerate(episodes):
+            infos = self._add_info(infos, self.simulation.info(episode), row)
         self._episodes, self._random = episodes, random
-        return observations, view.numbers(rewards), *ends, infos
+        return observations, rewards, terminations, truncations, infos
 
     def render(self) -> tuple[Any, ...] | None:
-        """For each row the last frame, uint8 [H, W, 3], or the list of all frames of its last
-        chunk."""
+        """Of each sub-environment the last frame, uint8 [H, W, 3], or the list of all frames of its
+        last chunk."""
         episodes = self._begun()
         if self.render_mode is None:
             gym.logger.warn("render() needs render_mode='rgb_array' or 'rgb_array_list'")
@@ -234,42 +228,33 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             return tuple(frame.copy() for frame in self.simulation.frames(episodes, last=True))
         return tuple(list(frames.copy()) for frames in self.simulation.frames(episodes))
 
-    def snapshot(self, row: int) -> Snapshot:
-        """The whole state of one row, as `SanaWMEnv.snapshot`; fits single environments too.
-
-        Raises:
-            ValueError: There is no such row.
-        """
-        episode = self._begun()[self._row(row)]
-        state = self._random[row][0].bit_generator.state
+    def snapshot(self, env_index: int) -> Snapshot:
+        """The state of one sub-environment, as `SanaWMEnv.snapshot`; fits single ones too."""
+        episode = self._begun()[self._index(env_index)]
+        state = self._random[env_index][0].bit_generator.state
         return Snapshot(episode, dict(state), identity(self.world.spec, self.task))
 
-    def restore(self, row: int, snapshot: Snapshot) -> tuple[Observation, Info]:
-        """Continue a row from a snapshot; nothing is computed again.
-
-        Returns:
-            The row's observation and info, as `SanaWMEnv.restore`.
-
-        Raises:
-            ValueError: There is no such row, or the snapshot was made in another world or task.
-            ResetNeeded: There are no rollouts yet.
-        """
-        return self._put([self._row(row)], snapshot)
-
-    def branch(self, source: int, rows: Iterable[int]) -> tuple[Observation, Info]:
-        """Copy one row's world into other rows, generator included; nothing is computed again.
-
-        The copies differ from their source where their actions differ, and only there.
-
-        Returns:
-            The observation and info that all these rows now have.
+    @one_thread
+    def restore(self, env_index: int, snapshot: Snapshot) -> tuple[Observation, Info]:
+        """Continue a sub-environment from a snapshot, as `SanaWMEnv.restore`; nothing is computed
+        again.
 
         Raises:
-            ValueError: There is no such row.
-            ResetNeeded: There are no rollouts yet.
+            ValueError: There is no such sub-environment, or the snapshot does not fit.
         """
-        rows = [self._row(row) for row in rows]
-        return self._put(rows, self.snapshot(source))
+        return self._put([self._index(env_index)], snapshot)
+
+    @one_thread
+    def branch(self, source: int, targets: Iterable[int]) -> tuple[Observation, Info]:
+        """Copy one sub-environment into others, generator included; nothing is computed again.
+
+        Returns:
+            The observation and info that all these now have. They differ where their actions do.
+
+        Raises:
+            ValueError: There is no such sub-environment.
+        """
+        return self._put([self._index(env_index) for env_index in targets], self.snapshot(source))
 
     def close_extras(self, **kwargs: Any) -> None:
         """Forget the rollouts. The world stays loaded for other environments."""
@@ -284,20 +269,22 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
             self._random[row] = (generator(snapshot.rng), -1)
         return self._view.alone(observation), self.simulation.info(snapshot.episode)
 
-    def _copied(self, rows: list[int]) -> list[tuple[np.random.Generator, int]]:
-        """The generators, with copies in some rows: drawn from, and kept if nothing fails."""
-        return [
-            (copy.deepcopy(rng), seed) if row in rows else (rng, seed)
-            for row, (rng, seed) in enumerate(self._random)
-        ]
+    def _begin(
+        self, rows: list[int], options: dict[str, Any], seeds: list[int | None]
+    ) -> tuple[list[tuple[np.random.Generator, int]], list[Episode]]:
+        """All generators, with new ones or copies in `rows`, and new episodes drawn from these."""
+        random = list(self._random)
+        for row in rows:
+            seed = seeds[row]
+            random[row] = copy.deepcopy(random[row]) if seed is None else seeding.np_random(seed)
+        return random, self.simulation.begin([options] * len(rows), [random[r][0] for r in rows])
 
     def _checked(self, actions: Any) -> npt.NDArray[Any]:
-        array = action_array(actions, "actions")
-        expected = self.action_space.shape
+        array, expected = action_array(actions, "actions"), self.action_space.shape
         if array.shape != expected:
             raise ValueError(
                 f"actions have shape {array.shape}, expected {expected}: "
-                f"one action for each of {self.num_envs} rows"
+                f"one action for each of {self.num_envs} sub-environments"
             )
         return array
 
@@ -305,14 +292,14 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         try:
             return self.simulation.decode(episode, action)
         except ValueError as error:
-            raise ValueError(f"row {row}: {error}") from error
+            raise ValueError(f"sub-environment {row}: {error}") from error
 
     def _masked(self, mask: Any) -> list[int]:
         array = np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask)
         if array.dtype != np.bool_ or array.shape != (self.num_envs,) or not array.any():
             raise ValueError(
-                f"reset_mask is {array.dtype} {array.shape} with {np.count_nonzero(array)} rows "
-                f"set, expected bool ({self.num_envs},) with at least one"
+                f"reset_mask is {array.dtype} {array.shape} with {np.count_nonzero(array)} set, "
+                f"expected bool ({self.num_envs},) with at least one"
             )
         return [int(row) for row in np.flatnonzero(array)]
 
@@ -322,15 +309,13 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         if isinstance(seed, (int, np.integer)):
             return [int(seed) + row for row in range(self.num_envs)]
         if not isinstance(seed, Sequence | np.ndarray):
-            raise ValueError(f"seed is {seed!r}, expected an integer or one for each row")
+            raise ValueError(f"seed is {seed!r}, expected an integer or one for each of them")
         if len(seed) != self.num_envs:
             raise ValueError(f"given {len(seed)} seeds, expected one for each of {self.num_envs}")
         return list(seed)
 
-    def _row(self, row: int) -> int:
-        if not 0 <= row < self.num_envs:
-            raise ValueError(f"given row {row}, expected one of 0 to {self.num_envs - 1}")
-        return row
+    def _index(self, env_index: int) -> int:
+        return require_integer("env_index", env_index, 0, self.num_envs - 1)
 
     def _begun(self) -> list[Episode]:
         self._require_open()
@@ -345,28 +330,12 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
 
 def _placed(episodes: list[Episode], rows: list[int], new: list[Episode]) -> list[Episode]:
     """The episodes, with new ones in some rows."""
-    placed = list(episodes)
-    for row, episode in zip(rows, new, strict=True):
-        placed[row] = episode
-    return placed
-
-
-def _longest(horizon: int | Sequence[int] | None) -> int | None:
-    if horizon is None or isinstance(horizon, (int, np.integer)):
-        return horizon
-    return max(map(checked_horizon, horizon), default=0)
-
-
-def _per_row(horizon: int | Sequence[int] | None, rows: int, longest: int) -> tuple[int, ...]:
-    if horizon is None or isinstance(horizon, (int, np.integer)):
-        return (longest,) * rows
-    if len(horizon) != rows:
-        raise ValueError(f"given {len(horizon)} horizons, expected one for each of {rows} rows")
-    return tuple(map(checked_horizon, horizon))
+    changed = dict(zip(rows, new, strict=True))
+    return [changed.get(row, episode) for row, episode in enumerate(episodes)]
 
 
 class _ArrayView:
-    """Observations as arrays: `TensorView` for those who want none."""
+    """Observations as arrays, with the methods of `TensorView`."""
 
     def observe(self, simulation: Simulation, episodes: Sequence[Episode]) -> list[Observation]:
         return simulation.observe(episodes)
@@ -376,13 +345,7 @@ class _ArrayView:
         empty: Any = create_empty_array(space, len(observations))
         return concatenate(space, observations, empty)
 
-    def alone(self, observation: Observation) -> Observation:
-        if isinstance(observation, dict):
-            return {name: part.copy() for name, part in observation.items()}
-        return observation.copy()
-
-    def numbers(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return values
+    alone = staticmethod(copied)
 
 
 def _tensor_view(world: WorldModel[Any], rows: int) -> TensorView:

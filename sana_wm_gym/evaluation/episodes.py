@@ -138,7 +138,7 @@ def play_episodes(
         running = [
             index
             for index in running
-            if not episodes[index].over and episodes[index].chunk < simulation.horizon
+            if not episodes[index].over and episodes[index].chunk < simulation.max_episode_steps
         ]
     lengths = [episode.chunk for episode in episodes]
     return list(map(EpisodeStatistics, seeds, returns, lengths, infos))

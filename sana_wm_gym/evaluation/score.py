@@ -36,7 +36,7 @@ Scores = Mapping[str, PoseScore | str]
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What a score may be told beyond video and command.
+    """What a score can be given beyond video and command.
 
     Attributes:
         match: Which frame shows which commanded pose; see `match_frames`. By default poses have

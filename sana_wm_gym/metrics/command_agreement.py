@@ -24,7 +24,7 @@ MIN_BASELINE_M = 0.02
 """Epipolar numbers read only pairs whose commanded centres are farther apart, metres."""
 TSED_PX = (1.0, 2.0, 4.0)
 """Thresholds of the thresholded symmetric epipolar distance, pixels."""
-_MOTIONLESS_PX = 0.05  # a command that moves the picture less than this asks for nothing
+_MOTIONLESS_PX = 0.05  # a command that moves the picture less than this has no effect
 _IN_FRONT = 1e-6  # least depth along the ray, in units of its own
 
 Array = npt.NDArray[np.float64]

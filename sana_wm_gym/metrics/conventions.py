@@ -99,7 +99,7 @@ def align_scale(pair: PathPair) -> Alignment:
     if pair.estimate_spread.static:
         return Alignment(rot_e, centre_e, centre_g)
     scale = float(np.sum(centre_e * centre_g) / np.sum(centre_e**2))
-    # A reference that stays put fits scale 0; the factor says nothing about the estimate then.
+    # A reference that stays put fits scale 0; the factor means nothing for the estimate then.
     known = None if pair.reference_spread.static else scale
     return Alignment(rot_e, scale * centre_e, centre_g, scale=known)
 

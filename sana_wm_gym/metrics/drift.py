@@ -1,4 +1,4 @@
-"""Does a video decay as it goes on? No-reference numbers per 10-second window.
+"""Does a video decay over its length? No-reference numbers per 10-second window.
 
 The published benchmark rates windows with VBench's imaging quality, which needs downloaded
 weights. The proxies here are this project's own image statistics, and no substitute under that
@@ -71,7 +71,7 @@ class Proxy:
         name: Key in results.
         unit: Its unit.
         measure: Takes the frames of a window, each uint8 [height, width, 3] RGB.
-        meaning: What it says, in a line.
+        meaning: What it measures, in a line.
     """
 
     name: str

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-BACKBONE = "alexnet-owt-7be5be79.pth"  # the file that torchvision >= 0.13 asks for
+BACKBONE = "alexnet-owt-7be5be79.pth"  # the file that torchvision >= 0.13 requests
 
 
 class ImageDistance(Protocol):

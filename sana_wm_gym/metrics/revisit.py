@@ -213,9 +213,9 @@ def score_revisits(
             skipped["one_frame"] += 1
         else:
             first, second = frames[a], frames[b]
-            likeness = psnr(second, first), ssim(second, first)
+            similarity = psnr(second, first), ssim(second, first)
             gap = None if distance is None else distance(first, second)
-            scores.append(RevisitPairScore(*instants, a, b, *likeness, gap))
+            scores.append(RevisitPairScore(*instants, a, b, *similarity, gap))
     return RevisitScore(
         tuple(scores),
         len(chosen),

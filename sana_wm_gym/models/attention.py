@@ -1,13 +1,13 @@
 """Self-attention with two branches, main and camera, in two kinds: delta rule and softmax.
 
-Both kinds share their surroundings: one projection for the main branch, three for the camera
-branch, which works on vectors moved into each token's ray frame (UCPE), one output gate and one
-output projection for their sum. Token tensors are [b, f, s, d].
+The camera branch works on vectors moved into each token's ray frame (UCPE). Token tensors are
+[b, f, s, d].
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,10 +23,11 @@ from sana_wm_gym.models.layers import (
     rotate,
 )
 from sana_wm_gym.models.numerics import Numerics, padded_head_dim
-from sana_wm_gym.models.plan import ChunkPlan
+from sana_wm_gym.models.plan import ChunkPlan, Spans
 from sana_wm_gym.models.state import DeltaRuleMemory, KeyValueChunk, KeyValueMemory
 
 QK_NORM_EPS = 1e-5
+EMPTY = DeltaRuleMemory(*[None] * 5)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,19 @@ class CameraFrame:
 
 
 class DualBranchAttention(nn.Module):
-    """Weights and surroundings shared by both kinds of block."""
+    """What both kinds share: projections of the branches, output gate and output projection.
 
-    recall_gate: Tensor
+    Args:
+        width: Token width.
+        heads: Attention heads.
+        numerics: Upstream revision to agree with.
+        unread_entries: Keep the weights that the released checkpoints carry and nothing reads.
+        gated: With the delta rule's gates.
+    """
 
-    def __init__(self, width: int, heads: int, numerics: Numerics, unread_entries: bool) -> None:
+    def __init__(
+        self, width: int, heads: int, numerics: Numerics, unread_entries: bool, gated: bool
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.head_dim = width // heads
@@ -67,6 +76,11 @@ class DualBranchAttention(nn.Module):
         self.k_norm_cam = RMSNorm(width, eps=QK_NORM_EPS)
         if unread_entries:
             self.register_buffer("recall_gate", torch.zeros(1))
+        if gated:
+            self.beta_proj = nn.Linear(width, heads)
+            self.gate_proj = nn.Linear(width, heads)
+            self.A_log = nn.Parameter(torch.zeros(heads))
+            self.dt_bias = nn.Parameter(torch.full((heads,), -5.0))
 
     def per_head(self, x: Tensor) -> Tensor:
         """[b, f, s, d] to [b, f, s, heads, head_dim]."""
@@ -88,18 +102,12 @@ class DualBranchAttention(nn.Module):
         Queries take the transpose where keys and values take the inverse, so that a product of
         query and key depends on the relative pose of their rays alone.
         """
-        moved = (
-            ray_transform(query, camera.ray_from_world.transpose(-1, -2), camera.rope),
-            ray_transform(key, camera.world_from_ray, camera.rope),
-            ray_transform(value, camera.world_from_ray, camera.rope),
-        )
-        if not renormalise:
-            return moved
-        return (
-            limit_rms(moved[0], query),
-            limit_rms(moved[1], key),
-            limit_rms(moved[2], value),
-        )
+        ray_query = ray_transform(query, camera.ray_from_world.transpose(-1, -2), camera.rope)
+        ray_key = ray_transform(key, camera.world_from_ray, camera.rope)
+        ray_value = ray_transform(value, camera.world_from_ray, camera.rope)
+        if renormalise:
+            return limit_rms(ray_query, query), limit_rms(ray_key, key), limit_rms(ray_value, value)
+        return ray_query, ray_key, ray_value
 
     @staticmethod
     def from_rays(x: Tensor, camera: CameraFrame) -> Tensor:
@@ -116,11 +124,7 @@ class DeltaRuleAttention(DualBranchAttention):
     def __init__(
         self, width: int, heads: int, numerics: Numerics, unread_entries: bool, conv_kernel: int
     ) -> None:
-        super().__init__(width, heads, numerics, unread_entries)
-        self.beta_proj = nn.Linear(width, heads)
-        self.gate_proj = nn.Linear(width, heads)
-        self.A_log = nn.Parameter(torch.zeros(heads))
-        self.dt_bias = nn.Parameter(torch.full((heads,), -5.0))
+        super().__init__(width, heads, numerics, unread_entries, gated=True)
         self.conv_k = ShortConvolution(width, conv_kernel)
         self.conv_k_cam = ShortConvolution(width, conv_kernel)
         self.rule = DeltaRule()
@@ -154,10 +158,11 @@ class DeltaRuleAttention(DualBranchAttention):
         spans = plan.spans(x.shape[1])
         reverse_spans = plan.key_conv_spans(x.shape[1])
         whole = ((0, x.shape[1]),)
+        past: Any = EMPTY if memory is None else memory
         beta, decay = self.gates(x)
 
         query, raw_key, value = self.qkv(x).chunk(3, dim=-1)
-        tail = None if memory is None else memory.key_tail
+        tail = past.key_tail
         key = self.conv_k(raw_key, whole, reverse_spans, tail)
         query, key = self.features(query, key, self.q_norm, self.k_norm)
         main_beta = bounded(beta, key) if self.numerics.bounded_writes else beta
@@ -168,16 +173,11 @@ class DeltaRuleAttention(DualBranchAttention):
             main_beta,
             decay,
             spans,
-            None if memory is None else memory.numerator,
+            past.numerator,
         )
+        ones = torch.ones_like(beta)[..., None]
         denominator, denominator_memory = self.rule(
-            by_head(query),
-            by_head(key),
-            torch.ones_like(beta)[..., None],
-            main_beta,
-            decay,
-            spans,
-            None if memory is None else memory.denominator,
+            by_head(query), by_head(key), ones, main_beta, decay, spans, past.denominator
         )
         denominator = off_zero(denominator, self.numerics.denominator_floor)
         main = (numerator / denominator).permute(0, 2, 3, 1, 4)
@@ -185,13 +185,13 @@ class DeltaRuleAttention(DualBranchAttention):
         camera_out, camera_memory, camera_tail = None, None, None
         if camera is not None:
             context = self.numerics.camera_key_context
-            camera_tail = memory.camera_key_tail if memory is not None and context else None
+            camera_tail = past.camera_key_tail if context else None
             raw_camera_key = self.k_proj_cam(x)
             camera_key = self.conv_k_cam(
                 raw_camera_key, whole if context else spans, reverse_spans, camera_tail
             )
             camera_out, camera_memory = self.camera_branch(
-                x, camera_key, beta, decay, camera, spans, None if memory is None else memory.camera
+                x, camera_key, beta, decay, camera, spans, past.camera
             )
             if context:
                 camera_tail = last_frames(raw_camera_key, self.tail_frames, camera_tail)
@@ -217,37 +217,32 @@ class DeltaRuleAttention(DualBranchAttention):
         beta: Tensor,
         decay: Tensor,
         camera: CameraFrame,
-        spans: tuple[tuple[int, int], ...],
+        spans: Spans,
         memory: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Numerator-only delta rule in ray frames; `key` is already convolved."""
-        renormalise = self.numerics.renormalise_delta_rays
         query, key = self.features(self.q_proj_cam(x), key, self.q_norm_cam, self.k_norm_cam)
         value = self.per_head(self.v_proj_cam(x))
-        ray_query, ray_key, ray_value = self.to_rays(query, key, value, camera, renormalise)
+        ray_query, ray_key, ray_value = self.to_rays(
+            query, key, value, camera, self.numerics.renormalise_delta_rays
+        )
         beta = beta / key_inflation(ray_key, key).mean(2).clamp(min=1.0).permute(0, 2, 1)[..., None]
         if self.numerics.bounded_writes:
             beta = bounded(beta, ray_key)
         out, after = self.rule(
             by_head(ray_query), by_head(ray_key), by_head(ray_value), beta, decay, spans, memory
         )
-        out = out.permute(0, 2, 3, 1, 4)
-        return self.from_rays(out, camera), after
+        return self.from_rays(out.permute(0, 2, 3, 1, 4), camera), after
 
 
 class SoftmaxAttention(DualBranchAttention):
     """Softmax attention over the present call and the remembered chunks."""
 
     def __init__(self, width: int, heads: int, numerics: Numerics, unread_entries: bool) -> None:
-        super().__init__(width, heads, numerics, unread_entries)
+        super().__init__(width, heads, numerics, unread_entries, gated=unread_entries)
         padded = padded_head_dim(self.head_dim)
         self.main_scale = (padded if numerics.padded_main_scale else self.head_dim) ** -0.5
         self.camera_scale = (padded if numerics.padded_camera_scale else self.head_dim) ** -0.5
-        if unread_entries:
-            self.beta_proj = nn.Linear(width, heads)
-            self.gate_proj = nn.Linear(width, heads)
-            self.A_log = nn.Parameter(torch.zeros(heads))
-            self.dt_bias = nn.Parameter(torch.full((heads,), -5.0))
 
     def forward(
         self,
@@ -258,12 +253,12 @@ class SoftmaxAttention(DualBranchAttention):
         memory: KeyValueMemory | None,
     ) -> tuple[Tensor, KeyValueMemory]:
         """Attend x [b, f, s, d] to itself and the past; returns output and the next memory."""
-        spans, tokens = plan.spans(x.shape[1]), x.shape[2]
+        tokens = x.shape[2]
         query, key, value = self.qkv(x).chunk(3, dim=-1)
         query = flat(rotate(self.per_head(self.q_norm(query)), rope))
         key = flat(rotate(self.per_head(self.k_norm(key)), rope))
         value = flat(self.per_head(value))
-        camera_query = camera_key = camera_value = None
+        remembered = [key, value]
         if camera is not None:
             moved = self.to_rays(
                 self.per_head(self.q_norm_cam(self.q_proj_cam(x))),
@@ -272,38 +267,22 @@ class SoftmaxAttention(DualBranchAttention):
                 camera,
                 self.numerics.renormalise_softmax_rays,
             )
-            camera_query, camera_key, camera_value = (flat(v) for v in moved)
+            remembered += [flat(moved[1]), flat(moved[2])]
 
         past = () if memory is None else memory.chunks
-        present = tuple(
-            KeyValueChunk(
-                key[:, :, part],
-                value[:, :, part],
-                None if camera_key is None else camera_key[:, :, part],
-                None if camera_value is None else camera_value[:, :, part],
-            )
-            for part in (slice(start * tokens, end * tokens) for start, end in spans)
-        )
-        chunks = past + present
-        visible, kept = self.visibility(len(past), len(present), plan)
+        parts = [slice(start * tokens, end * tokens) for start, end in plan.spans(x.shape[1])]
+        chunks = past + tuple(KeyValueChunk(*[t[:, :, part] for t in remembered]) for part in parts)
+        visible, kept = self.visibility(len(past), len(parts), plan)
         mask = self.mask(chunks, len(past), visible)
 
-        main = self.attend(
-            query,
-            torch.cat([chunk.key for chunk in chunks], 2),
-            torch.cat([chunk.value for chunk in chunks], 2),
-            mask,
-            self.main_scale,
-        )
+        def joined(name: str) -> Tensor:
+            return torch.cat([getattr(chunk, name) for chunk in chunks], 2)
+
+        main = self.attend(query, joined("key"), joined("value"), mask, self.main_scale)
         camera_out = None
-        if camera is not None and camera_query is not None:
-            attended = self.attend(
-                camera_query,
-                torch.cat([c.camera_key for c in chunks if c.camera_key is not None], 2),
-                torch.cat([c.camera_value for c in chunks if c.camera_value is not None], 2),
-                mask,
-                self.camera_scale,
-            )
+        if camera is not None:
+            keys, values = joined("camera_key"), joined("camera_value")
+            attended = self.attend(flat(moved[0]), keys, values, mask, self.camera_scale)
             camera_out = self.from_rays(unflat(attended, tokens), camera)
         after = KeyValueMemory(tuple(chunks[index] for index in kept))
         return self.join(x, unflat(main, tokens), camera_out), after
@@ -329,13 +308,12 @@ class SoftmaxAttention(DualBranchAttention):
         """Boolean [queries, keys], or None where everything is seen."""
         if all(len(seen) == len(chunks) for seen in visible):
             return None
-        lengths = [chunk.key.shape[2] for chunk in chunks]
-        owner = torch.repeat_interleave(torch.tensor(lengths))
-        rows = torch.zeros(len(visible), len(chunks), dtype=torch.bool)
+        owner = torch.repeat_interleave(torch.tensor([chunk.key.shape[2] for chunk in chunks]))
+        table = torch.zeros(len(visible), len(chunks), dtype=torch.bool)
         for index, seen in enumerate(visible):
-            rows[index, list(seen)] = True
+            table[index, list(seen)] = True
         queries = owner[owner >= past] - past
-        return rows[queries][:, owner].to(chunks[0].key.device)
+        return table[queries][:, owner].to(chunks[0].key.device)
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
@@ -345,31 +323,18 @@ class SoftmaxAttention(DualBranchAttention):
         if self.numerics.bf16_softmax:
             query, key, value = query.bfloat16(), key.bfloat16(), value.bfloat16()
         if query.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            return softmax_by_products(query, key, value, mask, scale).to(dtype)
+            # These products run in bfloat16, which torch's fused kernel does not: 2.4 times faster.
+            scores = (query * scale) @ key.transpose(-1, -2)
+            if mask is not None:
+                scores = scores.masked_fill(~mask, -torch.inf)
+            return (scores.softmax(-1) @ value).to(dtype)
         return F.scaled_dot_product_attention(query, key, value, mask, scale=scale).to(dtype)
-
-
-def softmax_by_products(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
-) -> Tensor:
-    """Softmax attention as two matrix products, arguments as in `SoftmaxAttention.attend`.
-
-    Under autocast on a CPU the products run in bfloat16, which torch's fused kernel does not: 2.4
-    times faster there, gradients included.
-    """
-    scores = (query * scale) @ key.transpose(-1, -2)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    return scores.softmax(-1) @ value
 
 
 def key_inflation(moved: Tensor, before: Tensor) -> Tensor:
     """Squared growth of each key by the ray transform, float32 [b, f, s, heads]."""
-
-    def squared(v: Tensor) -> Tensor:
-        return v.float().pow(2).sum(-1).clamp(min=1e-12)
-
-    return squared(moved) / squared(before)
+    after, earlier = (v.float().pow(2).sum(-1).clamp(min=1e-12) for v in (moved, before))
+    return after / earlier
 
 
 def bounded(beta: Tensor, key: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ GROUP = 8
 
 
 class LatentCodec(Protocol):
-    """Frames to latent frames and back; `PatchCodec` and `causal_vae.CausalVae` are two.
+    """Frames to latent frames and back; `PatchCodec` and `vae.CausalVae` are two.
 
     The decoder's past is a value of the codec's own (`Any` here): a frozen dataclass of tensors.
     """
@@ -29,41 +29,32 @@ class LatentCodec(Protocol):
     @property
     def free_skip(self) -> bool:
         """Whether `skip` costs nothing; otherwise it costs as much as `decode`."""
-        ...
-
-    def eval(self) -> Any:
-        """Switch off what only training does."""
-        ...
-
-    def encode_image(self, image: Tensor) -> Tensor:
-        """Latent frame of a still image, [n, H, W, 3] in [0, 1] to [n, channels, h, w]."""
-        ...
-
-    def begin(self, first: Tensor) -> Any:
-        """State after the first image's latent frame [b, channels, h, w]."""
-        ...
-
-    def decode(self, latents: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Frames [b, 8 f, H, W, 3] in [0, 1] of latents [b, channels, f, h, w], and the next
-        state."""
-        ...
-
-    def decode_last(self, latents: Tensor, state: Any) -> Tensor:
-        """The last frame of `decode` alone, [b, H, W, 3]."""
-        ...
-
-    def skip(self, latents: Tensor, state: Any) -> Any:
-        """State after `latents`, without their frames."""
-        ...
-
-    def to_bytes(self, frames: Tensor) -> Tensor:
-        """Frames in [0, 1] as uint8, rounded the way the codec was made with."""
-        ...
 
     @property
     def state_type(self) -> type[Any]:
         """Dataclass of the decoder's past."""
-        ...
+
+    def eval(self) -> Any:
+        """Switch off what only training does."""
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """Latent frame of a still image, [n, H, W, 3] in [0, 1] to [n, channels, h, w]."""
+
+    def begin(self, first: Tensor) -> Any:
+        """State after the first image's latent frame [b, channels, h, w]."""
+
+    def decode(self, latents: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Frames [b, 8 f, H, W, 3] in [0, 1] of consecutive latent frames [b, channels, f, h, w],
+        and the next state."""
+
+    def decode_last(self, latents: Tensor, state: Any) -> Tensor:
+        """The last frame of `decode` alone, [b, H, W, 3]."""
+
+    def skip(self, latents: Tensor, state: Any) -> Any:
+        """State after `latents`, without their frames."""
+
+    def to_bytes(self, frames: Tensor) -> Tensor:
+        """Frames in [0, 1] as uint8, rounded the way the codec was made with."""
 
     def check_state(self, state: Any) -> None:
         """Refuse a past that this decoder cannot have.
@@ -71,7 +62,6 @@ class LatentCodec(Protocol):
         Raises:
             ValueError: A tensor has the wrong shape, or there is another number of them.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -98,7 +88,7 @@ class CodecConfig:
 
 @dataclass(frozen=True)
 class DecoderState:
-    """What the decoder remembers: the latent frame before the next, [b, channels, h, w]."""
+    """The decoder's past: the latent frame before the next, [b, channels, h, w]."""
 
     previous: Tensor
 
@@ -142,44 +132,29 @@ class PatchCodec(nn.Module):
         return self.encode_groups(repeat(image, "n h w c -> n t h w c", t=GROUP))
 
     def decode(self, latents: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """Frames of consecutive latent frames.
-
-        Args:
-            latents: [b, channels, f, h, w].
-            state: What came before; see `begin`.
-
-        Returns:
-            Frames [b, 8 f, H, W, 3] in [0, 1], and the next state.
-        """
+        """As `LatentCodec.decode`."""
         past = torch.cat([state.previous[:, :, None], latents[:, :, :-1]], dim=2)
-        flat = rearrange(latents, "b c f h w -> (b f) c h w")
-        context = torch.cat([flat, rearrange(past, "b c f h w -> (b f) c h w")], dim=1)
-        linear = F.linear(flat.movedim(1, -1), self.basis * self.scale) + self.mean
-        values = linear + self.correction(context).movedim(1, -1)
-        patch = self.config.patch
-        frames = rearrange(
-            values,
-            "(b f) h w (t p q c) -> b (f t) (h p) (w q) c",
-            b=latents.shape[0],
-            t=GROUP,
-            p=patch,
-            q=patch,
-        )
-        return frames.clamp(0, 1), self.skip(latents, state)
+        return self._frames(latents, past, GROUP), self.skip(latents, state)
 
     def decode_last(self, latents: Tensor, state: DecoderState) -> Tensor:
         """The last frame of `decode` alone, [b, H, W, 3], for a small part of its cost."""
-        patch, count = self.config.patch, self.config.values // GROUP
-        last = latents[:, :, -1]
-        past = latents[:, :, -2] if latents.shape[2] > 1 else state.previous
-        hidden = self.correction[:-1](torch.cat([last, past], dim=1))
-        # The values of a patch are ordered by frame, so those of the last one are the last.
+        past = latents[:, :, -2:-1] if latents.shape[2] > 1 else state.previous[:, :, None]
+        return self._frames(latents[:, :, -1:], past, 1)[:, 0]
+
+    def _frames(self, latents: Tensor, past: Tensor, kept: int) -> Tensor:
+        """The last `kept` of the eight frames of each latent frame, of which `past` is the one
+        before, both [b, channels, f, h, w]."""
+        flat, before = (rearrange(x, "b c f h w -> (b f) c h w") for x in (latents, past))
+        hidden = self.correction[:-1](torch.cat([flat, before], dim=1))
+        # The values of a patch are ordered by frame, so those of the last ones are the last.
+        count = kept * self.config.values // GROUP
         weight, bias = (value[-count:] for value in self.correction[-1].parameters())
         corrected = F.conv2d(hidden, weight, bias)
         basis, mean = (self.basis * self.scale)[-count:], self.mean[-count:]
-        values = F.linear(last.movedim(1, -1), basis) + mean + corrected.movedim(1, -1)
-        frame = rearrange(values, "b h w (p q c) -> b (h p) (w q) c", p=patch, q=patch)
-        return frame.clamp(0, 1)
+        values = F.linear(flat.movedim(1, -1), basis) + mean + corrected.movedim(1, -1)
+        patches = "(b f) h w (t p q c) -> b (f t) (h p) (w q) c"
+        side, batch = self.config.patch, latents.shape[0]
+        return rearrange(values, patches, b=batch, t=kept, p=side, q=side).clamp(0, 1)
 
     @staticmethod
     def skip(latents: Tensor, state: DecoderState) -> DecoderState:
@@ -198,11 +173,7 @@ class PatchCodec(nn.Module):
         return (frames * 255).round().to(torch.uint8)
 
     def check_state(self, state: DecoderState) -> None:
-        """Refuse a past of another number of channels.
-
-        Raises:
-            ValueError: It has.
-        """
+        """Raise ValueError for a past of another number of channels."""
         previous = state.previous
         if previous.ndim != 4 or previous.shape[1] != self.config.channels:
             raise ValueError(

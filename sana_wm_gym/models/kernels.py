@@ -1,8 +1,7 @@
-"""Two small operations that flash-linear-attention fuses on CUDA devices, and their plain twins.
+"""Two small operations that flash-linear-attention fuses on CUDA devices, and the same in torch.
 
-Which of the two runs is decided here, by where the tensor lives and what is installed, and
-nowhere else. The twins compute the same numbers up to the order of additions; both accept
-gradients.
+Only this module chooses between them, by the tensor's device and what is installed. Both compute
+the same numbers up to the order of additions, and have gradients.
 """
 
 from __future__ import annotations
@@ -42,9 +41,6 @@ def fused() -> Fused | None:
     return Fused(causal_conv1d, rms_norm)
 
 
-# --- depthwise causal convolution over frames ----------------------------------------------
-
-
 def causal_convolution(x: Tensor, weight: Tensor, tail: Tensor | None) -> Tensor:
     """Depthwise causal convolution over frames, each grid cell on its own.
 
@@ -60,12 +56,12 @@ def causal_convolution(x: Tensor, weight: Tensor, tail: Tensor | None) -> Tensor
 
 
 def plain_causal_convolution(x: Tensor, weight: Tensor, tail: Tensor | None) -> Tensor:
-    """`causal_convolution` as a depthwise convolution of pictures whose rows are frames and whose
-    columns are cells: tokens lie in memory as such a picture with its channels last."""
+    """`causal_convolution` as a 2D depthwise convolution over (frame, cell): in memory, tokens are
+    such an image with its channels last."""
     taps = weight.shape[-1]
     past = x.new_zeros((x.shape[0], taps - 1, *x.shape[2:])) if tail is None else tail
-    pictures = torch.cat([past, x], dim=1).permute(0, 3, 1, 2)
-    return F.conv2d(pictures, weight[..., None], groups=x.shape[-1]).permute(0, 2, 3, 1)
+    images = torch.cat([past, x], dim=1).permute(0, 3, 1, 2)
+    return F.conv2d(images, weight[..., None], groups=x.shape[-1]).permute(0, 2, 3, 1)
 
 
 def fused_causal_convolution(
@@ -78,9 +74,6 @@ def fused_causal_convolution(
     taps = weight[:, 0].to(x.dtype).contiguous()
     result, _ = functions.causal_conv1d(lines, taps)
     return result[:, past:].unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
-
-
-# --- root mean square norm -----------------------------------------------------------------
 
 
 class RMSNorm(torch.nn.RMSNorm):

@@ -1,4 +1,4 @@
-"""Small pieces of the transformer: rotary tables, short convolution, FFN, embeddings.
+"""Small pieces of the transformer: rotary tables, convolutions, caption attention, embeddings.
 
 Token tensors are [b, f, s, d]: batch, latent frames, grid cells (row-major), width.
 """
@@ -11,10 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sana_wm_gym.models.kernels import causal_convolution
+from sana_wm_gym.models.kernels import RMSNorm, causal_convolution
+from sana_wm_gym.models.plan import Spans
 
 ROPE_BASE = 10000.0
 TIMESTEP_FREQUENCIES = 256
+CROSS_NORM_EPS = 1e-6
+MASKED_TEXT_BIAS = -10000.0
 
 
 # --- rotary position embedding -------------------------------------------------------------
@@ -52,14 +55,8 @@ def rope_table(first_frame: Tensor, frames: int, rows: int, columns: int, head_d
     row = angles(torch.arange(rows, device=device), row_pairs)
     column = angles(torch.arange(columns, device=device), column_pairs)
     grid = (first_frame.shape[0], frames, rows, columns, -1)
-    phase = torch.cat(
-        [
-            time[:, :, None, None].expand(grid),
-            row[None, None, :, None].expand(grid),
-            column[None, None, None].expand(grid),
-        ],
-        dim=-1,
-    ).flatten(2, 3)
+    sections = (time[:, :, None, None], row[None, None, :, None], column[None, None, None])
+    phase = torch.cat([section.expand(grid) for section in sections], dim=-1).flatten(2, 3)
     return torch.polar(torch.ones_like(phase), phase).to(torch.complex64)[:, :, :, None]
 
 
@@ -126,17 +123,14 @@ class ShortConvolution(nn.Module):
     def forward(
         self,
         x: Tensor,
-        causal_spans: tuple[tuple[int, int], ...],
-        reverse_spans: tuple[tuple[int, int], ...],
+        causal_spans: Spans,
+        reverse_spans: Spans,
         tail: Tensor | None,
     ) -> Tensor:
-        """Filter x [b, f, s, d].
+        """Filter raw keys x [b, f, s, d].
 
-        Args:
-            x: Raw keys.
-            causal_spans: Spans that the causal pass may not look out of on the left.
-            reverse_spans: Spans that the anti-causal pass may not look out of on the right.
-            tail: Raw keys before x, for the first causal span.
+        The causal pass does not look out of `causal_spans` on the left, but for `tail`, the raw
+        keys before x; the anti-causal pass does not look out of `reverse_spans` on the right.
         """
         weight = self.weight.to(x.dtype)
         causal = [
@@ -200,16 +194,16 @@ class TemporalConv(nn.Module):
         """Frames seen on either side."""
         return self.weight.shape[2] // 2
 
-    def forward(self, x: Tensor, spans: tuple[tuple[int, int], ...], tail: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, spans: Spans, tail: Tensor | None) -> Tensor:
         """Filter x [b, f, s, d]; `tail` holds the `reach` frames before x."""
-        reach, kernel = self.reach, self.weight.shape[2]
+        reach = self.reach
         blank = x.new_zeros((x.shape[0], reach, *x.shape[2:]))
         past = torch.cat([blank if tail is None else tail, x], dim=1)
         stacked = []
         for start, end in spans:
             window = torch.cat([past[:, start : end + reach], blank], dim=1)
-            frames = end - start
-            stacked.append(torch.cat([window[:, i : i + frames] for i in range(kernel)], dim=-1))
+            taps = [window[:, i : i + end - start] for i in range(self.weight.shape[2])]
+            stacked.append(torch.cat(taps, dim=-1))
         weight = self.weight[..., 0].permute(0, 2, 1).flatten(1)
         return F.linear(torch.cat(stacked, dim=1), weight)
 
@@ -228,7 +222,7 @@ class GluMbConv(nn.Module):
         self.t_conv = TemporalConv(width, temporal_kernel)
 
     def forward(
-        self, x: Tensor, rows: int, spans: tuple[tuple[int, int], ...], tail: Tensor | None
+        self, x: Tensor, rows: int, spans: Spans, tail: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Returns the output and the next tail, both [b, ., s, d]."""
         value, gate = self.depth_conv(F.silu(self.inverted_conv(x)), rows).chunk(2, dim=-1)
@@ -236,11 +230,38 @@ class GluMbConv(nn.Module):
         return mixed + self.t_conv(mixed, spans, tail), last_frames(mixed, self.t_conv.reach, tail)
 
 
-# --- embeddings ----------------------------------------------------------------------------
+# --- captions and embeddings ---------------------------------------------------------------
+
+
+class CrossAttention(nn.Module):
+    """Attention of tokens to the caption."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_linear = nn.Linear(width, width)
+        self.kv_linear = nn.Linear(width, 2 * width)
+        self.q_norm = RMSNorm(width, eps=CROSS_NORM_EPS)
+        self.k_norm = RMSNorm(width, eps=CROSS_NORM_EPS)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, text: Tensor, text_mask: Tensor | None) -> Tensor:
+        """x [b, f, s, d], text [b, l, d], text_mask [b, l] (1 keeps)."""
+
+        def split(tokens: Tensor) -> Tensor:
+            return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+        key, value = self.kv_linear(text).chunk(2, dim=-1)
+        query = split(self.q_norm(self.q_linear(x)).flatten(1, 2))
+        bias = None
+        if text_mask is not None:
+            bias = ((1 - text_mask.to(x.dtype)) * MASKED_TEXT_BIAS)[:, None, None]
+        out = F.scaled_dot_product_attention(query, split(self.k_norm(key)), split(value), bias)
+        return self.proj(out.transpose(1, 2).flatten(2).view(x.shape))
 
 
 class CellEmbed(nn.Module):
-    """1x1x1 patch embedding, [b, c, f, h, w] to tokens [b, f, h * w, d]."""
+    """1x1x1 patch embedding."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -248,9 +269,8 @@ class CellEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, channels, f, h, w] to [b, f, h * w, width]."""
-        return F.linear(
-            x.flatten(3).permute(0, 2, 3, 1), self.proj.weight.flatten(1), self.proj.bias
-        )
+        tokens = x.flatten(3).permute(0, 2, 3, 1)
+        return F.linear(tokens, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class TimestepEmbed(nn.Module):

@@ -1,9 +1,9 @@
 """The localiser: one frame to the camera's pose in the map, and whether it is of the map at all.
 
-A small convolutional network regresses the pose from the picture alone (absolute pose regression,
-as PoseNet, arXiv 1505.07427, with the six-number rotation of arXiv 1812.07035). A world that knows
-one map by heart reads the first frame once with it and places every later camera in that map.
-Nothing here knows a map: `fit_localiser` makes one for any set of clips that share a frame.
+A small convolutional network regresses the pose from the image alone (absolute pose regression, as
+PoseNet, arXiv 1505.07427, with the six-number rotation of arXiv 1812.07035). A world trained on one
+map localises the first frame once and places every later camera in that map. `fit_localiser` trains
+one for any set of clips that share a frame.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ class Localisation:
     Attributes:
         c2w: Camera to world in the map's frame, float64 [b, 4, 4]; rotations are orthonormal with
             determinant 1.
-        confidence: How certain it is that the frame is of the map at all, float64 [b] in [0, 1].
-            Below 0.5 lies what the localiser takes for a picture of something else.
+        confidence: Probability that the frame is of the map at all, float64 [b] in [0, 1].
     """
 
     c2w: Tensor
@@ -78,7 +77,7 @@ class Localiser(nn.Module):
         self.register_buffer("mean", torch.zeros(3))
         self.register_buffer("scale", torch.ones(1))
         self.register_buffer("threshold", torch.zeros(1))
-        # The picture in three colours and its two coordinates.
+        # Three colours and two coordinates.
         widths = (5, *config.channels)
         self.down = nn.ModuleList(
             nn.Conv2d(into, out, 5 if into == 5 else 3, stride=2, padding=2 if into == 5 else 1)
@@ -103,7 +102,7 @@ class Localiser(nn.Module):
             self.genuine.weight.mul_(0.1)
 
     def features(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs before they are made a pose and a probability; what training differentiates.
+        """Outputs before they become a pose and a probability; what training differentiates.
 
         Args:
             frames: [b, 3, size, size], uint8, or float in [0, 1].
@@ -122,7 +121,7 @@ class Localiser(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         for stage, (down, residual) in enumerate(zip(self.down, self.residual, strict=True)):
             x = F.relu(down(x))
-            # The first stage is the largest by far, and does without.
+            # The first stage, the largest by far, has no norm.
             x = _normalised(x) if stage else x
             assert isinstance(residual, nn.ModuleList)
             for convolution in residual:
@@ -134,10 +133,7 @@ class Localiser(nn.Module):
             return self.pose(hidden), self.genuine(hidden)[:, 0]
 
     def forward(self, frames: Tensor) -> Localisation:
-        """Localise frames, each by itself: a frame's answer does not depend on its batch.
-
-        Args:
-            frames: [b, 3, size, size], uint8, or float in [0, 1].
+        """Localise frames as for `features`, each by itself: results do not depend on the batch.
 
         Raises:
             ValueError: Frames of another shape.

@@ -1,16 +1,14 @@
 """The places where SANA-WM's published revisions compute different numbers from equal weights.
 
 R0 is the first public release (bidirectional only), R1 the streaming release, R2 the later
-upstream that carries the distillation trainer. Which one each released checkpoint was trained
-with cannot be told from the code, so the choice is explicit: R1 is "as released", R2 "as later
+upstream that carries the distillation trainer. The code does not show which one each released
+checkpoint was trained with, so the choice is explicit: R1 is "as released", R2 "as later
 corrected". Presets are named `<revision>_<generator>`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-PADDED_HEAD_DIMS = (32, 64, 128, 256)
+from dataclasses import dataclass, replace
 
 
 def padded_head_dim(head_dim: int) -> int:
@@ -19,7 +17,7 @@ def padded_head_dim(head_dim: int) -> int:
     Source: SANA-WM streaming release: other sizes than 32, 64, 128, 256 are padded to 128,
     above 128 to 256.
     """
-    if head_dim in PADDED_HEAD_DIMS:
+    if head_dim in (32, 64, 128, 256):
         return head_dim
     return 128 if head_dim < 128 else 256
 
@@ -41,8 +39,7 @@ class Numerics:
             whole memory (sum of beta |k|^2 over 1), so that a transition never has a norm over 1.
             Upstream relies on its key scale, which bounds this only on average.
         denominator_floor: Least absolute value of the delta rule's denominators, which keep their
-            sign. A denominator that passes through zero makes a few outputs, and their gradients,
-            larger than all others by orders of magnitude. Upstream adds 1e-8 alone.
+            sign; see `delta_rule.off_zero`.
         bf16_softmax: Round softmax queries, keys and values to bfloat16.
     """
 
@@ -57,27 +54,16 @@ class Numerics:
     bf16_softmax: bool = False
 
 
-R0_BIDIRECTIONAL = Numerics(
-    padded_camera_scale=True, causal_softmax=False, renormalise_softmax_rays=True, bf16_softmax=True
-)
-DIFFUSERS_BIDIRECTIONAL = Numerics(
-    padded_camera_scale=True,
-    causal_softmax=False,
-    renormalise_softmax_rays=True,
-    renormalise_delta_rays=True,
-    bf16_softmax=True,
-)
-R1_BIDIRECTIONAL = Numerics(padded_camera_scale=True, causal_softmax=False, bf16_softmax=True)
-R1_CHUNK_CAUSAL = Numerics(padded_camera_scale=True, causal_softmax=False, bf16_softmax=True)
-R1_STREAMING = Numerics(
-    padded_main_scale=True,
-    padded_camera_scale=True,
-    camera_key_context=False,
-    bf16_softmax=True,
-)
-R2_BIDIRECTIONAL = Numerics(causal_softmax=False, bf16_softmax=True)
-R2_CHUNK_CAUSAL = Numerics(bf16_softmax=True)
 R2_STREAMING = Numerics(bf16_softmax=True)
+R2_CHUNK_CAUSAL = R2_STREAMING
+R2_BIDIRECTIONAL = replace(R2_STREAMING, causal_softmax=False)
+R1_BIDIRECTIONAL = replace(R2_BIDIRECTIONAL, padded_camera_scale=True)
+R1_CHUNK_CAUSAL = R1_BIDIRECTIONAL
+R1_STREAMING = replace(
+    R2_STREAMING, padded_main_scale=True, padded_camera_scale=True, camera_key_context=False
+)
+R0_BIDIRECTIONAL = replace(R1_BIDIRECTIONAL, renormalise_softmax_rays=True)
+DIFFUSERS_BIDIRECTIONAL = replace(R0_BIDIRECTIONAL, renormalise_delta_rays=True)
 EXACT = Numerics(bounded_writes=True, denominator_floor=0.5)
 """Our own choice for models trained by this project: every difference resolved the plain way, so
 that streaming and one chunk-causal call agree."""

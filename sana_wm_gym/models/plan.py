@@ -1,4 +1,4 @@
-"""How one call's latent frames are grouped: values that tell the three generators apart.
+"""How one call's latent frames are grouped, which is what distinguishes the three generators.
 
 One chunk over everything is the bidirectional generator; several chunks in one call are the
 chunk-causal one; one chunk plus a state is the streaming one. The network code is the same.
@@ -7,6 +7,9 @@ chunk-causal one; one chunk plus a state is the streaming one. The network code 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+Spans = tuple[tuple[int, int], ...]
+"""(start, end) of consecutive chunks, which cover a call's latent frames."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,14 @@ class MemoryWindow:
 
 @dataclass(frozen=True)
 class ChunkPlan:
-    """Chunks of the latent frames handed to one call.
+    """Chunks of the latent frames passed to one call.
 
     Attributes:
         starts: First frame of each chunk, counted within the call; begins with 0.
         key_conv_starts: Chunks of the anti-causal half of the key convolution. None means
             `starts`; the released chunk-causal generator uses uniform chunks here whenever the
             frame count is a multiple of the chunk size.
-        window: What softmax blocks remember and see.
+        window: Which chunks softmax blocks keep.
     """
 
     starts: tuple[int, ...] = (0,)
@@ -53,14 +56,12 @@ class ChunkPlan:
     window: MemoryWindow = MemoryWindow(chunks=None)
 
     def __post_init__(self) -> None:
-        for name, starts in (("starts", self.starts), ("key_conv_starts", self.key_conv_starts)):
-            if starts is None:
-                continue
-            ordered = all(a < b for a, b in zip(starts, starts[1:], strict=False))
-            if not starts or starts[0] != 0 or not ordered:
+        for name in ("starts", "key_conv_starts"):
+            starts = getattr(self, name)
+            if starts is not None and (not starts or starts[0] or sorted({*starts}) != [*starts]):
                 raise ValueError(f"given {name}={starts}; expected rising frame indices from 0")
 
-    def spans(self, frames: int) -> tuple[tuple[int, int], ...]:
+    def spans(self, frames: int) -> Spans:
         """(start, end) of each chunk in a call of `frames` latent frames.
 
         Raises:
@@ -68,12 +69,12 @@ class ChunkPlan:
         """
         return _spans(self.starts, frames)
 
-    def key_conv_spans(self, frames: int) -> tuple[tuple[int, int], ...]:
+    def key_conv_spans(self, frames: int) -> Spans:
         """As `spans`, for the anti-causal half of the key convolution."""
         return _spans(self.key_conv_starts or self.starts, frames)
 
 
-def _spans(starts: tuple[int, ...], frames: int) -> tuple[tuple[int, int], ...]:
+def _spans(starts: tuple[int, ...], frames: int) -> Spans:
     if starts[-1] >= frames:
         raise ValueError(f"given chunk starts {starts} for {frames} latent frames")
     return tuple(zip(starts, (*starts[1:], frames), strict=True))

@@ -1,11 +1,9 @@
 """The second stage: LTX-2's video transformer cleans the generator's latents, block by block.
 
-Three Euler steps turn a block of noisy latents into refined ones. They look at the first image's
-latent (the sink) and at the blocks refined before. The modules are diffusers'; here is only the
-pass through their video half, with what it remembers as a value.
-
-A block of all remaining frames is the bidirectional mode: the sink attends to itself alone, so
-its keys are the same in every step and need to be computed once, in either mode.
+Three Euler steps turn a block of noisy latents into refined ones, which attend to the first image's
+latent (the sink) and to the blocks refined before. The modules are diffusers'; this is the pass
+through their video half, with its past as a value. The bidirectional mode is one block of all
+remaining frames: the sink attends to itself alone, so in either mode its keys are computed once.
 
 Source: SANA-WM (arXiv 2605.15178) releases; spec "LTX-2 refiner". LTX-2 as in diffusers.
 """
@@ -13,7 +11,7 @@ Source: SANA-WM (arXiv 2605.15178) releases; spec "LTX-2 refiner". LTX-2 as in d
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -28,9 +26,8 @@ SIGMAS = (0.909375, 0.725, 0.421875, 0.0)
 """Noise levels of the released refiner, whose weights contain the distilled LoRA."""
 
 Rope = tuple[Tensor, Tensor]
-
-_AUDIO = re.compile("audio|a2v|^av_|^cross_attn")
-"""Names, at top or in a block, of what only LTX-2's audio half reads."""
+Trace = tuple[Tensor, Tensor, Tensor]
+"""Keys before and after RoPE and values of one layer in one pass, [b, tokens, d] each."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +66,10 @@ BIDIRECTIONAL = RefinerPlan(block=None)
 
 @dataclass(frozen=True)
 class LayerMemory:
-    """What one layer remembers, tokens in (frame, row, column) order.
+    """Past of one layer, tokens in (frame, row, column) order.
 
     Attributes:
-        sink_key: Normalised keys of the sink before RoPE, [b, tokens, d]: they move along.
+        sink_key: Normalised keys of the sink before RoPE, [b, tokens, d]: its position changes.
         sink_value: [b, tokens, d].
         key: Keys of refined frames after RoPE at their own places, [b, n tokens, d]; n may be 0.
         value: [b, n tokens, d].
@@ -97,15 +94,6 @@ class RefinerState:
     layers: tuple[LayerMemory, ...]
 
 
-@dataclass(frozen=True)
-class _Trace:
-    """Keys and values [b, tokens, d] of one layer in one pass."""
-
-    bare_key: Tensor
-    key: Tensor
-    value: Tensor
-
-
 class Refiner(nn.Module):
     """Video-only LTX-2 with a sliding memory.
 
@@ -121,13 +109,8 @@ class Refiner(nn.Module):
     def __init__(self, transformer: nn.Module, plan: RefinerPlan) -> None:
         super().__init__()
         config: Any = transformer.config
-        wanted = {
-            "patch_size": 1,
-            "patch_size_t": 1,
-            "gated_attn": False,
-            "cross_attn_mod": False,
-            "use_prompt_embeddings": True,
-        }
+        wanted: dict[str, Any] = dict.fromkeys(("patch_size", "patch_size_t"), 1)
+        wanted |= {"gated_attn": False, "cross_attn_mod": False, "use_prompt_embeddings": True}
         given = {name: getattr(config, name) for name in wanted}
         if given != wanted:
             raise ValueError(f"given a transformer with {given}; expected {wanted}")
@@ -151,16 +134,17 @@ class Refiner(nn.Module):
         self._check(sink[:, :, None], text, None)
         frames = torch.zeros(sink.shape[0], dtype=torch.int64, device=sink.device)
         _, traces = self._pass(sink[:, :, None], 0.0, text, frames, ())
+        # Copies of no tokens, because views would keep all of them alive.
         layers = tuple(
-            LayerMemory(trace.bare_key, trace.value, _nothing(trace.key), _nothing(trace.value))
-            for trace in traces
+            LayerMemory(bare_key, value, key[:, :0].clone(), value[:, :0].clone())
+            for bare_key, key, value in traces
         )
         return RefinerState(frames + 1, layers)
 
     def denoise(
         self, latents: Tensor, noise: Tensor, text: PromptEmbedding, state: RefinerState
     ) -> Tensor:
-        """Refined latents of the next frames, shaped like `latents`.
+        """Refined latents of the next frames.
 
         Args:
             latents: The generator's next frames, [b, c, f, h, w].
@@ -194,13 +178,8 @@ class Refiner(nn.Module):
         _, traces = self._pass(refined, 0.0, text, state.frames, state.layers)
         reach = (self.plan.window - 1) * refined.shape[3] * refined.shape[4]
         layers = tuple(
-            LayerMemory(
-                layer.sink_key,
-                layer.sink_value,
-                _last(layer.key, trace.key, reach),
-                _last(layer.value, trace.value, reach),
-            )
-            for layer, trace in zip(state.layers, traces, strict=True)
+            replace(layer, key=_last(layer.key, key, reach), value=_last(layer.value, value, reach))
+            for layer, (_, key, value) in zip(state.layers, traces, strict=True)
         )
         return RefinerState(state.frames + refined.shape[2], layers)
 
@@ -228,16 +207,13 @@ class Refiner(nn.Module):
                 f"given latents {tuple(latents.shape)} and noise {tuple(noise.shape)}; "
                 "expected at least two frames, and noise for all but the first"
             )
-        state = self.begin(latents[:, :, 0], text)
-        if self.plan.block is None:
-            return torch.cat([latents[:, :, :1], self.denoise(rest, noise, text, state)], dim=2)
-        done = [latents[:, :, :1]]
-        for part, eps in zip(
-            rest.split(self.plan.block, dim=2), noise.split(self.plan.block, dim=2), strict=True
-        ):
-            refined, state = self(part, eps, text, state)
-            done.append(refined)
-        return torch.cat(done, dim=2)
+        state, refined = self.begin(latents[:, :, 0], text), [latents[:, :, :1]]
+        block = self.plan.block or rest.shape[2]
+        for part, eps in zip(rest.split(block, dim=2), noise.split(block, dim=2), strict=True):
+            if len(refined) > 1:
+                state = self.remember(refined[-1], text, state)
+            refined.append(self.denoise(part, eps, text, state))
+        return torch.cat(refined, dim=2)
 
     def _pass(
         self,
@@ -246,7 +222,7 @@ class Refiner(nn.Module):
         text: PromptEmbedding,
         start: Tensor,
         past: tuple[LayerMemory, ...],
-    ) -> tuple[Tensor, list[_Trace]]:
+    ) -> tuple[Tensor, list[Trace]]:
         """Velocity of x [b, c, f, h, w] and every layer's keys and values; no past is no prefix."""
         net, (b, _, f, h, w) = self.transformer, x.shape
         kind = net.proj_in.weight.dtype
@@ -264,13 +240,9 @@ class Refiner(nn.Module):
         for index, block in enumerate(net.transformer_blocks):
             table = block.get_mod_params(block.scale_shift_table, modulation[:, None], b)
             shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table
-            attended, trace = self._attend(
-                block.attn1,
-                block.norm1(tokens) * (1 + scale_a) + shift_a,
-                rope,
-                past[index] if past else None,
-                sink_rope,
-            )
+            modulated = block.norm1(tokens) * (1 + scale_a) + shift_a
+            layer = past[index] if past else None
+            attended, trace = self._attend(block.attn1, modulated, rope, layer, sink_rope)
             traces.append(trace)
             tokens = tokens + attended * gate_a
             tokens = tokens + block.attn2(
@@ -283,21 +255,19 @@ class Refiner(nn.Module):
 
     def _attend(
         self, attn: Any, tokens: Tensor, rope: Rope, past: LayerMemory | None, sink_rope: Rope
-    ) -> tuple[Tensor, _Trace]:
+    ) -> tuple[Tensor, Trace]:
         """Self-attention of tokens [b, n, d] to sink, remembered frames and themselves."""
         query = self._rotate(attn.norm_q(attn.to_q(tokens)), rope)
         bare_key, value = attn.norm_k(attn.to_k(tokens)), attn.to_v(tokens)
         key = self._rotate(bare_key, rope)
-        keys, values = key, value
+        keys, values = [key], [value]
         if past is not None:
-            sink_key = self._rotate(past.sink_key, sink_rope)
-            keys = torch.cat([sink_key, past.key, key], dim=1)
-            values = torch.cat([past.sink_value, past.value, value], dim=1)
-        q, k, v = (
-            rearrange(part, "b n (a d) -> b a n d", a=attn.heads) for part in (query, keys, values)
-        )
+            keys = [self._rotate(past.sink_key, sink_rope), past.key, key]
+            values = [past.sink_value, past.value, value]
+        joined = (query, torch.cat(keys, dim=1), torch.cat(values, dim=1))
+        q, k, v = (rearrange(part, "b n (a d) -> b a n d", a=attn.heads) for part in joined)
         mixed = rearrange(F.scaled_dot_product_attention(q, k, v), "b a n d -> b n (a d)")
-        return attn.to_out[0](mixed), _Trace(bare_key, key, value)
+        return attn.to_out[0](mixed), (bare_key, key, value)
 
     def _rope(self, frames: Tensor, rows: int, columns: int) -> Rope:
         """Rotations of whole latent frames at positions [b, f].
@@ -350,10 +320,11 @@ def video_only(transformer: nn.Module) -> nn.Module:
     At full size 13.0 of 18.9 B parameters remain. The given module is changed.
     """
     net: Any = transformer
+    audio = re.compile("audio|a2v|^av_|^cross_attn")
     for module in (net, *net.transformer_blocks):
-        own = [name for name, _ in module.named_parameters(recurse=False)]
-        for name in [*own, *(name for name, _ in module.named_children())]:
-            if _AUDIO.search(name):
+        own = [*module.named_parameters(recurse=False), *module.named_children()]
+        for name, _ in own:
+            if audio.search(name):
                 delattr(module, name)
     return transformer
 
@@ -362,8 +333,3 @@ def _last(past: Tensor, new: Tensor, reach: int) -> Tensor:
     """The last `reach` tokens of [b, tokens, d] joined along time, as an owned tensor."""
     surplus = max(past.shape[1] + new.shape[1] - reach, 0)
     return torch.cat([past[:, surplus:], new[:, max(new.shape[1] - reach, 0) :]], dim=1)
-
-
-def _nothing(like: Tensor) -> Tensor:
-    """No tokens of [b, tokens, d]; a copy, because a view would keep all of them alive."""
-    return like[:, :0].clone()

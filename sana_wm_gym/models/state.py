@@ -1,14 +1,14 @@
-"""Everything the generator remembers between calls, one frozen dataclass per memory.
+"""The generator's state between calls, one frozen dataclass per memory.
 
-States are values: `SanaWM.forward` returns the next one and never writes into the one it was
-given, so keeping an old state *is* a snapshot. `None` stands for an empty past.
+`SanaWM.forward` returns the next state and never writes into the given one, so keeping an old state
+*is* a snapshot. `None` stands for an empty past.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -42,8 +42,8 @@ class KeyValueChunk:
 
     key: Tensor
     value: Tensor
-    camera_key: Tensor | None
-    camera_value: Tensor | None
+    camera_key: Tensor | None = None
+    camera_value: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -89,36 +89,29 @@ def map_tensors(function: Callable[..., Tensor], *values: ValueT) -> ValueT:
     Raises:
         ValueError: The states differ in structure.
     """
-    return _map(function, values)
-
-
-def _map(function: Callable[..., Tensor], values: tuple[Any, ...]) -> Any:
     first: Any = values[0]
     kind: Any = type(first)
-    if len({type(value) for value in values}) > 1:
-        raise ValueError("given states that differ in structure, such as with and without cameras")
+    if len({(type(value), len(value) if isinstance(value, tuple) else 0) for value in values}) > 1:
+        raise ValueError(
+            "given states that differ in structure, such as with and without cameras or with "
+            "unequal numbers of remembered chunks"
+        )
     if isinstance(first, Tensor):
-        return function(*values)
+        return cast(ValueT, function(*values))
     if is_dataclass(first):
         names = [field.name for field in fields(first)]
-        parts = {name: tuple(getattr(value, name) for value in values) for name in names}
-        return kind(**{name: _map(function, part) for name, part in parts.items()})
+        parts = {n: map_tensors(function, *(getattr(value, n) for value in values)) for n in names}
+        return cast(ValueT, kind(**parts))
     if isinstance(first, tuple):
-        if len({len(value) for value in values}) > 1:
-            raise ValueError("given states with unequal numbers of remembered chunks")
-        return tuple(_map(function, part) for part in zip(*values, strict=True))
-    return first
+        several: Any = values
+        return cast(ValueT, tuple(map_tensors(function, *p) for p in zip(*several, strict=True)))
+    return values[0]
 
 
-def shapes(value: Any) -> tuple[Any, ...]:
-    """Nested tuple of the state's tensor shapes; equal for states that may share a batch."""
-    if isinstance(value, Tensor):
-        return tuple(value.shape[1:])
-    if is_dataclass(value):
-        return tuple(shapes(getattr(value, field.name)) for field in fields(value))
-    if isinstance(value, tuple):
-        return tuple(shapes(part) for part in value)
-    return (value,)
+def shapes(value: Any) -> tuple[tuple[str, torch.Size], ...]:
+    """Names and shapes, but for the batch, of a state's tensors; equal for states that may share a
+    batch."""
+    return tuple((name, tensor.shape[1:]) for name, tensor in named_tensors(value).items())
 
 
 def stack(states: Sequence[ValueT]) -> ValueT:

@@ -1,8 +1,8 @@
-"""Prompts to what the two networks read.
+"""Encoded prompts for the two networks.
 
-The generator reads 300 tokens of Gemma-2: an instruction in front of the prompt (the "chi prompt")
-is encoded with it and then cut away. The refiner reads Gemma-3: all layers' hidden states, mixed
-by LTX-2's text connectors. Tokenizers and networks are handed in; `weights.components` loads them.
+The generator reads 300 tokens of Gemma-2: an instruction before the prompt (the "chi prompt") is
+encoded with it and then cut away. The refiner reads Gemma-3: all layers' hidden states, mixed by
+LTX-2's text connectors. `weights.components` loads the tokenizers and networks.
 
 Source: SANA-WM and LTX-2 as released; the networks are transformers' and diffusers' own.
 """
@@ -51,21 +51,18 @@ class PromptEmbedding:
 
 
 class TextEncoder(Protocol):
-    """Anything that turns a prompt into features."""
+    """Anything that encodes a prompt."""
 
     def __call__(self, prompt: Prompt) -> PromptEmbedding:
         """Encode one prompt."""
-        ...
 
 
 def released_chi_prompt() -> str:
-    """The instruction that the released generators were trained with.
-
-    It is read from diffusers and checked against `CHI_PROMPT_SHA256`.
+    """The instruction that the released generators were trained with, from diffusers.
 
     Raises:
         ModuleNotFoundError: diffusers is missing or older than 0.42.
-        ValueError: This diffusers holds another text.
+        ValueError: This diffusers holds another text than `CHI_PROMPT_SHA256`.
     """
     try:
         from diffusers.pipelines.sana_wm import pipeline_sana_wm
@@ -91,9 +88,7 @@ def chi_prompt_of(config: Mapping[str, Any]) -> str:
     """
     lines = config.get("text_encoder", {}).get("chi_prompt")
     if not isinstance(lines, list | tuple) or not all(isinstance(line, str) for line in lines):
-        raise ValueError(
-            f"given text_encoder.chi_prompt = {lines!r}; expected a list of text lines"
-        )
+        raise ValueError(f"given text_encoder.chi_prompt {lines!r}; expected a list of text lines")
     return "\n".join(lines)
 
 
@@ -102,7 +97,7 @@ class GeneratorTextEncoder:
     """Gemma-2 as the generator's text encoder.
 
     Attributes:
-        tokenizer: Its tokenizer, which puts a BOS token in front.
+        tokenizer: Its tokenizer, which prepends a BOS token.
         model: The decoder without a language head; its last hidden state is read.
         tokens: Tokens of an embedding.
 
@@ -133,13 +128,10 @@ class GeneratorTextEncoder:
                     f"given a preamble of {ahead} tokens; expected a BOS token and at least one"
                 )
             length = ahead + self.tokens - 2
-        ids, mask = _tokenize(self.tokenizer, prompt.preamble + prompt.text, length, "right")
-        device = next(self.model.parameters()).device
-        hidden = self.model(
-            input_ids=ids.to(device), attention_mask=mask.to(device)
-        ).last_hidden_state
+        tokens = _tokenize(self, prompt.preamble + prompt.text, length, "right")
+        hidden = self.model(**tokens).last_hidden_state
         kept = [0, *range(length - self.tokens + 1, length)]
-        return PromptEmbedding(hidden[:, kept], mask[:, kept].to(device))
+        return PromptEmbedding(hidden[:, kept], tokens["attention_mask"][:, kept])
 
 
 @dataclass(frozen=True)
@@ -149,12 +141,11 @@ class RefinerTextEncoder:
     Attributes:
         tokenizer: Gemma-3's tokenizer.
         model: Gemma-3 without a language head; all its hidden states are read.
-        connectors: diffusers' `LTX2TextConnectors`. They normalise each layer's states to
-            8 (h - mean) / (max - min) over the prompt's tokens before they mix them.
+        connectors: diffusers' `LTX2TextConnectors`. Since 0.42 they normalise each layer's states
+            themselves, to 8 (h - mean) / (max - min) over the prompt's tokens.
         tokens: Tokens of an embedding, a multiple of the connectors' registers.
 
-    Source: LTX-2; spec "LTX-2 refiner". The released code normalises in front of the connectors;
-    since diffusers 0.42 they do it themselves, and once is enough.
+    Source: LTX-2; spec "LTX-2 refiner".
     """
 
     tokenizer: Any
@@ -173,11 +164,8 @@ class RefinerTextEncoder:
             raise ValueError(
                 f"given the preamble {prompt.preamble[:40]!r}; the refiner reads bare prompts"
             )
-        ids, mask = _tokenize(self.tokenizer, prompt.text.strip(), self.tokens, "left")
-        device = next(self.model.parameters()).device
-        states = self.model(
-            input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True
-        ).hidden_states
+        tokens = _tokenize(self, prompt.text.strip(), self.tokens, "left")
+        states = self.model(**tokens, output_hidden_states=True).hidden_states
         config: Any = self.connectors.config
         made_for = (config.text_proj_in_factor, config.caption_channels)
         if (len(states), states[0].shape[-1]) != made_for:
@@ -185,13 +173,16 @@ class RefinerTextEncoder:
                 f"given {len(states)} hidden states of width {states[0].shape[-1]}; "
                 f"the connectors expect {made_for[0]} of width {made_for[1]}"
             )
-        features, _, kept = self.connectors(torch.stack(states, dim=-1), mask.to(device))
+        features, _, kept = self.connectors(torch.stack(states, dim=-1), tokens["attention_mask"])
         return PromptEmbedding(features, kept.to(torch.int64))
 
 
-def _tokenize(tokenizer: Any, text: str, length: int, side: str) -> tuple[Tensor, Tensor]:
-    """Token ids and mask [1, length], padded on a side or cut at the end."""
-    tokens = tokenizer(
+def _tokenize(
+    encoder: GeneratorTextEncoder | RefinerTextEncoder, text: str, length: int, side: str
+) -> dict[str, Tensor]:
+    """Arguments of the encoder's network: token ids and mask, int64 [1, length], padded on a side
+    or cut at the end."""
+    tokens = encoder.tokenizer(
         [text],
         max_length=length,
         padding="max_length",
@@ -199,4 +190,8 @@ def _tokenize(tokenizer: Any, text: str, length: int, side: str) -> tuple[Tensor
         truncation=True,
         return_tensors="pt",
     )
-    return tokens["input_ids"], tokens["attention_mask"].to(torch.int64)
+    device = next(encoder.model.parameters()).device
+    return {
+        "input_ids": tokens["input_ids"].to(device),
+        "attention_mask": tokens["attention_mask"].to(device, torch.int64),
+    }

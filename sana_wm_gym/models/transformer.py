@@ -1,7 +1,7 @@
 """The SANA-WM Stage-1 diffusion transformer, at any size.
 
-One `forward` serves the bidirectional, chunk-causal and streaming generators: what differs comes
-in as values (`ChunkPlan`, `GeneratorState`) or is chosen when the network is built (`Numerics`).
+One `forward` serves the bidirectional, chunk-causal and streaming generators: what differs is an
+argument (`ChunkPlan`, `GeneratorState`) or chosen when the network is built (`Numerics`).
 
 Source: SANA-WM (arXiv 2605.15178) and its public streaming release.
 """
@@ -14,15 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sana_wm_gym.models.attention import (
-    CameraFrame,
-    DeltaRuleAttention,
-    SoftmaxAttention,
-)
-from sana_wm_gym.models.cross_attention import CrossAttention
+from sana_wm_gym.models.attention import CameraFrame, DeltaRuleAttention, SoftmaxAttention
 from sana_wm_gym.models.kernels import RMSNorm
 from sana_wm_gym.models.layers import (
     CellEmbed,
+    CrossAttention,
     GluMbConv,
     TextEmbed,
     TimestepEmbed,
@@ -105,15 +101,15 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class BlockContext:
-    """What all blocks of one call read besides the tokens.
+    """What all blocks of one call read besides the tokens: `Conditioning`, embedded, and more.
 
     Attributes:
         modulation: Shifts, scales and gates from the timestep, [b, f or 1, 6, d].
         rope: Rotary factors of the main branch.
         camera: Ray frames of the camera branch; None without cameras.
-        plucker: Embedded Pluecker coordinates [b, f, s, d]; None without.
-        text: Caption [b, l, d]; None without.
-        text_mask: Tokens to keep, [b, l]; None keeps all.
+        plucker: [b, f, s, d], or None.
+        text: [b, l, d], or None.
+        text_mask: [b, l], or None.
         rows: Of the latent grid.
         plan: Chunks within the call.
     """
@@ -148,28 +144,20 @@ class Block(nn.Module):
         self, x: Tensor, context: BlockContext, memory: BlockMemory | None
     ) -> tuple[Tensor, BlockMemory]:
         """x [b, f, s, d]; returns the new x and memory."""
-        plan = context.plan
         table = self.scale_shift_table + context.modulation
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table[:, :, :, None].unbind(2)
+        past, tail = (None, None) if memory is None else (memory.attention, memory.ffn_tail)
 
         attended, attention_memory = self.attn(
-            modulate(x, shift_a, scale_a),
-            context.rope,
-            context.camera,
-            plan,
-            None if memory is None else memory.attention,
+            modulate(x, shift_a, scale_a), context.rope, context.camera, context.plan, past
         )
         x = x + gate_a * attended
         if context.plucker is not None:
             x = x + self.plucker_proj(context.plucker)
         if self.cross_attn is not None:
             x = x + self.cross_attn(x, context.text, context.text_mask)
-        mixed, ffn_tail = self.mlp(
-            modulate(x, shift_f, scale_f),
-            context.rows,
-            plan.spans(x.shape[1]),
-            None if memory is None else memory.ffn_tail,
-        )
+        spans = context.plan.spans(x.shape[1])
+        mixed, ffn_tail = self.mlp(modulate(x, shift_f, scale_f), context.rows, spans, tail)
         return x + gate_f * mixed, BlockMemory(attention_memory, ffn_tail)
 
 
@@ -228,8 +216,8 @@ class SanaWM(nn.Module):
 
         Args:
             latents: [b, channels, f, h, w].
-            timestep: Noise level in [0, 1000], one per sample [b] or per latent frame [b, f];
-                its fraction is ignored.
+            timestep: Noise level in [0, 1000], [b] or per latent frame [b, f]; its fraction is
+                ignored.
             conditioning: Cameras and caption for these frames.
             plan: Chunks within the call.
             state: Past from earlier calls; None for an empty past.
@@ -286,19 +274,13 @@ class SanaWM(nn.Module):
                 f"given timestep {tuple(timestep.shape)}; "
                 f"expected ({batch},) or ({batch}, {frames})"
             )
-        rays, plucker = conditioning.ray_from_world, conditioning.plucker
-        if rays is not None and rays.shape != (batch, frames, rows, columns, 4, 4):
-            raise ValueError(
-                f"given ray matrices {tuple(rays.shape)}; "
-                f"expected ({batch}, {frames}, {rows}, {columns}, 4, 4)"
-            )
-        if plucker is not None and plucker.shape != (
-            (batch, config.plucker_channels, frames, rows, columns)
+        grid = (frames, rows, columns)
+        for name, tensor, expected in (
+            ("ray matrices", conditioning.ray_from_world, (batch, *grid, 4, 4)),
+            ("Pluecker map", conditioning.plucker, (batch, config.plucker_channels, *grid)),
         ):
-            raise ValueError(
-                f"given Pluecker map {tuple(plucker.shape)}; expected "
-                f"({batch}, {config.plucker_channels}, {frames}, {rows}, {columns})"
-            )
+            if tensor is not None and tensor.shape != expected:
+                raise ValueError(f"given {name} {tuple(tensor.shape)}; expected {expected}")
         if (conditioning.text is None) != (config.text_channels is None):
             raise ValueError(
                 "given a caption for a network built without one"

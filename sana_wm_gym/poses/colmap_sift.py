@@ -78,7 +78,7 @@ def _pycolmap() -> Any:
         colmap = import_module("pycolmap")
     except ImportError as error:
         raise ImportError(
-            "ColmapSift needs pycolmap (BSD licence): pip install 'sana-wm-gym[eval]'"
+            "ColmapSift needs pycolmap (BSD licence): pip install 'sana_wm_gym[eval]'"
         ) from error
     colmap.logging.minloglevel = 3  # a mapper that tries and fails warns each time
     return colmap

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from sana_wm_gym.checks import require_integer, require_number
+from sana_wm_gym.checks import require_device, require_integer, require_number
 from sana_wm_gym.models.codec import CodecConfig
 from sana_wm_gym.models.transformer import SanaWMConfig
 from sana_wm_gym.training.fit_codec import CodecFit
@@ -117,6 +117,7 @@ class TrainConfig:
             )
         for name in ("batch", "streams", "unroll", "steps", "save_every", "validate_every"):
             require_integer(name, getattr(self, name), 1)
+        require_device("device", self.device)
         for count in self.walks:
             require_integer("walks", count, 1)
         for name in ("estimated_anchors", "word_dropout", "prompt_dropout"):

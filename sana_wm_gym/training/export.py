@@ -1,12 +1,18 @@
-"""Pack a training run into the one file that ships: `python -m sana_wm_gym.training.export`."""
+"""Copy the weights of a training run to a world file, by default the one in this package.
+
+    sana-wm export-world outputs/tiny --to outputs/tiny.safetensors
+
+The file is read once before anything is written, so a damaged one is refused.
+"""
 
 from __future__ import annotations
 
-import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from sana_wm_gym.files import atomic_path
+from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.training.run import WEIGHTS
 from sana_wm_gym.weights.world_file import EMBEDDED, read_world_file
 
@@ -26,15 +32,12 @@ def export(folder: Path, path: Path) -> None:
         shutil.copy(weights, partial)
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments: Sequence[str]) -> int:
+    """Command line; returns the exit status."""
+    parser = FlagParser("sana-wm export-world", __doc__)
     parser.add_argument("folder", type=Path, help="folder of the training run")
     parser.add_argument("--to", type=Path, default=EMBEDDED / "tiny.safetensors", help="world file")
-    arguments = parser.parse_args()
-    export(arguments.folder, arguments.to)
-    print(f"wrote {arguments.to}: {arguments.to.stat().st_size / 1e6:.1f} MB")
-
-
-if __name__ == "__main__":
-    main()
+    given = parser.parse_args(arguments)
+    export(given.folder, given.to)
+    print(f"wrote {given.to}: {given.to.stat().st_size / 1e6:.1f} MB")
+    return 0

@@ -1,23 +1,22 @@
-"""Train the embedded world: `python -m sana_wm_gym.training.train [name=value ...]`.
+"""Train the embedded world: `sana-wm train-world [name=value ...]`.
 
 Fits the codec and the localiser, renders walks through the map, trains the generator and writes a
 checkpoint every `save_every` steps. Killed at any point and started again with the same `folder`,
-it resumes from the last checkpoint. Under `torchrun --nproc-per-node N` the processes share one
-run, each with clips of its own. `conf/train.yaml` holds the recipe; `--help` lists what can be set.
+it resumes from the last checkpoint. Under `torchrun --nproc-per-node N -m sana_wm_gym train-world`
+the processes share one run, each with clips of its own. `conf/train.yaml` holds the recipe;
+`--help` lists what can be set.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-import hydra
 import numpy as np
 import torch
 import torch.distributed as dist
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress, TaskID
 from torch import nn
@@ -32,6 +31,7 @@ from sana_wm_gym.evaluation.held_out import (
     truth_of,
 )
 from sana_wm_gym.files import write_json
+from sana_wm_gym.hydra_settings import run_command
 from sana_wm_gym.models.plan import ChunkPlan
 from sana_wm_gym.models.state import GeneratorState, detach
 from sana_wm_gym.tables import progress
@@ -193,11 +193,6 @@ def average_weights(run: TrainingRun) -> None:
     get_ema_multi_avg_fn(decay)(average, current, run.done)
 
 
-@hydra.main(config_path="../../conf", config_name="train", version_base="1.3")
-def main(settings: DictConfig) -> None:
-    """Command line."""
-    train(hydra.utils.instantiate(settings, _convert_="object"))
-
-
-if __name__ == "__main__":
-    main()
+def main(arguments: Sequence[str]) -> int:
+    """Command line; returns the exit status."""
+    return run_command("train", lambda config, console, settings: train(config), arguments)

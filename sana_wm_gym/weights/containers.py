@@ -1,8 +1,7 @@
-"""Files of tensors, opened without reading their values.
+"""Files of tensors, opened without reading their values: safetensors, shards and torch files.
 
-Safetensors, alone or as shards with an index, and torch files. Values are read in spans: while a
-file is mapped, every page that was read counts as ours, so a file is mapped anew for each span and
-no more than a hundredth of it is ever held beside the result.
+Values are read in spans: every page of a mapped file that was read counts as memory of the process,
+so a file is mapped anew for each span and no more than a hundredth of it is held at a time.
 """
 
 from __future__ import annotations
@@ -37,22 +36,16 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor in a file.
-
-    Attributes:
-        file: Where it is.
-        shape: Its shape.
-        dtype: Its type, as torch writes it, such as "float32".
-    """
+    """One tensor in a file: its shape, and its dtype as torch writes it, such as "float32"."""
 
     file: Path
     shape: tuple[int, ...]
     dtype: str
 
     @property
-    def elements(self) -> int:
-        """Number of values."""
-        return prod(self.shape)
+    def nbytes(self) -> int:
+        """Bytes of its values."""
+        return prod(self.shape) * int(getattr(torch, self.dtype).itemsize)
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ class Container:
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
         """Values of some tensors, one at a time, file by file.
 
-        A tensor is valid until the next one is asked for; copy what is to stay.
+        A tensor is valid until the next one is read; copy what is to stay.
 
         Raises:
             ValueError: A file is damaged.
@@ -80,8 +73,15 @@ class Container:
         wanted = sorted(names, key=lambda name: self.files.index(self.stored[name].file))
         for file, group in groupby(wanted, key=lambda name: self.stored[name].file):
             limit = max(SMALLEST_SPAN, file.stat().st_size // SPANS)
-            for span in _spans(list(group), self.stored, limit):
-                yield from _read_span(file, span)
+            span: list[str] = []
+            size = 0
+            for name in group:
+                size += self.stored[name].nbytes
+                if span and size > limit:
+                    yield from _read_span(file, span)
+                    span, size = [], self.stored[name].nbytes
+                span.append(name)
+            yield from _read_span(file, span)
 
     def check(
         self,
@@ -140,11 +140,7 @@ class Container:
 
 
 def require_finite(tensor: Tensor, file: Path, name: str) -> None:
-    """Raise if a value is NaN or infinite.
-
-    Raises:
-        ValueError: One is.
-    """
+    """Raise ValueError if a value is NaN or infinite."""
     low, high = tensor.aminmax()  # NaN comes through; no temporary of the tensor's size
     if not (torch.isfinite(low) and torch.isfinite(high)):
         raise ValueError(f"{file}: {name} holds values that are not finite in {tensor.dtype}")
@@ -166,14 +162,10 @@ def open_container(path: Path) -> Container:
     if path.name.endswith(INDEX):
         return _open_shards(path)
     if path.suffix == ".safetensors":
-        stored, metadata = _open_safetensors(path)
-        return Container((path,), stored, metadata)
+        return Container((path,), *_open_safetensors(path))
     if path.suffix in TORCH_SUFFIXES:
-        tensors = _load_torch(path)
-        stored = {
-            name: Stored(path, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-            for name, tensor in tensors.items()
-        }
+        tensors = _load_torch(path).items()
+        stored = {n: Stored(path, tuple(t.shape), _dtype_name(t.dtype)) for n, t in tensors}
         return Container((path,), stored, {})
     raise ValueError(
         f"{path} is not a checkpoint; expected .safetensors, {INDEX} or one of {TORCH_SUFFIXES}"
@@ -202,20 +194,8 @@ def find_file(path: Path) -> Path:
     raise ValueError(f"{path} holds no checkpoint, nor does {' or '.join(FOLDERS)} in it")
 
 
-def _spans(names: list[str], stored: Mapping[str, Stored], limit: int) -> Iterator[list[str]]:
-    """Consecutive names of at most `limit` bytes together, one name at least."""
-    span: list[str] = []
-    size = 0
-    for name in names:
-        item = stored[name]
-        bytes_ = item.elements * getattr(torch, item.dtype).itemsize
-        if span and size + bytes_ > limit:
-            yield span
-            span, size = [], 0
-        span.append(name)
-        size += bytes_
-    if span:
-        yield span
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _read_span(file: Path, names: list[str]) -> Iterator[tuple[str, Tensor]]:
@@ -243,8 +223,8 @@ def _open_safetensors(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
                     raise ValueError(
                         f"{path}: {name} holds {dtype} values; expected one of {list(_DTYPES)}"
                     )
-                text = str(_DTYPES[dtype]).removeprefix("torch.")
-                stored[name] = Stored(path, tuple(part.get_shape()), text)
+                shape = tuple(part.get_shape())
+                stored[name] = Stored(path, shape, _dtype_name(_DTYPES[dtype]))
             return stored, dict(opened.metadata() or {})
     except SafetensorError as error:
         raise _damaged(path, error) from error

@@ -1,8 +1,8 @@
 """Parts of a release from the hub, at known commits, into its cache.
 
-The first fetch of a repository has to be told a commit, or to take the newest. The commit is
-recorded beside the cache, and every later fetch, and every offline one, takes the same. Downloads
-that broke off are resumed by `huggingface_hub`.
+The first fetch of a repository requires a commit, or takes the newest. The commit is recorded next
+to the cache, and every later fetch, offline too, takes the same. `huggingface_hub` resumes
+interrupted downloads.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def fetch(
         latest: Take the newest commit of repositories that have no revision yet.
         offline: Use only what an earlier fetch left in the cache.
         cache: Folder of the cache; None is the hub's own.
-        machine: Free disk to compare with; None looks at this machine.
-        report: Takes a line per repository.
+        machine: Free disk to compare with; None is this machine.
+        report: Called with a line per repository.
 
     Raises:
         ImportError: huggingface_hub is not installed.
@@ -68,62 +68,64 @@ def fetch(
         FileNotFoundError: The hub cannot be reached or lacks the repository, revision or files;
             offline, the cache lacks them.
     """
-    hub = _hub()
+    try:
+        import huggingface_hub as hub
+    except ImportError as error:
+        raise ImportError("releases are on the hub: pip install sana_wm_gym[hub]") from error
     cache = default_cache() if cache is None else Path(cache)
     names = [part.name for part in release.components] if components is None else components
-    parts = [release.component(name) for name in dict.fromkeys(names)]
-    wanted = known_revisions(parts, cache) | dict(revisions or {})
-    unpinned = sorted({p.repository.hub_id for p in parts} - wanted.keys())
-    if unpinned and (offline or not latest):
-        raise ValueError(
-            f"no commit is known for {', '.join(unpinned)}; "
-            + (
-                "fetch once without --offline"
-                if offline
-                else "give --revision COMMIT (or --revision HUB_ID=COMMIT), or --latest to take "
-                "the newest and record it"
-            )
-        )
     groups: dict[str, list[Component]] = {}
-    for part in parts:
+    for name in dict.fromkeys(names):
+        part = release.component(name)
         groups.setdefault(part.repository.hub_id, []).append(part)
+    wanted = known_revisions(release.components, cache) | dict(revisions or {})
+    unpinned = ", ".join(sorted(groups.keys() - wanted.keys()))
+    if unpinned and offline:
+        raise ValueError(f"no commit is known for {unpinned}; fetch once without --offline")
+    if unpinned and not latest:
+        raise ValueError(
+            f"no commit is known for {unpinned}; give --revision COMMIT (or --revision "
+            "HUB_ID=COMMIT), or --latest to take the newest and record it"
+        )
 
-    commits = dict.fromkeys(groups, "")
+    commits: dict[str, str] = {}
     missing = 0
-    for hub_id, group in groups.items():
+    for hub_id, parts in groups.items():
         revision = wanted.get(hub_id, NEWEST)
         if offline:
             commits[hub_id] = _require_commit(hub_id, revision)
-            continue
-        commits[hub_id], size = _ask(hub, hub_id, revision, group, cache)
-        missing += size
-        report(f"{hub_id} at {commits[hub_id]}")
+        else:
+            commits[hub_id], size = _ask(hub, hub_id, revision, parts, cache)
+            missing += size
+            report(f"{hub_id} at {commits[hub_id]}")
     if not offline:
         free = this_machine(cache) if machine is None else machine
         require(Need(disk=missing), free, f"the missing files of {release.name}")
     paths: dict[str, Path] = {}
-    for hub_id, group in groups.items():
-        folder = _download(hub, hub_id, commits[hub_id], group, offline, cache)
-        for part in group:
-            _require_files(part, folder)
+    for hub_id, parts in groups.items():
+        folder = _download(hub, hub_id, commits[hub_id], parts, offline, cache)
+        for part in parts:
+            if not part.files(folder):
+                raise FileNotFoundError(
+                    f"{folder} lacks {part.path or 'the files'} of {part.name}; "
+                    "fetch it without --offline"
+                )
             paths[part.name] = folder / part.path
-        _record(cache, hub_id, commits[hub_id])
+        record = _read_record(cache) | {hub_id: commits[hub_id]}
+        write_json(cache / RECORD, dict(sorted(record.items())))
     return Fetched(release, paths, commits)
 
 
 def known_revisions(parts: Sequence[Component], cache: Path) -> dict[str, str]:
     """Commits of the parts' repositories, recorded ones before pinned ones."""
     recorded = _read_record(cache)
-    known = {}
-    for part in parts:
-        commit = recorded.get(part.repository.hub_id, part.repository.pin)
-        if commit is not None:
-            known[part.repository.hub_id] = commit
-    return known
+    repositories = [part.repository for part in parts]
+    known = {one.hub_id: recorded.get(one.hub_id, one.pin) for one in repositories}
+    return {hub_id: commit for hub_id, commit in known.items() if commit is not None}
 
 
 def revisions_of(release: Release, arguments: Sequence[str]) -> dict[str, str]:
-    """What `--revision` said: a bare value is for the generator's repository.
+    """Revisions by hub id of `--revision` arguments; a bare one is the generator repository's.
 
     Raises:
         ValueError: Another repository than the release's is named, or an empty revision.
@@ -151,14 +153,6 @@ def default_cache() -> Path:
     return Path(constants.HF_HUB_CACHE)
 
 
-def _hub() -> Any:
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise ImportError("releases are on the hub: pip install sana_wm_gym[hub]") from error
-    return huggingface_hub
-
-
 def _require_commit(hub_id: str, revision: str) -> str:
     if not _COMMIT.fullmatch(revision):
         raise ValueError(
@@ -178,17 +172,19 @@ def _ask(
         raise _unreachable(hub_id, revision, error, "") from error
     commit = _require_commit(hub_id, str(info.sha))
     files = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    owned: dict[str, int] = {}
     for part in parts:
-        if not any(map(part.owns, files)):
+        own = {name: size for name, size in files.items() if part.owns(name)}
+        if not own:
             raise FileNotFoundError(
                 f"{hub_id} at {commit} has no {part.path or 'files'} for {part.name}; "
                 "the release has changed its layout"
             )
+        owned |= own
     missing = 0
-    for name, size in files.items():
-        if any(part.owns(name) for part in parts):
-            stored = hub.try_to_load_from_cache(hub_id, name, cache_dir=cache, revision=commit)
-            missing += 0 if isinstance(stored, str) else size
+    for name, size in owned.items():
+        stored = hub.try_to_load_from_cache(hub_id, name, cache_dir=cache, revision=commit)
+        missing += 0 if isinstance(stored, str) else size
     return commit, missing
 
 
@@ -209,13 +205,6 @@ def _download(
     return Path(folder)
 
 
-def _require_files(part: Component, folder: Path) -> None:
-    if not part.files(folder):
-        raise FileNotFoundError(
-            f"{folder} lacks {part.path or 'the files'} of {part.name}; fetch it without --offline"
-        )
-
-
 def _unreachable(hub_id: str, revision: str, error: Exception, hint: str) -> FileNotFoundError:
     reason = " ".join(str(error).split())[:300]
     return FileNotFoundError(f"cannot get {hub_id} at {revision}{hint}: {reason}")
@@ -230,8 +219,3 @@ def _read_record(cache: Path) -> dict[str, str]:
         return {str(hub_id): _require_commit(hub_id, commit) for hub_id, commit in content.items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it and give --revision") from error
-
-
-def _record(cache: Path, hub_id: str, commit: str) -> None:
-    record = _read_record(cache) | {hub_id: commit}
-    write_json(cache / RECORD, dict(sorted(record.items())))

@@ -1,8 +1,8 @@
 """The Stage-1 generator from a released checkpoint, and back.
 
-Everything that can be known without reading values is checked first: variant, names, shapes and
-free memory. Then values go one by one to their final type and place, into a network that was built
-without storage, so the peak stays within a few hundredths of the result.
+Variant, names, shapes and free memory are checked first. Then values are read one by one into their
+final type and place, in a network that was built without storage, so the peak stays within a few
+hundredths of the result.
 """
 
 from __future__ import annotations
@@ -78,11 +78,7 @@ def check_generator(
 
 
 def check_values(checked: Checked) -> None:
-    """Read all values once and keep none.
-
-    Raises:
-        ValueError: A tensor holds values that are not finite.
-    """
+    """Read all values once and keep none; raise ValueError where one is not finite."""
     for theirs, tensor in checked.container.read(checked.names.values()):
         require_finite(tensor, checked.container.stored[theirs].file, theirs)
 
@@ -100,9 +96,8 @@ def load_generator(
     """Load a generator in its final type and place, ready to evaluate.
 
     Args:
-        path: A file, an index of shards, or the folder of a release, also of its diffusers port.
-        variant: Which generator is wanted. The tensors cannot tell; a checkpoint that says what
-            it is must agree.
+        path: Anything that `open_container` takes.
+        variant: Which generator is wanted; a checkpoint that states one must agree.
         config: Size; the released one by default. `position_entries` is ignored.
         numerics: Revision to agree with; None is the released code of the variant.
         dtype: Type of all weights.
@@ -116,17 +111,16 @@ def load_generator(
     """
     config, device = replace(config, position_entries=0), torch.device(device)
     checked = check_generator(path, variant, config)
-    require(
-        _need(config, dtype, device),
-        this_machine(Path(path).parent, device) if machine is None else machine,
-        f"{path} in {dtype}",
-    )
+    size = generator_bytes(config, dtype)
+    need = Need(ram=int(OVERHEAD * size))
+    if device.type == "cuda":
+        need = Need(ram=int((OVERHEAD - 1) * size), vram=size)
+    free = this_machine(Path(path).parent, device) if machine is None else machine
+    require(need, free, f"{path} in {dtype}")
     with torch.device("meta"):
         model = SanaWM(config, AS_RELEASED[variant] if numerics is None else numerics)
     shapes = expected_shapes(config)
-    weights = {
-        name: torch.zeros(shapes[name], dtype=dtype, device=device) for name in checked.absent
-    }
+    weights = {n: torch.zeros(shapes[n], dtype=dtype, device=device) for n in checked.absent}
     released = {theirs: name for name, theirs in checked.names.items()}
     weights |= checked.container.load(released, dtype, device)
     model.load_state_dict(weights, assign=True)
@@ -151,10 +145,3 @@ def generator_bytes(config: SanaWMConfig, dtype: torch.dtype) -> int:
     """Bytes of a generator's weights in one type."""
     shapes = expected_shapes(replace(config, position_entries=0)).values()
     return sum(prod(shape) for shape in shapes) * dtype.itemsize
-
-
-def _need(config: SanaWMConfig, dtype: torch.dtype, device: torch.device) -> Need:
-    size = generator_bytes(config, dtype)
-    if device.type == "cuda":
-        return Need(ram=int((OVERHEAD - 1) * size), vram=size)
-    return Need(ram=int(OVERHEAD * size))

@@ -1,9 +1,8 @@
-"""What upstream calls things: tensors, files and variants of the Stage-1 generator.
+"""Upstream's names of tensors, files and variants of the Stage-1 generator.
 
-Our networks carry the released names, so little is left to translate: wrappers around the state
-dict, one unread entry, and two names of the diffusers port. The list of names and shapes is not
-stored; it is what the network has when it is built without storage, and a test holds it against
-the published manifests.
+Our networks have the released names but for wrappers around the state dict, one unread entry and
+two names of the diffusers port. Names and shapes are those of the network built without storage; a
+test compares them with the published manifests.
 
 Source: SANA-WM public releases; `SanaWMTransformer3DModel` of diffusers 0.42.
 """
@@ -13,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -52,11 +52,11 @@ NESTS = ("state_dict", "generator")
 PREFIX = "model."
 DROPPED = "pos_embed"
 
-DIFFUSERS_RENAMED = {
-    "t_embedder.mlp.0.": "t_embedder.linear_1.",
-    "t_embedder.mlp.2.": "t_embedder.linear_2.",
-}
-"""Released names to those of diffusers, where they differ."""
+DIFFUSERS_RENAMED = (
+    ("t_embedder.mlp.0.", "t_embedder.linear_1."),
+    ("t_embedder.mlp.2.", "t_embedder.linear_2."),
+)
+"""Beginnings of released names and those of diffusers, where they differ."""
 
 DIFFUSERS_ABSENT = (DROPPED, "y_embedder.y_embedding")
 """Entries that the released checkpoints carry and diffusers leaves out; nothing reads them."""
@@ -92,29 +92,22 @@ def expected_shapes(config: SanaWMConfig = RELEASED) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def released_name(name: str) -> str:
-    """The released name of a stored tensor, whichever container it comes from."""
-    name = name.removeprefix(PREFIX)
-    for ours, theirs in DIFFUSERS_RENAMED.items():
-        if name.startswith(theirs):
-            return ours + name.removeprefix(theirs)
-    return name
-
-
 def released_names(stored: Iterable[str]) -> dict[str, str]:
-    """Released names to stored ones, without the entry that is dropped.
+    """Released names to stored ones of any container, without the entry that is dropped.
 
     Raises:
         ValueError: Two stored names stand for one tensor.
     """
     found: dict[str, str] = {}
     for name in stored:
-        released = released_name(name)
-        if released == DROPPED:
-            continue
+        released = name.removeprefix(PREFIX)
+        for ours, theirs in DIFFUSERS_RENAMED:
+            if released.startswith(theirs):
+                released = ours + released.removeprefix(theirs)
         if released in found:
             raise ValueError(f"given {found[released]!r} and {name!r}, which are one tensor")
-        found[released] = name
+        if released != DROPPED:
+            found[released] = name
     return found
 
 
@@ -122,55 +115,42 @@ def diffusers_names(weights: Mapping[str, T]) -> dict[str, T]:
     """A released state dict under the names of diffusers."""
     renamed = {}
     for name, tensor in weights.items():
-        if name in DIFFUSERS_ABSENT:
-            continue
-        for ours, theirs in DIFFUSERS_RENAMED.items():
-            name = name.replace(ours, theirs) if name.startswith(ours) else name
-        renamed[name] = tensor
+        for ours, theirs in DIFFUSERS_RENAMED:
+            name = theirs + name.removeprefix(ours) if name.startswith(ours) else name
+        if name not in DIFFUSERS_ABSENT:
+            renamed[name] = tensor
     return renamed
 
 
 def stated_variant(file: Path, metadata: Mapping[str, str]) -> Variant | None:
-    """Which generator a file says it is, or None where nothing says so.
+    """Which generator a file of a checkpoint states that it holds, or None.
 
-    The tensors cannot tell: all three variants have the same names and shapes. Read are, in this
-    order, the header of files written here, the diffusers config beside the file, the release's
+    The tensors do not show it: all three variants have the same names and shapes. Read are, in this
+    order, the header of files written here, the diffusers config next to the file, the release's
     `config.yaml`, and the names that the releases give to files and folders.
 
-    Args:
-        file: A file of the checkpoint.
-        metadata: Its header, empty if it has none.
-
     Raises:
-        ValueError: The header names a variant that is not known.
+        ValueError: The header (`metadata`) names a variant that is not known.
     """
     header = metadata.get(METADATA_VARIANT)
     if header is not None:
         if header not in list(Variant):
             raise ValueError(f"{file} states {header!r}; expected one of {[*map(str, Variant)]}")
         return Variant(header)
-    config = file.parent / "config.json"
-    if config.is_file() and _json_class(config) == DIFFUSERS_CLASS:
-        return Variant.BIDIRECTIONAL
+    with suppress(OSError, ValueError, AttributeError):  # no such file, or not an object in it
+        config = json.loads((file.parent / "config.json").read_text(encoding="utf-8"))
+        if config.get("_class_name") == DIFFUSERS_CLASS:
+            return Variant.BIDIRECTIONAL
     for folder in (file.parent, file.parent.parent):
         yaml = folder / "config.yaml"
         stated = _yaml_variant(yaml.read_text(encoding="utf-8")) if yaml.is_file() else None
         if stated is not None:
             return stated
-    parts = (file.name, *(folder.name for folder in file.absolute().parents))
-    for part in parts:
+    for part in (file.name, *(folder.name for folder in file.absolute().parents)):
         for stem, variant in _STEMS:
             if stem in part:
                 return variant
     return None
-
-
-def _json_class(path: Path) -> object:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content.get("_class_name") if isinstance(content, dict) else None
 
 
 def _yaml_variant(text: str) -> Variant | None:

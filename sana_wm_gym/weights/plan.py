@@ -1,7 +1,7 @@
 """What a release takes on disk and in memory, and which settings would fit this machine.
 
-Three kinds of number, always told apart: *derived* from names and shapes, *stated* by the release
-or published for a run, and *measured* on files that are already here. Nothing is loaded.
+Numbers are *derived* from names and shapes, *stated* by the release or published for a run, or
+*measured* on files that are here, and marked so. Nothing is loaded.
 """
 
 from __future__ import annotations
@@ -43,11 +43,9 @@ class Precision(StrEnum):
     NVFP4 = "NVFP4"
 
 
-CAPABILITY: Mapping[Precision, tuple[int, int]] = {
-    Precision.BF16: (8, 0),
-    Precision.FP8: (9, 0),
-    Precision.NVFP4: (10, 0),
-}
+CAPABILITY: Mapping[Precision, tuple[int, int]] = dict(
+    zip(Precision, ((8, 0), (9, 0), (10, 0)), strict=True)
+)
 """CUDA compute capability that a precision needs."""
 
 
@@ -90,8 +88,8 @@ class Option:
 
 
 def rows(release: Release, cache: Path) -> list[Row]:
-    """One row per part, from the files where they are in the cache."""
-    return [_row(part, _found(part, cache)) for part in release.components]
+    """One row per part, from the files where they are in the cache at a known commit."""
+    return [_row(part, cache) for part in release.components]
 
 
 def weight_bytes(shapes: Mapping[str, tuple[int, ...]], precision: Precision, few: Chooser) -> int:
@@ -115,7 +113,7 @@ def weight_bytes(shapes: Mapping[str, tuple[int, ...]], precision: Precision, fe
 def memory_bytes(config: SanaWMConfig = RELEASED, cells: int = CELLS) -> int:
     """Bytes that the streaming generator remembers between chunks, sink and one recent chunk.
 
-    States in float32, the rest in bfloat16: `GeneratorState` counted on paper.
+    States in float32, the rest in bfloat16: `GeneratorState`, analytically.
     """
     width, head = config.width, config.width // config.heads
     softmax = config.depth // config.softmax_every
@@ -128,7 +126,7 @@ def memory_bytes(config: SanaWMConfig = RELEASED, cells: int = CELLS) -> int:
 
 
 def options(release: Release, table: Sequence[Row], machine: Machine) -> list[Option]:
-    """Settings from the largest to the smallest, each held against the free GPU memory."""
+    """Settings from the largest to the smallest, each compared with the free GPU memory."""
     found = [
         _option(f"{f.option}, with refiner", f.vram, "published peak", f.capability, machine)
         for f in release.figures
@@ -141,17 +139,10 @@ def options(release: Release, table: Sequence[Row], machine: Machine) -> list[Op
         assert weights is not None, "the generator's shapes are always known"
         base = weights + state
         for offloaded, size in (("text", base + (vae or 0)), ("text and VAE", base)):
-            if vae is None and offloaded == "text":
-                continue
-            found.append(
-                _option(
-                    f"{precision}, refiner off, {offloaded} offloaded",
-                    size,
-                    "derived, without activations",
-                    capability,
-                    machine,
-                )
-            )
+            if vae is not None or offloaded != "text":
+                name = f"{precision}, refiner off, {offloaded} offloaded"
+                source = "derived, without activations"
+                found.append(_option(name, size, source, capability, machine))
     return sorted(found, key=lambda option: -option.vram)
 
 
@@ -160,51 +151,38 @@ def _option(
 ) -> Option:
     if machine.vram is None:
         return Option(name, vram, source, None)
+    reason = ""
     if machine.vram == 0:
-        return Option(name, vram, source, False, "no GPU")
-    if machine.capability is not None and machine.capability < capability:
-        return Option(
-            name, vram, source, False, f"needs compute capability {capability[0]}.{capability[1]}"
-        )
-    return Option(name, vram, source, vram <= machine.vram, "" if vram <= machine.vram else "VRAM")
+        reason = "no GPU"
+    elif machine.capability is not None and machine.capability < capability:
+        reason = "needs compute capability {}.{}".format(*capability)
+    elif vram > machine.vram:
+        reason = "VRAM"
+    return Option(name, vram, source, not reason, reason)
 
 
-def _row(part: Component, folder: Path | None) -> Row:
+def _row(part: Component, cache: Path) -> Row:
+    hub_id = part.repository.hub_id
+    commit = known_revisions([part], cache).get(hub_id)
+    folder = cache / f"models--{hub_id.replace('/', '--')}" / "snapshots" / str(commit)
+    files = [] if commit is None else part.files(folder)
+    disk, source = part.disk, "unknown" if part.disk is None else "stated"
+    if files:
+        disk, source = sum(file.stat().st_size for file in files), "measured"
+
+    shapes: Shapes = {}
+    few: Chooser = quantised_refiner if part.name == "refiner" else lambda name, shape: False
     if part.name == "generator":
         shapes, few = expected_shapes(), quantised
-        memory = {p: weight_bytes(shapes, p, few) for p in Precision}
-        if folder is None and part.disk is None:
-            # bfloat16 is the least that such a file can have.
-            return Row(part, memory[Precision.BF16], "derived, at least", memory, False)
-        return Row(part, *_disk(part, folder), memory, folder is not None)
-    return Row(part, *_disk(part, folder), _measured(part, folder), folder is not None)
-
-
-def _disk(part: Component, folder: Path | None) -> tuple[int | None, str]:
-    if folder is not None:
-        return sum(file.stat().st_size for file in part.files(folder)), "measured"
-    return part.disk, "unknown" if part.disk is None else "stated"
-
-
-def _measured(part: Component, folder: Path | None) -> dict[Precision, int | None]:
-    """Weights of a part that is here, from the headers of its files."""
-    shapes: Shapes = {}
-    if folder is not None:
-        for file in part.files(folder):
+    else:  # from the headers of its files
+        for file in files:
             if file.suffix == ".safetensors":
                 stored = open_container(file).stored
                 shapes |= {f"{file.parent.name}.{n}": item.shape for n, item in stored.items()}
-    if not shapes:
-        return dict.fromkeys(Precision)
-    few = quantised_refiner if part.name == "refiner" else lambda name, shape: False
-    return {p: weight_bytes(shapes, p, few) for p in Precision}
-
-
-def _found(part: Component, cache: Path) -> Path | None:
-    """The snapshot folder in the cache that holds a part at the recorded or pinned commit."""
-    hub_id = part.repository.hub_id
-    commit = known_revisions([part], cache).get(hub_id)
-    if commit is None:
-        return None
-    folder = cache / f"models--{hub_id.replace('/', '--')}" / "snapshots" / commit
-    return folder if part.files(folder) else None
+    memory: dict[Precision, int | None] = dict.fromkeys(Precision)
+    if shapes:
+        memory = {p: weight_bytes(shapes, p, few) for p in Precision}
+    if part.name == "generator" and disk is None:
+        # bfloat16 is the least that such a file can have.
+        disk, source = memory[Precision.BF16], "derived, at least"
+    return Row(part, disk, source, memory, bool(files))

@@ -24,7 +24,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Machine:
-    """What is free, in bytes; None where it cannot be told, which then forbids nothing.
+    """What is free, in bytes; None where it is unknown, which then forbids nothing.
 
     Attributes:
         disk: Free space of the file system that is written to or read from.
@@ -42,62 +42,42 @@ class Machine:
 
 
 def this_machine(folder: Path, device: torch.device | str = "cuda") -> Machine:
-    """Look at this machine.
-
-    Args:
-        folder: A place on the file system in question; need not exist yet.
-        device: GPU to look at; the current one by default.
-    """
+    """What is free on this machine: on the file system of `folder`, which need not exist yet, in
+    RAM and on the GPU `device`."""
     place = next((p for p in (folder.absolute(), *folder.absolute().parents) if p.exists()), None)
     disk = None if place is None else shutil.disk_usage(place).free
     if not torch.cuda.is_available():
         return Machine(disk, _free_ram(), vram=0)
     device = torch.device(device if torch.device(device).type == "cuda" else "cuda")
     free, _ = torch.cuda.mem_get_info(device)
-    return Machine(
-        disk,
-        _free_ram(),
-        free,
-        torch.cuda.get_device_name(device),
-        torch.cuda.get_device_capability(device),
-    )
+    name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
+    return Machine(disk, _free_ram(), free, name, capability)
 
 
 def require(need: Need, machine: Machine, what: str) -> None:
-    """Refuse a job that does not fit.
-
-    Args:
-        need: What it takes.
-        machine: What is free.
-        what: The job, for the message.
+    """Refuse the job `what` if it does not fit.
 
     Raises:
-        ValueError: Something is short; all of it is named.
+        ValueError: Disk, RAM or VRAM is short; all of it is named.
     """
-    short = shortages(need, machine)
+    short = [
+        f"{name}: needs {gigabytes(wanted)}, {gigabytes(free)} free"
+        for name, wanted, free in (
+            ("disk", need.disk, machine.disk),
+            ("RAM", need.ram, machine.ram),
+            ("VRAM", need.vram, machine.vram),
+        )
+        if free is not None and wanted > free
+    ]
     if short:
         raise ValueError(
             f"not enough room for {what}: {'; '.join(short)}. "
-            "`python -m sana_wm_gym.weights plan RELEASE` lists what would fit"
+            "`sana-wm weights plan RELEASE` lists what would fit"
         )
 
 
-def shortages(need: Need, machine: Machine) -> list[str]:
-    """What is missing, one text for each of disk, RAM and VRAM that is short."""
-    rows = (
-        ("disk", need.disk, machine.disk),
-        ("RAM", need.ram, machine.ram),
-        ("VRAM", need.vram, machine.vram),
-    )
-    return [
-        f"{name}: needs {gigabytes(wanted)}, {gigabytes(free)} free"
-        for name, wanted, free in rows
-        if free is not None and wanted > free
-    ]
-
-
 def gigabytes(size: int | None) -> str:
-    """A number of bytes for people, in GB of 10^9 bytes; "unknown" for None."""
+    """A number of bytes as text, in GB of 10^9 bytes; "unknown" for None."""
     if size is None:
         return "unknown"
     return f"{size / GB:.1f} GB" if size >= GB // 10 else f"{size / 10**6:.1f} MB"

@@ -1,8 +1,7 @@
 """Encoded prompts on disk, so that a text encoder is loaded once per set of prompts, never kept.
 
 One safetensors file per prompt: the features and their mask, and in the header what they are of.
-Files are found by the SHA-256 of (encoder, preamble, text); any of them can also be handed to
-`read_embedding` by its path.
+Files are named by the SHA-256 of (encoder, preamble, text); `read_embedding` reads any by its path.
 """
 
 from __future__ import annotations
@@ -92,7 +91,7 @@ class PromptCache:
     """A folder of encoded prompts.
 
     Attributes:
-        folder: Where they lie; made when the first is written.
+        folder: Where they are; made when the first is written.
     """
 
     folder: Path
@@ -118,22 +117,20 @@ class PromptCache:
         keys = [PromptKey(encoder, prompt) for prompt in prompts]
         missing = [key for key in dict.fromkeys(keys) if not self.path(key).is_file()]
         if missing:
-            self._encode(missing, load)
-        return [self._read(key) for key in keys]
-
-    def _encode(self, keys: Sequence[PromptKey], load: Callable[[], TextEncoder]) -> None:
-        encode = load()
+            encode = load()
+            for key in missing:
+                write_embedding(self.path(key), key, encode(key.prompt))
+            del encode
+            # A network of gigabytes: collect what refers to itself, and free the memory at once.
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        embeddings = []
         for key in keys:
-            write_embedding(self.path(key), key, encode(key.prompt))
-        del encode
-        # A network of gigabytes: collect what refers to itself, and hand memory back at once.
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-    def _read(self, key: PromptKey) -> PromptEmbedding:
-        path = self.path(key)
-        found, embedding = read_embedding(path)
-        if found != key:
-            raise ValueError(f"{path} is of {found}; expected {key}: delete it to encode again")
-        return embedding
+            found, embedding = read_embedding(self.path(key))
+            if found != key:
+                raise ValueError(
+                    f"{self.path(key)} is of {found}; expected {key}: delete it to encode again"
+                )
+            embeddings.append(embedding)
+        return embeddings

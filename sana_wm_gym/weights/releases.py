@@ -1,7 +1,7 @@
 """The published releases: where their parts are, as values.
 
-Only what the releases state is written here. A size that nobody states is None and shown as
-unknown until the files are on this machine; a licence has to be read on the hub.
+Only what the releases state is here. A size that nobody states is None and shown as unknown until
+the files are on this machine; a licence has to be read on the hub.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from pathlib import Path
 
 from sana_wm_gym.weights.names import Variant
 from sana_wm_gym.weights.preflight import GB
-
-LICENCE_UNREAD = "see the hub page"
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Repository:
 
     hub_id: str
     pin: str | None = None
-    licence: str = LICENCE_UNREAD
+    licence: str = "see the hub page"
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,8 @@ class Component:
         name: What `--component` calls it.
         repository: Where it is.
         path: File or folder in the repository; "" for all of it.
-        patterns: Its files; a star also crosses folders, as on the hub.
         purpose: What it is for.
+        patterns: Its files; a star also crosses folders, as on the hub. By default all of `path`.
         disk: Bytes that the release states; None if it states none.
         optional: A world runs without it.
     """
@@ -48,10 +46,14 @@ class Component:
     name: str
     repository: Repository
     path: str
-    patterns: tuple[str, ...]
     purpose: str
+    patterns: tuple[str, ...] = ()
     disk: int | None = None
     optional: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.patterns:
+            object.__setattr__(self, "patterns", (self.path, f"{self.path}/*"))
 
     def owns(self, name: str) -> bool:
         """Whether a file of the repository belongs to this part."""
@@ -103,12 +105,10 @@ class Release:
         Raises:
             ValueError: There is no such part.
         """
-        for part in self.components:
-            if part.name == name:
-                return part
-        raise ValueError(
-            f"given component {name!r}; {self.name} has {[part.name for part in self.components]}"
-        )
+        named = {part.name: part for part in self.components}
+        if name not in named:
+            raise ValueError(f"given component {name!r}; {self.name} has {[*named]}")
+        return named[name]
 
 
 BIDIRECTIONAL = Repository("Efficient-Large-Model/SANA-WM_bidirectional")
@@ -117,28 +117,32 @@ CHUNK_CAUSAL = Repository("Efficient-Large-Model/SANA-WM_chunk_causal")
 DIFFUSERS = Repository("Efficient-Large-Model/SANA-WM_bidirectional-diffusers")
 GEMMA_2 = Repository("Efficient-Large-Model/gemma-2-2b-it")
 
-_TEXT = ("*.json", "*.safetensors", "tokenizer*")
-_CAPTIONS = Component("text", GEMMA_2, "", _TEXT, "captions for the generator (gemma-2-2b-it)")
-_SETTINGS = Component("settings", BIDIRECTIONAL, "config.yaml", ("config.yaml",), "chi prompt")
+_CAPTIONS = Component(
+    "text",
+    GEMMA_2,
+    "",
+    "captions for the generator (gemma-2-2b-it)",
+    ("*.json", "*.safetensors", "tokenizer*"),
+)
+_SETTINGS = Component("settings", BIDIRECTIONAL, "config.yaml", "chi prompt")
+
+
+def _refiner(repository: Repository, path: str, purpose: str, disk: int | None = None) -> Component:
+    patterns = (f"{path}/transformer/*", f"{path}/connectors/*")
+    return Component("refiner", repository, path, purpose, patterns, disk, optional=True)
+
+
 _BIDIRECTIONAL_REST = (
-    Component("vae", BIDIRECTIONAL, "vae", ("vae/*",), "LTX-2 VAE", 2 * GB),
+    Component("vae", BIDIRECTIONAL, "vae", "LTX-2 VAE", disk=2 * GB),
     _CAPTIONS,
-    Component(
-        "refiner",
-        BIDIRECTIONAL,
-        "refiner",
-        ("refiner/transformer/*", "refiner/connectors/*"),
-        "LTX-2 second stage",
-        38 * GB,
-        optional=True,
-    ),
+    _refiner(BIDIRECTIONAL, "refiner", "LTX-2 second stage", 38 * GB),
     Component(
         "refiner_text",
         BIDIRECTIONAL,
         "refiner/text_encoder",
-        ("refiner/text_encoder/*", "refiner/tokenizer/*"),
         "captions for the refiner (Gemma-3)",
-        46 * GB,
+        ("refiner/text_encoder/*", "refiner/tokenizer/*"),
+        disk=46 * GB,
         optional=True,
     ),
 )
@@ -149,36 +153,16 @@ RELEASES: tuple[Release, ...] = (
         "sana-wm-streaming",
         Variant.STREAMING,
         (
-            Component(
-                "generator",
-                STREAMING,
-                "sana_dit/model.pt",
-                ("sana_dit/model.pt",),
-                "4-step streaming generator",
-            ),
-            Component(
-                "vae",
-                STREAMING,
-                "ltx2_causal_vae",
-                ("ltx2_causal_vae/*",),
-                "LTX-2 VAE, causal decoder",
-            ),
+            Component("generator", STREAMING, "sana_dit/model.pt", "4-step streaming generator"),
+            Component("vae", STREAMING, "ltx2_causal_vae", "LTX-2 VAE, causal decoder"),
             _CAPTIONS,
             # The streaming settings are not on the hub; the chi prompt is that of its origin.
             _SETTINGS,
-            Component(
-                "refiner",
-                STREAMING,
-                "refiner_diffusers",
-                ("refiner_diffusers/transformer/*", "refiner_diffusers/connectors/*"),
-                "LTX-2 second stage, chunk-causal",
-                optional=True,
-            ),
+            _refiner(STREAMING, "refiner_diffusers", "LTX-2 second stage, chunk-causal"),
             Component(
                 "refiner_text",
                 STREAMING,
                 "gemma3_12b",
-                ("gemma3_12b/*",),
                 "captions for the refiner (Gemma-3 12B)",
                 optional=True,
             ),
@@ -200,12 +184,9 @@ RELEASES: tuple[Release, ...] = (
                 "generator",
                 CHUNK_CAUSAL,
                 "dit/sana_wm_chunk_causal_1600m_720p.safetensors",
-                ("dit/sana_wm_chunk_causal_1600m_720p.safetensors",),
                 "60-step chunk-causal generator",
             ),
-            Component(
-                "settings", CHUNK_CAUSAL, "config.yaml", ("config.yaml",), "sampler, chi prompt"
-            ),
+            Component("settings", CHUNK_CAUSAL, "config.yaml", "sampler, chi prompt"),
             *_BIDIRECTIONAL_REST,
         ),
     ),
@@ -217,9 +198,8 @@ RELEASES: tuple[Release, ...] = (
                 "generator",
                 BIDIRECTIONAL,
                 "dit/sana_wm_1600m_720p.safetensors",
-                ("dit/sana_wm_1600m_720p.safetensors",),
                 "60-step whole-clip generator",
-                10 * GB,
+                disk=10 * GB,
             ),
             _SETTINGS,
             *_BIDIRECTIONAL_REST,
@@ -233,7 +213,6 @@ RELEASES: tuple[Release, ...] = (
                 "generator",
                 DIFFUSERS,
                 "transformer",
-                ("transformer/*",),
                 "60-step whole-clip generator, diffusers layout",
             ),
             _SETTINGS,
@@ -249,7 +228,7 @@ def release(name: str) -> Release:
     Raises:
         ValueError: There is no such release.
     """
-    for candidate in RELEASES:
-        if candidate.name == name:
-            return candidate
-    raise ValueError(f"given release {name!r}; expected one of {[r.name for r in RELEASES]}")
+    named = {one.name: one for one in RELEASES}
+    if name not in named:
+        raise ValueError(f"given release {name!r}; expected one of {[*named]}")
+    return named[name]

@@ -1,28 +1,27 @@
 """One file for a whole embedded world: generator, codec, localiser and all that builds them.
 
 A safetensors file; tensors are named `generator.*`, `codec.*` and `localiser.*`, and one JSON text
-in the header says how large the networks are and the facts about the world. Weights are stored in
-half precision and computed with in float32.
+in the header contains the sizes of the networks and the facts about the world. Weights are stored
+in half precision and computed with in float32.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from sana_wm_gym.files import atomic_path
 from sana_wm_gym.models.codec import CodecConfig, PatchCodec
 from sana_wm_gym.models.localiser import Localiser, LocaliserConfig
 from sana_wm_gym.models.numerics import EXACT
 from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
+from sana_wm_gym.weights.containers import open_container
 
 FORMAT = "sana_wm_gym/world/2"
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -47,10 +46,10 @@ class WorldFile:
     localiser: Localiser | None = None
 
     @property
-    def parts(self) -> dict[str, nn.Module]:
+    def parts(self) -> nn.ModuleDict:
         """The networks that are there, by the prefix of their tensors."""
         named = {"generator": self.generator, "codec": self.codec, "localiser": self.localiser}
-        return {name: module for name, module in named.items() if module is not None}
+        return nn.ModuleDict({name: module for name, module in named.items() if module is not None})
 
 
 def write_world_file(path: Path, world: WorldFile) -> None:
@@ -67,9 +66,8 @@ def write_world_file(path: Path, world: WorldFile) -> None:
         "world": world.metadata,
     }
     tensors = {
-        f"{part}.{name}": tensor.detach().half().contiguous()
-        for part, module in world.parts.items()
-        for name, tensor in module.state_dict().items()
+        name: tensor.detach().half().contiguous()
+        for name, tensor in world.parts.state_dict().items()
     }
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
@@ -86,16 +84,9 @@ def read_world_file(path: Path) -> WorldFile:
         ValueError: The file is truncated or not a world file, a tensor is missing, unknown, of
             the wrong shape, or not finite.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}; expected a world file (.safetensors)")
+    container = open_container(path)
     try:
-        with safe_open(path, framework="pt") as stored:
-            metadata = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from error
-    try:
-        header = json.loads(metadata["sana_wm_gym"])
+        header = json.loads(container.metadata["sana_wm_gym"])
         if header["format"] != FORMAT:
             raise ValueError(f"{path} has format {header['format']!r}; expected {FORMAT!r}")
         generator = SanaWM(SanaWMConfig(**header["generator"]), EXACT)
@@ -105,36 +96,8 @@ def read_world_file(path: Path) -> WorldFile:
         file = WorldFile(generator, codec, dict(header["world"]), localiser)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} lacks the header of a world file: {error!r}") from error
-    for part, module in file.parts.items():
-        fill(module.eval(), tensors, f"{part}.", path)
-    known = tuple(f"{part}." for part in file.parts)
-    unknown = sorted(name for name in tensors if not name.startswith(known))
-    if unknown:
-        raise ValueError(f"{path} holds unknown tensors {unknown[:5]}")
+    parts = file.parts.eval()
+    wanted = {name: tuple(tensor.shape) for name, tensor in parts.state_dict().items()}
+    container.check(wanted)
+    parts.load_state_dict(container.load({n: n for n in wanted}, torch.float32, "cpu"))
     return file
-
-
-def fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, path: Path) -> None:
-    """Copy tensors named `prefix` + key into a module.
-
-    Raises:
-        ValueError: A key is missing or unknown, a shape differs, or a value is not finite.
-    """
-    given = {
-        name.removeprefix(prefix): tensor.float()
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
-    wanted = module.state_dict()
-    missing, unknown = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-    if missing or unknown:
-        raise ValueError(f"{path}: {prefix}* lacks {missing[:5]}, has unknown {unknown[:5]}")
-    for name, tensor in given.items():
-        if tensor.shape != wanted[name].shape:
-            raise ValueError(
-                f"{path}: {prefix}{name} has shape {tuple(tensor.shape)}; "
-                f"expected {tuple(wanted[name].shape)}"
-            )
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{path}: {prefix}{name} holds values that are not finite")
-    module.load_state_dict(given)

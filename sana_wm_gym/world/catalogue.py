@@ -116,7 +116,7 @@ def load_world(
 
     Raises:
         ValueError: No world has this name, its weights are damaged, or it takes no such arguments.
-        FileNotFoundError: There is no such file, or a released world is not on this machine; says
+        FileNotFoundError: There is no such file, or a released world is not on this machine; states
             how to get it.
     """
     text = os.fspath(name)

@@ -86,7 +86,7 @@ class WorldSpec:
         return self.height, self.width
 
     def require_camera(self, what: str) -> None:
-        """Raise ValueError, which says that `what` needs a camera, unless the world follows one."""
+        """Raise ValueError, naming `what` needs a camera, unless the world follows one."""
         if not self.has_camera:
             raise ValueError(f"{what} needs a camera, and world {self.name!r} is driven by keys")
 
@@ -257,7 +257,7 @@ def require_pairs(states: Sequence[Any], inputs: Sequence[Any]) -> None:
 
 
 def require_image(image: Any, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """A copy of a first frame; ValueError unless it is uint8 [*size, 3]."""
+    """A copy of a first frame; ValueError unless it is uint8 [height, width, 3] of this size."""
     image, expected = np.asarray(image), (*size, 3)
     if image.dtype != np.uint8 or image.shape != expected:
         raise ValueError(

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import pkgutil
+import re
+import shutil
+import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,40 +23,31 @@ pytest.importorskip("hydra")
 
 from functools import partial
 
-from hydra import compose, initialize_config_dir
-from rich.console import Console
+from hydra import compose, initialize_config_module
 from scipy import stats
+from small_runs import QUIET, SMALL, WORLD
 from stable_baselines3 import PPO
 
-from agents.command import CONF, instantiated
-from agents.evaluate import evaluate
-from agents.extractors import CoarseViews
-from agents.train import train
-from agents.training.config import TrainAgentConfig
-from agents.training.learner import RandomPolicy, build_learner, make_env
-from agents.training.learning import trained_policy
-from agents.training.run_folder import known_targets, open_run
+from sana_wm_gym.agents.evaluate import evaluate
+from sana_wm_gym.agents.policy import load_policy, trained_policy
+from sana_wm_gym.agents.train import train
+from sana_wm_gym.agents.training.config import TrainAgentConfig
+from sana_wm_gym.agents.training.learner import RandomPolicy, build_learner, make_env
+from sana_wm_gym.agents.training.run_folder import open_run
+from sana_wm_gym.agents.training.saved_settings import KNOWN
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.tasks import ImageGoal
 from sana_wm_gym.evaluation.episodes import Evaluation, draw_start, evaluate_policy, play_episode
 from sana_wm_gym.evaluation.intervals import estimate
+from sana_wm_gym.hydra_settings import CONF, conf_folder, instantiated
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
-WORLD = ProceduralWorld(size=(16, 16), scenes=(8,), start_radius=0.7)
-TASK = ImageGoal(horizon=3)
-QUIET = Console(quiet=True)
-AGENT = partial(
-    PPO,
-    n_steps=4,
-    batch_size=8,
-    n_epochs=1,
-    policy_kwargs={"net_arch": [8], "features_extractor_class": CoarseViews},
-)
+TASK = ImageGoal(max_episode_steps=3)
 
 
 class Steady:
-    """Always the same motion; does not ask who is looking."""
+    """Always the same motion; ignores what it observes."""
 
     def predict(self, observation: Any, state: Any = None, *_: Any, **__: Any) -> Any:
         return np.tile(np.float32([0.3, 0, 0, 0, 0.7]), (len(observation["frame"]), 1)), None
@@ -59,7 +55,7 @@ class Steady:
 
 def env_of(world: Any, num_envs: int = 2) -> Any:
     env = {"action_mode": "continuous"}
-    return make_env(TrainAgentConfig(world, "", AGENT, TASK, env=env, num_envs=num_envs))
+    return make_env(TrainAgentConfig(world, "x", SMALL, TASK, env=env, num_envs=num_envs))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +63,7 @@ def env() -> Any:
     return env_of(WORLD)
 
 
-def judge(policy: Any, env: Any, episodes: int, **changes: Any) -> Evaluation:
+def evaluation_of(policy: Any, env: Any, episodes: int, **changes: Any) -> Evaluation:
     simulation = env.vector_env.simulation
     settings = {"batch_size": 2, **changes}
     return evaluate_policy(policy, simulation, range(5, 5 + episodes), WORLD, **settings)
@@ -75,7 +71,7 @@ def judge(policy: Any, env: Any, episodes: int, **changes: Any) -> Evaluation:
 
 def test_an_evaluation_is_what_the_environment_returns(env: Any) -> None:
     single = SanaWMEnv(WORLD, task=TASK)
-    for result in judge(Steady(), env, 3).episodes:
+    for result in evaluation_of(Steady(), env, 3).episodes:
         options = {"start": draw_start(WORLD, result.seed)}
         action = np.float32([0.3, 0, 0, 0, 0.7])
         played = play_episode(single, lambda _: action, result.seed, options)  # noqa: B023
@@ -85,25 +81,29 @@ def test_an_evaluation_is_what_the_environment_returns(env: Any) -> None:
 
 
 def test_episodes_do_not_depend_on_their_batch(env: Any) -> None:
-    assert judge(Steady(), env, 3, batch_size=1) == judge(Steady(), env, 3, batch_size=3)
+    assert evaluation_of(Steady(), env, 3, batch_size=1) == evaluation_of(
+        Steady(), env, 3, batch_size=3
+    )
     # The first of many episodes are those of a few.
-    assert judge(Steady(), env, 2).episodes == judge(Steady(), env, 3).episodes[:2]
+    assert evaluation_of(Steady(), env, 2).episodes == evaluation_of(Steady(), env, 3).episodes[:2]
 
 
 def test_nothing_random_is_left_over(env: Any) -> None:
-    learner = build_learner(AGENT, env, 0, "cpu")
+    learner = build_learner(SMALL, env, 0, "cpu")
     torch.manual_seed(3)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    drawn = judge(learner, env, 2, deterministic=False)
+    drawn = evaluation_of(learner, env, 2, deterministic=False)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
     torch.manual_seed(4)
-    assert judge(learner, env, 2, deterministic=False) == drawn
-    assert judge(learner, env, 2) != drawn
+    assert evaluation_of(learner, env, 2, deterministic=False) == drawn
+    assert evaluation_of(learner, env, 2) != drawn
 
 
 def test_a_random_policy_is_a_function_of_its_seed(env: Any) -> None:
-    one, same, other = (judge(RandomPolicy(env.action_space, seed), env, 2) for seed in (0, 0, 1))
+    one, same, other = (
+        evaluation_of(RandomPolicy(env.action_space, seed), env, 2) for seed in (0, 0, 1)
+    )
     assert one == same != other
 
 
@@ -124,7 +124,7 @@ def test_a_world_and_its_twin_set_the_same_episodes() -> None:
 
 
 def test_an_evaluation_survives_json(env: Any) -> None:
-    found = judge(Steady(), env, 2)
+    found = evaluation_of(Steady(), env, 2)
     assert Evaluation.of(json.loads(json.dumps(found.document()))) == found
 
 
@@ -166,7 +166,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     overrides = [
         "world=twin",
         f"folder={folder}",
-        "task.horizon=1",
+        "task.max_episode_steps=1",
         "num_envs=1",
         "steps=4",
         "agent.n_steps=4",
@@ -176,15 +176,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "evaluation.episodes=2",
         "evaluation.videos=0",
     ]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_module(CONF, version_base="1.3"):
         settings = compose("agents", overrides)
         train(instantiated(settings), QUIET, settings)
     return folder
 
 
 def settings_of(checkpoint: Path, *overrides: str) -> Any:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        given = [f"checkpoint={checkpoint}", "episodes=2", "videos=1", "place=null", *overrides]
+    with initialize_config_module(CONF, version_base="1.3"):
+        given = [f"checkpoint={checkpoint}", "episodes=2", "videos=1", *overrides]
         return compose("evaluate", given)
 
 
@@ -209,25 +209,105 @@ def test_a_policy_moves_to_another_world(trained: Path, tmp_path: Path) -> None:
         evaluate_policy(policy, simulation, [5], run.config.world)
 
 
-def test_settings_that_name_strange_code_are_not_run(trained: Path) -> None:
-    text = (trained / "config.yaml").read_text()
-    assert "os.system" not in known_targets()
-    strange = {
-        "sana_wm_gym.world.catalogue.load_world": "os.system",  # called
-        "agents.extractors.CoarseViews": "os.system",  # looked up
-        "name: twin": "name: os:system",  # a world that is code
-    }
-    for known, other in strange.items():
-        assert known in text
-        (trained / "config.yaml").write_text(text.replace(known, other))
-        try:
-            with pytest.raises(ValueError, match=r"name os.system, .*trust=true"):
-                open_run(trained)
-        finally:
-            (trained / "config.yaml").write_text(text)
+@pytest.fixture
+def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that appears when `harm` is imported; it has a function, a class and a world."""
+    path = tmp_path / "marker"
+    code = f"""
+        from pathlib import Path
+        from sana_wm_gym.agents.extractors import CoarseViews
+        from sana_wm_gym.world.catalogue import load_world as load
+        Path({str(path)!r}).touch()
+        world = load("twin")
+    """
+    (tmp_path / "harm.py").write_text(textwrap.dedent(code))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "harm", raising=False)
+    return path
 
 
-def test_a_damaged_checkpoint_is_said_to_be(trained: Path) -> None:
+@pytest.mark.parametrize(
+    ("known", "other"),
+    [
+        ('"sana_wm_gym.world.catalogue.load_world"', '"harm.load"'),  # called
+        ('"sana_wm_gym.agents.extractors.CoarseViews"', '"harm.CoarseViews"'),  # looked up
+        ('"name": "twin"', '"name": "harm:world"'),  # a world that is code
+        ('"eval_every": 2560', '"eval_every": "${oc.create:{_target_: harm.load}}"'),
+    ],
+)
+def test_code_that_a_run_names_is_imported_with_trust_alone(
+    known: str, other: str, trained: Path, tmp_path: Path, marker: Path, capsys: Any
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    file = tmp_path / "run" / "run.json"
+    text = file.read_text()
+    assert known in text
+    file.write_text(text.replace(known, other))
+    with pytest.raises(ValueError, match=r"settings of .* are refused: "):
+        load_policy(tmp_path / "run")
+    assert not marker.exists()
+    if "oc.create" in other:  # text, whether trusted or not
+        with pytest.raises(ValueError, match="eval_every is"):
+            load_policy(tmp_path / "run", trust=True)
+        assert not marker.exists()
+        return
+    load_policy(tmp_path / "run", trust=True)
+    assert marker.exists()
+    [name] = re.findall(r"harm[.:]\w+", other)
+    assert capsys.readouterr().err.count(f"trust=true imports {name}") == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "[" * 100_000,
+        lambda text: "[]",
+        lambda text: "{}",
+        lambda text: text.replace('"seed": 0', '"sead": 0'),
+        lambda text: text.replace('"num_envs": 1', '"num_envs": "many"'),
+        lambda text: " " * 2_000_000 + text,
+    ],
+)
+def test_damaged_settings_are_one_error(damage: Any, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    file = tmp_path / "run" / "run.json"
+    file.write_text(damage(file.read_text()))
+    with pytest.raises(ValueError, match=str(tmp_path / "run")):
+        load_policy(tmp_path / "run")
+
+
+def test_saved_settings_are_rebuilt_from_every_choice_of_conf() -> None:
+    """What training can be given by name, and nothing that runs other code."""
+    named = set()
+    for group in ("world", "task", "agent"):
+        for path in (conf_folder() / group).glob("*.yaml"):
+            named |= set(re.findall(r"(?:_target_|path): ([\w.]+)", path.read_text()))
+    assert named - KNOWN == {"hydra.utils.get_class"}
+    assert all(map(pkgutil.resolve_name, KNOWN))
+
+
+def test_a_policy_trained_on_a_gpu_acts_without_one(trained: Path) -> None:
+    run = open_run(trained)
+    elsewhere = replace(run, config=replace(run.config, device="cuda:99"))
+    assert trained_policy(elsewhere)[0] is not None
+    with pytest.raises(ValueError, match="device is 'cuda:99'"):
+        load_policy(trained, device="cuda:99")
+
+
+def test_a_policy_loads_in_two_lines(trained: Path) -> None:
+    policy = load_policy(trained)
+    env = SanaWMEnv("twin", task="image_goal", action_mode="planar", observation=("frame",))
+    observation, _ = env.reset(seed=1)
+    action, _ = policy.predict(observation, deterministic=True)
+    assert env.action_space.contains(action)
+    batch = {name: part[None] for name, part in observation.items()}
+    assert np.array_equal(policy.predict(batch, deterministic=True)[0], action[None])
+    exported = PPO.load(trained / "policy.zip", device="cpu")
+    assert np.array_equal(exported.predict(observation, deterministic=True)[0], action)
+
+
+def test_a_damaged_checkpoint_is_named(trained: Path) -> None:
     run = open_run(trained)
     assert run.checkpoint is not None
     file = run.checkpoint / "learner.pt"
@@ -235,6 +315,9 @@ def test_a_damaged_checkpoint_is_said_to_be(trained: Path) -> None:
     try:
         file.write_bytes(whole[: len(whole) // 2])
         with pytest.raises(ValueError, match="damaged"):
+            trained_policy(run)
+        file.write_bytes(b"")
+        with pytest.raises(ValueError, match=r"learner\.pt is damaged"):
             trained_policy(run)
         other = replace(run.config, agent=partial(PPO, policy_kwargs={"net_arch": [9]}))
         file.write_bytes(whole)
@@ -250,8 +333,9 @@ def test_random_policies_act_by_the_seed_of_their_run(trained: Path) -> None:
     def actions(seed: int) -> np.ndarray:
         config = replace(run.config, agent=partial(RandomPolicy), seed=seed)
         policy, simulation = trained_policy(replace(run, config=config))
-        views = {n: box.sample()[None] for n, box in simulation.observation_space.spaces.items()}
-        return np.concatenate([policy.predict(views)[0] for _ in range(3)])
+        view = simulation.observation_space.sample()
+        batch = {name: part[None] for name, part in view.items()}
+        return np.stack([policy.predict(view)[0], policy.predict(batch)[0][0]])
 
     assert np.array_equal(actions(1), actions(1))
     assert not np.array_equal(actions(1), actions(2))

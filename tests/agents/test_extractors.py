@@ -9,13 +9,14 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecTransposeImage
 
-from agents.extractors import CoarseViews, StackedViews, is_picture, parts_of, strided_convolutions
+from sana_wm_gym.agents.extractors import CoarseViews, StackedViews, is_picture, parts_of
 from sana_wm_gym.envs import SanaWMVectorEnv
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
 from sana_wm_gym.envs.tasks import ImageGoal
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 PICTURE = spaces.Box(0, 255, (3, 20, 28), np.uint8)
+SQUARE = spaces.Box(0, 255, (3, 20, 20), np.uint8)
 VECTOR = spaces.Box(-1, 1, (5,), np.float32)
 BOTH = spaces.Dict({"frame": PICTURE, "goal": PICTURE, "pose": VECTOR})
 
@@ -55,26 +56,22 @@ def test_any_size_fits(size):
 
 
 @pytest.mark.parametrize(
-    ("space", "said"),
+    ("kind", "space", "settings", "message"),
     [
-        (VECTOR, "at least one"),
-        (
-            spaces.Dict({"a": PICTURE, "b": spaces.Box(0, 255, (3, 20, 20), np.uint8)}),
-            "of one size",
-        ),
-        (spaces.Dict({"a": PICTURE, "b": spaces.Discrete(3)}), "expected boxes alone"),
-        (spaces.Box(0, 255, (64, 64, 3), np.uint8), "sides of at least 8"),
+        (StackedViews, VECTOR, {}, "at least one"),
+        (StackedViews, {"a": PICTURE, "b": SQUARE}, {}, "of one size"),
+        (StackedViews, {"a": PICTURE, "b": spaces.Discrete(3)}, {}, "expected boxes alone"),
+        (StackedViews, spaces.Box(0, 255, (64, 64, 3), np.uint8), {}, "sides of at least 8"),
+        (StackedViews, PICTURE, {"channels": ()}, "at least one"),
+        (CoarseViews, VECTOR, {}, "expected at least one image"),
+        (CoarseViews, PICTURE, {"cells": 21}, "expected at least one image"),
+        (CoarseViews, PICTURE, {"cells": 0}, "expected at least one image"),
+        (CoarseViews, PICTURE, {"channels": ()}, "expected at least one image"),
     ],
-    ids=["none", "two sizes", "no box", "channels last"],
 )
-def test_other_observations_are_refused(space, said):
-    with pytest.raises(ValueError, match=said):
-        StackedViews(space)
-
-
-def test_no_channels_are_refused():
-    with pytest.raises(ValueError, match="at least one"):
-        strided_convolutions(3, (), (20, 20))
+def test_other_observations_and_settings_are_refused(kind, space, settings, message):
+    with pytest.raises(ValueError, match=message):
+        kind(spaces.Dict(space) if isinstance(space, dict) else space, **settings)
 
 
 def test_it_fits_a_policy_of_stable_baselines3():
@@ -113,18 +110,3 @@ def test_coarse_views_see_cell_means_alone():
     for name in space.spaces:
         changed = net({**seen, name: seen[name].flip(-1)})
         assert not torch.allclose(changed, features), name
-
-
-@pytest.mark.parametrize(
-    ("space", "settings"),
-    [
-        (VECTOR, {}),
-        (PICTURE, {"cells": 21}),
-        (PICTURE, {"cells": 0}),
-        (PICTURE, {"channels": ()}),
-    ],
-    ids=["no picture", "more cells than pixels", "no cells", "no channels"],
-)
-def test_coarse_views_refuse_what_they_cannot_average(space, settings):
-    with pytest.raises(ValueError, match="expected at least one image"):
-        CoarseViews(space, **settings)

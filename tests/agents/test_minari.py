@@ -17,10 +17,10 @@ from rich.console import Console
 pytest.importorskip("minari", reason="pip install sana_wm_gym[data]")
 pytest.importorskip("h5py", reason="pip install sana_wm_gym[data]")
 
-from agents.clone import CloneConfig, clone, make_policy
-from agents.planners import RandomActions, ScriptedExpert
-from agents.record import RecordConfig, play_planner, record, write_clip
 from sana_wm_gym import ENV_ID
+from sana_wm_gym.agents.clone import CloneConfig, clone, make_policy
+from sana_wm_gym.agents.planners import RandomActions, ScriptedExpert
+from sana_wm_gym.agents.record import RecordConfig, play_planner, record, write_clip
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.dataset import DatasetRecorder, dataset_path, open_dataset, video_path
 from sana_wm_gym.video import probe, read_frames
@@ -30,7 +30,12 @@ QUIET = Console(quiet=True)
 
 
 def environment(**arguments: Any) -> gym.Env[Any, Any]:
-    arguments = {"world": "procedural", "horizon": 3, "observation": ["frame", "pose"], **arguments}
+    arguments = {
+        "world": "procedural",
+        "max_episode_steps": 3,
+        "observation": ["frame", "pose"],
+        **arguments,
+    }
     return gym.make("SanaWM/ImageGoal-v0", **arguments)
 
 
@@ -174,7 +179,7 @@ def test_minaris_own_place_is_the_default(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_lone_observations_and_tasks_without_numbers_are_recorded_too(tmp_path: Path) -> None:
-    env = gym.make(ENV_ID, world="procedural", horizon=2, action_mode="discrete")
+    env = gym.make(ENV_ID, world="procedural", max_episode_steps=2, action_mode="discrete")
     recorder = DatasetRecorder(env, "roam-v0", tmp_path)
     recorder.reset(seed=0)
     for action in (1, 4):
@@ -185,7 +190,7 @@ def test_lone_observations_and_tasks_without_numbers_are_recorded_too(tmp_path: 
     assert episode.truncations.tolist() == [False, True]
 
 
-def test_without_minari_one_line_says_what_to_install(
+def test_without_minari_one_line_names_the_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "minari", None)
@@ -194,7 +199,7 @@ def test_without_minari_one_line_says_what_to_install(
 
 
 def recording(folder: Path, **changes: Any) -> RecordConfig:
-    env = {"id": "SanaWM/ImageGoal-v0", "world": "procedural", "horizon": 3}
+    env = {"id": "SanaWM/ImageGoal-v0", "world": "procedural", "max_episode_steps": 3}
     values = {"env": env, "planner": ScriptedExpert(), "episodes": 6, **changes}
     return RecordConfig(NAME, str(folder), **values)
 
@@ -256,6 +261,30 @@ def test_a_clone_learns_and_acts(tmp_path: Path) -> None:
     assert np.array_equal(first, second) and env.action_space.contains(first[0])
     with pytest.raises(ValueError, match="one axis"):
         make_policy(env.observation_space, gym.spaces.Discrete(3))
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"entry_point": "subprocess:Popen", "kwargs": {"args": ["touch", "MARKER"]}}, "args"),
+        ({"id": "CartPole-v1", "entry_point": "subprocess:Popen"}, "recorded in 'CartPole-v1'"),
+        ({"kwargs": {"world": "harm:world"}}, "harm:world"),
+    ],
+)
+def test_a_dataset_runs_no_code(
+    changes: dict[str, Any], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "harm.py").write_text("open('MARKER', 'w')")
+    recorded(tmp_path)
+    file = dataset_path(NAME, tmp_path) / "data" / "metadata.json"
+    document = json.loads(file.read_text())
+    spec = json.loads(document["env_spec"]) | changes
+    file.write_text(json.dumps({**document, "env_spec": json.dumps(spec)}))
+    with pytest.raises(ValueError, match=complaint):
+        clone(CloneConfig(NAME, "out", str(tmp_path), epochs=1), QUIET)
+    assert not (tmp_path / "MARKER").exists() and not (tmp_path / "out").exists()
 
 
 def test_clones_look_at_channels_last_pictures_of_any_batch() -> None:

@@ -16,10 +16,10 @@ from rich.console import Console
 from safetensors import safe_open
 from toy_world import ToyWorld
 
-from agents.episode_clip import EpisodeClip, pages
-from agents.plan import PlanConfig
-from agents.plan import plan as run_plan
-from agents.planners import (
+from sana_wm_gym.agents.episode_clip import EpisodeClip, pages
+from sana_wm_gym.agents.plan import PlanConfig
+from sana_wm_gym.agents.plan import plan as run_plan
+from sana_wm_gym.agents.planners import (
     CEM,
     GROUND,
     MPPI,
@@ -32,8 +32,8 @@ from agents.planners import (
     ScriptedExpert,
     imagine,
 )
-from agents.planners.scripted import arc
-from agents.planners.search import as_twists
+from sana_wm_gym.agents.planners.scripted import arc
+from sana_wm_gym.agents.planners.search import as_twists
 from sana_wm_gym.camera import (
     TWIST_NAMES,
     CameraState,
@@ -188,7 +188,7 @@ def test_branches_that_end_earn_nothing_more_and_cost_nothing_more() -> None:
 
 def test_nothing_is_imagined_past_the_horizon_or_from_an_end() -> None:
     world = empty_world()
-    simulation = simulated(world, Beacons(), horizon=2)
+    simulation = simulated(world, Beacons(), max_episode_steps=2)
     episode = first(simulation)
     [episode], _ = simulation.play([episode], [Command(Controls.still(24))])
     world.calls.clear()
@@ -209,7 +209,7 @@ def test_planning_leaves_the_environment_as_it_was(tmp_path: Path) -> None:
     for planner in [*SEARCHES, PixelCost(SEARCHES[0]), ScriptedExpert(), RandomActions()]:
         planner.plan(env.simulation, env.snapshot().episode, rng)
     env.snapshot().save(tmp_path / "after", env.world, env.task)
-    # The order of a header's entries is chance, so bytes are compared by digest.
+    # The order of a header's entries is random, so files are compared by digest.
     before, after = (
         safe_open(tmp_path / name, framework="numpy").metadata() for name in ("before", "after")
     )
@@ -291,12 +291,12 @@ def test_the_expert_follows_better_than_one_who_stands_still() -> None:
     still = []
     for seed in range(4):
         episode, earned = first(simulation, seed), 0.0
-        while not episode.over and episode.chunk < simulation.horizon:
+        while not episode.over and episode.chunk < simulation.max_episode_steps:
             [episode], [result] = simulation.play([episode], [Command(Controls.still(24))])
             earned += result.reward
         still.append(earned)
     assert min(one.episode_return for one in expert) > max(still)
-    assert all(one.length == task.horizon for one in expert)
+    assert all(one.length == task.max_episode_steps for one in expert)
 
 
 def test_a_pixel_based_search_reads_no_pose_and_approaches_the_goal_image() -> None:
@@ -342,8 +342,8 @@ def test_a_run_writes_its_decisions_and_a_video(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "plan.json").read_text()) == document
     assert document["env_steps_per_decision"] == 8
     assert set(document["summary"]) >= {"return", "is_success", "spl"}
-    for said, result in zip(document["decisions"], evaluation.episodes, strict=True):
-        assert len(said["actions"]) == result.length and said["seed"] == result.seed
+    for decision, result in zip(document["decisions"], evaluation.episodes, strict=True):
+        assert len(decision["actions"]) == result.length and decision["seed"] == result.seed
     again, _ = run_plan(replace(config, videos=0), Console(quiet=True))
     assert again == evaluation
 

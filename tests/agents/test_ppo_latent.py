@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from torch import nn
 from toy_world import ToyWorld
 
-from agents import ppo_latent
-from agents.training.learner import RandomPolicy
+from sana_wm_gym import cli
+from sana_wm_gym.agents import ppo_latent
+from sana_wm_gym.agents.training.learner import RandomPolicy
 from sana_wm_gym.camera import MotionLimits
 from sana_wm_gym.envs import SanaWMVectorEnv
 from sana_wm_gym.envs.tasks import ImageGoal
@@ -48,7 +49,7 @@ def rollout(values, rewards, terminated, over):
 
 
 def test_advantages_are_returns_less_values_where_lambda_is_one():
-    """Goal after two steps; a step that only begins; cut short after two more; goes on."""
+    """Goal after two steps; a step that only begins; cut short after two more; runs on."""
     values = [0.5, 0.25, 9.0, 0.3, 0.1, 0.7, 0.2, 0.4]
     rewards = [1.0, 2.0, 0.0, 3.0, 4.0, 0.0, 5.0]
     ended = [False, True, False, False, False, False, False]
@@ -85,9 +86,9 @@ def test_idle_steps_teach_nothing():
         seen[2, 1], drawn[2, 1], rewards[2, 1] = junk, junk, junk
         known = values.clone()
         known[2, 1] = 0.0  # the terminal view's own worth, which does count
-        told = ppo_latent.LatentRollout(seen, known, drawn, numbers[0], rewards, over, over, idle)
+        data = ppo_latent.LatentRollout(seen, known, drawn, numbers[0], rewards, over, over, idle)
         optimizer = torch.optim.Adam(policy.parameters(), 1e-2)
-        ppo_latent.update(policy, optimizer, told, settings)
+        ppo_latent.update(policy, optimizer, data, settings)
         return policy.state_dict()
 
     one, other = improved(0.0), improved(7.0)
@@ -110,10 +111,10 @@ def test_policy_looks_at_the_leading_channels_of_view_and_goal():
     assert actions.shape == (2, 5) and abs(actions).max() <= 1
 
 
-def test_it_learns_where_latents_tell_the_pose():
+def test_it_learns_where_latents_hold_the_pose():
     """Two thousand steps beat random actions by far; nothing is decoded on the way."""
-    env = toy_env(16, ImageGoal(chunks=(1,), near=0.5))
-    settings = ppo_latent.LatentPPOConfig(steps=2000, seed=1)
+    env = toy_env(16, ImageGoal(chunks=(1,), success_distance_m=0.5))
+    settings = ppo_latent.LatentPPOConfig(total_timesteps=2000, seed=1)
     updates = []
     policy = ppo_latent.learn(env, settings, lambda policy, log: updates.append(log.steps))
     assert updates == sorted(set(updates)) and updates[-1] >= 2000
@@ -129,7 +130,7 @@ def test_it_learns_where_latents_tell_the_pose():
 def test_log_rows_add_up():
     env = toy_env(3)
     logs = []
-    settings = ppo_latent.LatentPPOConfig(num_envs=3, steps=90, n_steps=20)
+    settings = ppo_latent.LatentPPOConfig(num_envs=3, total_timesteps=90, num_steps=20)
     ppo_latent.learn(env, settings, lambda policy, log: logs.append(log))
     rows, log = logs[-1].rows, logs[-1]
     assert sum(row["length"] for row in rows) <= log.steps < sum(r["length"] for r in rows) + 24
@@ -145,10 +146,10 @@ def small(monkeypatch):
         "SanaWMVectorEnv",
         lambda rows, world, **rest: SanaWMVectorEnv(rows, ToyWorld(SPEC, decodes=False), **rest),
     )
-    return ["--steps", "60", "--num-envs", "4", "--n-steps", "8", "--episodes", "6"]
+    return ["--total-timesteps", "60", "--num-envs", "4", "--num-steps", "8", "--episodes", "6"]
 
 
-def test_the_command_writes_what_it_says_and_twice_the_same(small, tmp_path, capsys):
+def test_the_command_writes_its_files_and_twice_the_same(small, tmp_path, capsys):
     for name in ("one", "two"):
         assert ppo_latent.main([*small, "--out", str(tmp_path / name), "--seed", "2"]) == 0
     assert ppo_latent.main([*small, "--out", str(tmp_path / "other"), "--seed", "3"]) == 0
@@ -160,7 +161,7 @@ def test_the_command_writes_what_it_says_and_twice_the_same(small, tmp_path, cap
         assert one == two != other
     with (tmp_path / "one" / "episodes.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert rows and set(rows[0]) == {"step", "world", "length", "return", "spl", "success"}
+    assert rows and set(rows[0]) == {"step", "env_index", "length", "return", "spl", "success"}
     summary = json.loads((tmp_path / "one" / "summary.json").read_text())
     settings = ppo_latent.LatentPPOConfig(**summary["settings"])
     assert settings.seed == 2
@@ -170,7 +171,7 @@ def test_the_command_writes_what_it_says_and_twice_the_same(small, tmp_path, cap
     assert isinstance(policy, nn.Module)
 
 
-def test_help_teaches_every_setting(capsys):
+def test_help_explains_settings(capsys):
     with pytest.raises(SystemExit) as end:
         ppo_latent.main(["--help"])
     assert end.value.code == 0
@@ -180,18 +181,18 @@ def test_help_teaches_every_setting(capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (["--steps", "0"], "steps is 0, expected 1"),
+        (["--total-timesteps", "0"], "total_timesteps is 0, expected 1"),
         (["--gamma", "1.5"], "gamma is 1.5, expected 0 to 1"),
         (["--seed", "-1"], "seed is -1, expected 0 to 999"),
         (["--world", "nowhere"], "unknown world 'nowhere'"),
         (["--world", "procedural"], "cannot be observed as ['latent']"),
     ],
 )
-def test_bad_settings_are_one_line(arguments, said, tmp_path, capsys):
+def test_bad_settings_are_one_line(arguments, message, tmp_path, capsys):
     out = tmp_path / "out"
-    assert ppo_latent.main([*arguments, "--out", str(out)]) == 2
+    assert cli.main(["ppo-latent", *arguments, "--out", str(out)]) == 2
     error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
     assert not out.exists()

@@ -17,7 +17,7 @@ from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 
-from agents.training.sb3_state import load_replay, save_replay
+from sana_wm_gym.agents.training.sb3_state import load_replay, save_replay
 
 ENVIRONMENTS = 2
 _PART = spaces.Box(-1, 1, (2,), np.float32)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -20,20 +22,19 @@ pytest.importorskip("sb3_contrib")
 
 from functools import partial
 
-from rich.console import Console
 from sb3_contrib import RecurrentPPO
+from small_runs import NETWORK, QUIET, WORLD
 from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
 
-from agents.extractors import CoarseViews
-from agents.training.checkpoint import latest_checkpoint, read_checkpoint, replay_of
-from agents.training.config import EvaluationConfig, TrainAgentConfig
-from agents.training.learning import learn, trained_policy
-from agents.training.run_folder import SavedRun
+from sana_wm_gym.agents.extractors import CoarseViews
+from sana_wm_gym.agents.policy import trained_policy
+from sana_wm_gym.agents.training.checkpoint import latest_checkpoint, read_checkpoint, replay_of
+from sana_wm_gym.agents.training.config import EvaluationConfig, TrainAgentConfig
+from sana_wm_gym.agents.training.learning import learn
+from sana_wm_gym.agents.training.run_folder import SavedRun
 from sana_wm_gym.envs.tasks import ImageGoal, ThumbnailGoal
-from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
-WORLD = ProceduralWorld(size=(16, 16), scenes=(8,), start_radius=0.7)
-WALK = ImageGoal(horizon=3, chunks=(1,))
+WALK = ImageGoal(max_episode_steps=3, chunks=(1,))
 
 # Buffers that are full, and written over, long before the end; copies to the target network that
 # fall between checkpoints; random actions from first to last.
@@ -41,13 +42,8 @@ SHARED: dict[str, Any] = {
     "buffer_size": 24,
     "batch_size": 4,
     "train_freq": 1,
-    "policy_kwargs": {
-        "net_arch": [8],
-        "features_extractor_class": CoarseViews,
-        "features_extractor_kwargs": {"features_dim": 8},
-    },
+    "policy_kwargs": NETWORK,
 }
-NETWORK = SHARED["policy_kwargs"]
 ON_POLICY: dict[str, Any] = {"n_steps": 8, "batch_size": 8, "n_epochs": 1}
 Q = partial(
     DQN,
@@ -93,13 +89,14 @@ def config(folder: Path, name: str, steps: int = 80) -> TrainAgentConfig:
 
 
 def run(folder: Path, name: str, **changes: Any) -> None:
-    learn(replace(config(folder, name), **changes), {"run": name}, "", Console(quiet=True))
+    settings = replace(config(folder, name), **changes)
+    learn(settings, {"run": name, "steps": settings.steps}, "", QUIET)
 
 
 def left(folder: Path) -> tuple[bytes, Any, Any]:
     """What a finished run leaves: its rows, its networks and its last evaluation."""
     last = latest_checkpoint(folder / "checkpoints")
-    assert last is not None and not replay_of(last).exists()
+    assert last is not None
     values = read_checkpoint(last)
     episodes = json.loads((folder / "evaluation.json").read_text())["episodes"]
     return (folder / "metrics.csv").read_bytes(), values, episodes
@@ -152,6 +149,24 @@ def test_a_run_stopped_while_it_writes_resumes_to_the_same_bytes(
     assert same(left(tmp_path), left(never))
 
 
+def test_an_extension_is_the_same_stopped_or_not(tmp_path: Path) -> None:
+    for folder in (tmp_path / "whole", tmp_path / "stopped"):
+        run(folder, "dqn", steps=48)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(64, patch)
+        with pytest.raises(StoppedError):
+            run(tmp_path / "stopped", "dqn")
+    for folder in (tmp_path / "whole", tmp_path / "stopped"):
+        run(folder, "dqn")
+    assert same(left(tmp_path / "stopped"), left(tmp_path / "whole"))
+    # A replay buffer is part of what a longer run resumes from.
+    last = latest_checkpoint(tmp_path / "whole" / "checkpoints")
+    assert last is not None
+    shutil.rmtree(replay_of(last))
+    with pytest.raises(ValueError, match="lacks a file"):
+        run(tmp_path / "whole", "dqn", steps=96)
+
+
 def test_a_killed_process_resumes_to_the_same_bytes(whole: Any, tmp_path: Path) -> None:
     name, never = whole
     moment = random.randrange(48)  # replay buffers are full from step 24
@@ -162,7 +177,7 @@ def test_a_killed_process_resumes_to_the_same_bytes(whole: Any, tmp_path: Path) 
 
     # Forked from a process that has everything imported and never computed anything.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "agents.training.learning"])
+    context.set_forkserver_preload(["torch._dynamo", "sana_wm_gym.agents.training.learning"])
     process = context.Process(target=run, args=(tmp_path, name))
     process.start()
     while process.is_alive() and not reached():
@@ -175,6 +190,13 @@ def test_a_killed_process_resumes_to_the_same_bytes(whole: Any, tmp_path: Path) 
     assert not (tmp_path / "evaluation.json").exists()
     run(tmp_path, name)
     assert same(left(tmp_path), left(never))
+
+
+def test_private_attributes_of_libraries_stand_in_one_file() -> None:
+    agents = Path(inspect.getfile(CoarseViews)).parent
+    private = re.compile(r"(?<!self)(?<!cls)\._[a-z]\w*")
+    users = {path.name for path in agents.rglob("*.py") if private.search(path.read_text())}
+    assert users == {"sb3_state.py"}
 
 
 @pytest.mark.parametrize("name", ["dqn", "sac_her"])

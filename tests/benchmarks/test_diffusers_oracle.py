@@ -27,7 +27,7 @@ def test_diffusers_agrees_and_every_choice_shows(diffusers, capsys):
     assert diffusers_oracle.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
     errors = {line[17:]: float(line[7:15]) for line in lines if line.startswith("  ")}
-    turned = {name: error for name, error in errors.items() if name.startswith("turned over")}
+    turned = {name: error for name, error in errors.items() if name.startswith("toggled")}
     assert len(turned) == len(diffusers_oracle.MEANING) + 1
     agreed = next(error for name, error in errors.items() if "without bfloat16" in name)
     assert agreed < 1e-5

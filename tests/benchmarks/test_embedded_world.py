@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks import embedded_world
 from benchmarks.first_version import speed_ratio
 from benchmarks.training_curve import main as draw_curve
-from sana_wm_gym.evaluation import foreign_pictures
+from sana_wm_gym.evaluation import foreign_pictures, world_report
 from sana_wm_gym.evaluation.conditions import wrong_prompt
 from sana_wm_gym.evaluation.held_out import held_out_clips, repeat_first, truth_of
 from sana_wm_gym.evaluation.pictures import (
@@ -156,8 +156,8 @@ def test_statistics_cover_appearances(courtyard):
 
 
 def test_pictured_clips_begin_far_apart(varied):
-    assert embedded_world.spread([varied[0], varied[0], varied[2]], 2) == [0, 2]
-    assert embedded_world.spread(varied[:2], 4) == [0, 1]
+    assert world_report.spread([varied[0], varied[0], varied[2]], 2) == [0, 2]
+    assert world_report.spread(varied[:2], 4) == [0, 1]
 
 
 def test_speed_ratio_of_a_smaller_world_is_above_one(courtyard):

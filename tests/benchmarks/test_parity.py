@@ -189,7 +189,7 @@ def test_absent_inputs_and_companions_are_named(copied, capsys):
 
 
 def test_weights_are_shared_between_files(copied, capsys):
-    """A file without weights uses those beside it; alone it cannot be compared."""
+    """A file without weights uses those next to it; alone it cannot be compared."""
     causal = (f"{CAUSAL}.json", f"{CAUSAL}.safetensors")
     directory = copied(*causal)
     assert not any(name.startswith("weights/") for name in load_file(directory / causal[1]))

@@ -1,4 +1,4 @@
-"""The batching command: that it counts what it says, and what it writes."""
+"""The batching command: that it counts what it reports, and what it writes."""
 
 from __future__ import annotations
 

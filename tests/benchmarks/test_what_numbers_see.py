@@ -43,7 +43,7 @@ def test_each_fault_has_its_number(rows: dict[str, dict[str, Any]]) -> None:
 
     little = known("turns 10 % too little", "release", "rot_err")
     assert 0.1 < little < known("turns the other way", "release", "rot_err")
-    # An aligned number forgives the scale; the fitted scale tells.
+    # An aligned number forgives the scale; the fitted scale shows it.
     assert known("half speed", "scale_only", "scale") == pytest.approx(2, rel=0.15)
     assert rows["frozen"]["frame_change"] == 0
     assert rows["frozen"]["known"]["scale_only"]["scale"] is None

@@ -1,4 +1,4 @@
-"""The twenty templates are what their split promises, and all can be made."""
+"""The twenty templates are what their split specifies, and all can be made."""
 
 from __future__ import annotations
 

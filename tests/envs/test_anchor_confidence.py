@@ -17,7 +17,7 @@ KEY = "anchor_confidence"
 
 @pytest.fixture
 def knowing(world: Any) -> Any:
-    """Knows first frames the better, the brighter their first pixel."""
+    """Its confidence is the brightness of the first frame's first pixel."""
 
     def anchor_confidence(self: Any, state: Any) -> float:
         return float(state.image[0, 0, 0]) / 255
@@ -32,11 +32,10 @@ def first_pixel(env: SanaWMEnv, seed: int) -> float:
 
 
 def test_it_survives_snapshots_and_branches(knowing: Any, tmp_path: Path) -> None:
-    env = SanaWMEnv(knowing)
+    env, other = SanaWMEnv(knowing), SanaWMEnv(knowing)
     _, info = env.reset(seed=0)
     env.step(FORWARD)
     env.snapshot().save(tmp_path / "here", knowing)
-    other = SanaWMEnv(knowing)
     _, restored = other.restore(Snapshot.load(tmp_path / "here", other.world))
     [branch] = env.branch(1)
     for given in (restored, other.step(FORWARD)[4], branch.step(FORWARD)[4]):
@@ -45,7 +44,7 @@ def test_it_survives_snapshots_and_branches(knowing: Any, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
 def test_each_sub_environment_has_its_own(knowing: Any, mode: Any) -> None:
-    envs = SanaWMVectorEnv(3, knowing, horizon=2, autoreset_mode=mode)
+    envs = SanaWMVectorEnv(3, knowing, max_episode_steps=2, autoreset_mode=mode)
     single = SanaWMEnv(knowing)
     expected = [first_pixel(single, seed) for seed in range(3)]
     _, infos = envs.reset(seed=0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from env_values import EVERYTHING, same
+from env_values import EVERYTHING, same, started
 
 from sana_wm_gym.camera import Controls, rollout_action_string
 from sana_wm_gym.camera.keys import (
@@ -80,8 +80,7 @@ def test_action_kinds_agree_on_the_motion_they_stand_for(world: Any, parts: int)
         a = discrete.step(index if parts == 1 else np.full(3, index))
         b = keys.step(pressed if parts == 1 else np.tile(pressed, (3, 1)))
         assert same(a, b)
-    text = SanaWMEnv(world)
-    text.reset(seed=0)
+    text = started(SanaWMEnv(world))
     text.step_string("dw-24")
     assert same(text.step_string("dw-24"), a)
 
@@ -94,8 +93,7 @@ def test_a_planar_action_is_a_twist_without_the_rest(world: Any) -> None:
 
 
 def test_one_action_per_latent_frame_is_held_for_eight_frames(world: Any) -> None:
-    env = SanaWMEnv(world, actions_per_chunk=3)
-    env.reset(seed=0)
+    env = started(SanaWMEnv(world, actions_per_chunk=3))
     rows = np.zeros((3, 5))
     rows[1, 4] = 1.0
     z = env.step(rows)[4]["c2w"][:, 2, 3]
@@ -103,27 +101,20 @@ def test_one_action_per_latent_frame_is_held_for_eight_frames(world: Any) -> Non
     assert moved.tolist() == [False] * 8 + [True] * 8 + [False] * 8
 
 
-def test_full_deflection_is_the_limit_of_the_world(world: Any) -> None:
-    env = SanaWMEnv(world)
+def test_motion_stops_at_the_limits_of_the_world(world: Any) -> None:
+    env, limits = SanaWMEnv(world), world.spec.limits
     env.reset(seed=0)
     c2w = env.step(np.array([0, 0, 0, 1, 1], np.float32))[4]["c2w"]
-    limits = world.spec.limits
     assert c2w[-1, :3, 3] == pytest.approx([0, 24 * limits.down, 24 * limits.forward], rel=1e-5)
-
-
-def test_pitch_stops_at_the_limit_of_the_world(world: Any) -> None:
-    env = SanaWMEnv(world)
-    env.reset(seed=0)
     for _ in range(6):
         c2w = env.step(np.array([0, 1, 0, 0, 0], np.float32))[4]["c2w"]
     # Looking up: the optical axis has y = -sin(pitch).
-    assert -c2w[-1, 1, 2] == pytest.approx(np.sin(world.spec.limits.pitch_limit))
+    assert -c2w[-1, 1, 2] == pytest.approx(np.sin(limits.pitch_limit))
 
 
 @pytest.mark.parametrize("mode", ["continuous", "keys"])
 def test_motion_by_keys_keeps_its_inertia_between_chunks(world: Any, mode: str) -> None:
-    env = SanaWMEnv(world, action_mode=mode)
-    env.reset(seed=0)
+    env = started(SanaWMEnv(world, action_mode=mode))
     env.step_string("w-24")
     still = np.zeros(env.action_space.shape)
     start, end = env.step(still)[4]["c2w"][[0, -1], 2, 3]
@@ -133,7 +124,7 @@ def test_motion_by_keys_keeps_its_inertia_between_chunks(world: Any, mode: str) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": "cooking"}, "unknown task 'cooking', expected one of"),
+        ({"task": "cooking"}, "task is 'cooking', expected one of free_roam"),
         ({"world": "moon"}, "unknown world 'moon', expected one of procedural, tiny"),
         ({"action_mode": "telepathy"}, "expected one of continuous, planar, discrete"),
         ({"actions_per_chunk": 5}, "actions_per_chunk is 5, expected a divisor of 24"),
@@ -142,18 +133,14 @@ def test_motion_by_keys_keeps_its_inertia_between_chunks(world: Any, mode: str) 
         ({"observation": ("frame", "frame")}, "expected different names"),
         ({"observation": ("smell",)}, r"\['smell'\], expected names of \['frame', 'frames',"),
         ({"observation_size": (0, 64)}, "observation_size is"),
-        ({"horizon": 0}, "horizon is 0, expected an integer >= 1"),
+        ({"max_episode_steps": 0}, "max_episode_steps is 0, expected an integer >= 1"),
+        ({"world": "procedural", "observation": ("latent",)}, "'procedural' cannot be observed as"),
         ({"render_mode": "human"}, "render_mode is 'human', expected one of"),
     ],
 )
 def test_bad_constructor_arguments(options: dict[str, Any], message: str, world: Any) -> None:
     with pytest.raises(ValueError, match=message):
         SanaWMEnv(**({"world": world} | options))
-
-
-def test_latents_are_refused_where_there_are_none() -> None:
-    with pytest.raises(ValueError, match="'procedural' cannot be observed as"):
-        SanaWMEnv("procedural", observation=("latent",))
 
 
 IMAGE = np.zeros((40, 48, 3), np.uint8)
@@ -181,12 +168,12 @@ START = Start(IMAGE, (30.0, 30.0, 24.0, 20.0))
 def test_bad_reset_options_leave_the_running_rollout(
     world: Any, options: dict[str, Any], message: str
 ) -> None:
-    env = SanaWMEnv(world)
-    env.reset(seed=0)
-    before = env.snapshot().episode
-    with pytest.raises(ValueError, match=message):
-        env.reset(options=options)
-    assert env.snapshot().episode is before
+    env = started(SanaWMEnv(world))
+    before = env.snapshot()
+    for seed in (None, 8):
+        with pytest.raises(ValueError, match=message):
+            env.reset(seed=seed, options=options)
+    assert env.snapshot() == before and env.np_random_seed == 0
 
 
 def test_reset_options_reach_the_world(world: Any) -> None:
@@ -225,8 +212,7 @@ BAD_ACTIONS = [
 def test_bad_actions_are_refused_before_any_work(
     world: Any, mode: str, parts: int, action: Any, message: str
 ) -> None:
-    env = SanaWMEnv(world, action_mode=mode, actions_per_chunk=parts)
-    env.reset(seed=0)
+    env = started(SanaWMEnv(world, action_mode=mode, actions_per_chunk=parts))
     env.action_space.seed(0)
     env.step(env.action_space.sample())
     before, advances = env.snapshot(), world.calls["advance"]
@@ -237,14 +223,14 @@ def test_bad_actions_are_refused_before_any_work(
 
 
 def test_bad_strings_and_controls_are_refused(world: Any) -> None:
-    env = SanaWMEnv(world)
-    env.reset(seed=0)
-    with pytest.raises(ValueError, match="segment 2 .* unknown key 'x'"):
-        env.step_string("w-12,x-12")
-    with pytest.raises(ValueError, match="23 frames long, expected 24"):
-        env.step_string("w-23")
-    with pytest.raises(ValueError, match="controls have 8 frames, expected 24"):
-        env.step_controls(Controls.still(8))
+    env = started(SanaWMEnv(world))
+    for call, given, message in (
+        (env.step_string, "w-12,x-12", "segment 2 .* unknown key 'x'"),
+        (env.step_string, "w-23", "23 frames long, expected 24"),
+        (env.step_controls, Controls.still(8), "controls have 8 frames, expected 24"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(given)  # type: ignore[operator]
     assert world.calls["advance"] == 0
 
 

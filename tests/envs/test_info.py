@@ -10,7 +10,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from env_values import same, started
+from gymnasium.vector import AsyncVectorEnv
 
 from sana_wm_gym.envs import SanaWMVectorEnv
 from sana_wm_gym.envs.tasks import TASKS, ImageGoal
@@ -27,11 +28,13 @@ def kinds(info: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_every_key_has_one_shape_and_type(task: str) -> None:
-    env = make(task, horizon=3)
+    env = make(task, max_episode_steps=3)
     _, info = env.reset(seed=0)
     found = kinds(info)
     assert all(np.asarray(value).dtype.kind in "biuf" for value in info.values())
     assert found["c2w"] == (np.ndarray, (24, 4, 4))
+    if task == "free_roam":
+        assert set(found) == {"c2w", "intrinsics", "chunk_index", "anchor_confidence"}
     ended = cut = False
     while not (ended or cut):
         *_, ended, cut, info = env.step(env.action_space.sample())
@@ -41,24 +44,10 @@ def test_every_key_has_one_shape_and_type(task: str) -> None:
     assert kinds(env.unwrapped.restore(here)[1]) == found
 
 
-@pytest.mark.parametrize("task", sorted(TASKS))
-@pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.name)
-def test_gymnasiums_loop_runs_where_rows_end_at_different_steps(
-    task: str, mode: AutoresetMode
-) -> None:
-    envs = SyncVectorEnv([lambda n=n: make(task, horizon=n) for n in (2, 3)], autoreset_mode=mode)
-    envs.reset(seed=0)
-    envs.action_space.seed(0)
-    for _ in range(6):
-        *_, ended, cut, infos = envs.step(envs.action_space.sample())
-        if mode is AutoresetMode.DISABLED and (ended | cut).any():
-            _, infos = envs.reset(options={"reset_mask": ended | cut})
-        assert infos["c2w"].shape == (2, 24, 4, 4)
-    envs.close()
-
-
 def test_gymnasiums_processes_run_and_close() -> None:
-    envs = AsyncVectorEnv([lambda n=n: make("follow", horizon=n) for n in (2, 3)], context="spawn")
+    envs = AsyncVectorEnv(
+        [lambda n=n: make("follow", max_episode_steps=n) for n in (2, 3)], context="spawn"
+    )
     envs.reset(seed=0)
     for _ in range(4):
         envs.step(envs.action_space.sample())
@@ -77,8 +66,7 @@ def test_gymnasiums_processes_run_and_close() -> None:
 def test_tensors_of_any_type_are_actions(action: Any) -> None:
     env = make("free_roam")
     env.reset(seed=0)
-    batch = SanaWMVectorEnv(1, "procedural")
-    batch.reset(seed=0)
+    batch = started(SanaWMVectorEnv(1, "procedural"))
     row = action[None] if isinstance(action, torch.Tensor) else [action]
     assert np.array_equal(env.step(action)[0], batch.step(row)[0][0])
 
@@ -121,7 +109,7 @@ def test_arguments_that_people_give() -> None:
 @pytest.mark.parametrize("world", ["procedural", "tiny"])
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_a_copy_of_an_environment_continues_bit_for_bit(world: str, task: str, way: Any) -> None:
-    env = gym.make("SanaWM/World-v0", world=world, task=task, horizon=3)
+    env = gym.make("SanaWM/World-v0", world=world, task=task, max_episode_steps=3)
     env.reset(seed=0)
     batch = gym.make_vec("SanaWM/World-v0", 2, world=world, task=task, as_torch=True)
     batch.reset(seed=0)
@@ -136,9 +124,3 @@ def test_a_copy_of_an_environment_continues_bit_for_bit(world: str, task: str, w
     env.reset(seed=5)
     assert not same(way(env).reset()[0], env.reset(seed=6)[0])
     assert same(way(env).reset()[0], way(env).reset()[0])
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    return np.array_equal(np.asarray(a), np.asarray(b))

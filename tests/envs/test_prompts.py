@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from env_values import started
 from gymnasium.error import ResetNeeded
 
 import sana_wm_gym
@@ -41,16 +42,15 @@ def test_an_episode_has_its_own_prompt() -> None:
     env = made()
     with pytest.raises(ResetNeeded):
         _ = env.prompt
-    prompts = set()
+    prompts = []
     for seed in range(4):
         _, info = env.reset(seed=seed)
         assert env.prompt == prompt_of(SURFACES, start_of(env).appearance)
         assert not {"prompt", "appearance", "scene"} & info.keys()
-        prompts.add(env.prompt)
-    assert len(prompts) > 1
-    before = env.prompt
+        prompts.append(env.prompt)
+    assert len(set(prompts)) > 1
     env.step(ACTION)
-    assert env.prompt == before
+    assert env.prompt == prompts[-1]
 
 
 def test_a_named_variant_is_shown_and_the_rest_stays() -> None:
@@ -58,19 +58,19 @@ def test_a_named_variant_is_shown_and_the_rest_stays() -> None:
     for seed in range(3):
         plain.reset(seed=seed)
         named.reset(seed=seed)
-        drawn, told = start_of(plain), start_of(named)
+        drawn, shown = start_of(plain), start_of(named)
         names = [surface.name for surface in SURFACES]
         gate, door = names.index("gate"), names.index("door")
         expected = list(drawn.appearance)
         expected[gate] = SURFACES[gate].variants.index("white")
         expected[door] = SURFACES[door].variants.index("yellow")
-        assert told.appearance == tuple(expected)
-        np.testing.assert_array_equal(told.scene_c2w, drawn.scene_c2w)
+        assert shown.appearance == tuple(expected)
+        np.testing.assert_array_equal(shown.scene_c2w, drawn.scene_c2w)
         assert named.prompt == "white gate, Yellow door"
         observation, *_, info = named.step(ACTION)
-        assert told.scene_c2w is not None
-        scene = with_appearance(generate_scene(COURTYARD), told.appearance)
-        np.testing.assert_array_equal(observation, render(scene, told.scene_c2w @ info["c2w"]))
+        assert shown.scene_c2w is not None
+        scene = with_appearance(generate_scene(COURTYARD), shown.appearance)
+        np.testing.assert_array_equal(observation, render(scene, shown.scene_c2w @ info["c2w"]))
 
 
 def test_an_empty_prompt_changes_no_picture() -> None:
@@ -87,8 +87,7 @@ def test_an_empty_prompt_changes_no_picture() -> None:
 def test_an_unknown_word_is_refused_before_anything_is_drawn() -> None:
     with pytest.raises(ValueError, match=r"unknown phrase 'a hall'.*blue door, yellow door"):
         made(prompt="a hall")
-    env = made()
-    env.reset(seed=0)
+    env = started(made())
     before, state = env.snapshot().episode, env.np_random.bit_generator.state
     start = start_of(env)
     for options in (
@@ -102,14 +101,12 @@ def test_an_unknown_word_is_refused_before_anything_is_drawn() -> None:
 
 
 def test_an_image_without_a_prompt_has_an_empty_one() -> None:
-    env = made()
-    env.reset(seed=0)
+    env = started(made())
     start = start_of(env)
     options = {"image": start.image, "scene": COURTYARD, "scene_c2w": start.scene_c2w}
-    env.reset(options=options)
-    assert env.prompt == ""
-    env.reset(options={**options, "prompt": "red gate"})
-    assert env.prompt == "red gate"
+    for more, expected in (({}, ""), ({"prompt": "red gate"}, "red gate")):
+        env.reset(options=options | more)
+        assert env.prompt == expected
 
 
 def test_a_snapshot_keeps_the_prompt_and_the_appearance(tmp_path: Path) -> None:
@@ -124,13 +121,11 @@ def test_a_snapshot_keeps_the_prompt_and_the_appearance(tmp_path: Path) -> None:
     np.testing.assert_array_equal(env.step(ACTION)[0], other.step(ACTION)[0])
 
 
-def test_rows_of_a_batch_have_prompts_of_their_own() -> None:
-    envs = SanaWMVectorEnv(3, WORLD)
+def test_sub_environments_have_prompts_of_their_own() -> None:
+    envs, single, expected = SanaWMVectorEnv(3, WORLD), made(), []
     with pytest.raises(ResetNeeded):
         _ = envs.prompts
     _, infos = envs.reset(seed=5)
-    single = made()
-    expected = []
     for seed in (5, 6, 7):
         single.reset(seed=seed)
         expected.append(single.prompt)

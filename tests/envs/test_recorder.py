@@ -19,7 +19,9 @@ def names(folder: Path) -> list[str]:
 
 def test_all_frames_of_an_episode(tmp_path: Path) -> None:
     env = ChunkVideoRecorder(
-        gym.make("SanaWM/World-v0", world="procedural", horizon=2, render_mode="rgb_array_list"),
+        gym.make(
+            "SanaWM/World-v0", world="procedural", max_episode_steps=2, render_mode="rgb_array_list"
+        ),
         tmp_path,
     )
     first, _ = env.reset(seed=0)

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import gymnasium as gym
 import numpy as np
 import pytest
+from env_values import same
 from gymnasium.vector import AutoresetMode
-from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
-    SubprocVecEnv,
     VecMonitor,
     VecTransposeImage,
 )
@@ -22,7 +21,6 @@ from stable_baselines3.common.vec_env import (
 from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv, row_info
 from sana_wm_gym.envs.tasks import FreeRoam, ImageGoal, StepResult, ThumbnailGoal
-from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 ROWS = 3
@@ -32,7 +30,7 @@ ROWS = 3
 class EndsSomewhere(FreeRoam):
     """Ends where the camera has gone far enough forward, so that rows end at different times."""
 
-    horizon: int = 4
+    max_episode_steps: int = 4
     metres: float = 1.0
 
     def evaluate(self, simulation, before, after):
@@ -43,54 +41,26 @@ class EndsSomewhere(FreeRoam):
         return {"is_success": bool(episode.c2w[-1, 2, 3] > self.metres)}
 
 
-def bridge(world, *, task=None, autoreset_mode="NextStep", as_torch=False, **settings):
-    return SanaWMVecEnv(
-        SanaWMVectorEnv(
-            ROWS,
-            world,
-            task=task or EndsSomewhere(),
-            autoreset_mode=autoreset_mode,
-            as_torch=as_torch,
-            **settings,
-        )
-    )
+def bridge(world, *, task=None, **settings):
+    return SanaWMVecEnv(SanaWMVectorEnv(ROWS, world, task=task or EndsSomewhere(), **settings))
 
 
 def singles(world, *, task=None, **settings):
     return DummyVecEnv([lambda: SanaWMEnv(world, task=task or EndsSomewhere(), **settings)] * ROWS)
 
 
-def same(left, right, where="value"):
-    """Equal values of equal types, however nested."""
-    kinds = [dict if isinstance(value, dict) else type(value) for value in (left, right)]
-    assert kinds[0] is kinds[1], f"{where}: {kinds}"
-    if isinstance(left, dict):
-        assert sorted(left) == sorted(right), where
-        for name in left:
-            same(left[name], right[name], f"{where}[{name!r}]")
-    elif isinstance(left, list):
-        assert len(left) == len(right), where
-        for index, pair in enumerate(zip(left, right, strict=True)):
-            same(*pair, f"{where}[{index}]")
-    elif isinstance(left, np.ndarray):
-        assert left.dtype == right.dtype, f"{where}: {left.dtype} and {right.dtype}"
-        np.testing.assert_array_equal(left, right, err_msg=where)
-    else:
-        assert left == right, where
-
-
 def walk(env, steps, seed=5):
-    """Everything a vector environment says along seeded forward walks."""
+    """Everything a vector environment returns along seeded forward walks."""
     rng = np.random.default_rng(seed)
     env.seed(seed)
-    said = [env.reset(), copy.deepcopy(env.reset_infos)]
+    found = [env.reset(), copy.deepcopy(env.reset_infos)]
     for _ in range(steps):
         if isinstance(env.action_space, gym.spaces.Box):
             actions = rng.uniform(-0.2, 1, (ROWS, *env.action_space.shape)).astype(np.float32)
         else:
             actions = rng.integers(env.action_space.n, size=ROWS)
-        said += [*env.step(actions), copy.deepcopy(env.reset_infos)]
-    return said
+        found += [*env.step(actions), copy.deepcopy(env.reset_infos)]
+    return found
 
 
 @pytest.mark.parametrize(
@@ -111,9 +81,7 @@ def test_same_as_dummy_vec_env(world, settings):
     )
     assert ours.observation_space == theirs.observation_space
     assert ours.action_space == theirs.action_space
-    left, right = walk(ours, 9), walk(theirs, 9)
-    for index, pair in enumerate(zip(left, right, strict=True)):
-        same(*pair, f"answer {index}")
+    assert same(walk(ours, 9), walk(theirs, 9))
 
 
 def test_the_walk_meets_both_kinds_of_ends_apart(world):
@@ -129,34 +97,28 @@ def test_the_walk_meets_both_kinds_of_ends_apart(world):
 
 def test_image_goal_in_the_procedural_world_is_the_same_too():
     world = ProceduralWorld(size=(36, 36), scenes=(5,))
-    task = ImageGoal(horizon=2, chunks=(1,))
-    for pair in zip(
-        walk(bridge(world, task=task), 3), walk(singles(world, task=task), 3), strict=True
-    ):
-        same(*pair)
+    task = ImageGoal(max_episode_steps=2, chunks=(1,))
+    assert same(walk(bridge(world, task=task), 3), walk(singles(world, task=task), 3))
 
 
 def test_seeds_and_options_are_used_once_and_per_row(world):
     ours, theirs = bridge(world), singles(world)
     answers = []
+    options = [{"scene": 3}, {}, {"scene": 4, "prompt": "another"}]
     for env in (ours, theirs):
-        said = []
         env.seed(3)
         env.set_options({"scene": 4})
-        said.append(env.reset())
-        said.append(env.reset())  # neither the seed nor the scene any more
+        found = [env.reset(), env.reset()]  # the second with neither the seed nor the scene
         env.seed(8)
-        env.set_options([{"scene": 3}, {}, {"scene": 4, "prompt": "another"}])
-        said.append(env.reset())
-        answers.append(said)
-    for left, right in zip(*answers, strict=True):
-        same(left, right)
+        env.set_options(options)
+        answers.append([*found, env.reset()])
+    assert same(*answers)
     assert not np.array_equal(answers[0][0], answers[0][1])
     # Different options at the very first reset.
     fresh = bridge(world)
     fresh.seed(8)
-    fresh.set_options([{"scene": 3}, {}, {"scene": 4, "prompt": "another"}])
-    same(fresh.reset(), answers[0][2])
+    fresh.set_options(options)
+    assert same(fresh.reset(), answers[0][2])
 
 
 def test_bad_options_and_actions_are_refused_and_nothing_changes(world):
@@ -169,16 +131,16 @@ def test_bad_options_and_actions_are_refused_and_nothing_changes(world):
         env.reset()
     actions = np.zeros((ROWS, 5), np.float32)
     actions[1, 0] = np.nan
-    with pytest.raises(ValueError, match="row 1"):
+    with pytest.raises(ValueError, match="sub-environment 1"):
         env.step(actions)
     assert env.vector_env.snapshot(1).episode is before.episode
 
 
 def test_attributes_and_methods_by_name(world):
-    task = ThumbnailGoal(walk=ImageGoal(near=0.01, turn=0.01))
+    task = ThumbnailGoal(walk=ImageGoal(success_distance_m=0.01, success_angle_deg=0.6))
     env = bridge(world, task=EndsSomewhere())
     assert env.get_attr("render_mode") == [None] * ROWS
-    assert env.get_attr("horizon", [0, 2]) == [4, 4]  # the task's
+    assert env.get_attr("metres", [0, 2]) == [1.0, 1.0]  # the task's
     assert env.has_attr("world") and not env.has_attr("weather")
     assert env.env_is_wrapped(Monitor) == [False] * ROWS
     assert env.env_is_wrapped(Monitor, indices=1) == [False]
@@ -193,13 +155,13 @@ def test_attributes_and_methods_by_name(world):
     goal = bridge(world, task=task)
     want = goal.reset()
     args = want["achieved_goal"], want["desired_goal"]
-    [rewards] = goal.env_method("reward", *args, indices=[0])
+    [rewards] = goal.env_method("compute_reward", *args, indices=[0])
     np.testing.assert_array_equal(
         rewards, SanaWMEnv(world, task=task).compute_reward(*args, [{}] * ROWS)
     )
 
 
-def test_pictures(world):
+def test_images_until_it_is_closed(world):
     env = bridge(world, render_mode="rgb_array")
     env.reset()
     images = env.get_images()
@@ -207,10 +169,12 @@ def test_pictures(world):
     tiled = env.render()
     assert tiled.shape == (80, 96, 3)
     np.testing.assert_array_equal(tiled[:40, 48:], images[1])
-    films = bridge(world, render_mode="rgb_array_list")
-    films.reset()
+    env.close()
+    with pytest.raises(gym.error.ClosedEnvironmentError):
+        env.reset()
+    every = bridge(world, render_mode="rgb_array_list")
     with pytest.warns(UserWarning, match="rgb_array"):
-        assert films.get_images() == [None] * ROWS
+        assert every.get_images() == [None] * ROWS
 
 
 def test_wrappers_of_stable_baselines3_fit(world):
@@ -231,41 +195,11 @@ def test_wrappers_of_stable_baselines3_fit(world):
     assert returns == pytest.approx([3 * forward] * 4, rel=1e-5)
 
 
-def test_closing_closes(world):
-    env = bridge(world)
-    env.reset()
-    env.close()
-    with pytest.raises(gym.error.ClosedEnvironmentError):
-        env.reset()
-
-
 def test_row_info_is_the_info_of_a_single_environment(world):
     vector = SanaWMVectorEnv(ROWS, world, task=EndsSomewhere())
     single = SanaWMEnv(world, task=EndsSomewhere())
     _, infos = vector.reset(seed=4)
-    same(row_info(infos, 1), single.reset(seed=5)[1])
+    assert same(row_info(infos, 1), single.reset(seed=5)[1])
     forward = np.float32([0, 0, 0, 0, 1])
-    same(row_info(vector.step([forward] * ROWS)[-1], 1), single.step(forward)[-1])
+    assert same(row_info(vector.step([forward] * ROWS)[-1], 1), single.step(forward)[-1])
     assert row_info({"a": np.ones(2), "_a": np.array([True, False])}, 1) == {}
-    nested = {"a": {"b": np.arange(2), "_b": np.array([True, True])}, "_a": np.array([True, True])}
-    assert row_info(nested, 1) == {"a": {"b": 1}}
-
-
-@pytest.mark.parametrize("task", ["free_roam", "image_goal"])
-def test_single_environments_pass_their_checker(task):
-    check_env(SanaWMEnv(ProceduralWorld(size=(36, 36), scenes=(5,)), task=task))
-
-
-def test_a_forked_network_is_refused_with_the_reason(capfd):
-    """`SubprocVecEnv` by fork copies the network this process holds; its children say why not."""
-    load_world("tiny")
-
-    def make():
-        return SanaWMEnv("tiny", observation=("latent",))
-
-    env = SubprocVecEnv([make], start_method="fork")
-    # All that stable-baselines3 passes on is that a child has died.
-    with pytest.raises((EOFError, ConnectionError)):
-        env.reset()
-    said = capfd.readouterr().err
-    assert "forked copy" in said and "SanaWMVectorEnv" in said and "spawn" in said

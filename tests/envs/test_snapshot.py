@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from env_values import same, started
 from gymnasium.error import ResetNeeded
+from safetensors.numpy import save_file
 
 from sana_wm_gym.envs import SanaWMEnv, Snapshot
-from sana_wm_gym.envs.tasks import TASKS, load_task
+from sana_wm_gym.envs.tasks import TASKS
 from sana_wm_gym.world.catalogue import WORLDS
 
 
@@ -19,8 +21,8 @@ def replay(env: SanaWMEnv, actions: list[Any]) -> bytes:
     """Every byte the environment returns, then those of a start drawn after it."""
     seen = []
     for action in actions:
-        observation, *judgement, info = env.step(action)
-        seen += [*observation.values(), *judgement, *info.values()]
+        observation, *result, info = env.step(action)
+        seen += [*observation.values(), *result, *info.values()]
     observation, _ = env.reset()
     return b"".join(np.asarray(value).tobytes() for value in [*seen, *observation.values()])
 
@@ -52,8 +54,7 @@ def test_restore_then_replay(world: Any, tmp_path: Path, mode: str, steps: int) 
 
 @pytest.mark.parametrize("name", ["procedural", "tiny"])
 def test_equal_contents_are_equal_and_hash_alike(tmp_path: Path, name: str) -> None:
-    env = SanaWMEnv(name)
-    env.reset(seed=0)
+    env = started(SanaWMEnv(name))
     first = env.snapshot()
     env.step(np.zeros(5, np.float32))
     second = env.snapshot()
@@ -69,33 +70,27 @@ def test_equal_contents_are_equal_and_hash_alike(tmp_path: Path, name: str) -> N
     assert second != "second"
 
 
-@pytest.mark.parametrize("name", sorted(WORLDS))
-def test_every_world_survives_a_file(tmp_path: Path, name: str) -> None:
-    env = SanaWMEnv(name, observation=("frame", "pose"))
+@pytest.mark.parametrize(
+    ("world_name", "task"),
+    [(name, "free_roam") for name in sorted(WORLDS)] + [("fake", name) for name in sorted(TASKS)],
+)
+def test_every_world_and_task_survives_a_file(
+    world: Any, tmp_path: Path, world_name: str, task: str
+) -> None:
+    # Hindsight replay takes one part of the world.
+    seen = ("frame",) if task == "image_goal_her" else ("frame", "pose")
+    given = world if world_name == "fake" else world_name
+    env, other = (SanaWMEnv(given, task=task, observation=seen) for _ in range(2))
     future = walk(env, steps=2)[:1]
-    env.snapshot().save(tmp_path / "here.safetensors", env.world)
-    expected = replay(env, future)
-    env.restore(Snapshot.load(tmp_path / "here.safetensors", env.world))
-    assert replay(env, future) == expected
-
-
-@pytest.mark.parametrize("name", sorted(TASKS))
-def test_every_task_survives_a_file(world: Any, tmp_path: Path, name: str) -> None:
-    # Hindsight replay knows one part of the world.
-    seen = ("frame",) if name == "image_goal_her" else ("frame", "pose")
-    env = SanaWMEnv(world, task=name, observation=seen)
-    future = walk(env, steps=2)
     here = tmp_path / "here.safetensors"
-    env.snapshot().save(here, world, env.task)
+    env.snapshot().save(here, env.world, env.task)
     expected = replay(env, future)
-    other = SanaWMEnv(world, task=name, observation=seen)
-    other.restore(Snapshot.load(here, world, load_task(name)))
+    other.restore(Snapshot.load(here, env.world, TASKS[task]()))
     assert replay(other, future) == expected
 
 
 def test_another_task(world: Any, tmp_path: Path) -> None:
-    env = SanaWMEnv(world, task="image_goal")
-    env.reset(seed=0)
+    env = started(SanaWMEnv(world, task="image_goal"))
     here = env.snapshot()
     with pytest.raises(ValueError, match="'image_goal'.*, expected .*'free_roam'"):
         SanaWMEnv(world).restore(here)
@@ -103,12 +98,11 @@ def test_another_task(world: Any, tmp_path: Path) -> None:
         here.save(tmp_path / "here.safetensors", world)
     here.save(tmp_path / "here.safetensors", world, env.task)
     with pytest.raises(ValueError, match="'image_goal'.*, expected .*'explore'"):
-        Snapshot.load(tmp_path / "here.safetensors", world, load_task("explore"))
+        Snapshot.load(tmp_path / "here.safetensors", world, TASKS["explore"]())
 
 
 def test_an_ended_episode_stays_ended(world: Any, tmp_path: Path) -> None:
-    env = SanaWMEnv(world)
-    env.reset(seed=0)
+    env = started(SanaWMEnv(world))
     over = replace(env.snapshot(), episode=replace(env.snapshot().episode, over=True))
     over.save(tmp_path / "over.safetensors", world)
     env.restore(Snapshot.load(tmp_path / "over.safetensors", world))
@@ -116,35 +110,20 @@ def test_an_ended_episode_stays_ended(world: Any, tmp_path: Path) -> None:
         env.step(np.zeros(5))
 
 
-def test_a_snapshot_remembers_the_picture(world: Any) -> None:
-    env = SanaWMEnv(world, render_mode="rgb_array")
-    env.reset(seed=0)
-    env.step(np.ones(5))
+def test_restore_returns_what_was_seen(world: Any) -> None:
+    env = started(SanaWMEnv(world, render_mode="rgb_array"))
+    observation, *_, info = env.step(np.ones(5))
     here, shown = env.snapshot(), env.render()
     env.step(np.ones(5))
     calls = world.calls["decode"]
-    env.restore(here)
+    assert same(env.restore(here), (observation, info))
     assert np.array_equal(env.render(), shown) and world.calls["decode"] == calls
-    # The memo belongs to one world state: with another it is no memo.
     later = replace(here.episode, world=replace(here.episode.world, chunk=2))
     assert not np.array_equal(env.simulation.frames([later], last=True)[0], shown)
 
 
-def test_restore_shows_what_was_seen(world: Any) -> None:
-    env = SanaWMEnv(world)
-    env.reset(seed=0)
-    observation, *_, info = env.step(np.ones(5))
-    here = env.snapshot()
-    env.step(np.ones(5))
-    again, info_again = env.restore(here)
-    assert np.array_equal(observation, again)
-    assert np.array_equal(info["c2w"], info_again["c2w"])
-    assert info_again["chunk_index"] == 1
-
-
 def test_branches_differ_only_by_their_actions(world: Any) -> None:
-    env = SanaWMEnv(world)
-    env.reset(seed=0)
+    env = started(SanaWMEnv(world))
     env.step(np.ones(5))
     a, b, c = env.branch(3)
     same_a, same_b = a.step(np.ones(5)), b.step(np.ones(5))
@@ -156,40 +135,29 @@ def test_branches_differ_only_by_their_actions(world: Any) -> None:
     a.reset()
     assert env.np_random.bit_generator.state == state
     assert a.world is env.world
+    a.close()
+    b.step(np.zeros(5))
+    env.step(np.zeros(5))
     assert env.branch(0) == []
     with pytest.raises(ValueError, match="n = -1, expected >= 0"):
         env.branch(-1)
 
 
-def test_a_branch_that_closes_leaves_the_others(world: Any) -> None:
-    env = SanaWMEnv(world)
-    env.reset(seed=0)
-    a, b = env.branch(2)
-    a.close()
-    b.step(np.zeros(5))
-    env.step(np.zeros(5))
-
-
 @pytest.fixture
 def saved(world: Any, tmp_path: Path) -> Path:
-    env = SanaWMEnv(world)
-    env.reset(seed=0)
+    env = started(SanaWMEnv(world))
     env.step(np.ones(5))
     path = tmp_path / "here.safetensors"
     env.snapshot().save(path, world)
     return path
 
 
-def test_cut_short(world: Any, saved: Path) -> None:
+def test_a_damaged_file_is_noticed(world: Any, saved: Path) -> None:
     whole = saved.read_bytes()
     for size in (0, 4, len(whole) // 2, len(whole) - 1):
         saved.write_bytes(whole[:size])
         with pytest.raises(ValueError, match=r"here\.safetensors is damaged or cut short"):
             Snapshot.load(saved, world)
-
-
-def test_any_changed_byte_is_noticed(world: Any, saved: Path) -> None:
-    whole = saved.read_bytes()
     rng = np.random.default_rng(0)
     for at in [0, 9, *rng.integers(0, len(whole), 40).tolist(), len(whole) - 1]:
         saved.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
@@ -200,16 +168,13 @@ def test_any_changed_byte_is_noticed(world: Any, saved: Path) -> None:
 def test_other_files(world: Any, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no snapshot at"):
         Snapshot.load(tmp_path / "nothing.safetensors", world)
-    from safetensors.numpy import save_file
-
     save_file({"a": np.zeros(3)}, tmp_path / "weights.safetensors")
     with pytest.raises(ValueError, match="has format None, expected"):
         Snapshot.load(tmp_path / "weights.safetensors", world)
 
 
 def test_another_world(world: Any, saved: Path, tmp_path: Path) -> None:
-    procedural = SanaWMEnv("procedural")
-    procedural.reset(seed=0)
+    procedural = started(SanaWMEnv("procedural"))
     with pytest.raises(ValueError, match="was made in .*'fake'.*, expected .*'procedural'"):
         Snapshot.load(saved, procedural.world)
     with pytest.raises(ValueError, match="was made in .*'procedural'.*, expected .*'fake'"):

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from env_values import same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,8 +29,9 @@ SEEN: list[tuple[tuple[str, ...], Any]] = [
     (("frame",), "free_roam"),
     (("frames",), "free_roam"),
     (("latent",), "free_roam"),
-    (("pose",), Follow(horizon=3)),
-    (("frames", "frame", "latent"), Follow(horizon=3)),
+    (("pose",), Follow(max_episode_steps=3)),
+    (("frames", "frame", "latent"), Follow(max_episode_steps=3)),
+    (("frame",), "image_goal_her"),
 ]
 
 
@@ -48,20 +50,11 @@ def on_device(kind: type) -> Any:
     return OnDevice()
 
 
-def parts(observation: Any) -> dict[str, Any]:
-    return observation if isinstance(observation, dict) else {"only": observation}
-
-
 def equal(arrays: Any, tensors: Any) -> bool:
     """The same numbers of the same type and shape, in tensors that may enter a loss."""
-    arrays, tensors = parts(arrays), parts(tensors)
-    return arrays.keys() == tensors.keys() and all(
-        torch.is_tensor(tensor)
-        and not tensor.is_inference()
-        and tensor.numpy().dtype == arrays[name].dtype
-        and np.array_equal(tensor.numpy(), arrays[name])
-        for name, tensor in tensors.items()
-    )
+    made = tensors.values() if isinstance(tensors, dict) else [tensors]
+    assert all(torch.is_tensor(part) and not part.is_inference() for part in made)
+    return same(tensors, arrays)
 
 
 def drawn(rows: int, seed: int) -> npt.NDArray[np.float32]:
@@ -75,7 +68,7 @@ def test_tensors_are_the_arrays_and_are_made_on_the_device(
 ) -> None:
     device = on_device(type(world))
     options: dict[str, Any] = {
-        "task": task, "observation": view, "autoreset_mode": mode, "horizon": [2, 3, 1]
+        "task": task, "observation": view, "autoreset_mode": mode, "max_episode_steps": [2, 3, 1]
     }  # fmt: skip
     arrays = SanaWMVectorEnv(3, world, **options)
     tensors = SanaWMVectorEnv(3, device, as_torch=True, **options)
@@ -99,7 +92,7 @@ def test_tensors_are_the_arrays_and_are_made_on_the_device(
 def test_chunks_are_decoded_once_and_together(world: Any) -> None:
     world = on_device(type(world))
     envs = SanaWMVectorEnv(
-        3, world, horizon=[1, 2, 9], autoreset_mode="SameStep", observation=("frames",),
+        3, world, max_episode_steps=[1, 2, 9], autoreset_mode="SameStep", observation=("frames",),
         as_torch=True,
     )  # fmt: skip
     envs.reset(seed=0)
@@ -117,16 +110,16 @@ def test_chunks_are_decoded_once_and_together(world: Any) -> None:
 def test_the_last_frame_known_is_not_taken_for_the_whole_chunk(world: Any) -> None:
     world = on_device(type(world))
     one = SanaWMVectorEnv(1, world, as_torch=True)
-    film = SanaWMVectorEnv(1, world, observation=("frames",), as_torch=True)
+    every = SanaWMVectorEnv(1, world, observation=("frames",), as_torch=True)
     one.reset(seed=0)
-    film.reset(seed=1)
+    every.reset(seed=1)
     last = one.step(drawn(1, 0))[0][0]
-    frames, _ = film.restore(0, one.snapshot(0))
+    frames, _ = every.restore(0, one.snapshot(0))
     assert frames.shape[0] == 24 and torch.equal(frames[-1], last)
     assert not torch.equal(frames[0], frames[-1])
     # The other way round the last of all is enough.
     decoded = world.calls["decoded"]
-    assert torch.equal(one.restore(0, film.snapshot(0))[0], last)
+    assert torch.equal(one.restore(0, every.snapshot(0))[0], last)
     assert world.calls["decoded"] == decoded
 
 
@@ -141,8 +134,8 @@ def test_a_goal_is_sent_once(mode: str, world: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(tensor_view, "to_tensors", counted)
 
     options: dict[str, Any] = {
-        "task": ImageGoal(near=1e-6), "observation": ("latent",), "autoreset_mode": mode,
-        "horizon": [4, 9, 9],
+        "task": ImageGoal(success_distance_m=1e-6), "observation": ("latent",),
+        "autoreset_mode": mode, "max_episode_steps": [4, 9, 9],
     }  # fmt: skip
     envs = SanaWMVectorEnv(3, on_device(type(world)), as_torch=True, **options)
     twin = SanaWMVectorEnv(3, world, **options)
@@ -169,30 +162,30 @@ def test_a_goal_is_sent_once(mode: str, world: Any, monkeypatch: pytest.MonkeyPa
 
 
 def test_tensors_are_the_callers_own(world: Any) -> None:
-    """Whoever writes in every tensor spoils nothing for later."""
+    """Writing in them changes nothing later."""
     options: dict[str, Any] = {
-        "task": ImageGoal(), "observation": ("frames", "latent", "pose"), "horizon": [2, 9],
-        "autoreset_mode": "SameStep", "as_torch": True,
+        "task": ImageGoal(), "observation": ("frames", "latent", "pose"), "as_torch": True,
+        "autoreset_mode": "SameStep", "max_episode_steps": [2, 9],
     }  # fmt: skip
     clean, spoilt = (SanaWMVectorEnv(2, on_device(type(world)), **options) for _ in range(2))
 
-    def same(one: Any, other: Any) -> None:
-        """The same from both; what came from the second is spoilt."""
+    def check(one: Any, other: Any) -> None:
+        """Equal; what came from the second is overwritten."""
         assert one.keys() == other.keys() == {"frames", "latent", "pose", "goal"}
         for name, part in one.items():
             assert torch.equal(part, other[name])
             other[name].zero_()
 
-    same(clean.reset(seed=3)[0], spoilt.reset(seed=3)[0])
+    check(clean.reset(seed=3)[0], spoilt.reset(seed=3)[0])
     for step in range(3):
         one, other = (env.step(drawn(2, step)) for env in (clean, spoilt))
-        same(one[0], other[0])
+        check(one[0], other[0])
         for row in np.flatnonzero(one[4].get("_final_obs", [])):
-            same(one[4]["final_obs"][row], other[4]["final_obs"][row])
+            check(one[4]["final_obs"][row], other[4]["final_obs"][row])
         for _ in range(2):
-            same(*(env.restore(0, env.snapshot(0))[0] for env in (clean, spoilt)))
+            check(*(env.restore(0, env.snapshot(0))[0] for env in (clean, spoilt)))
     mask = {"reset_mask": np.array([True, False])}
-    same(*(env.reset(options=mask)[0] for env in (clean, spoilt)))
+    check(*(env.reset(options=mask)[0] for env in (clean, spoilt)))
 
 
 def test_latents_are_clipped_alike(world: Any) -> None:
@@ -200,10 +193,9 @@ def test_latents_are_clipped_alike(world: Any) -> None:
         def latent(self, state: Any) -> npt.NDArray[np.float32]:
             return 300 * super().latent(state)
 
-    arrays = SanaWMVectorEnv(2, Loud(), observation=("latent",))
+    arrays = SanaWMVectorEnv(2, Loud(), observation=("latent",)).reset(seed=0)[0]
     tensors = SanaWMVectorEnv(2, on_device(Loud), observation=("latent",), as_torch=True)
-    expected = arrays.reset(seed=0)[0]
-    assert np.abs(expected).max() == 100 and equal(expected, tensors.reset(seed=0)[0])
+    assert np.abs(arrays).max() == 100 and equal(arrays, tensors.reset(seed=0)[0])
 
 
 @pytest.fixture(scope="module")
@@ -217,20 +209,19 @@ def tiny() -> Any:
 def test_a_learned_world_gives_the_arrays_as_tensors(
     view: tuple[str, ...], mode: str, tiny: Any
 ) -> None:
-    world = tiny
-    options: dict[str, Any] = {"observation": view, "autoreset_mode": mode, "horizon": [1, 9]}
+    options: dict[str, Any] = {
+        "observation": view, "autoreset_mode": mode, "max_episode_steps": [1, 9]
+    }  # fmt: skip
     runs = []
     for as_torch in (False, True):
-        envs = SanaWMVectorEnv(2, world, as_torch=as_torch, **options)
+        envs = SanaWMVectorEnv(2, tiny, as_torch=as_torch, **options)
         run = [envs.reset(seed=2)[0]]
         observation, _, _, truncated, infos = envs.step(drawn(2, 0))
-        run.append(observation)
         if mode == "SameStep":
-            run += [infos["final_obs"][0], envs.step(drawn(2, 1))[0]]
+            run += [observation, infos["final_obs"][0], envs.step(drawn(2, 1))[0]]
         else:
-            run.append(envs.reset(options={"reset_mask": truncated})[0])
+            run += [observation, envs.reset(options={"reset_mask": truncated})[0]]
         runs.append(run)
-    assert len(runs[0]) == len(runs[1]) >= 3
     assert all(equal(a, b) for a, b in zip(*runs, strict=True))
 
 
@@ -245,13 +236,12 @@ def test_nothing_of_a_learned_world_leaves_the_device(
     for view, steps in ((("latent", "frame", "pose"), 2), (("frames",), 1)):
         options: dict[str, Any] = {
             "task": Follow(), "observation": view, "observation_size": (40, 30),
-            "horizon": steps, "autoreset_mode": "SameStep", "as_torch": True,
+            "max_episode_steps": steps, "autoreset_mode": "SameStep", "as_torch": True,
         }  # fmt: skip
         envs = SanaWMVectorEnv(1, world, **options)
         observations, _ = envs.reset(seed=0)
         for step in range(steps):
-            observations, rewards, *_, infos = envs.step(drawn(1, step))
-        assert rewards.is_meta
+            observations, *_, infos = envs.step(drawn(1, step))
         restored, _ = envs.restore(0, envs.snapshot(0))
         for name, space in envs.single_observation_space.items():  # type: ignore[attr-defined]
             for seen in (
@@ -265,19 +255,6 @@ def test_nothing_of_a_learned_world_leaves_the_device(
     [played] = envs.simulation.move([begun], [command])
     with pytest.raises(NotImplementedError, match="no data"):
         envs.simulation.observe([played])
-
-
-def test_parts_go_by_the_names_that_a_task_gives_them(world: Any) -> None:
-    """Thumbnails of goals go with an "observation"."""
-
-    given = on_device(type(world))
-    envs = SanaWMVectorEnv(2, given, task="image_goal_her", as_torch=True)
-    simulation = envs.simulation
-    episodes = simulation.begin([None] * 2, [np.random.default_rng(seed) for seed in (0, 1)])
-    view = tensor_view.TensorView(envs.world, 2)
-    seen = view.observe(simulation, episodes)
-    for array, tensor in zip(simulation.observe(episodes), seen, strict=True):
-        assert equal(array, tensor) and "observation" in tensor
 
 
 @settings(max_examples=60, deadline=None)
@@ -308,13 +285,10 @@ def test_resized_frames_are_the_arrays_to_one_level(world: Any) -> None:
 
 
 def test_frames_that_are_made_at_once_are_kept_on_the_device(tiny: Any) -> None:
-    world = tiny
-    state = world.begin(world.sample_start(np.random.default_rng(0)), 0)
+    state = tiny.begin(tiny.sample_start(np.random.default_rng(0)), 0)
     made = replace(state, chunk=1, decoded=torch.randint(0, 256, (24, 64, 64, 3)).byte())
-    [shown] = world.decode([made])
-    assert shown is made.decoded
-    [last] = world.decode([made], last=True)
-    assert torch.equal(last, shown[-1])
+    assert tiny.decode([made])[0] is made.decoded
+    assert torch.equal(tiny.decode([made], last=True)[0], made.decoded[-1])
 
 
 def test_environments_do_without_torch_until_a_world_or_a_caller_wants_it() -> None:

@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from env_values import Countdown, at, same, started, state_of
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from vector_values import Countdown, at, same, state_of
 
 from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
+from sana_wm_gym.envs.tasks import TASKS
+from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
 MODES = list(AutoresetMode)
+SMALL = ProceduralWorld(size=(36, 36))
 
 
 def conforms(mode: AutoresetMode, seed: int, rows: int, steps: int, **options: Any) -> None:
@@ -60,14 +63,15 @@ def test_a_batch_is_gymnasiums_loop_over_single_environments(
     observation: tuple[str, ...],
 ) -> None:
     conforms(
-        mode, seed, rows, 6, world=world, task=task, observation=observation, horizon=3,
+        mode, seed, rows, 6, world=world, task=task, observation=observation, max_episode_steps=3,
         action_mode=action_mode, actions_per_chunk=parts,
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("task", [Countdown(), *TASKS], ids=str)
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
-def test_so_it_is_in_the_procedural_world(mode: AutoresetMode) -> None:
-    conforms(mode, 3, 2, 3, world="procedural", task=Countdown(), horizon=2)
+def test_so_it_is_in_the_procedural_world(mode: AutoresetMode, task: Any) -> None:
+    conforms(mode, 3, 2, 3, world=SMALL, task=task, max_episode_steps=2)
 
 
 STATED_LATENT, STATED_PIXEL = 1e-3, 1
@@ -76,7 +80,7 @@ STATED_LATENT, STATED_PIXEL = 1e-3, 1
 
 def test_rows_of_the_learned_world_are_single_environments_but_for_rounding() -> None:
     options: dict[str, Any] = {"world": "tiny", "observation": ("frame", "latent")}
-    batch = SanaWMVectorEnv(3, horizon=[1, 9, 9], **options)
+    batch = SanaWMVectorEnv(3, max_episode_steps=[1, 9, 9], **options)
     single = SanaWMEnv(**options)
     rng = np.random.default_rng(0)
     actions = rng.uniform(-1, 1, (4, 3, 5)).astype(np.float32)
@@ -91,29 +95,27 @@ def test_rows_of_the_learned_world_are_single_environments_but_for_rounding() ->
             assert np.abs(here["frame"].astype(int) - alone["frame"]).max() <= STATED_PIXEL
 
 
-def test_every_row_has_its_own_horizon(world: Any) -> None:
-    batch = SanaWMVectorEnv(3, world, horizon=[1, 2, 3], autoreset_mode="Disabled")
-    batch.reset(seed=0)
+def test_every_sub_environment_has_its_own_limit(world: Any) -> None:
+    batch = started(
+        SanaWMVectorEnv(3, world, max_episode_steps=[1, 2, 3], autoreset_mode="Disabled")
+    )
     assert batch.step(np.zeros((3, 5)))[3].tolist() == [True, False, False]
-    with pytest.raises(ResetNeeded, match="row 0 was truncated at its horizon of 1 chunks"):
+    with pytest.raises(ResetNeeded, match="sub-environment 0 was truncated after"):
         batch.step(np.zeros((3, 5)))
-    assert SanaWMVectorEnv(2, world, horizon=7, max_episode_steps=5).horizons == (5, 5)
-    for horizon, message in (([1, 2], "2 horizons"), ([1, 0, 2], "horizon is 0"), (0, "is 0")):
+    for steps, message in (([1, 2], "given 2 max"), ([1, 0, 2], "steps is 0"), (0, "is 0")):
         with pytest.raises(ValueError, match=message):
-            SanaWMVectorEnv(3, world, horizon=horizon)
+            SanaWMVectorEnv(3, world, max_episode_steps=steps)
 
 
 def test_a_batch_is_one_call_of_the_world(world: Any) -> None:
-    batch = SanaWMVectorEnv(5, world, horizon=[1, 2, 3, 4, 5])
-    batch.reset(seed=0)
+    batch = started(SanaWMVectorEnv(5, world, max_episode_steps=[1, 2, 3, 4, 5]))
     for step in range(4):
         batch.step(np.zeros((5, 5)))
         assert world.calls["advance"] == step + 1
 
 
 def test_a_masked_reset_touches_only_its_rows(world: Any) -> None:
-    batch = SanaWMVectorEnv(4, world, task=Countdown())
-    batch.reset(seed=0)
+    batch = started(SanaWMVectorEnv(4, world, task=Countdown()))
     observations = batch.step(np.ones((4, 5)))[0]
     before = [state_of(batch, row) for row in range(4)]
     mask = np.array([False, True, False, True])
@@ -131,26 +133,28 @@ def test_a_masked_reset_touches_only_its_rows(world: Any) -> None:
     "mask", [np.array([1, 0]), np.array([True]), np.array([False, False]), "all"]
 )
 def test_bad_masks(world: Any, mask: Any) -> None:
-    batch = SanaWMVectorEnv(2, world)
-    batch.reset(seed=0)
+    batch = started(SanaWMVectorEnv(2, world))
     before = [state_of(batch, row) for row in range(2)]
     with pytest.raises(ValueError, match=r"reset_mask is .*, expected bool \(2,\)"):
         batch.reset(options={"reset_mask": mask})
     assert [state_of(batch, row) for row in range(2)] == before
 
 
-def test_out_of_order(world: Any) -> None:
+def test_bad_calls(world: Any) -> None:
+    for number in (0, -1, 2.0, True):
+        with pytest.raises(ValueError, match="num_envs is"):
+            SanaWMVectorEnv(number, world)
     batch = SanaWMVectorEnv(2, world, render_mode="rgb_array")
     for call in (lambda: batch.step(np.zeros((2, 5))), batch.render, lambda: batch.snapshot(0)):
         with pytest.raises(ResetNeeded, match="expected reset"):
             call()
-    with pytest.raises(ResetNeeded, match="reset of all rows first"):
+    with pytest.raises(ResetNeeded, match="reset of all first"):
         batch.reset(options={"reset_mask": np.array([True, False])})
     with pytest.raises(ValueError, match="3 seeds, expected one for each of 2"):
         batch.reset(seed=[1, 2, 3])
     batch.reset(seed=[7, None])
     assert batch.np_random_seed[0] == 7
-    with pytest.raises(ValueError, match="given row 2, expected one of 0 to 1"):
+    with pytest.raises(ValueError, match=r"env_index is 2, expected an integer in \[0, 1\]"):
         batch.snapshot(2)
     batch.close()
     batch.close()

@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import pytest
-from vector_values import Countdown, at, same, state_of
+from env_values import Countdown, at, same, started, state_of
 
 import sana_wm_gym
 from sana_wm_gym.envs import SanaWMEnv, SanaWMVectorEnv
@@ -32,16 +32,18 @@ ZEROS = np.zeros((3, 5))
 @pytest.mark.parametrize(
     ("actions", "message"),
     [
-        (np.zeros((2, 5)), r"shape \(2, 5\), expected \(3, 5\): one action for each of 3 rows"),
+        (
+            np.zeros((2, 5)),
+            r"shape \(2, 5\), expected \(3, 5\): one action for each of 3 sub-env",
+        ),
         (np.zeros(5), r"shape \(5,\), expected \(3, 5\)"),
-        (changed(ZEROS, np.nan), "row 1: action yaw is nan"),
-        (changed(ZEROS, 2.0), "row 1: action yaw is 2.0"),
+        (changed(ZEROS, np.nan), "sub-environment 1: action yaw is nan"),
+        (changed(ZEROS, 2.0), "sub-environment 1: action yaw is 2.0"),
         ("forward", "expected"),
     ],
 )
 def test_a_bad_batch_changes_nothing(world: Any, actions: Any, message: str) -> None:
-    batch = SanaWMVectorEnv(3, world, task=Countdown())
-    batch.reset(seed=0)
+    batch = started(SanaWMVectorEnv(3, world, task=Countdown()))
     batch.step(ZEROS)
     before = [state_of(batch, row) for row in range(3)]
     with pytest.raises(ValueError, match=message):
@@ -55,7 +57,8 @@ def test_a_world_that_fails_changes_nothing(
     world: Any, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch, twin = (
-        SanaWMVectorEnv(3, world, horizon=[2, 3, 4], autoreset_mode=mode) for _ in range(2)
+        SanaWMVectorEnv(3, world, max_episode_steps=[2, 3, 4], autoreset_mode=mode)
+        for _ in range(2)
     )
     for each in (batch, twin):
         each.reset(seed=0)
@@ -65,7 +68,7 @@ def test_a_world_that_fails_changes_nothing(
         raise RuntimeError("the world broke down")
 
     for _ in range(3):
-        # The last thing a step asks for, when generators have drawn for the rows that are reset.
+        # The last thing a step requests, when generators have drawn for the rows that are reset.
         with monkeypatch.context() as broken:
             broken.setattr(world, "decode", fail)
             with pytest.raises(RuntimeError, match="broke down"):
@@ -74,7 +77,7 @@ def test_a_world_that_fails_changes_nothing(
 
 
 def test_actions_of_a_row_that_is_only_reset_do_not_matter(world: Any) -> None:
-    batch, twin = (SanaWMVectorEnv(3, world, horizon=[2, 1, 2]) for _ in range(2))
+    batch, twin = (SanaWMVectorEnv(3, world, max_episode_steps=[2, 1, 2]) for _ in range(2))
     for each in (batch, twin):
         each.reset(seed=0)
         each.step(ZEROS)
@@ -82,8 +85,7 @@ def test_actions_of_a_row_that_is_only_reset_do_not_matter(world: Any) -> None:
 
 
 def test_branches_cost_nothing_and_differ_by_their_actions(world: Any) -> None:
-    batch = SanaWMVectorEnv(4, world, task=Countdown(horizon=9))
-    batch.reset(seed=0)
+    batch = started(SanaWMVectorEnv(4, world, task=Countdown(max_episode_steps=9)))
     observations = batch.step(np.ones((4, 5)))[0]
     calls = copy.copy(world.calls)
     observation, info = batch.branch(0, [1, 2])
@@ -101,7 +103,7 @@ def test_branches_cost_nothing_and_differ_by_their_actions(world: Any) -> None:
 
 
 def test_rows_and_single_environments_exchange_snapshots(world: Any) -> None:
-    options: dict[str, Any] = {"world": world, "task": Countdown(horizon=9)}
+    options: dict[str, Any] = {"world": world, "task": Countdown(max_episode_steps=9)}
     batch, single = SanaWMVectorEnv(2, **options), SanaWMEnv(**options)
     batch.reset(seed=0)
     batch.step(np.ones((2, 5)))
@@ -118,8 +120,7 @@ def test_rows_and_single_environments_exchange_snapshots(world: Any) -> None:
 
 
 def test_chunks_are_decoded_once_and_together(world: Any) -> None:
-    batch = SanaWMVectorEnv(3, world, render_mode="rgb_array_list")
-    batch.reset(seed=0)
+    batch = started(SanaWMVectorEnv(3, world, render_mode="rgb_array_list"))
     observations = batch.step(ZEROS)[0]
     shown = batch.render()
     assert shown is not None and [len(frames) for frames in shown] == [24] * 3
@@ -127,8 +128,7 @@ def test_chunks_are_decoded_once_and_together(world: Any) -> None:
     assert world.calls["decode"] == 3 and world.calls["decoded"] == 9
     shown[0][-1][...] = 0
     assert same(batch.render()[0][-1], observations[0])
-    unseen = SanaWMVectorEnv(3, world, observation=("pose",))
-    unseen.reset(seed=0)
+    unseen = started(SanaWMVectorEnv(3, world, observation=("pose",)))
     unseen.step(ZEROS)
     assert world.calls["decode"] == 3
 
@@ -137,7 +137,7 @@ def test_chunks_are_decoded_once_and_together(world: Any) -> None:
 def test_make_vec(name: str) -> None:
     made = gym.make_vec(name, num_envs=2, world="procedural", max_episode_steps=3)
     assert isinstance(made, SanaWMVectorEnv)
-    assert made.horizons == (3, 3) and made.task.name == sana_wm_gym.ENV_IDS[name]
+    assert made.max_episode_steps == (3, 3) and made.task.name == sana_wm_gym.ENV_IDS[name]
     observations, _ = made.reset(seed=0)
     assert observations in made.observation_space
     observations, rewards, *ends, _ = made.step(made.action_space.sample())
@@ -145,12 +145,15 @@ def test_make_vec(name: str) -> None:
     assert rewards.dtype == np.float64 and [end.dtype for end in ends] == [np.bool_] * 2
 
 
-def test_gymnasiums_vector_wrappers_fit(world: Any) -> None:
-    batch = SanaWMVectorEnv(2, world, task=Countdown(horizon=2), autoreset_mode="SameStep")
+@pytest.mark.parametrize("as_torch", [False, True])
+def test_gymnasiums_vector_wrappers_fit(world: Any, as_torch: bool) -> None:
+    batch = SanaWMVectorEnv(
+        2, world, max_episode_steps=2, autoreset_mode="SameStep", as_torch=as_torch
+    )
     envs = gym.wrappers.vector.RecordEpisodeStatistics(batch)
     envs.reset(seed=0)
     envs.step(ZEROS[:2])
-    assert envs.step(ZEROS[:2])[4]["episode"]["l"].max() == 2
+    assert envs.step(ZEROS[:2])[4]["episode"]["l"].tolist() == [2, 2]
 
 
 def begin_in_child(pipe: Connection) -> None:
@@ -177,9 +180,3 @@ def test_a_forked_copy_of_a_network_is_refused() -> None:
     other = replace(other, _process=-1)
     other.__setstate__(other.__dict__)
     other.begin(world.sample_start(np.random.default_rng(0)), 0)
-
-
-def test_bad_numbers_of_rows(world: Any) -> None:
-    for number in (0, -1, 2.0, True):
-        with pytest.raises(ValueError, match="num_envs is"):
-            SanaWMVectorEnv(number, world)

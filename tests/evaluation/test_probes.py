@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from probe_worlds import PERFECT, silent
 
-from benchmarks.trust_probes import draw_starts
 from sana_wm_gym.camera.controls import MotionLimits
 from sana_wm_gym.evaluation.held_out import held_out_clip, roll, with_truth
 from sana_wm_gym.evaluation.probes import gates, persistence, watch
+from sana_wm_gym.evaluation.tools.probe import draw_starts
 from sana_wm_gym.models.attention import DeltaRuleAttention, bounded
-from sana_wm_gym.models.delta_rule.naive import update
+from sana_wm_gym.models.delta_rule import update
 from sana_wm_gym.world.procedural.procedural_world import WALK_LIMITS, ProceduralWorld
 
 

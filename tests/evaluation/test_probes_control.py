@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from probe_worlds import PERFECT, Blind, silent
 
-from benchmarks import trust_probes
-from benchmarks.trust_probes import draw_starts
+from sana_wm_gym import cli
 from sana_wm_gym.evaluation.aggregate import ErrorMeans, Mean
 from sana_wm_gym.evaluation.held_out import held_out_clip, held_out_clips, roll
 from sana_wm_gym.evaluation.outside_training import Flag
 from sana_wm_gym.evaluation.probes import gates, horizon, novel_control, persistence, watch
 from sana_wm_gym.evaluation.probes.results import Spread
+from sana_wm_gym.evaluation.tools import probe
+from sana_wm_gym.evaluation.tools.probe import draw_starts
 from sana_wm_gym.metrics import RELEASE, score_poses
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.world.catalogue import load_world
@@ -152,7 +153,7 @@ def test_worst_flag_of_several_clips_is_kept():
 
 def test_command(small_world_file, tmp_path, capsys):
     arguments = ["--world", str(small_world_file), "--quick", "--out", str(tmp_path)]
-    assert trust_probes.main([*arguments, "--probe", "persistence", "gates"]) == 0
+    assert probe.main([*arguments, "--probe", "persistence", "gates"]) == 0
     gate_files = {"gates.json", "gates.csv", "gates_heads.csv", "gates_peaks.csv"}
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"persistence.json", "persistence.csv"} | gate_files
@@ -167,7 +168,7 @@ def test_command(small_world_file, tmp_path, capsys):
 
 def test_a_world_without_a_network_has_no_gates(tmp_path, capsys):
     arguments = ["--world", "procedural", "--quick", "--probe", "gates", "--out", str(tmp_path)]
-    assert trust_probes.main(arguments) == 0
+    assert probe.main(arguments) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "not measured, world 'procedural' has no network" in shown and "world file" in shown
     assert not list(tmp_path.iterdir())
@@ -177,6 +178,6 @@ def test_a_world_without_a_network_has_no_gates(tmp_path, capsys):
     ("world", "words"), [("nowhere", "unknown world"), ("missing.safetensors", "missing")]
 )
 def test_unknown_worlds_are_one_line(world, words, tmp_path, capsys):
-    assert trust_probes.main(["--world", world, "--out", str(tmp_path)]) == 2
+    assert cli.main(["probe", "--world", world, "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error:") and words in error and error.count("\n") == 1

@@ -10,6 +10,12 @@ from sana_wm_gym.models.codec import GROUP, CodecConfig, PatchCodec
 CONFIG = CodecConfig(channels=12, patch=4, hidden=8, depth=1)
 
 
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.inference_mode():
+        yield
+
+
 @pytest.fixture
 def random():
     return torch.Generator().manual_seed(0)
@@ -25,13 +31,13 @@ def codec(random):
     return codec
 
 
+@pytest.fixture
 def corrected(codec, random):
-    with torch.no_grad():
-        codec.correction[-1].weight.normal_(0, 0.1, generator=random)
+    """With a correction that acts."""
+    codec.correction[-1].weight.normal_(0, 0.1, generator=random)
     return codec
 
 
-@torch.inference_mode()
 def test_encoding_undoes_decoding(codec, random):
     """On the span of the basis, as long as no pixel is clipped."""
     latents = 0.1 * torch.randn(2, 12, 3, 2, 3, generator=random)
@@ -42,9 +48,8 @@ def test_encoding_undoes_decoding(codec, random):
     torch.testing.assert_close(back, latents, rtol=1e-3, atol=1e-4)
 
 
-@torch.inference_mode()
-def test_decoding_streams(codec, random):
-    codec, latents = corrected(codec, random), torch.randn(1, 12, 5, 2, 3, generator=random)
+def test_decoding_streams(corrected, random):
+    codec, latents = corrected, torch.randn(1, 12, 5, 2, 3, generator=random)
     begin = codec.begin(torch.randn(1, 12, 2, 3, generator=random))
     whole, end = codec.decode(latents, begin)
     first, middle = codec.decode(latents[:, :, :2], begin)
@@ -54,9 +59,8 @@ def test_decoding_streams(codec, random):
     assert torch.equal(codec.skip(latents, begin).previous, end.previous)
 
 
-@torch.inference_mode()
-def test_decoding_is_causal_and_looks_one_frame_back(codec, random):
-    codec, latents = corrected(codec, random), 0.2 * torch.randn(1, 12, 4, 2, 3, generator=random)
+def test_decoding_is_causal_and_looks_one_frame_back(corrected, random):
+    codec, latents = corrected, 0.2 * torch.randn(1, 12, 4, 2, 3, generator=random)
     begin = codec.begin(latents[:, :, 0])
     before, _ = codec.decode(latents, begin)
     latents[:, :, 1] += 0.5
@@ -65,7 +69,6 @@ def test_decoding_is_causal_and_looks_one_frame_back(codec, random):
     assert moved.tolist() == [False, True, True, False]
 
 
-@torch.inference_mode()
 def test_a_still_image_is_eight_equal_frames(codec, random):
     image = torch.rand(2, 8, 12, 3, generator=random)
     latent = codec.encode_image(image)
@@ -73,7 +76,6 @@ def test_a_still_image_is_eight_equal_frames(codec, random):
     assert torch.equal(latent, codec.encode_groups(image[:, None].expand(-1, GROUP, -1, -1, -1)))
 
 
-@torch.inference_mode()
 def test_pixels_stay_in_range(codec, random):
     latents = 50 * torch.randn(1, 12, 2, 2, 3, generator=random)
     frames, _ = codec.decode(latents, codec.begin(latents[:, :, 0]))
@@ -89,13 +91,10 @@ def test_a_decoder_state_of_other_channels_is_refused(codec):
 
 
 @pytest.mark.parametrize("frames", [1, 3])
-def test_the_last_frame_alone_is_the_last_of_all(codec, random, frames):
-    corrected(codec, random)
+def test_the_last_frame_alone_is_the_last_of_all(corrected, random, frames):
     latents = torch.randn(2, 12, frames, 3, 5, generator=random)
-    before = codec.begin(torch.randn(2, 12, 3, 5, generator=random))
-    with torch.no_grad():
-        whole = codec.decode(latents, before)[0]
-        last = codec.decode_last(latents, before)
+    before = corrected.begin(torch.randn(2, 12, 3, 5, generator=random))
+    whole = corrected.decode(latents, before)[0]
     assert whole.std() > 0.1
     assert not torch.allclose(whole[:, -1], whole[:, -2], atol=1e-3)
-    torch.testing.assert_close(last, whole[:, -1])
+    torch.testing.assert_close(corrected.decode_last(latents, before), whole[:, -1])

@@ -1,4 +1,4 @@
-"""The fused kernels of flash-linear-attention against their plain twins."""
+"""The fused kernels of flash-linear-attention against their plain torch."""
 
 from __future__ import annotations
 
@@ -34,18 +34,20 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+def convolution_inputs(frames, with_tail, width):
+    tail = draw(2, 3, 6, width, seed=2) if with_tail else None
+    return draw(2, frames, 6, width), draw(width, 1, 4, seed=1), tail
+
+
 @pytest.mark.parametrize("frames", [1, 3, 4, 70])
 @pytest.mark.parametrize("with_tail", [False, True])
 def test_fused_convolution_equals_plain(cuda, frames, with_tail):
-    x, weight = draw(2, frames, 6, 16).to(cuda), draw(16, 1, 4, seed=1).to(cuda)
-    tail = draw(2, 3, 6, 16, seed=2).to(cuda) if with_tail else None
+    given = convolution_inputs(frames, with_tail, 16)
+    x, weight, tail = (part if part is None else part.to(cuda) for part in given)
     x.requires_grad_()
     weight.requires_grad_()
-    results = [
-        plain_causal_convolution(x, weight, tail),
-        causal_convolution(x, weight, tail),
-    ]
-    close(results[0], results[1], rtol=1e-5, atol=1e-5)
+    results = [run(x, weight, tail) for run in (plain_causal_convolution, causal_convolution)]
+    close(*results, rtol=1e-5, atol=1e-5)
     gradients = [torch.autograd.grad(y.square().sum(), (x, weight)) for y in results]
     for plain, fused in zip(*gradients, strict=True):
         close(plain, fused, rtol=1e-4, atol=1e-4)
@@ -75,13 +77,9 @@ def definition(x, weight):
 @pytest.mark.parametrize("frames", [1, 3, 5])
 @pytest.mark.parametrize("with_tail", [False, True])
 def test_layouts_of_the_fused_convolution(frames, with_tail):
-    x, weight = draw(2, frames, 6, 8), draw(8, 1, 4, seed=1)
-    tail = draw(2, 3, 6, 8, seed=2) if with_tail else None
-    functions = Fused(definition, None)
-    close(
-        fused_causal_convolution(functions, x, weight, tail),
-        plain_causal_convolution(x, weight, tail),
-    )
+    inputs = convolution_inputs(frames, with_tail, 8)
+    fused = fused_causal_convolution(Fused(definition, None), *inputs)
+    close(fused, plain_causal_convolution(*inputs))
 
 
 def test_tensors_on_the_cpu_take_the_plain_way(monkeypatch):

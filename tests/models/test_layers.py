@@ -30,6 +30,12 @@ close = torch.testing.assert_close
 HEAD = 16
 
 
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield
+
+
 @pytest.fixture
 def random():
     return torch.Generator().manual_seed(0)
@@ -46,11 +52,7 @@ def table(first=0, frames=3, rows=2, columns=2, head_dim=HEAD):
 def test_rope_pairs_fill_a_head(head_dim):
     assert sum(rope_pairs(head_dim)) == head_dim // 2
     assert camera_rope_table(table(head_dim=head_dim), head_dim).shape[-1] == head_dim // 4
-
-
-def test_released_head_splits_as_published():
-    assert rope_pairs(112) == (20, 18, 18)
-    assert rope_pairs(56) == (10, 9, 9)
+    assert (rope_pairs(112), rope_pairs(56)) == ((20, 18, 18), (10, 9, 9))  # as published
 
 
 def test_rotation_keeps_norms_and_sees_relative_positions(random):
@@ -100,6 +102,7 @@ def test_products_see_relative_poses_alone(random, rigid_motions):
 def test_outputs_return_from_the_frame_that_values_went_to(random, rigid_motions):
     value = torch.randn(2, 3, 4, 2, HEAD, generator=random)
     rays = rigid_motions(2, 3, 4, random=random)
+    close(rigid_inverse(rays) @ rays, torch.eye(4).expand_as(rays), rtol=0, atol=1e-5)
     rope = camera_rope_table(table(), HEAD).expand(2, -1, -1, -1, -1)
     there = ray_transform(value, rigid_inverse(rays), rope)
     close(ray_transform(there, rays, rope.conj()), value, rtol=1e-4, atol=1e-5)
@@ -113,11 +116,6 @@ def test_ray_transform_is_its_definition(random, rigid_motions):
         part = slice(4 * group, 4 * group + 4)
         close(moved[0, 0, 0, 0, part], matrix[0, 0, 0] @ x[0, 0, 0, 0, part])
     close(moved[..., HEAD // 2 :], x[..., HEAD // 2 :])
-
-
-def test_rigid_inverse(random, rigid_motions):
-    motions = rigid_motions(5, random=random)
-    close(rigid_inverse(motions) @ motions, torch.eye(4).expand(5, 4, 4), rtol=0, atol=1e-5)
 
 
 def test_limit_rms_only_shrinks(random):
@@ -144,15 +142,9 @@ def test_causal_convolution_is_torchs(random):
         close(causal_convolution(x, weight, earlier), expected)
 
 
-def short_convolution(random, width=4, kernel=4):
-    layer = ShortConvolution(width, kernel)
-    torch.nn.init.normal_(layer.weight, generator=random)
-    return layer
-
-
-@torch.no_grad()
 def test_key_convolution_is_symmetric_with_its_centre_counted_once(random):
-    layer, x = short_convolution(random), torch.randn(1, 6, 2, 4, generator=random)
+    layer, x = ShortConvolution(4, 4), torch.randn(1, 6, 2, 4, generator=random)
+    torch.nn.init.normal_(layer.weight, generator=random)
     whole = ((0, 6),)
     close(layer(x.flip(1), whole, whole, None).flip(1), layer(x, whole, whole, None))
     taps = layer.weight[:, 0]
@@ -162,7 +154,6 @@ def test_key_convolution_is_symmetric_with_its_centre_counted_once(random):
     close(layer(x, whole, whole, None), expected)
 
 
-@torch.no_grad()
 def test_key_convolution_starts_as_identity(random):
     x = torch.randn(1, 6, 2, 4, generator=random)
     close(ShortConvolution(4, 4)(x, ((0, 6),), ((0, 2), (2, 6)), None), x)
@@ -175,7 +166,6 @@ def test_last_frames_reach_over_short_chunks(random, frames):
     close(last_frames(x, 3, None), torch.cat([torch.zeros(1, 3, 2, 4), x], 1)[:, -3:])
 
 
-@torch.no_grad()
 def test_convolutions_on_tokens_are_torchs(random):
     x = torch.randn(2, 3, 6, 4, generator=random)  # 2 rows of 3 cells
     grid = x.flatten(0, 1).unflatten(1, (2, 3)).permute(0, 3, 1, 2)
@@ -188,7 +178,6 @@ def test_convolutions_on_tokens_are_torchs(random):
     close(depthwise(x, 2), tokens(depthwise.conv(grid)))
 
 
-@torch.no_grad()
 def test_temporal_convolution_sees_the_left_chunk_and_zeros_on_the_right(random):
     layer = TemporalConv(4, 3)
     torch.nn.init.normal_(layer.weight, generator=random)
@@ -204,7 +193,6 @@ def test_temporal_convolution_sees_the_left_chunk_and_zeros_on_the_right(random)
     close(layer(x, ((0, 5),), None), plain(torch.cat([zero, x, zero], 1)))
 
 
-@torch.no_grad()
 def test_feed_forward_starts_frame_wise(random):
     """The temporal kernel starts at zero: a new FFN knows no neighbouring frames."""
     layer, x = GluMbConv(4, 6, 3), torch.randn(1, 3, 6, 4, generator=random)
@@ -217,7 +205,6 @@ def test_feed_forward_starts_frame_wise(random):
 # Timesteps
 
 
-@torch.no_grad()
 def test_timesteps_lose_their_fraction():
     layer = TimestepEmbed(8)
     given = torch.tensor([0.0, 936.0, 936.43, 936.99, 937.0])
@@ -226,7 +213,6 @@ def test_timesteps_lose_their_fraction():
     assert not torch.equal(embedded[1], embedded[4])
 
 
-@torch.no_grad()
 def test_timestep_waves_are_cosines_then_sines():
     layer = TimestepEmbed(256)
     layer.mlp[0].weight.copy_(torch.eye(256))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -17,16 +19,27 @@ from sana_wm_gym.models.state import (
     stack,
 )
 
+BLIND = {"ray_from_world": None, "plucker": None, "text_mask": None}
+
+
+@pytest.fixture(scope="module")
+def after(build, draw):
+    """The state after a call, with or without cameras."""
+
+    def make(frames, plan, cameras=True):
+        latents, timestep, conditioning = draw(frames)
+        conditioning = replace(conditioning, **({} if cameras else BLIND))
+        return build()(latents, timestep, conditioning, plan, None)[1]
+
+    return make
+
 
 @pytest.fixture(scope="module", params=["with cameras", "without"])
-def state(request, build, draw):
+def state(request, after):
     """After two chunks, so that softmax blocks remember two of them."""
-    model, (latents, timestep, conditioning) = build(), draw(6)
-    if request.param == "without":
-        conditioning = type(conditioning)(None, None, conditioning.text, None)
-    plan = ChunkPlan((0, 3), window=MemoryWindow(2))
     with torch.inference_mode():
-        return model(latents, timestep, conditioning, plan, None)[1]
+        plan = ChunkPlan((0, 3), window=MemoryWindow(2))
+        return after(6, plan, request.param == "with cameras")
 
 
 def same(a, b) -> bool:
@@ -54,27 +67,21 @@ def test_a_row_is_a_copy(state):
     assert not pointers & {tensor.data_ptr() for tensor in named_tensors(one).values()}
 
 
-def test_states_of_other_shapes_do_not_stack(state, build, draw):
-    latents, timestep, conditioning = draw(3)
-    plan = ChunkPlan(window=MemoryWindow(2))
-    if state.blocks[0].attention.camera is None:
-        conditioning = type(conditioning)(None, None, conditioning.text)
-    _, shorter = build()(latents, timestep, conditioning, plan, None)
+def test_states_of_other_shapes_do_not_stack(state, after):
+    cameras = state.blocks[0].attention.camera is not None
+    shorter = after(3, ChunkPlan(window=MemoryWindow(2)), cameras)
     assert shapes(shorter) != shapes(state)
     with pytest.raises(ValueError, match="unequal numbers of remembered chunks"):
         stack([shorter, state])
 
 
-def test_states_with_and_without_cameras_do_not_stack(build, draw):
-    latents, timestep, conditioning = draw(3)
-    blind = type(conditioning)(None, None, conditioning.text)
-    states = [build()(latents, timestep, c, ChunkPlan(), None)[1] for c in (conditioning, blind)]
+def test_states_with_and_without_cameras_do_not_stack(after):
     with pytest.raises(ValueError, match="with and without cameras"):
-        stack(states)
+        stack([after(3, ChunkPlan(), cameras) for cameras in (True, False)])
 
 
-def test_detach_keeps_values(build, draw):
-    _, attached = build()(*draw(2), ChunkPlan(), None)
+def test_detach_keeps_values(after):
+    attached = after(2, ChunkPlan())
     assert any(tensor.requires_grad for tensor in named_tensors(attached).values())
     loose = detach(attached)
     assert not any(tensor.requires_grad for tensor in named_tensors(loose).values())

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
-from sana_wm_gym.models.state import KeyValueMemory, named_tensors, row, shapes
+from sana_wm_gym.models.state import KeyValueMemory, map_tensors, named_tensors, row, shapes
 from sana_wm_gym.models.transformer import Conditioning
 
 ALL = MemoryWindow(chunks=None)
@@ -26,6 +26,12 @@ STARTS = {
     "single frames": (0, 1, 2, 6, 7),
 }
 FRAMES = 11
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.inference_mode():
+        yield
 
 
 def cut(conditioning: Conditioning, start: int, end: int) -> Conditioning:
@@ -55,16 +61,12 @@ def run(model, inputs, starts, window, calls):
     return torch.cat(flows, 2), state
 
 
-def assert_states_close(given, expected):
-    given, expected = named_tensors(given), named_tensors(expected)
-    assert given.keys() == expected.keys()
-    for name, tensor in given.items():
-        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5, msg=name)
+def close(given, expected, rtol=1e-4, atol=1e-5):
+    torch.testing.assert_close(given, expected, rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("window", WINDOWS.values(), ids=WINDOWS)
 @pytest.mark.parametrize("starts", STARTS.values(), ids=STARTS)
-@torch.inference_mode()
 def test_streaming_equals_one_chunk_causal_call(build, draw, starts, window):
     model, inputs, last = build(), draw(FRAMES), len(starts)
     whole, state = run(model, inputs, starts, window, [(0, last)])
@@ -74,11 +76,10 @@ def test_streaming_equals_one_chunk_causal_call(build, draw, starts, window):
         [(0, 1), (1, last - 1), (last - 1, last)],
     ):
         flow, after = run(model, inputs, starts, window, middle)
-        torch.testing.assert_close(flow, whole, rtol=1e-4, atol=1e-5)
-        assert_states_close(after, state)
+        close(flow, whole)
+        close(named_tensors(after), named_tensors(state))
 
 
-@torch.inference_mode()
 def test_windows_and_chunks_are_read(build, draw):
     """The law above compares different numbers: window, chunks and past all matter."""
     model, inputs = build(), draw(FRAMES)
@@ -94,7 +95,6 @@ def test_windows_and_chunks_are_read(build, draw):
 
 
 @pytest.mark.parametrize("chunk", range(4))
-@torch.inference_mode()
 def test_a_later_chunk_changes_no_earlier_one(build, draw, chunk):
     model, starts = build(), (*STARTS["first plus one"], FRAMES)
     inputs, others = draw(FRAMES), draw(FRAMES, seed=1)
@@ -104,21 +104,21 @@ def test_a_later_chunk_changes_no_earlier_one(build, draw, chunk):
         return torch.cat([a.narrow(axis, 0, end), b.narrow(axis, end, FRAMES - end)], axis)
 
     latents, timestep, conditioning = inputs
+    rays, plucker = (
+        spliced(getattr(conditioning, name), getattr(others[2], name), axis)
+        for name, axis in (("ray_from_world", 1), ("plucker", 2))
+    )
     changed = (
         spliced(latents, others[0], 2),
         spliced(timestep, others[1], 1),
-        replace(
-            conditioning,
-            ray_from_world=spliced(conditioning.ray_from_world, others[2].ray_from_world, 1),
-            plucker=spliced(conditioning.plucker, others[2].plucker, 2),
-        ),
+        replace(conditioning, ray_from_world=rays, plucker=plucker),
     )
     before, _ = run(model, inputs, starts[:-1], ALL, [(0, 4)])
     after, _ = run(model, changed, starts[:-1], ALL, [(0, 4)])
-    torch.testing.assert_close(before[:, :, :end], after[:, :, :end], rtol=1e-5, atol=1e-6)
+    close(before[:, :, :end], after[:, :, :end], rtol=1e-5, atol=1e-6)
     if end < FRAMES:
         assert (before[:, :, end:] - after[:, :, end:]).abs().max() > 1e-3
-        # Within a chunk everything sees everything: its first frame feels its last.
+        # Within a chunk everything attends to everything: its last frame changes its first.
         last = end - 1
         latents = latents.clone()
         latents[:, :, last] += 1
@@ -126,9 +126,8 @@ def test_a_later_chunk_changes_no_earlier_one(build, draw, chunk):
         assert (moved[:, :, starts[chunk]] - before[:, :, starts[chunk]]).abs().max() > 1e-4
 
 
-@torch.inference_mode()
 def test_one_chunk_is_the_bidirectional_generator(build, draw):
-    """The default plan is one chunk; every frame feels every other."""
+    """The default plan is one chunk; every frame changes every other."""
     model, (latents, timestep, conditioning) = build(), draw(5)
     flow, _ = model(latents, timestep, conditioning, ChunkPlan(), None)
     explicit = ChunkPlan((0,), (0,), MemoryWindow(1, sink=False))
@@ -140,24 +139,19 @@ def test_one_chunk_is_the_bidirectional_generator(build, draw):
         assert ((other - flow).abs().amax((0, 1, 3, 4)) > 1e-4).all()
 
 
-@torch.inference_mode()
 def test_a_given_state_is_never_written(build, draw):
     model, starts = build(), (0, 4)
     _, state = run(model, draw(7), starts, MemoryWindow(2), [(0, 2)])
-    kept = deepcopy(state)
-    latents, timestep, conditioning = draw(3, seed=1)
-    plan = ChunkPlan(window=MemoryWindow(2))
-    first, after = model(latents, timestep, conditioning, plan, state)
-    again, _ = model(latents, timestep, conditioning, plan, state)
-    given, expected = named_tensors(state), named_tensors(kept)
-    assert all(torch.equal(given[name], expected[name]) for name in expected)
+    kept = deepcopy(named_tensors(state))
+    inputs, plan = draw(3, seed=1), ChunkPlan(window=MemoryWindow(2))
+    first, after = model(*inputs, plan, state)
+    again, _ = model(*inputs, plan, state)
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in named_tensors(state).items())
     assert torch.equal(first, again)
-    # And the next state is news: no recurrent tensor is the old one.
     assert not torch.equal(after.blocks[0].attention.numerator, state.blocks[0].attention.numerator)
 
 
 @pytest.mark.parametrize("window", [MemoryWindow(2), MemoryWindow(2, sink=False)], ids=str)
-@torch.inference_mode()
 def test_memory_is_constant_once_the_window_is_full(build, draw, window):
     model, state = build(), None
     sizes = []
@@ -172,32 +166,24 @@ def test_memory_is_constant_once_the_window_is_full(build, draw, window):
     assert state.frames.tolist() == [18, 18]
 
 
-@torch.inference_mode()
-def test_positions_go_on(build, draw):
-    """A state that has seen more frames answers otherwise: time is absolute, not per call."""
-    model, (latents, timestep, conditioning) = build(), draw(3)
-    _, state = model(latents, timestep, conditioning, ChunkPlan(), None)
-    flow, _ = model(latents, timestep, conditioning, ChunkPlan(), state)
-    later = replace(state, frames=state.frames + 5)
-    moved, after = model(latents, timestep, conditioning, ChunkPlan(), later)
+def test_positions_are_those_of_the_whole_rollout(build, draw):
+    """A state that has seen more frames gives another flow: time is absolute, not per call."""
+    model, inputs = build(), draw(3)
+    _, state = model(*inputs, ChunkPlan(), None)
+    flow, _ = model(*inputs, ChunkPlan(), state)
+    moved, after = model(*inputs, ChunkPlan(), replace(state, frames=state.frames + 5))
     assert (flow - moved).abs().max() > 1e-4
     assert after.frames.tolist() == [11, 11]
 
 
-@torch.inference_mode()
-def test_worlds_of_a_batch_do_not_touch(build, draw):
-    """Row 1 of a batch at another frame equals row 1 alone."""
+def test_worlds_of_a_batch_are_independent(build, draw):
+    """A world of a batch at another frame equals the world alone."""
     model, (latents, timestep, conditioning) = build(), draw(3)
     _, state = model(latents, timestep, conditioning, ChunkPlan(), None)
     state = replace(state, frames=torch.tensor([3, 8]))
     both, _ = model(latents, timestep, conditioning, ChunkPlan(), state)
     for i in range(2):
         one = slice(i, i + 1)
-        mine = Conditioning(
-            conditioning.ray_from_world[one],
-            conditioning.plucker[one],
-            conditioning.text[one],
-            conditioning.text_mask[one],
-        )
+        mine = map_tensors(lambda part, one=one: part[one], conditioning)
         alone, _ = model(latents[one], timestep[one], mine, ChunkPlan(), row(state, i))
-        torch.testing.assert_close(both[one], alone, rtol=1e-4, atol=1e-5)
+        close(both[one], alone)

@@ -10,18 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-
-pytest.importorskip("transformers")
-pytest.importorskip("diffusers", minversion="0.42")
-
-from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tiny_networks import GEMMA, WORDS, connectors, gemma, tokenizer
 from transformers import (
-    Gemma2Config,
-    Gemma2ForCausalLM,
+    Gemma3Config,
     Gemma3ForConditionalGeneration,
     Gemma3TextConfig,
-    PreTrainedTokenizerFast,
+    SiglipVisionConfig,
 )
 
 from sana_wm_gym.models import text as text_module
@@ -34,44 +28,12 @@ from sana_wm_gym.models.text import (
     released_chi_prompt,
 )
 
-WORDS = ["<pad>", "<bos>", "<eos>", "<unk>", *"abcdefghij", ":"]
 CHI = "a b c d e : "
-SMALL = {
-    "vocab_size": len(WORDS),
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 8,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-
-
-def tokenizer(bos: bool = True) -> Any:
-    """Words to ids with BOS in front; pads on the left by default, as Gemma's does."""
-    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    if bos:
-        core.post_processor = processors.TemplateProcessing(
-            single="<bos> $A", special_tokens=[("<bos>", 1)]
-        )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="<pad>",
-        bos_token="<bos>",
-        eos_token="<eos>",
-        unk_token="<unk>",
-        padding_side="left",
-    )
 
 
 @pytest.fixture(scope="module")
 def gemma2() -> Any:
-    torch.manual_seed(0)
-    return Gemma2ForCausalLM(Gemma2Config(**SMALL)).eval()
+    return gemma()
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +62,7 @@ def test_generator_text_is_that_of_diffusers(
 
 
 def test_kept_are_bos_the_last_preamble_token_and_the_prompt() -> None:
-    """A decoder that hands the ids on shows which positions survive."""
+    """A decoder that returns the ids shows which positions are kept."""
 
     class Ids(torch.nn.Linear):
         def forward(self, input_ids: Any, attention_mask: Any) -> Any:  # type: ignore[override]
@@ -122,7 +84,7 @@ def test_kept_are_bos_the_last_preamble_token_and_the_prompt() -> None:
     assert kept(Prompt("f g h i j a b")) == "<bos> f g h i j"
 
 
-def test_the_preamble_speaks_to_the_prompt(encode: GeneratorTextEncoder) -> None:
+def test_the_prompt_attends_to_the_preamble(encode: GeneratorTextEncoder) -> None:
     plain = encode(Prompt("f g", CHI)).features
     other = encode(Prompt("f g", CHI.replace("a", "b"))).features
     assert torch.equal(plain[:, 0], other[:, 0])
@@ -152,15 +114,13 @@ def test_a_missing_library_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("config", [{}, {"text_encoder": {"chi_prompt": "one line"}}])
-def test_a_config_without_chi_prompt_is_told(config: dict[str, Any]) -> None:
+def test_a_config_without_chi_prompt(config: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected a list of text lines"):
         chi_prompt_of(config)
 
 
 @pytest.fixture(scope="module")
 def refiner_text() -> RefinerTextEncoder:
-    from transformers import Gemma3Config, SiglipVisionConfig
-
     torch.manual_seed(1)
     vision = SiglipVisionConfig(
         hidden_size=8,
@@ -171,22 +131,10 @@ def refiner_text() -> RefinerTextEncoder:
         patch_size=14,
     )
     config = Gemma3Config(
-        text_config=Gemma3TextConfig(**SMALL), vision_config=vision, mm_tokens_per_image=4
+        text_config=Gemma3TextConfig(**GEMMA), vision_config=vision, mm_tokens_per_image=4
     )
-    connectors = LTX2TextConnectors(
-        caption_channels=16,
-        text_proj_in_factor=3,
-        video_connector_num_attention_heads=2,
-        video_connector_attention_head_dim=8,
-        video_connector_num_layers=1,
-        video_connector_num_learnable_registers=4,
-        audio_connector_num_attention_heads=2,
-        audio_connector_attention_head_dim=8,
-        audio_connector_num_layers=1,
-        audio_connector_num_learnable_registers=4,
-    )
-    model = Gemma3ForConditionalGeneration(config).eval()
-    return RefinerTextEncoder(tokenizer(), model.model, connectors.eval(), tokens=8)
+    model = Gemma3ForConditionalGeneration(config).eval().model
+    return RefinerTextEncoder(tokenizer(), model, connectors(num_learnable_registers=4), tokens=8)
 
 
 @pytest.mark.parametrize("words", ["f g h", " f g h i j a b c d e "])
@@ -232,12 +180,11 @@ def test_hidden_states_are_packed_as_the_release_does(refiner_text: RefinerTextE
     assert torch.allclose(seen["packed"], expected.flatten(2), atol=1e-5)
 
 
-def test_misfits_of_the_refiner_text_are_told(refiner_text: RefinerTextEncoder) -> None:
+def test_prompts_and_encoders_that_do_not_fit(refiner_text: RefinerTextEncoder) -> None:
     with pytest.raises(ValueError, match="bare prompts"):
         refiner_text(Prompt("f", "a b"))
-    torch.manual_seed(2)
-    deeper = Gemma2ForCausalLM(Gemma2Config(**{**SMALL, "num_hidden_layers": 3})).eval()
-    other = RefinerTextEncoder(tokenizer(), deeper.model, refiner_text.connectors, 8)
+    deeper = gemma(num_hidden_layers=3).model
+    other = RefinerTextEncoder(tokenizer(), deeper, refiner_text.connectors, 8)
     given = re.escape("given 4 hidden states of width 16; the connectors expect 3 of width 16")
     with pytest.raises(ValueError, match=given):
         other(Prompt("f"))

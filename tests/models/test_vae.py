@@ -1,6 +1,6 @@
 """The released VAE's wrapper and its streaming decoder, on tiny random weights of the same shape.
 
-The library's own one-shot causal decode is the truth the stream is judged by.
+The stream is compared with the library's own one-shot causal decode.
 """
 
 from __future__ import annotations
@@ -15,13 +15,32 @@ from tiny_vae import MIXED, build, draw, picture
 
 from sana_wm_gym import values
 from sana_wm_gym.models import state as memory
-from sana_wm_gym.models.causal_vae import CausalDecoderState, CausalVae
-from sana_wm_gym.models.vae import RELEASED_TILING, Tiling, VideoVae, to_uint8
+from sana_wm_gym.models.vae import (
+    RELEASED_TILING,
+    CausalDecoderState,
+    CausalVae,
+    Tiling,
+    VideoVae,
+    to_uint8,
+)
 
 
 @pytest.fixture(scope="module")
 def vae():
     return CausalVae(build())
+
+
+def stream(vae, chunks, state=None):
+    """Frames of latents that come chunk by chunk, one tensor per chunk, and the last state."""
+    frames = []
+    for chunk in chunks:
+        new, state = vae.decode(chunk, state)
+        frames.append(new)
+    return frames, state
+
+
+def same(state, other):
+    return all(torch.equal(a, b) for a, b in zip(state.tails, other.tails, strict=True))
 
 
 # The first frame.
@@ -104,11 +123,7 @@ def test_long_clips_are_decoded_in_pieces():
 )
 def test_the_stream_is_the_librarys_causal_decode(changes):
     vae, latents = CausalVae(build(**changes)), draw(3)
-    frames = []
-    state = None
-    for latent in latents.split(1, dim=2):
-        new, state = vae.decode(latent, state)
-        frames.append(new)
+    frames, _ = stream(vae, latents.split(1, dim=2))
     pixels = vae.autoencoder.decode(vae.denormalise(latents), causal=True).sample
     expected = (pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 4, 1)
     torch.testing.assert_close(torch.cat(frames, 1), expected.float(), rtol=0, atol=1e-6)
@@ -116,11 +131,8 @@ def test_the_stream_is_the_librarys_causal_decode(changes):
 
 
 def test_the_first_latent_frame_is_one_frame_and_later_ones_eight(vae):
-    state, counts = None, []
-    for latent in draw(3).split(1, dim=2):
-        frames, state = vae.decode(latent, state)
-        counts.append(frames.shape[1])
-    assert counts == [1, 8, 8]
+    frames, _ = stream(vae, draw(3).split(1, dim=2))
+    assert [part.shape[1] for part in frames] == [1, 8, 8]
     assert vae.decode_clip(draw(3)).shape == (1, 17, 64, 96, 3)
 
 
@@ -129,12 +141,9 @@ def test_the_first_latent_frame_is_one_frame_and_later_ones_eight(vae):
 def test_chunks_of_any_size_give_the_same_bits(vae, sizes):
     latents = draw(sum(sizes), columns=2)
     whole, end = vae.decode(latents, None)
-    parts, state = [], None
-    for chunk in latents.split(sizes, dim=2):
-        frames, state = vae.decode(chunk, state)
-        parts.append(frames)
+    parts, state = stream(vae, latents.split(sizes, dim=2))
     assert torch.equal(torch.cat(parts, 1), whole)
-    assert all(torch.equal(a, b) for a, b in zip(state.tails, end.tails, strict=True))
+    assert same(state, end)
 
 
 def test_the_stream_is_causal(vae):
@@ -152,8 +161,7 @@ def test_the_protocol_begins_after_the_first_image(vae):
     begin = vae.begin(latents[:, :, 0])
     frames, state = vae.decode(latents[:, :, 1:], begin)
     assert torch.equal(frames, vae.decode_clip(latents)[:, 1:])
-    skipped = vae.skip(latents[:, :, 1:], begin)
-    assert all(torch.equal(a, b) for a, b in zip(skipped.tails, state.tails, strict=True))
+    assert same(vae.skip(latents[:, :, 1:], begin), state)
 
 
 def test_a_state_is_a_value(vae):
@@ -161,14 +169,14 @@ def test_a_state_is_a_value(vae):
     state = vae.begin(draw(1)[:, :, 0])
     kept = copy.deepcopy(state)
     first, after = vae.decode(draw(2), state)
-    assert all(torch.equal(a, b) for a, b in zip(state.tails, kept.tails, strict=True))
+    assert same(state, kept)
     assert torch.equal(vae.decode(draw(2), state)[0], first)
     assert memory.shapes(after) == memory.shapes(state)
     for tail in after.tails:
         assert tail.untyped_storage().nbytes() == tail.numel() * tail.element_size()
 
 
-def test_worlds_share_a_batch(vae):
+def test_states_share_a_batch(vae):
     alone = [vae.begin(draw(1, seed=seed)[:, :, 0]) for seed in (1, 2)]
     latents = draw(2, batch=2, seed=3)
     frames, after = vae.decode(latents, memory.stack(alone))
@@ -187,31 +195,26 @@ def test_a_stored_state_continues_with_the_same_bits(vae):
     assert torch.equal(frames, vae.decode_clip(latents)[:, 9:])
 
 
-def test_state_names_are_the_convolutions_that_fill_them(vae):
+def test_a_state_is_the_last_inputs_of_the_convolutions(vae):
     inputs = {}
-    modules = dict(vae.autoencoder.decoder.named_modules())
-
-    def keep(name):
-        return lambda module, given: inputs.__setitem__(name, given[0])
-
     hooks = [
-        modules[f"{name}.conv"].register_forward_pre_hook(keep(name)) for name in vae.state_names
+        module.conv.register_forward_pre_hook(lambda conv, given: inputs.update({conv: given[0]}))
+        for module in vae.convolutions.values()
     ]
     _, state = vae.decode(draw(1), None)
     for hook in hooks:
         hook.remove()
-    for name, tail in zip(vae.state_names, state.tails, strict=True):
-        assert torch.equal(tail, inputs[name][:, :, -2:])
+    for module, tail in zip(vae.convolutions.values(), state.tails, strict=True):
+        assert torch.equal(tail, inputs[module.conv][:, :, -2:])
 
 
 def test_states_that_do_not_fit_are_refused(vae):
     state = vae.begin(draw(1)[:, :, 0])
     with pytest.raises(ValueError, match=r"begins with \(1, 8, 2, 2, 3\)"):
         vae.decode(draw(1, rows=3), state)
-    with pytest.raises(ValueError, match="3 tensors"):
-        vae.decode(draw(1), CausalDecoderState(state.tails[:3]))
-    with pytest.raises(ValueError, match="3 tensors"):
-        vae.check_state(CausalDecoderState(state.tails[:3]))
+    for check in (vae.check_state, lambda short: vae.decode(draw(1), short)):
+        with pytest.raises(ValueError, match="3 tensors"):
+            check(CausalDecoderState(state.tails[:3]))
     with pytest.raises(ValueError, match=r"conv_in .*expected \[b, 8, 2, h, w\]"):
         vae.check_state(CausalDecoderState((state.tails[0][:, :4], *state.tails[1:])))
 

@@ -21,7 +21,7 @@ def test_without_the_package_one_line_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "pycolmap", None)
-    with pytest.raises(ImportError, match=r"sana-wm-gym\[eval\]") as caught:
+    with pytest.raises(ImportError, match=r"sana_wm_gym\[eval\]") as caught:
         ColmapSift().estimate(np.zeros((2, 8, 8, 3), np.uint8), None, FPS)
     assert "\n" not in str(caught.value)
 

@@ -9,179 +9,116 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-
-pytest.importorskip("transformers")
-pytest.importorskip("diffusers", minversion="0.42")
-
-from diffusers import LTX2VideoTransformer3DModel
-from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
+from safetensors.torch import load, save_file
+from tiny_networks import connectors, gemma, ltx, tokenizer
+from tiny_networks import draw as draw_blocks
+from tiny_vae import MIXED, build, draw, picture
 
 from sana_wm_gym.models.refiner import CHUNK_CAUSAL, Refiner
-from sana_wm_gym.models.text import GeneratorTextEncoder, Prompt, PromptEmbedding
+from sana_wm_gym.models.text import GeneratorTextEncoder, Prompt
+from sana_wm_gym.models.vae import CausalVae, VideoVae
 from sana_wm_gym.weights.components import (
     load_generator_text,
     load_refiner,
     load_refiner_text,
+    load_vae,
 )
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-LTX = {
-    "in_channels": 4,
-    "out_channels": 4,
-    "num_attention_heads": 2,
-    "attention_head_dim": 12,
-    "cross_attention_dim": 24,
-    "audio_in_channels": 3,
-    "audio_out_channels": 3,
-    "audio_num_attention_heads": 2,
-    "audio_attention_head_dim": 6,
-    "audio_cross_attention_dim": 12,
-    "num_layers": 2,
-    "caption_channels": 10,
-    "rope_type": "split",
-}
+INDEX = f"{WEIGHTS}.index.json"
+NAME = "transformer_blocks.1.attn1.to_q.weight"
+
+
+def load_one(folder: Path) -> Any:
+    """The refiner of a folder, or its VAE."""
+    if folder.name == "vae":
+        return load_vae(CausalVae, folder)
+    return load_refiner(folder, CHUNK_CAUSAL)
+
+
+def write_vae(folder: Path, autoencoder: Any, **changes: Any) -> Path:
+    """A folder as the streaming release ships it."""
+    folder.mkdir()
+    config = {name: value for name, value in autoencoder.config.items() if name != "upsample_type"}
+    config = {**config, "_class_name": "AutoencoderKLCausalLTX2Video", **changes}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(autoencoder.state_dict(), folder / WEIGHTS)
+    return folder
+
+
+@pytest.fixture
+def vae(tmp_path: Path) -> Path:
+    return write_vae(tmp_path / "vae", build())
 
 
 @pytest.fixture(scope="module")
 def transformer() -> Any:
-    torch.manual_seed(0)
-    return LTX2VideoTransformer3DModel(**LTX).eval()
+    return ltx()
 
 
 @pytest.fixture(params=["one file", "shards"])
-def folder(request: pytest.FixtureRequest, transformer: Any, tmp_path: Path) -> Path:
+def refiner(request: pytest.FixtureRequest, transformer: Any, tmp_path: Path) -> Path:
     size = "5GB" if request.param == "one file" else "60KB"
-    transformer.save_pretrained(tmp_path, max_shard_size=size)
-    assert (tmp_path / f"{WEIGHTS}.index.json").is_file() == (request.param == "shards")
-    return tmp_path
+    transformer.save_pretrained(tmp_path / "refiner", max_shard_size=size)
+    assert (tmp_path / "refiner" / INDEX).is_file() == (request.param == "shards")
+    return tmp_path / "refiner"
 
 
-def weight_file(folder: Path, name: str) -> Path:
-    index = folder / f"{WEIGHTS}.index.json"
-    if index.is_file():
-        return folder / json.loads(index.read_text())["weight_map"][name]
-    return folder / WEIGHTS
+# Reading back
 
 
-def rewrite(path: Path, change: Any) -> None:
-    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
-    change(tensors)
-    save_file(tensors, path, metadata={"format": "pt"})
+@pytest.mark.parametrize("kind", [CausalVae, VideoVae])
+def test_a_vae_comes_back_as_written(vae: Path, kind: Any) -> None:
+    loaded, latents = load_vae(kind, vae, torch.float64), draw(3)
+    assert torch.equal(loaded.encode_image(picture()), CausalVae(build()).encode_image(picture()))
+    assert torch.equal(loaded.decode_clip(latents), kind(build()).decode_clip(latents))
+    assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
+    rough, exact = load_vae(kind, vae).encode_image(picture()), loaded.encode_image(picture())
+    assert rough.dtype == torch.bfloat16
+    assert (rough.double() - exact).norm() < 0.05 * exact.norm()
 
 
-def test_the_refiner_comes_back_without_its_audio_half(folder: Path, transformer: Any) -> None:
-    refiner = load_refiner(folder, CHUNK_CAUSAL, torch.float32)
-    random = torch.Generator().manual_seed(1)
-    latents = torch.randn(1, 4, 4, 2, 3, generator=random)
-    noise = torch.randn(1, 4, 3, 2, 3, generator=random)
-    text = PromptEmbedding(torch.randn(1, 5, 10, generator=random), torch.ones(1, 5).long())
+def test_a_vae_in_shards(vae: Path) -> None:
+    tensors = load((vae / WEIGHTS).read_bytes())
+    (vae / WEIGHTS).unlink()
+    names = sorted(tensors)
+    shards = {f"diffusion-0000{i + 1}-of-00002.safetensors": names[i::2] for i in range(2)}
+    for shard, part in shards.items():
+        save_file({name: tensors[name] for name in part}, vae / shard)
+    with pytest.raises(ValueError, match="holds several checkpoints"):
+        load_one(vae)
+    places = {name: shard for shard, part in shards.items() for name in part}
+    (vae / INDEX).write_text(json.dumps({"weight_map": places}), encoding="utf-8")
+    loaded = load_vae(CausalVae, vae, torch.float64)
+    assert torch.equal(loaded.decode_clip(draw(2)), CausalVae(build()).decode_clip(draw(2)))
+    (vae / max(shards)).unlink()
+    with pytest.raises(FileNotFoundError, match="00002-of-00002"):
+        load_one(vae)
+
+
+def test_settings_of_the_released_causal_class(tmp_path: Path) -> None:
+    """Its upsampler kinds count from the output, the library's from the latents."""
+    built, kinds = build(**MIXED), MIXED["upsample_type"][::-1]
+    changes = {"decoder_upsample_type": kinds, "gradient_checkpointing": False}
+    loaded = load_vae(CausalVae, write_vae(tmp_path / "vae", built, **changes), torch.float64)
+    assert torch.equal(loaded.decode_clip(draw(2)), CausalVae(built).decode_clip(draw(2)))
+
+
+def test_the_refiner_comes_back_without_its_audio_half(refiner: Path, transformer: Any) -> None:
+    loaded, inputs = load_refiner(refiner, CHUNK_CAUSAL, torch.float32), draw_blocks(4)
     with torch.inference_mode():
-        expected = Refiner(transformer, CHUNK_CAUSAL).refine(latents, noise, text)
-        assert torch.equal(refiner.refine(latents, noise, text), expected)
-    assert not any("audio" in name for name in refiner.state_dict())
-    assert not any(p.requires_grad or p.is_meta for p in refiner.parameters())
-    half = load_refiner(folder, CHUNK_CAUSAL)
-    assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
-
-
-NAME = "transformer_blocks.1.attn1.to_q.weight"
-
-
-def _cut(tensors: Any) -> None:
-    tensors[NAME] = tensors[NAME][:5]
-
-
-def _spoil(tensors: Any) -> None:
-    tensors[NAME][0, 0] = torch.nan
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (_cut, r"\(5, 24\) instead of \(24, 24\)"),
-        (_spoil, "not finite"),
-    ],
-)
-def test_spoilt_weights_are_told_by_name(folder: Path, change: Any, message: str) -> None:
-    rewrite(weight_file(folder, NAME), change)
-    with pytest.raises(ValueError, match=f"{NAME}.*{message}"):
-        load_refiner(folder, CHUNK_CAUSAL)
-
-
-def test_missing_and_unknown_weights_are_told_by_name(transformer: Any, tmp_path: Path) -> None:
-    transformer.save_pretrained(tmp_path)
-    rewrite(tmp_path / WEIGHTS, lambda tensors: tensors.pop(NAME))
-    with pytest.raises(ValueError, match=f"lacks 1: {NAME}"):
-        load_refiner(tmp_path, CHUNK_CAUSAL)
-    transformer.save_pretrained(tmp_path)
-    rewrite(tmp_path / WEIGHTS, lambda tensors: tensors.update(lora=torch.zeros(2)))
-    with pytest.raises(ValueError, match="has unknown 1: lora"):
-        load_refiner(tmp_path, CHUNK_CAUSAL)
-
-
-def test_missing_and_truncated_files_are_told(folder: Path) -> None:
-    path = weight_file(folder, NAME)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="truncated"):
-        load_refiner(folder, CHUNK_CAUSAL)
-    path.unlink()
-    with pytest.raises((FileNotFoundError, ValueError), match="not there|holds no checkpoint"):
-        load_refiner(folder, CHUNK_CAUSAL)
-    (folder / "config.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
-        load_refiner(folder, CHUNK_CAUSAL)
-
-
-def test_missing_libraries_are_one_line(
-    transformer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    transformer.save_config(tmp_path)
-    monkeypatch.setitem(sys.modules, "diffusers.models.transformers.transformer_ltx2", None)
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    for load in (
-        lambda: load_refiner(tmp_path, CHUNK_CAUSAL),
-        lambda: load_generator_text(tmp_path),
-    ):
-        with pytest.raises(ModuleNotFoundError, match=r"install .sana_wm_gym\[hub\]"):
-            load()
-
-
-def gemma(folder: Path) -> tuple[Any, Any]:
-    """A tiny Gemma-2 with its language head, saved as released."""
-    words = ["<pad>", "<bos>", "<eos>", "<unk>", *"abcdef"]
-    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    core.post_processor = processors.TemplateProcessing(
-        single="<bos> $A", special_tokens=[("<bos>", 1)]
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>"
-    )
-    torch.manual_seed(4)
-    model = Gemma2ForCausalLM(
-        Gemma2Config(
-            vocab_size=len(words),
-            hidden_size=16,
-            intermediate_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            head_dim=8,
-        )
-    ).eval()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return tokenizer, model
+        expected = Refiner(transformer, CHUNK_CAUSAL).refine(*inputs)
+        assert torch.equal(loaded.refine(*inputs), expected)
+    assert not any("audio" in name for name in loaded.state_dict())
+    assert not any(p.requires_grad or p.is_meta for p in loaded.parameters())
+    assert {p.dtype for p in load_one(refiner).parameters()} == {torch.bfloat16}
 
 
 def test_text_encoders_come_back_without_their_head(tmp_path: Path) -> None:
-    tokenizer, model = gemma(tmp_path / "gemma")
-    prompt = Prompt("a b c", "d e f")
-    expected = GeneratorTextEncoder(tokenizer, model.model)(prompt)
+    model, prompt = gemma(), Prompt("a b c", "d e f")
+    model.save_pretrained(tmp_path / "gemma")
+    tokenizer().save_pretrained(tmp_path / "gemma")
+    expected = GeneratorTextEncoder(tokenizer(), model.model)(prompt)
     loaded = load_generator_text(tmp_path / "gemma", torch.float32)
     assert not any("head" in name for name in loaded.model.state_dict())
     got = loaded(prompt)
@@ -189,16 +126,132 @@ def test_text_encoders_come_back_without_their_head(tmp_path: Path) -> None:
     assert torch.allclose(got.features, expected.features, atol=1e-6)
     assert torch.equal(got.mask, expected.mask)
 
-    small = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1}
-    connectors = LTX2TextConnectors(
-        caption_channels=16,
-        text_proj_in_factor=3,
-        **{f"{kind}_connector_{k}": v for kind in ("video", "audio") for k, v in small.items()},
-    )
-    connectors.save_pretrained(tmp_path / "connectors")
+    connectors().save_pretrained(tmp_path / "connectors")
     refined = load_refiner_text(tmp_path / "gemma", tmp_path / "connectors")(Prompt("a b"))
     assert refined.features.shape == (1, 1024, 16) and refined.features.dtype == torch.bfloat16
+    for load_text in (
+        lambda: load_refiner_text(tmp_path / "gemma", tmp_path / "nowhere"),
+        lambda: load_generator_text(tmp_path / "nowhere"),
+    ):
+        with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+            load_text()
+
+
+# Damage
+
+
+def change_weights(change: Any, name: str = "") -> Any:
+    def apply(folder: Path) -> None:
+        file, index = folder / WEIGHTS, folder / INDEX
+        if index.is_file():
+            file = folder / json.loads(index.read_text())["weight_map"][name]
+        tensors = load(file.read_bytes())
+        change(tensors)
+        save_file(tensors, file, metadata={"format": "pt"})
+
+    return apply
+
+
+def change_config(**changes: Any) -> Any:
+    def apply(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        (folder / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
+
+    return apply
+
+
+def truncate(folder: Path) -> None:
+    for file in folder.glob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:-100])
+
+
+def pickle_instead(folder: Path) -> None:
+    (folder / WEIGHTS).rename((folder / WEIGHTS).with_suffix(".bin"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind", "message"),
+    [
+        (lambda f: (f / "config.json").unlink(), FileNotFoundError, r"no config\.json"),
+        (pickle_instead, ValueError, "holds no checkpoint"),
+        (lambda f: (f / "config.json").write_text("{"), ValueError, "not a JSON object"),
+        # The defaults are the released widths, compared by name and shape alone.
+        (lambda f: (f / "config.json").write_text("{}"), ValueError, r"lacks \d+: "),
+        (lambda f: (f / INDEX).write_text("{}"), ValueError, "not an index of shards"),
+        (truncate, ValueError, "truncated"),
+        (change_config(latent_channel=8), ValueError, r"unknown settings \['latent_channel'\]"),
+        (change_config(decoder_causal=False), ValueError, "looks ahead"),
+        (change_config(decoder_layers_per_block=[1, 1, 1, 2]), ValueError, "lacks 4: "),
+        (change_weights(lambda t: t.pop("latents_std")), ValueError, "lacks 1: latents_std"),
+        (
+            change_weights(lambda t: t.update(extra=torch.zeros(1))),
+            ValueError,
+            "has unknown 1: extra",
+        ),
+        (
+            change_weights(lambda t: t.update(latents_mean=torch.zeros(7))),
+            ValueError,
+            r"latents_mean \(7,\) instead of \(8,\)",
+        ),
+        (
+            change_weights(lambda t: t["decoder.conv_out.conv.bias"].fill_(torch.nan)),
+            ValueError,
+            r"decoder.conv_out.conv.bias holds values that are not finite",
+        ),
+        (
+            change_weights(lambda t: t["latents_std"].zero_()),
+            ValueError,
+            "latents_std is not positive",
+        ),
+    ],
+)
+def test_damaged_vae_folders(vae: Path, damage: Any, kind: Any, message: str) -> None:
+    damage(vae)
+    with pytest.raises(kind, match=message):
+        load_one(vae)
+
+
+def shorten(tensors: Any) -> None:
+    tensors[NAME] = tensors[NAME][:5].clone()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (shorten, rf"{NAME} \(5, 24\) instead of \(24, 24\)"),
+        (lambda t: t[NAME][0, 0].fill_(torch.nan), f"{NAME}.*not finite"),
+        (lambda t: t.pop(NAME), rf"lacks (1: |\['){NAME}"),
+        (lambda t: t.update(lora=torch.zeros(2)), "has un(known 1: |listed .')lora"),
+    ],
+)
+def test_damaged_refiner_weights(refiner: Path, damage: Any, message: str) -> None:
+    change_weights(damage, NAME)(refiner)
+    with pytest.raises(ValueError, match=message):
+        load_one(refiner)
+
+
+def test_missing_and_truncated_refiner_files(refiner: Path) -> None:
+    truncate(refiner)
+    with pytest.raises(ValueError, match="truncated"):
+        load_one(refiner)
+    next(refiner.glob("*.safetensors")).unlink()
+    with pytest.raises((FileNotFoundError, ValueError), match="not there|holds no checkpoint"):
+        load_one(refiner)
+    (refiner / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
-        load_refiner_text(tmp_path / "gemma", tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
-        load_generator_text(tmp_path / "nowhere")
+        load_one(refiner)
+
+
+def test_missing_libraries_are_one_line(
+    vae: Path, transformer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transformer.save_config(tmp_path)
+    for name in ("diffusers", "diffusers.models.transformers.transformer_ltx2", "transformers"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for load_part in (
+        lambda: load_one(vae),
+        lambda: load_one(tmp_path),
+        lambda: load_generator_text(tmp_path),
+    ):
+        with pytest.raises(ModuleNotFoundError, match=r"install .sana_wm_gym\[hub\]"):
+            load_part()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,6 @@ from sana_wm_gym.weights.preflight import (
     Need,
     gigabytes,
     require,
-    shortages,
     this_machine,
 )
 
@@ -37,13 +38,16 @@ def test_everything_short_is_named():
 @given(SIZE, SIZE, SIZE)
 def test_exactly_enough_is_enough(disk, ram, vram):
     need = Need(disk, ram, vram)
-    assert shortages(need, Machine(disk, ram, vram)) == []
+    require(need, Machine(disk, ram, vram), "the job")
     less = Machine(max(disk - 1, 0), max(ram - 1, 0), max(vram - 1, 0))
-    assert len(shortages(need, less)) == sum(size > 0 for size in (disk, ram, vram))
+    short = sum(size > 0 for size in (disk, ram, vram))
+    with pytest.raises(ValueError, match="not enough room") if short else nullcontext() as caught:
+        require(need, less, "the job")
+    assert not short or str(caught.value).count("needs") == short
 
 
-def test_what_cannot_be_told_forbids_nothing():
-    assert shortages(Need(10**15, 10**15, 10**15), Machine(None, None, None)) == []
+def test_unknown_sizes_forbid_nothing():
+    require(Need(10**15, 10**15, 10**15), Machine(None, None, None), "the job")
 
 
 def test_sizes_for_people():

@@ -1,4 +1,4 @@
-"""Sizes are what the networks weigh, and the command line says what it knows and what not."""
+"""Sizes are what the networks weigh, and the command line prints what it knows and what not."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from rich.console import Console
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sana_wm_gym import cli
 from sana_wm_gym.models.numerics import R1_STREAMING
 from sana_wm_gym.models.plan import ChunkPlan, MemoryWindow
 from sana_wm_gym.models.transformer import Conditioning, SanaWM
-from sana_wm_gym.weights.__main__ import main
+from sana_wm_gym.weights.command import main
 from sana_wm_gym.weights.fetch import RECORD
 from sana_wm_gym.weights.names import RELEASED, expected_shapes, quantised
 from sana_wm_gym.weights.plan import Precision, memory_bytes, options, rows, weight_bytes
@@ -31,6 +32,11 @@ def run(*arguments):
     """Status and what was printed, on a wide console."""
     console = Console(file=io.StringIO(), width=250)
     return main([*map(str, arguments)], console), console.file.getvalue()
+
+
+def failed(*arguments):
+    """Whether the command ends with status 2, as bad input does."""
+    return cli.main(["weights", *map(str, arguments)]) == 2
 
 
 def snapshot(cache, release, part):
@@ -166,17 +172,17 @@ def test_check_of_other_files(tmp_path, capsys):
     shapes = expected_shapes(RELEASED)
     name = "blocks.19.attn.qkv.weight"
     sparse(path, {n: shape for n, shape in shapes.items() if n != name})
-    assert run("check", path, "--quick")[0] == 1
+    assert failed("check", path, "--quick")
     assert f"lacks 1: {name}" in capsys.readouterr().err
-    assert run("check", path, "--variant", "streaming", "--quick")[0] == 1
+    assert failed("check", path, "--variant", "streaming", "--quick")
     assert "holds the bidirectional generator" in capsys.readouterr().err
-    assert run("check", tmp_path / "nothing")[0] == 1
+    assert failed("check", tmp_path / "nothing")
     assert "error: no weights at" in capsys.readouterr().err
 
 
 def test_fetch_from_the_command_line(tmp_path, capsys):
     pytest.importorskip("huggingface_hub")
-    assert run("fetch", "sana-wm-streaming", "--cache", tmp_path)[0] == 1
+    assert failed("fetch", "sana-wm-streaming", "--cache", tmp_path)
     assert "give --revision COMMIT" in capsys.readouterr().err
     vae = snapshot(tmp_path, STREAMING, "vae") / "ltx2_causal_vae"
     vae.mkdir(parents=True)
@@ -192,4 +198,4 @@ def test_help_teaches(capsys):
             main(arguments)
         assert exit_.value.code == 0
     text = capsys.readouterr().out
-    assert "a first visit" in text and "resume" in text and "--quick" in text
+    assert "examples:" in text and "resume" in text and "--quick" in text

@@ -17,7 +17,7 @@ from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
 from sana_wm_gym.weights import world_file
 from sana_wm_gym.weights.world_file import FORMAT, WorldFile, read_world_file, write_world_file
 
-PROMISE = {
+METADATA = {
     "name": "small",
     "timesteps": [1000, 0],
     "scenes": [1, 2],
@@ -47,7 +47,7 @@ def make(seed: int = 0, localiser: LocaliserConfig | None = LOCALISER) -> WorldF
     if finder is not None:
         finder.mean.copy_(torch.tensor([1.5, -0.25, 3.0]))
         finder.threshold.fill_(-2.5)
-    return WorldFile(SanaWM(config, EXACT), codec, PROMISE, finder)
+    return WorldFile(SanaWM(config, EXACT), codec, METADATA, finder)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def edit(path: Path, change_tensors=None, change_header=None) -> None:
 
 def test_round_trip_in_half_precision(path):
     read, given = read_world_file(path), make()
-    assert read.metadata == PROMISE
+    assert read.metadata == METADATA
     assert (read.generator.config, read.codec.config) == (
         given.generator.config,
         given.codec.config,
@@ -96,9 +96,9 @@ def test_a_world_without_a_localiser(tmp_path):
     write_world_file(path, make(localiser=None))
     read = read_world_file(path)
     assert read.localiser is None and read.parts.keys() == {"generator", "codec"}
-    assert read.metadata == PROMISE
+    assert read.metadata == METADATA
     edit(path, lambda t: t.update({"localiser.mean": torch.zeros(3)}))
-    with pytest.raises(ValueError, match=r"holds unknown tensors \['localiser.mean'\]"):
+    with pytest.raises(ValueError, match="has unknown 1: localiser.mean"):
         read_world_file(path)
 
 
@@ -123,42 +123,41 @@ def test_an_absent_file(tmp_path):
         read_world_file(tmp_path / "nowhere.safetensors")
 
 
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
-def test_a_truncated_file(path, share):
-    content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match=r"small\.safetensors is truncated or not a safetensors"):
-        read_world_file(path)
-
-
-def test_something_else(path):
-    path.write_bytes(b"not a network, but long enough to hold a header" * 9)
-    with pytest.raises(ValueError, match=r"small\.safetensors is truncated or not a safetensors"):
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(lambda c, kept=kept: c[: int(kept * len(c))] for kept in (0.0, 0.001, 0.5, 0.999)),
+        lambda c: b"not a network, but long enough to hold a header" * 9,
+    ],
+)
+def test_a_truncated_or_other_file(path, change):
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(ValueError, match="small.safetensors is truncated, damaged"):
         read_world_file(path)
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda t: t.pop(WEIGHT), r"lacks \['blocks.0.attn.qkv.weight'\]"),
-        (lambda t: t.pop("codec.basis"), r"codec\.\* lacks \['basis'\]"),
-        (lambda t: t.pop("localiser.pose.bias"), r"localiser\.\* lacks \['pose.bias'\]"),
+        (lambda t: t.pop(WEIGHT), f"lacks 1: {WEIGHT}"),
+        (lambda t: t.pop("codec.basis"), "lacks 1: codec.basis"),
+        (lambda t: t.pop("localiser.pose.bias"), "lacks 1: localiser.pose.bias"),
         (
             lambda t: t.update({"localiser.scale": torch.zeros(2)}),
-            r"localiser\.scale has shape \(2,\); expected \(1,\)",
+            r"wrong shapes 1: localiser\.scale \(2,\) instead of \(1,\)",
         ),
         (
             lambda t: [t.pop(name) for name in list(t) if name.startswith("localiser.")],
-            r"localiser\.\* lacks",
+            r"lacks \d+: localiser\.",
         ),
         (
             lambda t: t.update({"generator.novelty": torch.zeros(1)}),
-            r"has unknown \['novelty'\]",
+            "has unknown 1: generator.novelty",
         ),
-        (lambda t: t.update(stray=torch.zeros(1)), r"holds unknown tensors \['stray'\]"),
+        (lambda t: t.update(stray=torch.zeros(1)), "has unknown 1: stray"),
         (
             lambda t: t.update({WEIGHT: torch.zeros(16, 48).half()}),
-            r"qkv.weight has shape \(16, 48\); expected \(48, 16\)",
+            r"qkv.weight \(16, 48\) instead of \(48, 16\)",
         ),
         (lambda t: t[WEIGHT][3, 5].fill_(torch.nan), "qkv.weight holds values that are not finite"),
         (lambda t: t[WEIGHT][3, 5].fill_(torch.inf), "qkv.weight holds values that are not finite"),

@@ -59,6 +59,7 @@ def test_environments_take_names_and_arguments() -> None:
         ("procedural", {"colour": "red"}, "does not take {'colour': 'red'}"),
         ("procedural", {"scenes": {1}}, "does not take .* not JSON serializable"),
         ("tiny", {"autocast_dtype": "bfloat17"}, "autocast_dtype is 'bfloat17'"),
+        ("tiny", {"device": "mps"}, "device is 'mps', which is not supported; expected cpu, cuda"),
     ],
 )
 def test_names_and_arguments_that_make_no_world(name: str, kwargs: Any, message: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
 from safetensors.torch import save_file
-from tiny_networks import CONFIG, scramble
+from tiny_generators import CONFIG, scramble
 from tiny_vae import TINY
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (

@@ -5,9 +5,8 @@ from types import MappingProxyType
 
 from sana_wm_gym.envs.tasks.explore import Explore
 from sana_wm_gym.envs.tasks.follow import Follow
-from sana_wm_gym.envs.tasks.image_goal import ImageGoal, Shaped, Sparse
+from sana_wm_gym.envs.tasks.image_goal import ImageGoal, PoseDistance, Shaped, Sparse
 from sana_wm_gym.envs.tasks.inspect_point import Inspect
-from sana_wm_gym.envs.tasks.pose_distance import PoseDistance
 from sana_wm_gym.envs.tasks.task import FreeRoam, StepResult, Task
 from sana_wm_gym.envs.tasks.thumbnail_goal import ThumbnailGoal
 
@@ -24,17 +23,6 @@ TASKS: Mapping[str, Callable[[], Task]] = MappingProxyType(
 """Tasks by name, with their default settings."""
 
 
-def load_task(name: str) -> Task:
-    """The task of a name, with its default settings.
-
-    Raises:
-        ValueError: The name is unknown.
-    """
-    if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}, expected one of {', '.join(TASKS)}")
-    return TASKS[name]()
-
-
 __all__ = [
     "TASKS",
     "Explore",
@@ -48,5 +36,4 @@ __all__ = [
     "StepResult",
     "Task",
     "ThumbnailGoal",
-    "load_task",
 ]

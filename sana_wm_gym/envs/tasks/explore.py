@@ -1,21 +1,19 @@
-"""See the place from everywhere: new views are worth something, and views that keep."""
+"""Cover positions and headings; optionally, revisits are rewarded by image similarity."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
 
 from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.envs.episode import Episode
-from sana_wm_gym.envs.tasks.pose_distance import PoseDistance
-from sana_wm_gym.envs.tasks.task import Numbers, Setting, StepResult, Task
+from sana_wm_gym.envs.tasks.image_goal import PoseDistance
+from sana_wm_gym.envs.tasks.task import Episodes, Numbers, Rngs, Setting, Shapes, StepResult, Task
 from sana_wm_gym.metrics.image import ssim
 
 _NEVER = -1
@@ -48,34 +46,32 @@ class Explore(Task):
 
     A cell is a square of `cell` metres on the floor plan and a heading sector; the first frame is
     in the middle of one. Cells count up to `rings` squares from the start in each direction, since
-    a world model has no walls that would keep an agent from walking off for ever. All poses of
-    a chunk are looked at. The reward is the number of cells seen for the first time / `scale`.
+    a world model has no walls. All poses of a chunk count. The reward is the number of cells seen
+    for the first time / `scale`.
 
-    With a `bonus`, coming back is worth something too. A revisit is a chunk that ends in a cell
-    last seen `away` or more chunks ago, of which there is a picture from the end of a chunk; it
-    earns `bonus` times the SSIM, cut at 0, of the new picture with the one taken nearest to it,
-    both as thumbnails. Views inside a cell differ, so even a perfect world stays below 1: compare
-    with the procedural one. Without a bonus nothing is decoded for this.
+    With a `bonus`, coming back is rewarded too. A revisit is a chunk that ends in a cell last seen
+    `away` or more chunks ago, of which there is a picture from the end of a chunk; it earns `bonus`
+    times the SSIM, cut at 0, of the new picture with the one taken nearest to it, both as
+    thumbnails. Views inside a cell differ, so even a perfect world stays below 1: compare with the
+    procedural one. Without a bonus nothing is decoded for this.
 
-    `info` tells "cells", "coverage" (their share of all cells that count), "revisits" so far and
+    `info` has "cells", "coverage" (their fraction of all cells that count), "revisits" so far and
     "revisit_similarity", the mean SSIM over them (0 where there are none).
 
     Attributes:
-        horizon: Chunks after which an episode is truncated.
+        max_episode_steps: Chunks after which an episode is truncated.
         cell: Side of a square in metres.
         sectors: Number of heading sectors.
         rings: Squares on each side of the first one that count.
         scale: Cells that are worth a reward of one.
         bonus: Reward for a revisit that looks the same; 0 for none.
         away: Chunks after which coming back is a revisit.
-
-    Raises:
-        ValueError: A setting is out of its range.
     """
 
     name: ClassVar[str] = "explore"
+    needs_camera: ClassVar[bool] = True
     State: ClassVar[type[Any]] = ExploreState
-    horizon: int = 40
+    max_episode_steps: int = 40
     cell: float = 0.5
     sectors: int = 8
     rings: int = 4
@@ -84,27 +80,17 @@ class Explore(Task):
     away: int = 4
 
     def __post_init__(self) -> None:
-        require_integer("Explore.horizon", self.horizon, 1)
+        for name, low in (("max_episode_steps", 1), ("sectors", 1), ("rings", 0), ("away", 1)):
+            require_integer(f"Explore.{name}", getattr(self, name), low)
         require_number("Explore.cell", self.cell, 0.0, ends="(]")
-        require_integer("Explore.sectors", self.sectors, 1)
-        require_integer("Explore.rings", self.rings, 0)
         require_number("Explore.scale", self.scale, 0.0, ends="(]")
         require_number("Explore.bonus", self.bonus, 0.0)
-        require_integer("Explore.away", self.away, 1)
 
-    def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+    @property
+    def shapes(self) -> Shapes:  # type: ignore[override]
         """Of cells, poses and pictures."""
         pictures = (None, _THUMBNAIL, _THUMBNAIL, 3)
         return {"seen": self.grid, "poses": (None, 4, 4), "pictures": pictures}
-
-    def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
-        """Nothing is added.
-
-        Raises:
-            ValueError: The world has no camera.
-        """
-        setting.spec.require_camera(f"task {self.name!r}")
-        return {}
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -112,12 +98,7 @@ class Explore(Task):
         side = 2 * self.rings + 1
         return side, side, self.sectors
 
-    def begin(
-        self,
-        setting: Setting,
-        episodes: Sequence[Episode],
-        rngs: Sequence[np.random.Generator],
-    ) -> list[ExploreState]:
+    def begin(self, setting: Setting, episodes: Episodes, rngs: Rngs) -> list[ExploreState]:
         """One cell is seen: the first frame's. Nothing is drawn."""
         blank = ExploreState(
             seen=np.full(self.grid, _NEVER, np.int64),
@@ -132,8 +113,7 @@ class Explore(Task):
         """New cells, and whether an old one still looks as it did."""
         old: ExploreState = before.task
         new = self._seen(old, setting, after)
-        cells = int((new.seen != _NEVER).sum())
-        fresh = cells - int((old.seen != _NEVER).sum())
+        fresh = int((new.seen != _NEVER).sum()) - int((old.seen != _NEVER).sum())
         reward = fresh / self.scale + self.bonus * (new.similarity - old.similarity)
         return new, StepResult(reward)
 
@@ -172,17 +152,22 @@ class Explore(Task):
         seen.flat[self.cells(episode.c2w)] = episode.chunk
         if self.bonus == 0.0:
             return ExploreState(seen, old.poses, old.pictures)
-        pose, picture = episode.c2w[-1], _thumbnail(setting.frames([episode], last=True)[0])
-        likeness = self._likeness(old, pose, picture, episode.chunk)
+        picture = cv2.resize(
+            setting.frames([episode], last=True)[0],
+            (_THUMBNAIL, _THUMBNAIL),
+            interpolation=cv2.INTER_AREA,
+        )
+        pose = episode.c2w[-1]
+        similarity = self._similarity(old, pose, np.asarray(picture), episode.chunk)
         return ExploreState(
             seen,
             np.concatenate([old.poses, pose[None]]),
             np.concatenate([old.pictures, picture[None]]),
-            old.similarity + (likeness or 0.0),
-            old.revisits + (likeness is not None),
+            old.similarity + (similarity or 0.0),
+            old.revisits + (similarity is not None),
         )
 
-    def _likeness(
+    def _similarity(
         self,
         old: ExploreState,
         pose: npt.NDArray[np.float64],
@@ -191,17 +176,11 @@ class Explore(Task):
     ) -> float | None:
         """SSIM of a revisit, 0 to 1; None where this is none."""
         here = self.cells(pose[None])
-        if len(here) == 0 or old.seen.flat[here[0]] == _NEVER:
-            return None
-        if chunk - old.seen.flat[here[0]] < self.away:
+        last = old.seen.flat[here[0]] if len(here) else _NEVER
+        if last == _NEVER or chunk - last < self.away:
             return None
         taken = [i for i, p in enumerate(old.poses) if np.array_equal(self.cells(p[None]), here)]
         if not taken:
             return None
         nearest = min(taken, key=lambda i: _DISTANCE.between(pose, old.poses[i]))
         return max(0.0, ssim(picture, old.pictures[nearest]))
-
-
-def _thumbnail(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    size = (_THUMBNAIL, _THUMBNAIL)
-    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))

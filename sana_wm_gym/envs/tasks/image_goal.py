@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
@@ -12,30 +11,49 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from sana_wm_gym.camera.controls import Controls, twist_to_controls
+from sana_wm_gym.camera.se3 import geodesic_angle
 from sana_wm_gym.camera.trajectory import rollout
 from sana_wm_gym.checks import require_integer, require_number, require_range
 from sana_wm_gym.envs.actions import Command
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import ObservationView, observation_view
-from sana_wm_gym.envs.tasks.pose_distance import Pose, PoseDistance, gap
-from sana_wm_gym.envs.tasks.task import Arrays, Numbers, Setting, StepResult, Task
+from sana_wm_gym.envs.tasks.task import Arrays, Episodes, Numbers, Rngs, Setting, StepResult, Task
 from sana_wm_gym.world.world_model import WorldSpec
 
 _TRIES = 200
+Pose = npt.NDArray[np.float64]
+
+
+def gap(a: Pose, b: Pose) -> tuple[float, float]:
+    """Distance in metres and angle in radians of two camera-to-world poses, float64 [4, 4]."""
+    metres = float(np.linalg.norm(a[:3, 3] - b[:3, 3]))
+    return metres, float(geodesic_angle(a[:3, :3], b[:3, :3]))
+
+
+@dataclass(frozen=True)
+class PoseDistance:
+    """d = metres between the centres + metres_per_radian * angle: a metric on camera poses.
+
+    Attributes:
+        metres_per_radian: What a turn of one radian is worth, > 0.
+    """
+
+    metres_per_radian: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_number("metres_per_radian", self.metres_per_radian, 0.0, ends="(]")
+
+    def between(self, a: Pose, b: Pose) -> float:
+        """Distance of two camera-to-world poses [4, 4], in metres."""
+        metres, angle = gap(a, b)
+        return metres + self.metres_per_radian * angle
 
 
 class GoalReward(Protocol):
-    """What a step is worth on the way to a goal."""
+    """Reward of a step from `before_m` to `after_m` metres from the goal."""
 
     def __call__(self, before_m: float, after_m: float, reached: bool) -> float:
-        """Reward of a step.
-
-        Args:
-            before_m: Distance to the goal before it, metres.
-            after_m: Distance to the goal after it, metres.
-            reached: The goal is reached.
-        """
-        ...
+        """The reward; `reached`: the step ends at the goal."""
 
 
 @dataclass(frozen=True)
@@ -92,78 +110,64 @@ class ImageGoal(Task):
     """Reach the view in a goal image: observation part "goal".
 
     When an episode begins, the world is rolled from its start along a hidden walk, and the last
-    frame of that is the goal. The picture so comes from the very world the agent acts in, and the
-    way there was imagined by it. The episode itself then starts over, at the start.
+    frame of that is the goal, so the picture comes from the world the agent acts in. The episode
+    itself begins at the start.
 
-    The goal counts as reached at the end of a chunk that ends within `near` metres and `turn`
-    radians of it; this ends the episode. `info` tells "is_success", "goal_distance_m" and
+    The goal counts as reached at the end of a chunk that ends within `success_distance_m` and
+    `success_angle_deg` of it; this ends the episode. `info` has "is_success", "goal_distance_m" and
     "goal_angle_deg" at the end of the chunk, and "spl": success weighted by path length, shortest
     / max(taken, shortest) when reached and 0 otherwise, where lengths are sums of `distance`
     between the ends of chunks.
 
     Attributes:
-        horizon: Chunks after which an episode is truncated.
-        chunks: Lengths of hidden walks, in chunks, drawn with equal chances.
+        max_episode_steps: Chunks after which an episode is truncated.
+        chunks: Lengths of hidden walks, in chunks, drawn with equal probability.
         forward: Range of each chunk's forward speed, as a fraction of the world's limit.
         right: Largest sideways speed to either side, as a fraction of the world's limit.
         yaw: Largest turning speed to either side, as a fraction of the world's limit.
-        near: Metres to the goal at which it is reached.
-        turn: Radians to the goal at which it is reached.
+        success_distance_m: Metres to the goal at which it is reached.
+        success_angle_deg: Degrees to the goal at which it is reached.
         distance: Joins metres and radians, for reward and path lengths.
         reward: What a step is worth: `Shaped()` or `Sparse()`, or one's own.
-
-    Raises:
-        ValueError: A setting is out of its range.
 
     Source: SPL, Anderson et al., "On Evaluation of Embodied Navigation Agents"
     (arXiv 1807.06757), eq. 1.
     """
 
     name: ClassVar[str] = "image_goal"
+    needs_camera: ClassVar[bool] = True
     State: ClassVar[type[Any]] = GoalState
-    horizon: int = 8
+    shapes: ClassVar = {"c2w": (4, 4)}
+    max_episode_steps: int = 8
     chunks: tuple[int, ...] = (1, 2)
     forward: tuple[float, float] = (0.5, 1.0)
     right: float = 0.2
     yaw: float = 0.8
-    near: float = 0.4
-    turn: float = math.radians(15.0)
+    success_distance_m: float = 0.4
+    success_angle_deg: float = 15.0
     distance: PoseDistance = field(default=PoseDistance())
     reward: GoalReward = field(default=Shaped())
 
     def __post_init__(self) -> None:
-        require_integer("ImageGoal.horizon", self.horizon, 1)
+        require_integer("ImageGoal.max_episode_steps", self.max_episode_steps, 1)
         if not self.chunks:
             raise ValueError("ImageGoal.chunks is empty, expected lengths of hidden walks")
         for chunks in self.chunks:
             require_integer("ImageGoal.chunks", chunks, 1)
         require_range("ImageGoal.forward", self.forward, -1.0, 1.0)
-        require_number("ImageGoal.right", self.right, 0.0, 1.0)
-        require_number("ImageGoal.yaw", self.yaw, 0.0, 1.0)
-        require_number("ImageGoal.near", self.near, 0.0, ends="(]")
-        require_number("ImageGoal.turn", self.turn, 0.0, math.pi, ends="(]")
-
-    def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
-        """Of the goal's pose."""
-        return {"c2w": (4, 4)}
+        for name in ("right", "yaw"):
+            require_number(f"ImageGoal.{name}", getattr(self, name), 0.0, 1.0)
+        require_number("ImageGoal.success_distance_m", self.success_distance_m, 0.0, ends="(]")
+        require_number("ImageGoal.success_angle_deg", self.success_angle_deg, 0.0, 180.0, ends="(]")
 
     def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
-        """ "goal": an image of the observed size, or a latent where no frame is observed.
-
-        Raises:
-            ValueError: Nothing visual is observed, or no walk leads away from the start.
-        """
+        """ "goal": an image of the observed size, or a latent where no frame is observed."""
         view = goal_view(setting)
         # Settings under which no walk ever leaves the start would be found out only at reset.
         self.walk(np.random.default_rng(0), setting.spec)
         return {"goal": view.space}
 
-    def begin(
-        self,
-        setting: Setting,
-        episodes: Sequence[Episode],
-        rngs: Sequence[np.random.Generator],
-    ) -> list[GoalState]:
+    def begin(self, setting: Setting, episodes: Episodes, rngs: Rngs) -> list[GoalState]:
         """Roll every world along its hidden walk, all in one batch, and take a picture there."""
         goals = self.imagine(setting, episodes, rngs)
         view = goal_view(setting)
@@ -177,12 +181,7 @@ class ImageGoal(Task):
             for seen, episode, goal in zip(setting.look(goals, view), episodes, goals, strict=True)
         ]
 
-    def imagine(
-        self,
-        setting: Setting,
-        episodes: Sequence[Episode],
-        rngs: Sequence[np.random.Generator],
-    ) -> list[Episode]:
+    def imagine(self, setting: Setting, episodes: Episodes, rngs: Rngs) -> list[Episode]:
         """The ends of hidden walks that start in `episodes`, one drawn from each generator."""
         walks = [self.walk(rng, setting.spec) for rng in rngs]
         ends = list(episodes)
@@ -223,7 +222,8 @@ class ImageGoal(Task):
 
     def reached(self, metres: float, angle: float) -> bool:
         """Whether a camera this far from the goal, in metres and radians, has reached it."""
-        return metres <= self.near and angle <= self.turn
+        close = metres <= self.success_distance_m
+        return close and math.degrees(angle) <= self.success_angle_deg
 
     def observe(self, state: GoalState) -> Arrays:
         """The goal's picture."""
@@ -233,9 +233,8 @@ class ImageGoal(Task):
         """A hidden walk, chunk by chunk, that does not end where it began.
 
         Raises:
-            ValueError: None was found: the world is too slow for these settings, or has no camera.
+            ValueError: None was found: the world is too slow for these settings.
         """
-        spec.require_camera(f"task {self.name!r}")
         for _ in range(_TRIES):
             walk = []
             for _ in range(int(rng.choice(self.chunks))):
@@ -246,8 +245,8 @@ class ImageGoal(Task):
             if not self.reached(*gap(path[0], path[-1])):
                 return walk
         raise ValueError(
-            f"hidden walks of {self.chunks} chunks at these speeds stay within {self.near:g} m and "
-            f"{math.degrees(self.turn):g} degrees of the start in this world; "
+            f"hidden walks of {self.chunks} chunks at these speeds stay within "
+            f"{self.success_distance_m:g} m and {self.success_angle_deg:g} degrees of the start; "
             "expected more chunks, faster walks or a narrower goal"
         )
 
@@ -264,6 +263,5 @@ def goal_view(setting: Setting) -> ObservationView:
             f"observation is {setting.view.names}, expected 'frame', 'frames' or 'latent' in "
             "it: a goal image is of no use to an agent that sees nothing"
         )
-    # Of "frames" one is enough: the goal is a place, not a film.
     name = "latent" if kinds[0] == "latent" else "frame"
     return observation_view((name,), setting.view.size, setting.spec)

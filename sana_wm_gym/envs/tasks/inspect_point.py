@@ -1,9 +1,8 @@
-"""Walk round a point and keep looking at it."""
+"""Orbit a point and keep it in view."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -14,7 +13,7 @@ from gymnasium import spaces
 from sana_wm_gym.checks import require_integer, require_number, require_range
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import POSE_BOUND
-from sana_wm_gym.envs.tasks.task import Arrays, Numbers, Setting, StepResult, Task
+from sana_wm_gym.envs.tasks.task import Arrays, Episodes, Numbers, Rngs, Setting, StepResult, Task
 
 Array = npt.NDArray[np.float64]
 
@@ -47,55 +46,40 @@ class Inspect(Task):
 
     so that no way to and fro earns anything. The reward is the sum over a chunk's frames. The
     distance is measured on the floor plan. Being in view means that the point is in front of the
-    camera and projects into the frame; nothing is said about what may hide it.
+    camera and projects into the frame; occlusion does not count.
 
     `progress` sums the same angles, without the weight for distance. When it reaches `arc` the
-    episode ends with success. `info` tells "is_success", "orbit_deg" (the progress), "distance_m"
+    episode ends with success. `info` has "is_success", "orbit_deg" (the progress), "distance_m"
     and "in_view" at the end of the chunk.
 
     Attributes:
-        horizon: Chunks after which an episode is truncated.
+        max_episode_steps: Chunks after which an episode is truncated.
         distance: Range from which the point's distance is drawn, metres.
         slack: Error of the distance from which nothing counts, metres.
-        arc: Radians to go round.
-
-    Raises:
-        ValueError: A setting is out of its range.
+        arc: Radians of orbit that end the episode.
     """
 
     name: ClassVar[str] = "inspect"
+    needs_camera: ClassVar[bool] = True
     State: ClassVar[type[Any]] = InspectState
-    horizon: int = 24
+    shapes: ClassVar = {"point": (3,), "target": (3,)}
+    max_episode_steps: int = 24
     distance: tuple[float, float] = (0.8, 1.4)
     slack: float = 0.5
     arc: float = math.pi
 
     def __post_init__(self) -> None:
-        require_integer("Inspect.horizon", self.horizon, 1)
+        require_integer("Inspect.max_episode_steps", self.max_episode_steps, 1)
         require_number("Inspect.slack", self.slack, 0.0, ends="(]")
         # Where the camera may come to the axis itself, an angle about it means nothing.
         require_range("Inspect.distance", self.distance, self.slack, POSE_BOUND)
         require_number("Inspect.arc", self.arc, 0.0, ends="(]")
 
-    def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
-        """Of the two points."""
-        return {"point": (3,), "target": (3,)}
-
     def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
-        """ "target": the point in camera axes, metres.
-
-        Raises:
-            ValueError: The world has no camera.
-        """
-        setting.spec.require_camera(f"task {self.name!r}")
+        """ "target": the point in camera axes, metres."""
         return {"target": spaces.Box(-POSE_BOUND, POSE_BOUND, (3,), np.float32)}
 
-    def begin(
-        self,
-        setting: Setting,
-        episodes: Sequence[Episode],
-        rngs: Sequence[np.random.Generator],
-    ) -> list[InspectState]:
+    def begin(self, setting: Setting, episodes: Episodes, rngs: Rngs) -> list[InspectState]:
         """Draw the points."""
         points = [np.array([0.0, 0.0, rng.uniform(*self.distance)]) for rng in rngs]
         return [InspectState(point, point) for point in points]
@@ -103,7 +87,7 @@ class Inspect(Task):
     def evaluate(
         self, setting: Setting, before: Episode, after: Episode
     ) -> tuple[InspectState, StepResult]:
-        """How far round, how well in view and how near the set distance."""
+        """Angle gained while the point is in view, weighted by the error of the distance."""
         state: InspectState = before.task
         poses = np.concatenate([before.c2w[-1:], after.c2w])
         from_point = poses[:, :3, 3] - state.point
@@ -122,7 +106,7 @@ class Inspect(Task):
         return replace(state, target=targets[-1], progress=progress), StepResult(reward, done)
 
     def info(self, setting: Setting, episode: Episode) -> Numbers:
-        """How far round, how far away, and whether the point is in view."""
+        """Angle and distance of the orbit, and whether the point is in view."""
         state, spec = episode.task, setting.spec
         across, _, ahead = episode.c2w[-1, :3, 3] - state.point
         [in_view] = projects(state.target[None], episode.intrinsics, spec.width, spec.height)

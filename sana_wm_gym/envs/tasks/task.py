@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,10 @@ from sana_wm_gym.envs.observations import ObservationView
 from sana_wm_gym.world.world_model import WorldSpec
 
 Arrays = dict[str, npt.NDArray[Any]]
-
-
 Numbers = Mapping[str, float | bool]
+Episodes = Sequence[Episode]
+Rngs = Sequence[np.random.Generator]
+Shapes = Mapping[str, tuple[int | None, ...]]
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,7 @@ class StepResult:
 
     Attributes:
         reward: Of this step.
-        terminated: The episode is over, by success or otherwise; running out of time is not the
-            task's business.
+        terminated: The task has ended the episode, by success or otherwise.
     """
 
     reward: float
@@ -43,53 +43,51 @@ class Setting(Protocol):
     @property
     def spec(self) -> WorldSpec:
         """Of the world."""
-        ...
 
     @property
     def view(self) -> ObservationView:
         """Parts of the world that are observed."""
-        ...
 
-    @property
-    def horizon(self) -> int:
-        """Chunks after which an episode is truncated."""
-        ...
-
-    def move(self, episodes: Sequence[Episode], commands: Sequence[Command]) -> list[Episode]:
+    def move(self, episodes: Episodes, commands: Sequence[Command]) -> list[Episode]:
         """Episodes one chunk on, all in one batch, past the task."""
-        ...
 
-    def frames(
-        self, episodes: Sequence[Episode], last: bool = False
-    ) -> list[npt.NDArray[np.uint8]]:
+    def frames(self, episodes: Episodes, last: bool = False) -> list[npt.NDArray[np.uint8]]:
         """Frames of each episode's last chunk, uint8 [n, H, W, 3]; with `last` only the last."""
-        ...
 
-    def look(self, episodes: Sequence[Episode], view: ObservationView) -> list[dict[str, Any]]:
+    def look(self, episodes: Episodes, view: ObservationView) -> list[dict[str, Any]]:
         """The world's parts of a view of each episode. Read only."""
-        ...
 
 
 class Task:
     """A goal, a reward and an end. Holds settings alone; what changes is in `episode.task`.
 
     A task's state is a frozen dataclass of arrays and numbers. Everything random in it comes from
-    the generator handed to `begin`, so that an episode is a function of its seed. What a task does
-    not say is as here: no state, nothing added, nothing disturbed, reward 0, no end.
+    the generator handed to `begin`, so that an episode is a function of its seed. Methods that a
+    task does not define are as here: no state, nothing added or disturbed, reward 0, no end. A
+    setting out of its range is a ValueError.
 
     Attributes:
         name: Short name, as in `gym.make(..., task=name)`.
-        horizon: Chunks after which an episode is truncated, unless the environment says otherwise.
+        max_episode_steps: Steps after which an episode is truncated, unless the environment is
+            given another number.
+        needs_camera: It cannot be set in a world that is driven by keys alone.
         State: Type of its state; None for none.
+        shapes: Shapes of the state's arrays, where they are known; None stands for any length.
     """
 
     name: ClassVar[str]
-    horizon: int
+    max_episode_steps: int
+    needs_camera: ClassVar[bool] = False
     State: ClassVar[type[Any] | None] = None
+    shapes: ClassVar[Shapes] = {}
 
-    def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
-        """Shapes of the state's arrays, where they are known; None stands for any length."""
-        return {}
+    def renamed(self, view: ObservationView) -> ObservationView:
+        """The view under the part names that the task's observations have.
+
+        Raises:
+            ValueError: The task cannot be set with this view.
+        """
+        return view
 
     def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
         """Parts that this task adds to the observation, by name; may be empty.
@@ -99,16 +97,11 @@ class Task:
         """
         return {}
 
-    def begin(
-        self,
-        setting: Setting,
-        episodes: Sequence[Episode],
-        rngs: Sequence[np.random.Generator],
-    ) -> list[Any]:
+    def begin(self, setting: Setting, episodes: Episodes, rngs: Rngs) -> list[Any]:
         """States at the start of new episodes, one per episode and generator.
 
-        Called for all environments that are reset together, so that goals that must be imagined
-        can be imagined in one batch. State i depends on episode i and generator i alone.
+        Called for all environments that are reset together, so that goals can be imagined in one
+        batch. State i depends on episode i and generator i alone.
         """
         return [None] * len(episodes)
 
@@ -131,10 +124,9 @@ class Task:
         return {}
 
     def observe(self, state: Any) -> Arrays:
-        """Arrays for the parts that `spaces` names.
+        """Arrays for the parts that `spaces` names. Read only.
 
-        Nobody writes in them. The same array again says that nothing has changed, so that it need
-        not be sent to a device again.
+        The same array again means that it need not be sent to a device again.
         """
         return {}
 
@@ -149,34 +141,10 @@ class Task:
             ValueError: An array is missing, unknown or of the wrong shape.
         """
         if self.State is not None:
-            return values.unpack(self.State, arrays, shapes=self.shapes())
+            return values.unpack(self.State, arrays, shapes=self.shapes)
         if arrays:
             raise ValueError(f"given task arrays {sorted(arrays)}, expected none")
         return None
-
-
-@runtime_checkable
-class RenamesView(Protocol):
-    """What a task may offer besides: other names for the observed parts of the world."""
-
-    def renamed(self, view: ObservationView) -> ObservationView:
-        """The same view under the names that are expected.
-
-        Raises:
-            ValueError: The task cannot be set with this view.
-        """
-        ...
-
-
-@runtime_checkable
-class Relabels(Protocol):
-    """What a task may offer besides: rewards for goals that another episode set itself."""
-
-    def compute_reward(
-        self, achieved_goal: npt.ArrayLike, desired_goal: npt.ArrayLike, info: Any
-    ) -> npt.NDArray[np.float32]:
-        """Reward of having achieved one thing when another was desired, for one or for many."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -184,4 +152,4 @@ class FreeRoam(Task):
     """No task: every reward is 0 and nothing ends but time."""
 
     name: ClassVar[str] = "free_roam"
-    horizon: int = 40
+    max_episode_steps: int = 40

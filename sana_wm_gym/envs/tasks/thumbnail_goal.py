@@ -1,12 +1,11 @@
-"""Reaching a goal image, in the form that hindsight experience replay asks for.
+"""Reaching a goal image, in the form that hindsight experience replay requires.
 
-Goals and achievements are pictures so small that their difference is a distance: the reward
-compares nothing but pixels, and any view an agent happens to reach can stand in as its goal.
+Goals and achieved goals are thumbnails, so the reward compares nothing but pixels, and any view an
+agent reaches can be relabelled as its goal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -19,7 +18,7 @@ from sana_wm_gym.checks import require_number
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import ObservationView
 from sana_wm_gym.envs.tasks.image_goal import ImageGoal
-from sana_wm_gym.envs.tasks.task import Arrays, Numbers, Setting, StepResult, Task
+from sana_wm_gym.envs.tasks.task import Arrays, Episodes, Numbers, Rngs, Setting, StepResult, Task
 
 SIDE = 8
 """Rows and columns of a thumbnail."""
@@ -35,7 +34,7 @@ def thumbnail(frame: npt.NDArray[np.uint8]) -> Thumbnail:
 
 @dataclass(frozen=True, eq=False)
 class ThumbnailState:
-    """What is wanted and what is there, both float32 [192]."""
+    """Thumbnails of the goal and of the last frame, both float32 [192]."""
 
     desired: Thumbnail
     achieved: Thumbnail
@@ -50,21 +49,20 @@ class ThumbnailGoal(Task):
     Goals are drawn as by `ImageGoal`. The reward is 0 where the root mean square difference of the
     two thumbnails is at most `threshold`, else -1: a function of the two alone, so that it can be
     computed anew for another goal. For the same reason success ends nothing; an episode runs to
-    its horizon, and who has arrived had better stay.
+    its limit of steps, and staying at the goal earns most.
 
-    `info` tells "is_success", the step's, and "goal_rms", the difference.
+    `info` has "is_success", the step's, and "goal_rms", the difference.
 
     Attributes:
         threshold: Largest root mean square difference that is success, of values in [0, 1].
         walk: Draws the hidden walks. Its rewards and tolerances are not read, but for one: goals
             lie outside them.
-
-    Raises:
-        ValueError: The threshold is not in (0, 1].
     """
 
     name: ClassVar[str] = "image_goal_her"
+    needs_camera: ClassVar[bool] = True
     State: ClassVar[type[Any]] = ThumbnailState
+    shapes: ClassVar = {"desired": (3 * SIDE * SIDE,), "achieved": (3 * SIDE * SIDE,)}
     threshold: float = 0.06
     walk: ImageGoal = field(default=ImageGoal())
 
@@ -72,63 +70,34 @@ class ThumbnailGoal(Task):
         require_number("ThumbnailGoal.threshold", self.threshold, 0.0, 1.0, ends="(]")
 
     @property
-    def horizon(self) -> int:  # type: ignore[override]
+    def max_episode_steps(self) -> int:  # type: ignore[override]
         """Chunks after which an episode is truncated: the walk's."""
-        return self.walk.horizon
-
-    def shapes(self) -> Mapping[str, tuple[int | None, ...]]:
-        """Of the two thumbnails."""
-        return {"desired": (3 * SIDE * SIDE,), "achieved": (3 * SIDE * SIDE,)}
+        return self.walk.max_episode_steps
 
     def difference(self, achieved: npt.ArrayLike, desired: npt.ArrayLike) -> npt.NDArray[Any]:
         """Root mean square difference of thumbnails [..., 192], shape [...]."""
         gap = np.asarray(achieved, np.float64) - np.asarray(desired, np.float64)
         return np.sqrt((gap**2).mean(axis=-1))
 
-    def reward(self, achieved: npt.ArrayLike, desired: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """0 where thumbnails [..., 192] agree, -1 where they do not: float32 [...]."""
-        reached = self.difference(achieved, desired) <= self.threshold
+    def compute_reward(
+        self, achieved_goal: npt.ArrayLike, desired_goal: npt.ArrayLike, info: Any = None
+    ) -> npt.NDArray[np.float32]:
+        """0 where thumbnails [..., 192] agree to the threshold, else -1: float32 [...]. The
+        signature is hindsight replay's; `info` is not read."""
+        reached = self.difference(achieved_goal, desired_goal) <= self.threshold
         return np.where(reached, np.float32(0), np.float32(-1))
 
-    def compute_reward(
-        self, achieved_goal: npt.ArrayLike, desired_goal: npt.ArrayLike, info: Any
-    ) -> npt.NDArray[np.float32]:
-        """`reward`, under the name and with the arguments that hindsight replay calls it by.
-
-        Args:
-            achieved_goal: Thumbnails [192], or [n, 192].
-            desired_goal: Same shape.
-            info: Not read.
-
-        Returns:
-            0 where they agree to the task's threshold, else -1: float32 [] or [n].
-        """
-        return self.reward(achieved_goal, desired_goal)
-
     def renamed(self, view: ObservationView) -> ObservationView:
-        """The world's one part under the name that goal-conditioned learners know: "observation".
-
-        Raises:
-            ValueError: More than one part of the world is observed.
-        """
+        """The world's one part as "observation"; a ValueError where there are several."""
         return view.renamed("observation")
 
     def spaces(self, setting: Setting) -> dict[str, spaces.Space[Any]]:
-        """The two thumbnails.
-
-        Raises:
-            ValueError: No walk leads away from the start.
-        """
+        """The two thumbnails."""
         self.walk.walk(np.random.default_rng(0), setting.spec)
         box = spaces.Box(0.0, 1.0, (3 * SIDE * SIDE,), np.float32)
         return {"achieved_goal": box, "desired_goal": box}
 
-    def begin(
-        self,
-        setting: Setting,
-        episodes: Sequence[Episode],
-        rngs: Sequence[np.random.Generator],
-    ) -> list[ThumbnailState]:
+    def begin(self, setting: Setting, episodes: Episodes, rngs: Rngs) -> list[ThumbnailState]:
         """Imagine the goals, all in one batch."""
         goals = setting.frames(self.walk.imagine(setting, episodes, rngs), last=True)
         starts = setting.frames(episodes, last=True)
@@ -143,7 +112,7 @@ class ThumbnailGoal(Task):
         """Whether the last frame looks like the goal."""
         achieved = thumbnail(setting.frames([after], last=True)[0])
         desired = before.task.desired
-        reward = float(self.reward(achieved, desired))
+        reward = float(self.compute_reward(achieved, desired))
         return replace(before.task, achieved=achieved), StepResult(reward)
 
     def info(self, setting: Setting, episode: Episode) -> Numbers:

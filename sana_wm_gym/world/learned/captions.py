@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import platformdirs
 import torch
 import torch.nn.functional as F
 
@@ -130,8 +130,7 @@ def generator_text(folder: Path | None, device: str) -> TextEncoder:
 
 def default_prompts() -> Path:
     """Where encoded prompts are kept, in the user's cache."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "sana_wm_gym" / "prompts"
+    return platformdirs.user_cache_path("sana_wm_gym", appauthor=False) / "prompts"
 
 
 def fingerprint(folder: Path) -> str:

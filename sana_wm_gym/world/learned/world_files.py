@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from sana_wm_gym.camera.controls import MotionLimits
+from sana_wm_gym.checks import require_device
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.weights.world_file import EMBEDDED, WorldFile, read_world_file
 from sana_wm_gym.world.learned.captions import SurfaceCaptions
@@ -33,12 +34,13 @@ def world_of(
         device: Where the networks go; None leaves them where they are.
 
     Raises:
-        ValueError: There is no such type.
+        ValueError: There is no such type, or worlds do not run on the device.
     """
     dtype = getattr(torch, autocast_dtype, 0) if isinstance(autocast_dtype, str) else autocast_dtype
     if not isinstance(dtype, torch.dtype | None):
         raise ValueError(f"autocast_dtype is {autocast_dtype!r}, expected one such as 'bfloat16'")
     if device is not None:
+        require_device("device", device)
         for network in file.parts.values():
             network.to(device)
     facts = file.metadata

@@ -101,7 +101,7 @@ class Layout:
         second stage only if `refined`.
 
         Raises:
-            FileNotFoundError: They are not on this machine; says how to get them.
+            FileNotFoundError: They are not on this machine; describes how to get them.
         """
         folder = os.environ.get(self.variable)
         if folder:
@@ -112,8 +112,8 @@ class Layout:
             found = fetch(published, components=parts, offline=True)
         except (ImportError, FileNotFoundError, ValueError) as error:
             raise FileNotFoundError(
-                f"{self.release} is not on this machine ({error}); run `python -m "
-                f"sana_wm_gym.weights fetch {self.release}`, or set {self.variable} to a folder "
+                f"{self.release} is not on this machine ({error}); run `sana-wm weights "
+                f"fetch {self.release}`, or set {self.variable} to a folder "
                 f"with {self.generator}/ and {self.vae}/"
             ) from error
 

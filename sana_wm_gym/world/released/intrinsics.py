@@ -130,7 +130,7 @@ def load_pi3x(weights: Path, device: torch.device | str | None = None) -> RayInt
         device: Where it runs; None is the GPU if there is one.
 
     Raises:
-        ImportError: The package is missing; says which, and under which licence.
+        ImportError: The package is missing; states which, and under which licence.
         FileNotFoundError: There is no such file.
         ValueError: The file is damaged, or lacks parts of the network.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from sana_wm_gym.checks import require_device
 from sana_wm_gym.models.numerics import Numerics
 from sana_wm_gym.models.refiner import RefinerPlan
 from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
@@ -76,6 +77,7 @@ class Loading:
                     object.__setattr__(self, name, kind(**value))
                 except TypeError as error:
                     raise ValueError(f"{name} is {value}: {error}") from error
+        require_device("device", self.place)
         object.__setattr__(self, "dtype", dtype)
         object.__setattr__(self, "precision", Precision(self.precision))
         require_gpu(self.precision, self.dtype, self.place)
@@ -133,7 +135,7 @@ class Loading:
 
         Raises:
             FileNotFoundError: A part is missing.
-            ImportError: A library is missing; says which.
+            ImportError: A library is missing; states which.
             ValueError: A file is damaged, or a quantised refiner is to be offloaded.
         """
         if not self.refined:

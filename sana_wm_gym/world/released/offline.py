@@ -22,8 +22,8 @@ from sana_wm_gym.models.state import map_tensors
 from sana_wm_gym.models.text import PromptEmbedding
 from sana_wm_gym.models.transformer import Conditioning, SanaWM
 from sana_wm_gym.models.vae import VideoVae, to_uint8
+from sana_wm_gym.weights.components import load_vae
 from sana_wm_gym.weights.names import Variant
-from sana_wm_gym.weights.vae_folder import read_video_vae
 from sana_wm_gym.world.learned import sampler, schedule
 from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, FRAMES_PER_LATENT, LATENTS_PER_CHUNK
 from sana_wm_gym.world.learned.conditioning import chunk_conditioning
@@ -181,7 +181,7 @@ def load_offline(
     caption, negative = (loading.captions(files, negative) for negative in (False, True))
     if layout.variant is Variant.STREAMING or caption is None or negative is None:
         raise ValueError(f"given the {layout.variant} variant; the other two make whole clips")
-    vae = read_video_vae(files.vae, loading.dtype, loading.vae_place)
+    vae = load_vae(VideoVae, files.vae, loading.dtype, loading.vae_place)
     if loading.offload.vae is not None:
         offloaded(vae, loading.place, "encode_image", "decode_clip")
     causal = layout.variant is Variant.CHUNK_CAUSAL

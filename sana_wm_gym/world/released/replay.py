@@ -107,7 +107,7 @@ class ReplayWorld:
 
     @property
     def chunks(self) -> int:
-        """Steps from the start to the end of the plan: the horizon for an environment."""
+        """Steps from the start to the end of the plan: `max_episode_steps` of an environment."""
         return len(self.plan) // CHUNK_FRAMES
 
     def sample_start(self, rng: np.random.Generator, scene: int | None = None) -> Start:
@@ -133,7 +133,7 @@ class ReplayWorld:
 
         Raises:
             ValueError: As `WorldModel.advance`, a plan is over, or a camera is not where the plan
-                has it (says from which frame on, and by how much).
+                has it (states from which frame on, and by how much).
         """
         require_pairs(states, inputs)
         for state, given in zip(states, inputs, strict=True):

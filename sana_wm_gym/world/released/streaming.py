@@ -7,11 +7,10 @@ before. Prompts are encoded once and kept on disk; the text encoder is then free
 from __future__ import annotations
 
 from sana_wm_gym.camera.controls import MotionLimits
-from sana_wm_gym.models.causal_vae import CausalVae
 from sana_wm_gym.models.plan import MemoryWindow
 from sana_wm_gym.models.refiner import CHUNK_CAUSAL
-from sana_wm_gym.models.vae import VideoVae
-from sana_wm_gym.weights.vae_folder import read_causal_vae
+from sana_wm_gym.models.vae import CausalVae, VideoVae
+from sana_wm_gym.weights.components import load_vae
 from sana_wm_gym.world.learned.chunk import CHUNK_FRAMES, FRAMES_PER_LATENT
 from sana_wm_gym.world.learned.sampler import velocity_prediction
 from sana_wm_gym.world.learned.sana_world import SanaWorld
@@ -57,7 +56,7 @@ def load_streaming(
         ValueError: A file is damaged or of another variant, memory is short, or the parts do not
             fit one another or `size`.
     """
-    vae = read_causal_vae(files.vae, loading.dtype, loading.vae_place)
+    vae = load_vae(CausalVae, files.vae, loading.dtype, loading.vae_place)
     if vae.channels != loading.config.latent_channels or vae.group != FRAMES_PER_LATENT:
         raise ValueError(
             f"given a VAE of {vae.channels} channels and {vae.group} frames per latent frame; "

@@ -8,18 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from env_values import FIXTURES
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.tasks import ImageGoal, PoseDistance, Shaped, Sparse
-from sana_wm_gym.envs.tasks.pose_distance import gap
+from sana_wm_gym.envs.tasks.image_goal import gap
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
-FIXTURES = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 STRAIGHT = ImageGoal(chunks=(1,), forward=(0.7, 0.7), right=0.0, yaw=0.0)
 
 
@@ -80,7 +78,9 @@ def test_success_is_being_near_and_turned_right(begin, metres, degrees, axis, wa
 @FIXTURES
 @given(seed=st.integers(0, 10**6), twists=st.integers(0, 10**6))
 def test_path_lengths_and_spl(begin, play, seed, twists):
-    task = ImageGoal(near=1.5, turn=1.0, forward=(1.0, 1.0), chunks=(2,))
+    task = ImageGoal(
+        success_distance_m=1.5, success_angle_deg=57.3, forward=(1.0, 1.0), chunks=(2,)
+    )
     simulation, start = begin(task, seed)
     actions = np.random.default_rng(twists).uniform(-1, 1, (6, 5))
     end, results = play(simulation, start, actions)
@@ -118,10 +118,10 @@ def test_goals_lie_away_from_the_start(begin, seed):
 
 def test_the_goal_takes_the_form_of_what_is_observed(world: Any) -> None:
     small = SanaWMEnv(world, task="image_goal", observation_size=(10, 12))
-    film = SanaWMEnv(world, task="image_goal", observation=("pose", "frames"))
+    every = SanaWMEnv(world, task="image_goal", observation=("pose", "frames"))
     latent = SanaWMEnv(world, task="image_goal", observation=("latent", "frame"))
     assert small.reset(seed=0)[0]["goal"].shape == (10, 12, 3)
-    assert film.reset(seed=0)[0]["goal"].shape == (40, 48, 3)
+    assert every.reset(seed=0)[0]["goal"].shape == (40, 48, 3)
     world.calls.clear()
     both, _ = latent.reset(seed=0)
     assert both["goal"].shape == both["latent"].shape == (60,)
@@ -136,13 +136,9 @@ def test_goals_of_a_batch_are_imagined_together(world: Any) -> None:
     world.calls.clear()
     episodes = simulation.begin([None] * 8, [np.random.default_rng(i) for i in range(8)])
     assert world.calls["advance"] == 2
-    lengths = {round(float(np.linalg.norm(e.task.c2w[:3, 3])), 6) for e in episodes}
-    assert len(lengths) == 8
-
-
-def test_a_world_too_slow_for_any_goal_is_refused_at_once(world: Any) -> None:
+    assert len({e.task.c2w.tobytes() for e in episodes}) == 8
     with pytest.raises(ValueError, match="stay within 5 m"):
-        SanaWMEnv(world, task=ImageGoal(near=5.0, turn=math.pi))
+        SanaWMEnv(world, task=ImageGoal(success_distance_m=5.0, success_angle_deg=180.0))
 
 
 def test_distance_is_metres_and_radians() -> None:

@@ -7,15 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from env_values import FIXTURES
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sana_wm_gym.envs.tasks import Inspect
 from sana_wm_gym.envs.tasks.inspect_point import in_camera, projects
-
-FIXTURES = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 
 
 def circle(simulation, episode, yaw=1.0):

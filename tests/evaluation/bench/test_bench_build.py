@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks import make_bench
+from sana_wm_gym import cli
 from sana_wm_gym.camera.revisits import find_revisits
 from sana_wm_gym.camera.synthesis import synthesise
 from sana_wm_gym.camera.templates import HARD, SIMPLE
 from sana_wm_gym.evaluation.bench.build import FULL_FRAMES, build_bench, choose_start, clearance
 from sana_wm_gym.evaluation.bench.reader import read_bench
 from sana_wm_gym.evaluation.outside_training import outside_training
+from sana_wm_gym.evaluation.tools import bench_make
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 from sana_wm_gym.world.procedural.renderer import render
 from sana_wm_gym.world.procedural.scenes import cast, free_space, generate_scene
@@ -99,7 +100,7 @@ def test_command_repeats_itself_and_short_benches_are_cut_long_ones(tmp_path, ca
     common = ["--world", "procedural", "--size", "32", "--scenes-per-split", "1"]
     for name, frames in (("one", "25"), ("two", "25"), ("long", "961")):
         out = str(tmp_path / name)
-        assert make_bench.main(["--out", out, "--frames", frames, *common]) == 0
+        assert bench_make.main(["--out", out, "--frames", frames, *common]) == 0
     printed = capsys.readouterr().out
     assert "procedural_room_001" in printed and SIMPLE[0].name in printed
     files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.*"))
@@ -125,6 +126,6 @@ def test_command_repeats_itself_and_short_benches_are_cut_long_ones(tmp_path, ca
 )
 def test_command_refuses_what_makes_no_bench(tmp_path, capsys, world, options, words):
     out = tmp_path / "bench"
-    assert make_bench.main(["--out", str(out), "--world", world, *options]) == 2
+    assert cli.main(["bench", "make", "--out", str(out), "--world", world, *options]) == 2
     assert words in capsys.readouterr().err
     assert not out.exists()

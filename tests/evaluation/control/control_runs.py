@@ -10,8 +10,8 @@ import numpy as np
 from chunk_worlds import ChunkWorld
 from rich.console import Console
 
-from benchmarks import camera_control
 from sana_wm_gym.evaluation.control.config import ControlConfig
+from sana_wm_gym.evaluation.tools import bench_run
 from sana_wm_gym.poses.protocol import EstimatorInfo, PoseEstimate
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
 
@@ -47,7 +47,7 @@ def silent():
 
 
 def run(settings):
-    return camera_control.benchmark(settings, silent())
+    return bench_run.benchmark(settings, silent())
 
 
 def results(folder, split="simple"):

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from control_runs import VIDEO, Drifting, config, results, run, silent
 
-from benchmarks import camera_control, score
+from sana_wm_gym import cli
 from sana_wm_gym.evaluation.bench.reader import read_bench
 from sana_wm_gym.evaluation.bench.results import MethodFolder
 from sana_wm_gym.evaluation.control.config import ControlConfig
 from sana_wm_gym.evaluation.control.score_video import VideoClip, read_clip, true_video
 from sana_wm_gym.evaluation.control.tables import published
+from sana_wm_gym.evaluation.tools import bench_run, score
 from sana_wm_gym.video import write_video
 
 
@@ -34,7 +35,7 @@ def foreign(bench, folder, split, fps, name, poses=VIDEO):
 def scorer(monkeypatch):
     monkeypatch.setattr(score, "LKBundleAdjustment", Drifting)
     monkeypatch.setattr(score, "Console", silent)
-    return lambda *arguments: score.main([*map(str, arguments), "--workers", "1"])
+    return lambda *arguments: cli.main(["score", *map(str, arguments), "--workers", "1"])
 
 
 def test_flat_videos_at_another_rate_and_size_are_matched_by_time(bench, tmp_path, scorer):
@@ -104,7 +105,7 @@ def test_short_videos_fail_or_are_scored_in_part(bench, tmp_path, scorer):
 )  # fmt: skip
 def test_scorer_names_what_is_missing(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert score.main(arguments) == 2
+    assert cli.main(["score", *arguments]) == 2
     assert capsys.readouterr().err.startswith("error: ")
 
 
@@ -136,20 +137,22 @@ def test_splits_have_two_names():
     assert ControlConfig(split="hard,simple").splits == ("hard", "simple")
 
 
-def command_line(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["camera_control", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        camera_control.main()
-    return ended.value.code
+def command_line(*arguments):
+    return cli.main(["bench", "run", *map(str, arguments)])
 
 
 def test_command_line_lists_splits_with_a_comma(bench, monkeypatch):
     given = []
-    monkeypatch.setattr(camera_control, "benchmark", lambda *arguments: given.append(arguments))
-    assert command_line(monkeypatch, "split=simple,hard", f"bench={bench}", "seed=3") is None
-    ((settings, _),) = given
+
+    def benchmark(settings, console):
+        given.append((settings, sys.argv[1]))
+        return 1
+
+    monkeypatch.setattr(bench_run, "benchmark", benchmark)
+    assert command_line("split=simple,hard", f"bench={bench}", "seed=3") == 1
+    ((settings, first),) = given
     assert settings.splits == ("simple", "hard") and settings.seed == 3
-    assert sys.argv[1] == "split=simple,hard"  # as it was typed, for the report
+    assert first == "split=simple,hard"  # as it was typed, for the report
 
 
 @pytest.mark.parametrize(
@@ -164,17 +167,19 @@ def test_command_line_lists_splits_with_a_comma(bench, monkeypatch):
 )
 def test_what_cannot_run_is_one_line_and_status_2(argument, message, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert command_line(monkeypatch, "world=procedural", argument) == 2
+    assert command_line("world=procedural", argument) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and "Traceback" not in error
 
 
-def test_help_explains_every_setting(monkeypatch, capsys):
-    assert command_line(monkeypatch, "--help") == 0
+def test_help_explains_every_setting(capsys):
+    with pytest.raises(SystemExit) as ended:
+        command_line("--help")
+    assert ended.value.code == 0
     text = capsys.readouterr().out
     explained = text.partition("The defaults:")[0]
     assert not [name for name in vars(ControlConfig()) if not re.search(rf"\b{name}\b", explained)]
-    assert "python -m benchmarks.camera_control" in text and "world: tiny" in text
+    assert "sana-wm bench run" in text and "world: tiny" in text
 
 
 def test_a_bench_is_built_where_none_is_given(tmp_path):

@@ -20,7 +20,6 @@ from control_runs import config, results, run
 from PIL import Image
 from probe_worlds import Blind
 
-from benchmarks import score
 from sana_wm_gym import jobs
 from sana_wm_gym.evaluation.bench.layout import camera_file
 from sana_wm_gym.evaluation.bench.reader import list_scenes, read_bench
@@ -152,12 +151,12 @@ def test_killed_process_loses_nothing(bench, tmp_path, made):
     and from the start in another folder: what workers made is what one process makes."""
     folder = tmp_path / "run"
     settings = config(bench, folder, estimator=RotationOnly(), floor=False)
-    command = [sys.executable, "-m", "benchmarks.camera_control", "world=procedural"]
+    command = [sys.executable, "-m", "sana_wm_gym", "bench", "run", "world=procedural"]
     command += ["split=simple", f"bench={bench}", f"folder={folder}", "workers=2", "floor=false"]
     command += [f"estimator._target_={RotationOnly.__module__}.RotationOnly"]
     with open(os.devnull, "w") as nothing:
         process = subprocess.Popen(
-            command, cwd=Path(score.__file__).parents[1], stdout=nothing, stderr=nothing
+            command, cwd=Path(__file__).parents[3], stdout=nothing, stderr=nothing
         )
     # Not `rglob`: it also finds a result that is being written, in a hidden folder.
     while not results(folder) and process.poll() is None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from camera_paths import ahead
 from stepping import advance
-from tiny_networks import scramble
+from tiny_generators import scramble
 
 from sana_wm_gym.camera.controls import MotionLimits
 from sana_wm_gym.models.codec import CodecConfig, PatchCodec

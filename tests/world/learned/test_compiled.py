@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from tiny_networks import network, one_pass
+from tiny_generators import network, one_pass
 from torch import Tensor, nn
 from torch import _dynamo as dynamo
 from torch._inductor import config as inductor

@@ -19,7 +19,7 @@ import pytest
 import torch
 from camera_paths import ahead
 from stepping import advance, latents_of
-from tiny_networks import network, one_pass
+from tiny_generators import network, one_pass
 from torch import Tensor, nn
 
 from sana_wm_gym.models.transformer import SanaWM

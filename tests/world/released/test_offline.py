@@ -123,7 +123,7 @@ def test_a_replayed_clip_in_an_environment(stacks: Stacks, layout: Layout, tmp_p
         image=picture(),
         prompt="a room",
         observation=("frames", "latent"),
-        horizon=world.chunks,
+        max_episode_steps=world.chunks,
     )
     env.reset(seed=1)
     first, *_ = env.step_controls(forward(24))
@@ -136,7 +136,7 @@ def test_a_replayed_clip_in_an_environment(stacks: Stacks, layout: Layout, tmp_p
     assert np.array_equal(shown, clip.frames[1:])
     assert np.array_equal(second["latent"], clip.latents[-1].ravel())
 
-    again = SanaWMEnv(world, observation=("frames", "latent"), horizon=world.chunks)
+    again = SanaWMEnv(world, observation=("frames", "latent"), max_episode_steps=world.chunks)
     again.restore(Snapshot.load(tmp_path / "half.safetensors", world))
     with pytest.raises(ValueError, match=r"leaves the plan at frame 25, 0.04 m"):
         again.step_controls(forward(24, 0.06))

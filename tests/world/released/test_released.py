@@ -62,7 +62,7 @@ def test_text_to_video_and_a_restored_half_of_it(
     env = environment(
         stack.load(refined=refined),
         image=tmp_path / "room.png",
-        horizon=6,
+        max_episode_steps=6,
         render_mode="rgb_array_list",
     )
     recorder: Any = ChunkVideoRecorder(env, tmp_path / "video")
@@ -221,7 +221,7 @@ def test_a_world_that_is_not_here(
     monkeypatch.delenv(STREAMING.variable, raising=False)
     with pytest.raises(
         FileNotFoundError,
-        match=r"run `python -m sana_wm_gym.weights fetch sana-wm-streaming`, or set SANA_WM_STREAM",
+        match=r"run `sana-wm weights fetch sana-wm-streaming`, or set SANA_WM_STREAM",
     ):
         catalogue.load_world("sana-wm-streaming")
     monkeypatch.setenv(STREAMING.variable, str(tmp_path))

@@ -196,7 +196,7 @@ def test_keys_that_were_planned_can_be_pressed() -> None:
     """The environment integrates chunk by chunk, with the keys' inertia, what was planned whole."""
     text = "w-20,dw-13,none-15"
     model = ReplayWorld(Numbered(), SPEC, rollout_action_string(text, SANA_WM_2026_06))
-    env = SanaWMEnv(model, image=IMAGE, observation=("frames",), horizon=model.chunks)
+    env = SanaWMEnv(model, image=IMAGE, observation=("frames",), max_episode_steps=model.chunks)
     env.reset(seed=0)
     env.step_string("w-20,dw-4")
     with pytest.raises(ValueError, match="leaves the plan at frame 25"):

@@ -5,9 +5,9 @@
   horizon      one-minute walks in 10-second windows: is the camera still followed?
   novel        roll, fast pans, large height: what happens outside of training?
 
-    python -m benchmarks.trust_probes                                # `tiny`, all four
-    python -m benchmarks.trust_probes --world procedural             # what a perfect world scores
-    python -m benchmarks.trust_probes --probe gates --world FILE.safetensors
+    sana-wm probe                                # `tiny`, all four
+    sana-wm probe --world procedural             # what a perfect world scores
+    sana-wm probe --probe gates --world FILE.safetensors
 
 Each probe writes OUT/NAME.json and its tables, OUT/NAME.csv, when it is done. Everything is
 seeded. About five minutes on an idle core; --quick takes seconds and measures too little to quote.
@@ -15,8 +15,6 @@ seeded. About five minutes on an idle core; --quick takes seconds and measures t
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -31,6 +29,7 @@ from sana_wm_gym.evaluation.held_out import Tick, held_out_clip, held_out_clips
 from sana_wm_gym.evaluation.probes import gates, horizon, novel_control, persistence
 from sana_wm_gym.evaluation.probes.results import ProbeResult
 from sana_wm_gym.files import write_json, write_text
+from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import progress
@@ -112,11 +111,7 @@ PROBES: dict[str, Callable[[World, Sizes, int, Tick], ProbeResult]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the chosen probes one by one; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.trust_probes",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = FlagParser("sana-wm probe", __doc__)
     parser.add_argument("--world", default="tiny", help="name of a world, or a world file (tiny)")
     parser.add_argument(
         "--probe", nargs="+", choices=tuple(PROBES), default=tuple(PROBES), help="which (all)"
@@ -127,29 +122,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # small networks: one thread is faster than threads that wait
     console, sizes = Console(), QUICK if options.quick else Sizes()
-    try:
-        world = load_world(options.world)
-        for name in options.probe:
-            with progress(console) as bar:
-                tick = partial(bar.advance, bar.add_task(name, total=None))
-                try:
-                    result = PROBES[name](world, sizes, options.seed, tick)
-                except gates.NoNetworkError as reason:
-                    console.print(f"{name}: not measured, {reason}")
-                    continue
-            document = {"world": options.world, "seed": options.seed, "sizes": asdict(sizes)}
-            document |= {**provenance("benchmarks.trust_probes"), "result": asdict(result)}
-            write_json(options.out / f"{name}.json", document)
-            for part, table in result.tables().items():
-                write_text(options.out / f"{name}{part and '_'}{part}.csv", table.csv())
-                if len(table.rows) <= MOST_ROWS:
-                    table.print(console)
-            console.print(f"wrote {name}.json and csv to {options.out}\n")
-    except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    world = load_world(options.world)
+    for name in options.probe:
+        with progress(console) as bar:
+            tick = partial(bar.advance, bar.add_task(name, total=None))
+            try:
+                result = PROBES[name](world, sizes, options.seed, tick)
+            except gates.NoNetworkError as reason:
+                console.print(f"{name}: not measured, {reason}")
+                continue
+        document = {"world": options.world, "seed": options.seed, "sizes": asdict(sizes)}
+        document |= {**provenance("sana-wm probe"), "result": asdict(result)}
+        write_json(options.out / f"{name}.json", document)
+        for part, table in result.tables().items():
+            write_text(options.out / f"{name}{part and '_'}{part}.csv", table.csv())
+            if len(table.rows) <= MOST_ROWS:
+                table.print(console)
+        console.print(f"wrote {name}.json and csv to {options.out}\n")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

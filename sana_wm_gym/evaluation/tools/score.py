@@ -1,7 +1,7 @@
 """Score somebody else's videos against a bench: no world, no GPU, nothing but video files.
 
-    python -m benchmarks.score --videos DIR --bench DIR                  # published layout
-    python -m benchmarks.score --videos DIR --bench DIR --split simple   # a folder of <scene>.mp4
+    sana-wm score --videos DIR --bench DIR                  # published layout
+    sana-wm score --videos DIR --bench DIR --split simple   # a folder of <scene>.mp4
 
 DIR holds simple_60s/<scene>_generated.mp4 and hard_60s/..., as in SANA-WM-Bench results, or just
 <scene>.mp4 (or <scene>_generated.mp4) for one split; .mov, .m4v, .mkv, .webm and .avi serve as
@@ -20,7 +20,6 @@ Exit status: 0 all scenes scored, 1 some were not (see Failures), 2 nothing coul
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from sana_wm_gym.evaluation.control.report import run
 from sana_wm_gym.evaluation.control.run_folder import claim, scoring_identity
 from sana_wm_gym.evaluation.control.scene_job import SceneJob
 from sana_wm_gym.evaluation.control.score_video import Scoring
+from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.jobs import LAUNCHERS, Launcher
 from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.provenance import provenance
@@ -113,17 +113,13 @@ def score(options: argparse.Namespace, console: Console) -> int:
         if unused:
             names = ", ".join(unused)
             console.print(f"not scored, no {split} scene has this name: {names}", soft_wrap=True)
-    source = {**provenance("benchmarks.score"), "run": who}
+    source = {**provenance("sana-wm score"), "run": who}
     return run(jobs, out, MethodFolder(out / "results"), name, source, launcher, console)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.score",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = FlagParser("sana-wm score", __doc__)
     add = parser.add_argument
     add("--videos", type=Path, required=True, help="folder of video files")
     add("--bench", required=True, help="folder or hub id of the bench")
@@ -143,12 +139,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--interval counts from 1")
     if options.fps is not None and not 0 < options.fps < 1000:
         parser.error(f"--fps is {options.fps}, expected a rate in Hz")
-    try:
-        return score(options, Console())
-    except (ImportError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return score(options, Console())

@@ -1,11 +1,11 @@
 """How well does a world follow the camera? SANA-WM-Bench, or a small bench whose truth is known.
 
-python -m benchmarks.camera_control --help
+sana-wm bench run --help
 """
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ from sana_wm_gym.evaluation.control.run_folder import (
 )
 from sana_wm_gym.evaluation.control.scene_job import SceneJob
 from sana_wm_gym.files import write_json
+from sana_wm_gym.hydra_settings import CONF, run_command
 from sana_wm_gym.jobs import shard_of, single_threaded
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.world.world_model import WorldSpec
 
-_CONF = Path(__file__).parents[1] / "conf/benchmarks"  # no folder there is named as a setting
 _BUILT_SCENES = 10
 
 
@@ -71,7 +71,7 @@ def benchmark(config: ControlConfig, console: Console) -> int:
         config.root,
         method,
         config.name,
-        {**provenance("benchmarks.camera_control"), "run": who},
+        {**provenance("sana-wm bench run"), "run": who},
         config.launch,
         console,
         pending=len(jobs) - len(ready),
@@ -120,39 +120,18 @@ def _describe(method: MethodFolder, config: ControlConfig, opened: OpenedWorld) 
     write_method_info(method, MethodInfo(spec.name, variant, spec.fps, size, extra=extra))
 
 
-def main() -> None:
-    """Command line; ends the process with 0 if every scene was scored, 1 if not, 2 if nothing
-    could be run."""
-    try:
-        import hydra
-    except ModuleNotFoundError:
-        sys.exit("error: settings need hydra: pip install sana_wm_gym[bench]")
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-
-    given = list(sys.argv)
+def main(arguments: Sequence[str]) -> int:
+    """Command line; returns 0 if every scene was scored, 1 if not."""
     # Hydra takes a bare comma for a sweep over two runs; here it lists splits of one.
-    sys.argv = [given[0], *map(_listed, given[1:])]
+    listed = [*map(_listed, arguments)]
+    return run_command("camera_control", _run, listed, f"{CONF}.benchmarks")
 
-    @hydra.main(config_path=str(_CONF), config_name="camera_control", version_base="1.3")
-    def command(settings: Any) -> None:
-        sys.argv = given  # for the report's command line
-        try:
-            status = benchmark(instantiate(settings, _convert_="object"), Console())
-        except (ImportError, OSError, ValueError, InstantiationException) as error:
-            cause = error.__cause__ if isinstance(error, InstantiationException) else None
-            print(f"error: {cause or error}", file=sys.stderr)
-            status = 2
-        sys.exit(status)
 
-    command()
+def _run(config: ControlConfig, console: Console, settings: Any) -> int:
+    return benchmark(config, console)
 
 
 def _listed(argument: str) -> str:
     key, sign, value = argument.partition("=")
     bare = sign and key == "split" and value[:1] not in ("[", "'", '"')
     return f"{key}=[{value}]" if bare else argument
-
-
-if __name__ == "__main__":
-    main()

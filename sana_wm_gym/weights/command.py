@@ -1,24 +1,19 @@
-"""Released weights from the command line: what they take, how to get them, whether they are whole.
-
-python -m sana_wm_gym.weights plan sana-wm-streaming
-python -m sana_wm_gym.weights fetch sana-wm-streaming --latest
-python -m sana_wm_gym.weights check FILE
-"""
+"""Released weights from the command line: what they take, download, and a check of a file."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.tables import Table
 from sana_wm_gym.weights.fetch import default_cache, fetch, known_revisions, revisions_of
 from sana_wm_gym.weights.generator import check_generator, check_values
 from sana_wm_gym.weights.names import Variant
-from sana_wm_gym.weights.plan import Option, Precision, Row, memory_bytes, options, rows
+from sana_wm_gym.weights.plan import Precision, memory_bytes, options, rows
 from sana_wm_gym.weights.preflight import Machine, gigabytes, this_machine
 from sana_wm_gym.weights.releases import RELEASES, Release, release
 
@@ -29,42 +24,36 @@ releases:
   sana-wm-bidirectional            60 steps, the whole clip at once
   sana-wm-bidirectional-diffusers  the same weights in the layout of diffusers
 
-a first visit:
-  python -m sana_wm_gym.weights plan sana-wm-streaming     sizes, licences; nothing is fetched
-  python -m sana_wm_gym.weights fetch sana-wm-streaming --latest \\
-      --component generator --component vae --component text --component settings
-                                                           without the refiner
-  python -m sana_wm_gym.weights fetch sana-wm-streaming --offline
-                                                           prints where everything is
+examples:
+  sana-wm weights plan sana-wm-streaming              sizes, licences; nothing is fetched
+  sana-wm weights fetch sana-wm-streaming --latest    add --component NAME for single parts
+  sana-wm weights fetch sana-wm-streaming --offline   prints where everything is
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> FlagParser:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sana_wm_gym.weights",
-        description="Plan for, fetch and check the released SANA-WM weights.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = FlagParser(
+        "sana-wm weights", "Plan for, fetch and check the released SANA-WM weights.", epilog=EPILOG
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    names = [r.name for r in RELEASES]
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("release", choices=[one.name for one in RELEASES])
+    common.add_argument("--cache", type=Path, help="cache folder (default: the hub's own)")
 
-    plan = commands.add_parser(
+    commands.add_parser(
         "plan",
+        parents=[common],
         help="sizes on disk and in memory, licences, and what fits this machine",
         description="Nothing is fetched or loaded. Parts that are in the cache are measured.",
     )
-    plan.add_argument("release", choices=names)
-    plan.add_argument("--cache", type=Path, help="cache folder (default: the hub's own)")
-
     get = commands.add_parser(
         "fetch",
+        parents=[common],
         help="download, or find what was downloaded; resumes",
         description="Download parts of a release at known commits. Interrupted downloads resume. "
         "The commits are printed and recorded in the cache, so later fetches take the same.",
     )
-    get.add_argument("release", choices=names)
     get.add_argument(
         "--revision",
         action="append",
@@ -84,11 +73,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="only this part (see plan); repeatable; default: all",
     )
     get.add_argument("--offline", action="store_true", help="only what is in the cache")
-    get.add_argument("--cache", type=Path, help="cache folder (default: the hub's own)")
 
     check = commands.add_parser(
         "check",
-        help="hold a generator's file against the released names and shapes",
+        help="compare a generator's file with the released names and shapes",
         description="Every name and shape of the 2.66 B-parameter generator, and that every value "
         "is finite. Reads the file once; needs little memory.",
     )
@@ -102,25 +90,42 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     """Command line; returns the exit status."""
     args = build_parser().parse_args(arguments)
     console = console or Console()
-    try:
-        if args.command == "plan":
-            cache = args.cache or default_cache()
-            show_plan(release(args.release), cache, this_machine(cache), console)
-        elif args.command == "fetch":
-            show_fetch(args, console)
-        else:
-            show_check(args, console)
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if args.command == "plan":
+        cache = args.cache or default_cache()
+        show_plan(release(args.release), cache, this_machine(cache), console)
+    elif args.command == "fetch":
+        show_fetch(args, console)
+    else:
+        show_check(args, console)
     return 0
 
 
 def show_plan(chosen: Release, cache: Path, machine: Machine, console: Console) -> None:
     """Print the tables of `plan`."""
     table = rows(chosen, cache)
-    _parts(chosen, table).print(console)
-    _sources(chosen, cache).print(console)
+    parts = [
+        {
+            "part": row.component.name + (" (optional)" if row.component.optional else ""),
+            "for": row.component.purpose,
+            "on disk": gigabytes(row.disk) + ("" if row.disk is None else f" ({row.disk_source})"),
+            **{f"memory {p}": gigabytes(row.memory[p]) for p in Precision},
+        }
+        for row in table
+    ]
+    Table.of(f"{chosen.name}: parts", parts).print(console)
+
+    commits = known_revisions(chosen.components, cache)
+    sources = [
+        {
+            "hub id": repository.hub_id,
+            "parts": ", ".join(p.name for p in chosen.components if p.repository == repository),
+            "commit": commits.get(repository.hub_id, "give --revision"),
+            "licence": repository.licence,
+        }
+        for repository in dict.fromkeys(part.repository for part in chosen.components)
+    ]
+    Table.of("repositories of the hub", sources).print(console)
+
     known = [row.disk for row in table if row.disk is not None]
     open_ = [row.component.name for row in table if row.disk is None]
     unknown = f" for the known parts; unknown: {', '.join(open_)}" if open_ else ""
@@ -129,63 +134,22 @@ def show_plan(chosen: Release, cache: Path, machine: Machine, console: Console) 
     console.print(
         f"Free now: disk {gigabytes(machine.disk)}, RAM {gigabytes(machine.ram)}, VRAM {gpu}."
     )
-    _options(options(chosen, table, machine)).print(console)
+    fits = {None: "unknown", True: "yes", False: "no"}
+    settings = [
+        {
+            "setting": option.name,
+            "VRAM": gigabytes(option.vram),
+            "number is": option.source,
+            "fits": fits[option.fits] + (f" ({option.reason})" if option.reason else ""),
+        }
+        for option in options(chosen, table, machine)
+    ]
+    Table.of("GPU memory at 704x1280, by setting", settings).print(console)
     if chosen.variant is Variant.STREAMING:
         console.print(
             f"Between chunks the generator remembers {gigabytes(memory_bytes())} at 704x1280 "
             "(first chunk and one more), however long the rollout."
         )
-
-
-def _parts(chosen: Release, table: Sequence[Row]) -> Table:
-    return Table.of(
-        f"{chosen.name}: parts",
-        [
-            {
-                "part": row.component.name + (" (optional)" if row.component.optional else ""),
-                "for": row.component.purpose,
-                "on disk": "unknown"
-                if row.disk is None
-                else f"{gigabytes(row.disk)} ({row.disk_source})",
-                **{f"memory {p}": gigabytes(row.memory[p]) for p in Precision},
-            }
-            for row in table
-        ],
-    )
-
-
-def _sources(chosen: Release, cache: Path) -> Table:
-    commits = known_revisions(chosen.components, cache)
-    return Table.of(
-        "repositories of the hub",
-        [
-            {
-                "hub id": repository.hub_id,
-                "parts": ", ".join(
-                    part.name for part in chosen.components if part.repository == repository
-                ),
-                "commit": commits.get(repository.hub_id, "give --revision"),
-                "licence": repository.licence,
-            }
-            for repository in dict.fromkeys(part.repository for part in chosen.components)
-        ],
-    )
-
-
-def _options(found: Sequence[Option]) -> Table:
-    fits = {None: "unknown", True: "yes", False: "no"}
-    return Table.of(
-        "GPU memory at 704x1280, by setting",
-        [
-            {
-                "setting": option.name,
-                "VRAM": gigabytes(option.vram),
-                "number is": option.source,
-                "fits": fits[option.fits] + (f" ({option.reason})" if option.reason else ""),
-            }
-            for option in found
-        ],
-    )
 
 
 def show_fetch(args: argparse.Namespace, console: Console) -> None:
@@ -218,7 +182,3 @@ def show_check(args: argparse.Namespace, console: Console) -> None:
         f"{len(checked.names)} tensors with the released names and shapes, {dtypes}, {values}",
         soft_wrap=True,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,9 +5,9 @@ is that of SANA-WM-Bench, so everything that reads the one reads the other. Each
 first frame and two paths, one per split, at most 0.4 m/s fast, within 60 % of the median depth
 and, where a start allows it, 0.3 m clear of everything that the renderer's depth shows.
 
-    python -m benchmarks.make_bench --out bench                        # tiny: 10 scenes, a minute
-    python -m benchmarks.make_bench --out bench --scenes-per-split 1 --frames 25        # a smoke
-    python -m benchmarks.make_bench --out bench --world procedural --size 128
+    sana-wm bench make --out bench                        # tiny: 10 scenes, a minute
+    sana-wm bench make --out bench --scenes-per-split 1 --frames 25        # a smoke
+    sana-wm bench make --out bench --world procedural --size 128
 
 `tiny` takes its starts from the scene that the embedded world knows; `procedural` from four others,
 at any size. Paths of the hard split may leave what the embedded world was trained on (height,
@@ -16,8 +16,6 @@ pitch); each scene's row in run_manifest.jsonl lists how. The same options give 
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +24,7 @@ from rich.console import Console
 
 from sana_wm_gym.evaluation.bench.build import FULL_FRAMES, build_bench
 from sana_wm_gym.evaluation.bench.layout import BenchScene
+from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.tables import NONE, Table, progress
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
@@ -59,11 +58,7 @@ def row_of(scene: BenchScene) -> tuple[str, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.make_bench",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = FlagParser("sana-wm bench make", __doc__)
     add = parser.add_argument
     add("--out", type=Path, required=True, help="folder to write the bench to")
     add("--world", default="tiny", help="whose scenes, by any name that load_world takes (tiny)")
@@ -73,28 +68,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--seed", type=int, default=0, help="source of all starts (0)")
     options = parser.parse_args(arguments)
     console = Console()
-    try:
-        spec = spec_of(options.world, options.size)
-        minute = FULL_FRAMES - (FULL_FRAMES - 1) % spec.frames_per_chunk
-        with progress(console) as bar:
-            task = bar.add_task("scenes", total=options.scenes_per_split)
-            bench = build_bench(
-                options.out,
-                spec,
-                options.scenes_per_split,
-                minute if options.frames is None else options.frames,
-                options.seed,
-                on_scene=lambda: bar.advance(task),
-            )
-    except (FileNotFoundError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    spec = spec_of(options.world, options.size)
+    minute = FULL_FRAMES - (FULL_FRAMES - 1) % spec.frames_per_chunk
+    with progress(console) as bar:
+        task = bar.add_task("scenes", total=options.scenes_per_split)
+        bench = build_bench(
+            options.out,
+            spec,
+            options.scenes_per_split,
+            minute if options.frames is None else options.frames,
+            options.seed,
+            on_scene=lambda: bar.advance(task),
+        )
     heads = ("scene", "path", "clear", "revisits", "outside training")
     for split, scenes in bench.items():
         Table(split, heads, tuple(map(row_of, scenes))).print(console)
     console.print(f"wrote {options.out}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

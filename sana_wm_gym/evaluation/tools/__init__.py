@@ -1,0 +1,1 @@
+"""The commands of the installed package that evaluate: one module each."""
