@@ -46,7 +46,7 @@ _HELD = (["forward"], ["yaw_left"], ["forward", "yaw_right"], ["back"], [])
 @contextmanager
 def served(world: str, flags: list[str]) -> Iterator[str]:
     """Address of the socket of a `sana-wm play` that ends with the block."""
-    command = [sys.executable, "-m", "sana_wm_gym.play.app", "--no-browser", "--port", "0"]
+    command = [sys.executable, "-m", "sana_wm_gym", "play", "--no-browser", "--port", "0"]
     command += ["--world", world, *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:

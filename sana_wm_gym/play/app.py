@@ -1,55 +1,54 @@
-"""Walk in a world with the keyboard: `sana-wm play`."""
+"""Walk in a world while it is generated: a page in the browser, steered by keys, gamepad or touch.
+
+    sana-wm play                                   # tiny, at the URL that it prints
+    sana-wm play --world procedural --seed 7       # exact renderings of random rooms
+    sana-wm play --world twin --task image_goal    # with the goal's picture and the reward
+    sana-wm play --port 8765 --no-browser          # prints the URL, opens nothing
+
+The page is served from this machine alone, to those who have the URL with its token. A key changes
+the chunk that is being shown, if the world is fast enough; --next-chunk turns that off. Saved walks
+are written to --folder. Ctrl-C ends it.
+"""
 
 from __future__ import annotations
 
-import argparse
 import secrets
 import socket
-import sys
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
+
+import uvicorn
 
 from sana_wm_gym.camera.keys import KEY_MAPS, SANA_WM_2026_06
 from sana_wm_gym.envs.config import EnvConfig
+from sana_wm_gym.flags import FlagParser
+from sana_wm_gym.play.connection import MAX_MESSAGE, PlayConfig
+from sana_wm_gym.play.server import play_app
+from sana_wm_gym.play.session import Session
 
 HOST = "127.0.0.1"
+_WORLDS = ("tiny", "twin", "procedural")  # those that are in the package
 
 
-def parser() -> argparse.ArgumentParser:
-    """Flags of `sana-wm play`."""
-    flags = argparse.ArgumentParser(
-        prog="sana-wm play",
-        description="Walk in a world in the browser: keys, gamepad or touch.",
-        epilog="example: sana-wm play --world tiny",
-    )
-    flags.add_argument("--world", default="tiny", help="world to begin in (default: %(default)s)")
-    flags.add_argument("--task", default="free_roam", help="task to set (default: %(default)s)")
-    flags.add_argument("--image", type=Path, help="picture to begin with")
-    flags.add_argument("--prompt", help="scene text to begin with")
-    flags.add_argument("--seed", type=int, default=0, help="of the first walk (default: 0)")
-    flags.add_argument("--key-map", choices=sorted(KEY_MAPS), default=SANA_WM_2026_06.name)
-    flags.add_argument("--port", type=int, default=8000, help="default: %(default)s; 0 picks one")
-    flags.add_argument("--token", help="secret of the URL (default: a new one)")
-    flags.add_argument("--folder", type=Path, default=Path("outputs/play"), help="for saved walks")
-    flags.add_argument("--no-browser", action="store_true", help="only print the URL")
-    flags.add_argument("--no-twin", action="store_true", help="do not show the ground truth")
-    flags.add_argument(
-        "--next-chunk", action="store_true", help="keys act from the next chunk on, the usual way"
-    )
-    return flags
-
-
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until interrupted; returns the exit status."""
-    options = parser().parse_args(arguments)
-    try:
-        import uvicorn
-
-        from sana_wm_gym.play.connection import MAX_MESSAGE, PlayConfig
-        from sana_wm_gym.play.server import play_app
-        from sana_wm_gym.play.session import Session
-    except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is missing: pip install 'sana_wm_gym[play]'")
+    parser = FlagParser("sana-wm play", __doc__)
+    add = parser.add_argument
+    add("--world", default="tiny", help="world to begin in, by any name that load_world takes")
+    add("--task", default="free_roam", help="task to set (free_roam)")
+    add("--image", type=Path, help="picture to begin with")
+    add("--prompt", help="scene text to begin with")
+    add("--seed", type=int, default=0, help="of the first walk (0)")
+    add("--key-map", choices=sorted(KEY_MAPS), default=SANA_WM_2026_06.name)
+    add("--port", type=int, default=8000, help="8000 by default; 0 picks a free one")
+    add("--token", help="secret in the URL; a new one by default")
+    add("--folder", type=Path, default=Path("outputs/play"), help="of saved walks (outputs/play)")
+    add("--no-browser", action="store_true", help="only print the URL")
+    add("--no-twin", action="store_true", help="do not show the ground truth next to the world")
+    add("--next-chunk", action="store_true", help="keys act from the next chunk on")
+    options = parser.parse_args(arguments)
     env = EnvConfig(
         world=options.world,
         task=options.task,
@@ -58,51 +57,48 @@ def main(arguments: list[str] | None = None) -> int:
         key_map=options.key_map,
         action_mode="keys",
     )
-    worlds = tuple(dict.fromkeys((options.world, "tiny", "twin", "procedural")))
     config = PlayConfig(
         env=env,
         seed=options.seed,
-        worlds=worlds,
+        worlds=tuple(dict.fromkeys((options.world, *_WORLDS))),
         folder=options.folder,
         again=not options.next_chunk,
         twin=not options.no_twin,
     )
-    try:
-        Session(env, options.seed)
-    except (ValueError, OSError) as error:
-        return _fail(str(error))
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # A page that reads slowly is shown frames late, not a queue of old ones.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**16)
-        try:
-            listener.bind((HOST, options.port))
-            listener.listen()  # a browser may come before the server does
-        except (OSError, OverflowError) as error:
-            return _fail(f"port {options.port}: {error}; --port 0 picks a free one")
+    Session(env, options.seed)  # refuses what does not fit before anything is served
+    with listening(options.port) as listener:
         port = listener.getsockname()[1]
         token = options.token or secrets.token_urlsafe(16)
-        url = f"http://{HOST}:{port}/?token={token}"
-        print(f"sana-wm play: {url}\nCtrl-C ends it.", flush=True)
+        url = f"http://{HOST}:{port}/?token={quote(token)}"
+        print(f"{url}\nCtrl-C ends it.", flush=True)
         if not options.no_browser and not webbrowser.open(url):
-            print("no browser found: open the URL above yourself", flush=True)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                play_app(config, token, port),
-                log_level="warning",
-                ws="websockets-sansio",
-                ws_max_size=MAX_MESSAGE,
-                ws_max_queue=32,
-            )
+            print("no browser found: open the URL in one", flush=True)
+        settings = uvicorn.Config(
+            play_app(config, token, port),
+            log_level="warning",
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE,
+            ws_max_queue=32,
+            timeout_graceful_shutdown=3,
         )
-        server.run(sockets=[listener])
+        uvicorn.Server(settings).run(sockets=[listener])
     return 0
 
 
-def _fail(message: str) -> int:
-    print(f"sana-wm play: {message}", file=sys.stderr)
-    return 2
+def listening(port: int) -> socket.socket:
+    """A socket that accepts connections from this machine.
 
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    Raises:
+        OSError: The port is in use, reserved or no port.
+    """
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # A page that reads slowly is shown frames late, not a queue of old ones.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**16)
+        listener.bind((HOST, port))
+        listener.listen()  # a browser may come before the server does
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise OSError(f"port {port}: {error}; --port 0 picks a free one") from error
+    return listener

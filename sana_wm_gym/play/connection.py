@@ -2,10 +2,10 @@
 
 Up, one JSON object each: `{"type": "keys", "held": [...]}`, `axes` with `twist`, `reset` with
 `seed`, `rewind` with `chunk`, `branch`, `adopt` with `index`, `prompt` with `text`, `world` with
-`name`, `save` with `what`, `replay` with `walk`, `stats`; and one binary message, a snapshot to go
-on from. Down, JSON with a `type`, and binary messages that begin with a byte: 0 frame, 1 twin, 2 to
-5 futures (then chunk as uint32, frame and answered change as uint32, little endian, and a JPEG), 8
-a snapshot.
+`name`, `goal`, `save` with `what`, `walk`, `replay` with `walk`, `stats`; and one binary message, a
+snapshot to resume from. Down, JSON with a `type`, and binary messages that begin with a byte: 0
+frame, 1 twin, 2 to 5 futures, 6 goal (then chunk, frame and answered change as uint32, little
+endian, and a JPEG), 8 a snapshot.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from sana_wm_gym.play.session import Chunk, Future, Session
 from sana_wm_gym.play.walk import Steering, Walk
 
 _T = TypeVar("_T")
-FRAME, TWIN, FUTURE, SNAPSHOT = 0, 1, 2, 8
+FRAME, TWIN, FUTURE, GOAL, SNAPSHOT = 0, 1, 2, 6, 8
 """First byte of binary messages down; futures are 2 to 5."""
 MAX_MESSAGE = 2**24
 """Bytes of a message up; a snapshot is the largest."""
@@ -71,6 +71,7 @@ class Connection:
     def __init__(self, socket: WebSocket, config: PlayConfig) -> None:
         self.socket, self.config = socket, config
         self.futures: list[Future] = []
+        self.goal: Frames | None = None  # that the page has chosen
         self._sending = asyncio.Lock()
         self._rng = np.random.default_rng(config.seed)
         self._playing: asyncio.Task[None] | None = None
@@ -209,8 +210,21 @@ class Connection:
             twin=self.player.twin is not None,
             task=session.simulation.task.name,
             seed=session.seed,
+            goal=self._goal() is not None,
         )
+        await self._show_goal()
         await self._still(session)
+
+    def _goal(self) -> Frames | None:
+        """The picture to go to: the page's, or the task's if it has one."""
+        session = self.player.session
+        picture = getattr(session.here.task, "picture", None) if self.goal is None else self.goal
+        shape = (*session.spec.size, 3)
+        return picture if picture is not None and picture.shape == shape else None
+
+    async def _show_goal(self) -> None:
+        if (goal := self._goal()) is not None:
+            await self._picture(GOAL, goal, Shown(goal, 0, 0, 0))
 
     async def _still(self, session: Session) -> None:
         """The picture that the walk has reached."""
@@ -278,10 +292,10 @@ class Connection:
         await self.send("rewound", chunk=chunk, path=_path(session))
 
     async def _on_branch(self, values: Mapping[str, Any]) -> None:
-        session, steering = self.player.session, self.player.steering
+        session, steering, goal = self.player.session, self.player.steering, self._goal()
         # The chunk that is running is dropped: futures begin at the end of what was shown whole.
         self.futures = await self.player.edit(
-            lambda: session.futures(session.here, steering, self._rng)
+            lambda: session.futures(session.here, steering, self._rng, goal=goal)
         )
         await self._stop()
         await self.send("futures", names=[future.name for future in self.futures])
@@ -302,6 +316,16 @@ class Connection:
         await self._edit(lambda: [each.adopt(future) for each in sessions for future in chosen])
         await self.send("adopted", index=index, chunk=session.length, path=_path(session))
 
+    async def _on_goal(self, values: Mapping[str, Any]) -> None:
+        """The view at the end of the last whole chunk becomes the goal."""
+        session = self.player.session
+        here = session.here
+        [self.goal] = await self.player.in_thread(
+            lambda: session.simulation.frames([here], last=True)
+        )
+        await self.send("aimed")
+        await self._show_goal()
+
     async def _on_prompt(self, values: Mapping[str, Any]) -> None:
         text = values["text"]
         if not isinstance(text, str) or len(text) > 2000:
@@ -315,7 +339,7 @@ class Connection:
         player = await asyncio.to_thread(self._player, config)
         await self._stop()
         self.player.close()
-        self.player, self.config, self.futures = player, config, []
+        self.player, self.config, self.futures, self.goal = player, config, [], None
         await self._hello()
         self._start()
 
@@ -365,8 +389,8 @@ class Connection:
 _HANDLERS: Mapping[str, Callable[[Connection, Mapping[str, Any]], Awaitable[None]]] = {
     name: getattr(Connection, f"_on_{name}")
     for name in (
-        "keys", "axes", "reset", "rewind", "branch", "adopt", "prompt", "world", "save", "walk",
-        "replay", "stats",
+        "keys", "axes", "reset", "rewind", "branch", "adopt", "prompt", "world", "goal", "save",
+        "walk", "replay", "stats",
     )
 }  # fmt: skip
 

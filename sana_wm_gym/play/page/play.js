@@ -3,8 +3,16 @@
 
 const token = new URLSearchParams(location.search).get("token") || "";
 const $ = (id) => document.getElementById(id);
-const state = { letters: {}, held: new Set(), path: [], chunk: 0, futures: null, snapshot: null, camera: true, stick: null, frames: 0 };
+const ARROWS = { ArrowUp: "forward", ArrowDown: "back", ArrowLeft: "yaw_left", ArrowRight: "yaw_right" };
+const state = {
+  letters: {},        // letter -> control, of the server's key map
+  pressed: new Map(), // physical key -> control
+  sticks: {},         // of "pad" and "touch": a twist, null at rest
+  sent: "",           // last steering that was sent
+  path: [], chunk: 0, futures: null, snapshot: null, camera: true, frames: 0,
+};
 let socket = null;
+let drawn = Promise.resolve(); // pictures are decoded in the background and drawn in their order
 
 function send(type, values = {}) {
   if (socket && socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type, ...values }));
@@ -18,7 +26,10 @@ function connect() {
     // A server that was started again goes on from the last state that this page has seen.
     if (state.snapshot) socket.send(state.snapshot);
   };
-  socket.onmessage = (event) => (typeof event.data === "string" ? onJson(JSON.parse(event.data)) : onBinary(event.data));
+  socket.onmessage = (event) => {
+    if (typeof event.data === "string") onJson(JSON.parse(event.data));
+    else drawn = drawn.then(() => onBinary(event.data)).catch((error) => say(String(error)));
+  };
   socket.onclose = (event) => {
     $("status").textContent = "disconnected";
     if (event.code === 1000) return say(event.reason || "disconnected");
@@ -31,7 +42,7 @@ function say(text) { $("message").textContent = text; }
 
 const handlers = {
   hello(m) {
-    Object.assign(state, { letters: m.letters, camera: m.camera, path: [[0, 0]], chunk: 0, seed: m.seed });
+    Object.assign(state, { letters: m.letters, camera: m.camera, fps: m.fps, path: [[0, 0]], chunk: 0, seed: m.seed });
     if (state.world && state.world !== m.world) state.snapshot = null;
     state.world = m.world;
     fill($("world"), m.worlds, m.world);
@@ -42,11 +53,15 @@ const handlers = {
     $("task").textContent = m.task === "free_roam" ? "" : `task ${m.task}`;
     $("caption").textContent = `world ${m.world}`;
     $("twin-view").hidden = !m.twin;
-    for (const id of ["frame", "twin"]) [$(id).width, $(id).height] = [m.size[1], m.size[0]];
+    $("goal-view").hidden = !m.goal;
+    for (const id of ["frame", "twin", "goal"]) [$(id).width, $(id).height] = [m.size[1], m.size[0]];
     state.size = m.size;
     drawKeys();
     timeLine(0);
+    hideFutures();
     $("frame").focus();
+    state.sent = "";
+    steer(); // what is held stays held in the new walk
   },
   chunk(m) {
     state.path.push(...m.poses);
@@ -57,11 +72,12 @@ const handlers = {
     if (m.over) say("the task is over: a new walk begins with R");
   },
   waiting(m) { if (m.waiting) $("status").textContent = "generating"; },
-  rewound(m) { state.path = m.path; timeLine(m.chunk); drawPath(); },
+  rewound(m) { hideFutures(); state.path = m.path; timeLine(m.chunk); drawPath(); $("frame").focus(); },
   resumed(m) { say(`resumed at chunk ${m.chunk}`); state.path = [[0, 0]]; timeLine(0); },
   futures(m) { showFutures(m.names); },
-  adopted(m) { $("futures").hidden = true; state.futures = null; state.path = m.path; drawPath(); $("frame").focus(); },
+  adopted(m) { handlers.rewound(m); },
   saved(m) { say(`saved ${m.path}`); },
+  aimed() { $("goal-view").hidden = false; },
   prompted(m) { say(`prompt from the next chunk: ${m.text}`); },
   error(m) { say(m.message); },
 };
@@ -73,10 +89,11 @@ async function onBinary(data) {
   const kind = view.getUint8(0);
   if (kind === 8) { state.snapshot = data.slice(1); return; }
   const bitmap = await createImageBitmap(new Blob([data.slice(13)], { type: "image/jpeg" }));
-  const canvas = kind === 0 ? $("frame") : kind === 1 ? $("twin") : state.futures && state.futures[kind - 2];
+  const canvas = kind === 0 ? $("frame") : kind === 1 ? $("twin") : kind === 6 ? $("goal") : state.futures && state.futures[kind - 2];
   if (!canvas) return;
-  if (kind >= 2) { canvas.film.push(bitmap); return; }
+  if (canvas.frames) { canvas.frames.push(bitmap); return; }
   canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
   if (kind === 0) {
     state.frames += 1;
     Object.assign(canvas.dataset, { chunk: view.getUint32(1, true), index: view.getUint32(5, true), frames: state.frames });
@@ -85,40 +102,57 @@ async function onBinary(data) {
 
 // Keys, gamepad and touch become the same two messages.
 
-function keysChanged() {
-  send("keys", { held: [...state.held] });
-  for (const item of $("keys").children) item.classList.toggle("held", state.held.has(item.dataset.control));
+function steer() {
+  const held = new Set(state.pressed.values());
+  const twist = state.sticks.touch || state.sticks.pad;
+  // A world without a camera is steered by keys alone: a stick far from its centre presses some.
+  if (twist && !state.camera) for (const control of pressedBy(twist)) held.add(control);
+  const message = twist && state.camera ? ["axes", { twist }] : ["keys", { held: [...held].sort() }];
+  if (JSON.stringify(message) === state.sent) return;
+  state.sent = JSON.stringify(message);
+  send(...message);
+  for (const item of $("keys").children) item.classList.toggle("held", held.has(item.dataset.control));
 }
 
-function onKey(event, down) {
-  if (event.target.tagName === "INPUT" || event.target.tagName === "SELECT" || event.ctrlKey || event.metaKey) return;
-  const control = state.letters[event.key.toLowerCase()] || { ArrowUp: "forward", ArrowDown: "back", ArrowLeft: "yaw_left", ArrowRight: "yaw_right" }[event.key];
-  if (!control && down && event.key.toLowerCase() === "r") return send("reset");
-  if (!control) return;
-  event.preventDefault();
-  if (down === state.held.has(control)) return;
-  down ? state.held.add(control) : state.held.delete(control);
-  keysChanged();
+function pressedBy([yaw, pitch, right, , forward]) {
+  const pairs = [[yaw, "yaw_left", "yaw_right"], [pitch, "pitch_down", "pitch_up"], [right, "strafe_left", "strafe_right"], [forward, "back", "forward"]];
+  return pairs.filter(([value]) => Math.abs(value) > 0.5).map(([value, low, high]) => (value < 0 ? low : high));
 }
 
-function release() { if (state.held.size) { state.held.clear(); keysChanged(); } if (state.stick) stick(null); }
+function onKey(event) {
+  if (event.target.matches("#prompt, select, #time") || event.ctrlKey || event.metaKey || event.altKey) return;
+  const key = event.key.toLowerCase();
+  const control = state.letters[key] || ARROWS[event.key];
+  if (control) {
+    event.preventDefault(); // the page does not scroll
+    state.pressed.set(event.code, control);
+    return steer();
+  }
+  if (event.repeat) return;
+  if (key === "r") send("reset");
+  if (key === "b") send("branch");
+  if (state.futures && "01234".includes(key)) send("adopt", { index: Number(key) - 1 });
+}
 
-function stick(twist) {
-  const still = !twist || twist.every((value) => Math.abs(value) < 0.12);
-  const next = still ? null : twist.map((value) => Math.round(Math.max(-1, Math.min(1, value)) * 20) / 20);
-  if (JSON.stringify(next) === JSON.stringify(state.stick)) return;
-  state.stick = next;
-  next ? send("axes", { twist: next }) : keysChanged();
+function onKeyUp(event) { if (state.pressed.delete(event.code)) steer(); }
+
+function release() {
+  state.pressed.clear();
+  state.sticks = {};
+  steer();
+}
+
+function stick(source, twist) {
+  const moved = twist && twist.some((value) => Math.abs(value) >= 0.12);
+  state.sticks[source] = moved ? twist.map((value) => Math.round(Math.max(-1, Math.min(1, value)) * 20) / 20) : null;
+  steer();
 }
 
 function gamepad() {
   const pad = [...navigator.getGamepads()].find((one) => one);
-  if (pad) {
-    // Left stick walks, right stick looks; twist is (yaw, pitch, right, down, forward).
-    const [x, y, turn, look] = pad.axes;
-    stick([turn || 0, -(look || 0), x || 0, 0, -(y || 0)]);
-    state.pad = true;
-  } else if (state.pad) { state.pad = false; stick(null); }
+  // Left stick walks, right stick looks; twist is (yaw, pitch, right, down, forward).
+  const [x = 0, y = 0, turn = 0, look = 0] = pad ? pad.axes : [];
+  if (pad || state.sticks.pad) stick("pad", [turn, -look, x, 0, -y]);
   requestAnimationFrame(gamepad);
 }
 
@@ -126,10 +160,10 @@ function touch(event) {
   const box = $("pad").getBoundingClientRect();
   const x = (event.clientX - box.left) / box.width * 2 - 1, y = (event.clientY - box.top) / box.height * 2 - 1;
   $("pad").firstElementChild.style.transform = `translate(${x * 45}px, ${y * 45}px)`;
-  stick([x, 0, 0, 0, -y]);
+  stick("touch", [x, 0, 0, 0, -y]);
 }
 
-function untouch() { $("pad").firstElementChild.style.transform = ""; stick(null); }
+function untouch() { $("pad").firstElementChild.style.transform = ""; stick("touch", null); }
 
 // What stands around the picture.
 
@@ -151,9 +185,10 @@ function drawKeys() {
 
 function timeLine(chunk) {
   state.chunk = chunk;
+  $("chunk").textContent = chunk;
+  if (state.sliding) return;
   $("time").max = chunk;
   $("time").value = chunk;
-  $("chunk").textContent = chunk;
 }
 
 function drawPath() {
@@ -172,43 +207,52 @@ function drawPath() {
   context.fillText(`${reach.toFixed(1)} m`, 4, 12);
 }
 
+function hideFutures() {
+  $("futures").hidden = true;
+  for (const canvas of state.futures || []) canvas.frames.forEach((bitmap) => bitmap.close());
+  state.futures = null;
+}
+
 function showFutures(names) {
+  hideFutures();
   const figures = names.map((name, index) => {
     const figure = document.createElement("figure"), canvas = document.createElement("canvas"), caption = document.createElement("figcaption");
     [canvas.width, canvas.height] = [state.size[1], state.size[0]];
-    canvas.film = [];
+    canvas.frames = [];
     canvas.onclick = () => send("adopt", { index });
-    caption.textContent = name;
+    caption.textContent = `${index + 1}: ${name}`;
     figure.append(canvas, caption);
     return figure;
   });
-  const none = Object.assign(document.createElement("button"), { textContent: "None of them" });
+  const none = Object.assign(document.createElement("button"), { textContent: "0: none of them" });
   none.onclick = () => send("adopt", { index: -1 });
   $("futures").replaceChildren(...figures, none);
   $("futures").hidden = false;
-  state.futures = figures.map((figure) => figure.firstElementChild);
+  const mine = state.futures = figures.map((figure) => figure.firstElementChild);
   let tick = 0;
   const timer = setInterval(() => {
-    if (!state.futures) return clearInterval(timer);
-    for (const canvas of state.futures) {
-      const bitmap = canvas.film[tick % Math.max(1, canvas.film.length)];
+    if (state.futures !== mine) return clearInterval(timer);
+    for (const canvas of mine) {
+      const bitmap = canvas.frames[tick % Math.max(1, canvas.frames.length)];
       if (bitmap) canvas.getContext("2d").drawImage(bitmap, 0, 0);
     }
     tick += 1;
-  }, 1000 / 16);
+  }, 1000 / state.fps);
 }
 
-addEventListener("keydown", (event) => onKey(event, true));
-addEventListener("keyup", (event) => onKey(event, false));
+addEventListener("keydown", onKey);
+addEventListener("keyup", onKeyUp);
 addEventListener("blur", release);
 document.addEventListener("visibilitychange", () => document.hidden && release());
 $("pad").addEventListener("pointerdown", (event) => { $("pad").setPointerCapture(event.pointerId); touch(event); });
 $("pad").addEventListener("pointermove", (event) => $("pad").hasPointerCapture(event.pointerId) && touch(event));
 for (const kind of ["pointerup", "pointercancel"]) $("pad").addEventListener(kind, untouch);
-$("time").addEventListener("change", () => send("rewind", { chunk: Number($("time").value) }));
+$("time").addEventListener("input", () => { state.sliding = true; });
+$("time").addEventListener("change", () => { state.sliding = false; send("rewind", { chunk: Number($("time").value) }); });
 $("world").addEventListener("change", () => { state.snapshot = null; send("world", { name: $("world").value }); });
 $("prompt-form").addEventListener("submit", (event) => { event.preventDefault(); send("prompt", { text: $("prompt").value }); $("frame").focus(); });
 $("branch").addEventListener("click", () => send("branch"));
+$("aim").addEventListener("click", () => send("goal"));
 $("reset").addEventListener("click", () => send("reset"));
 $("save").addEventListener("click", () => send("save", { what: $("what").value }));
 $("replay").addEventListener("change", async (event) => { const [file] = event.target.files; if (file) send("replay", { walk: await file.text() }); });
