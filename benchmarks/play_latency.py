@@ -32,7 +32,7 @@ from rich.console import Console
 from websockets.sync.client import ClientConnection, connect
 
 from sana_wm_gym.files import write_json
-from sana_wm_gym.play.connection import FRAME
+from sana_wm_gym.play.wire import FRAME
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import Table
 
@@ -40,7 +40,7 @@ WAYS = {"next chunk": ["--next-chunk"], "again": []}
 PAUSE_S = (0.3, 1.5)
 """Between two changes, uniform."""
 BOUNDS = {"median_s": 0.25, "p90_s": 0.45, "shown_db": 35.0, "last_shown_db": 32.0}
-_HELD = (["forward"], ["yaw_left"], ["forward", "yaw_right"], ["back"], [])
+_HELD: tuple[list[str], ...] = (["forward"], ["yaw_left"], ["forward", "yaw_right"], ["back"], [])
 
 
 @contextmanager

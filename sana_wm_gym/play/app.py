@@ -24,9 +24,10 @@ import uvicorn
 from sana_wm_gym.camera.keys import KEY_MAPS, SANA_WM_2026_06
 from sana_wm_gym.envs.config import EnvConfig
 from sana_wm_gym.flags import FlagParser
-from sana_wm_gym.play.connection import MAX_MESSAGE, PlayConfig
+from sana_wm_gym.play.connection import PlayConfig
 from sana_wm_gym.play.server import play_app
 from sana_wm_gym.play.session import Session
+from sana_wm_gym.play.wire import MAX_MESSAGE
 
 HOST = "127.0.0.1"
 _WORLDS = ("tiny", "twin", "procedural")  # those that are in the package

@@ -1,19 +1,9 @@
-"""One connected page and its walk: JSON up, JPEG frames and JSON down.
-
-Up, one JSON object each: `{"type": "keys", "held": [...]}`, `axes` with `twist`, `reset` with
-`seed`, `rewind` with `chunk`, `branch`, `adopt` with `index`, `prompt` with `text`, `world` with
-`name`, `goal`, `save` with `what`, `walk`, `replay` with `walk`, `stats`; and one binary message, a
-snapshot to resume from. Down, JSON with a `type`, and binary messages that begin with a byte: 0
-frame, 1 twin, 2 to 5 futures, 6 goal (then chunk, frame and answered change as uint32, little
-endian, and a JPEG), 8 a snapshot.
-"""
+"""One connected page and the walk that it steers; `wire` lists the messages."""
 
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-import struct
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -22,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sana_wm_gym.camera.keys import KEY_MAPS
@@ -34,14 +23,10 @@ from sana_wm_gym.play.player import Player, Shown
 from sana_wm_gym.play.recording import KINDS, save_walk
 from sana_wm_gym.play.session import Chunk, Future, Session
 from sana_wm_gym.play.walk import Steering, Walk
+from sana_wm_gym.play.wire import FRAME, FUTURE, GOAL, MAX_MESSAGE, TWIN, Wire
 
 _T = TypeVar("_T")
-FRAME, TWIN, FUTURE, GOAL, SNAPSHOT = 0, 1, 2, 6, 8
-"""First byte of binary messages down; futures are 2 to 5."""
-MAX_MESSAGE = 2**24
-"""Bytes of a message up; a snapshot is the largest."""
-_SNAPSHOT_EVERY = 8  # chunks
-_QUALITY = 90
+_SNAPSHOT_EVERY = 4  # chunks
 
 
 @dataclass(frozen=True)
@@ -69,10 +54,9 @@ class Connection:
     """One connected page and the walk that it steers."""
 
     def __init__(self, socket: WebSocket, config: PlayConfig) -> None:
-        self.socket, self.config = socket, config
+        self.wire, self.config = Wire(socket), config
         self.futures: list[Future] = []
         self.goal: Frames | None = None  # that the page has chosen
-        self._sending = asyncio.Lock()
         self._rng = np.random.default_rng(config.seed)
         self._playing: asyncio.Task[None] | None = None
         self._later: set[asyncio.Task[None]] = set()
@@ -90,14 +74,14 @@ class Connection:
 
     async def show(self, shown: Shown) -> None:
         """Send a frame, and the twin's."""
-        await self._picture(FRAME, shown.frame, shown)
+        await self.wire.picture(FRAME, shown.frame, shown)
         if shown.twin is not None:
-            await self._picture(TWIN, shown.twin, shown)
+            await self.wire.picture(TWIN, shown.twin, shown)
 
     async def chunk_over(self, chunk: Chunk) -> None:
         """Report a chunk, and now and then send a snapshot to go on from."""
         session = self.player.session
-        await self.send(
+        await self.wire.send(
             "chunk",
             chunk=session.length,
             poses=chunk.poses[:, [0, 2], 3].round(4).tolist(),
@@ -113,20 +97,7 @@ class Connection:
 
     async def waiting(self, is_waiting: bool) -> None:
         """Report that frames stop or go on."""
-        await self.send("waiting", waiting=is_waiting)
-
-    async def send(self, kind: str, **values: Any) -> None:
-        """A JSON message down."""
-        async with self._sending:
-            await self.socket.send_text(json.dumps({"type": kind, **values}))
-
-    async def _send_bytes(self, data: bytes) -> None:
-        async with self._sending:
-            await self.socket.send_bytes(data)
-
-    async def _picture(self, kind: int, frame: Frames, shown: Shown) -> None:
-        head = struct.pack("<BIII", kind, shown.chunk, shown.index, shown.answers)
-        await self._send_bytes(head + jpeg(frame))
+        await self.wire.send("waiting", waiting=is_waiting)
 
     async def _send_snapshot(self, snapshot: Snapshot) -> None:
         simulation = self.player.session.simulation
@@ -140,7 +111,7 @@ class Connection:
         with suppress(RuntimeError, WebSocketDisconnect):  # the page may have left meanwhile
             data = await asyncio.to_thread(packed)
             if len(data) <= MAX_MESSAGE:
-                await self._send_bytes(bytes([SNAPSHOT]) + data)
+                await self.wire.snapshot(data)
 
     # What the page asks for.
 
@@ -190,12 +161,12 @@ class Connection:
 
     async def _refuse(self, error: BaseException) -> None:
         text = " ".join(str(error).split())[:300] or type(error).__name__
-        await self.send("error", message=text)
+        await self.wire.send("error", message=text)
 
     async def _hello(self) -> None:
         session = self.player.session
         spec, config = session.spec, session.simulation.config
-        await self.send(
+        await self.wire.send(
             "hello",
             world=str(config.world),
             worlds=list(self.config.worlds),
@@ -224,17 +195,17 @@ class Connection:
 
     async def _show_goal(self) -> None:
         if (goal := self._goal()) is not None:
-            await self._picture(GOAL, goal, Shown(goal, 0, 0, 0))
+            await self.wire.picture(GOAL, goal, Shown(goal, 0, 0, 0))
 
     async def _still(self, session: Session) -> None:
         """The picture that the walk has reached."""
         frame = await self.player.in_thread(
             lambda: session.simulation.frames([session.here], last=True)[0]
         )
-        await self._picture(FRAME, frame, Shown(frame, session.length, 0, 0))
+        await self.wire.picture(FRAME, frame, Shown(frame, session.length, 0, 0))
 
     async def _receive(self) -> None:
-        message = await self.socket.receive()
+        message = await self.wire.socket.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect
         try:
@@ -260,7 +231,7 @@ class Connection:
             snapshot = Snapshot.load(path, session.simulation.world, session.simulation.task)
         self.player.twin = None  # where the twin stood is not in the snapshot
         await self._edit(lambda: session.restore(snapshot))
-        await self.send("resumed", chunk=session.here.chunk)
+        await self.wire.send("resumed", chunk=session.here.chunk)
         await self._still(session)
 
     async def _on_keys(self, values: Mapping[str, Any]) -> None:
@@ -268,7 +239,7 @@ class Connection:
         if not isinstance(held, list) or not all(isinstance(name, str) for name in held):
             raise ValueError(f"held is {str(held)[:60]!r}, expected a list of controls")
         number = self.player.steer(Steering(frozenset(held)))
-        await self.send("steered", change=number)
+        await self.wire.send("steered", change=number)
 
     async def _on_axes(self, values: Mapping[str, Any]) -> None:
         twist = values["twist"]
@@ -276,7 +247,7 @@ class Connection:
             raise ValueError(f"twist is {str(twist)[:60]!r}, expected five numbers")
         self.player.session.spec.require_camera("a stick")
         number = self.player.steer(Steering(twist=tuple(twist)))
-        await self.send("steered", change=number)
+        await self.wire.send("steered", change=number)
 
     async def _on_reset(self, values: Mapping[str, Any]) -> None:
         seed = require_integer("seed", values.get("seed", self._rng.integers(2**31)), 0, 2**63 - 1)
@@ -289,7 +260,7 @@ class Connection:
         chunk = require_integer("chunk", values["chunk"], 0, session.length)
         await self._edit(lambda: [each.rewind(chunk) for each in (session, twin) if each])
         await self._still(session)
-        await self.send("rewound", chunk=chunk, path=_path(session))
+        await self.wire.send("rewound", chunk=chunk, path=_path(session))
 
     async def _on_branch(self, values: Mapping[str, Any]) -> None:
         session, steering, goal = self.player.session, self.player.steering, self._goal()
@@ -298,12 +269,12 @@ class Connection:
             lambda: session.futures(session.here, steering, self._rng, goal=goal)
         )
         await self._stop()
-        await self.send("futures", names=[future.name for future in self.futures])
+        await self.wire.send("futures", names=[future.name for future in self.futures])
         for index in range(len(self.futures[0].chunks) * session.spec.frames_per_chunk):
             at, frame = divmod(index, session.spec.frames_per_chunk)
             for kind, future in enumerate(self.futures, FUTURE):
                 shown = Shown(future.chunks[at].frames[frame], at, frame, 0)
-                await self._picture(kind, shown.frame, shown)
+                await self.wire.picture(kind, shown.frame, shown)
 
     async def _on_adopt(self, values: Mapping[str, Any]) -> None:
         """Take one of the futures, or with -1 none."""
@@ -314,7 +285,7 @@ class Connection:
         chosen = self.futures[index : index + 1] if index >= 0 else []
         sessions = [each for each in (session, twin) if each is not None]
         await self._edit(lambda: [each.adopt(future) for each in sessions for future in chosen])
-        await self.send("adopted", index=index, chunk=session.length, path=_path(session))
+        await self.wire.send("adopted", index=index, chunk=session.length, path=_path(session))
 
     async def _on_goal(self, values: Mapping[str, Any]) -> None:
         """The view at the end of the last whole chunk becomes the goal."""
@@ -323,7 +294,7 @@ class Connection:
         [self.goal] = await self.player.in_thread(
             lambda: session.simulation.frames([here], last=True)
         )
-        await self.send("aimed")
+        await self.wire.send("aimed")
         await self._show_goal()
 
     async def _on_prompt(self, values: Mapping[str, Any]) -> None:
@@ -331,7 +302,7 @@ class Connection:
         if not isinstance(text, str) or len(text) > 2000:
             raise ValueError("text is no prompt of at most 2000 characters")
         await self.player.set_prompt(text)
-        await self.send("prompted", text=text)
+        await self.wire.send("prompted", text=text)
 
     async def _on_world(self, values: Mapping[str, Any]) -> None:
         require_choice("world", values["name"], self.config.worlds)
@@ -357,7 +328,7 @@ class Connection:
         try:
             while (step := await player.in_thread(lambda: next(steps, None))) is not None:
                 path = step
-            await self.send("saved", path=str(path))
+            await self.wire.send("saved", path=str(path))
         except (ValueError, OSError) as error:
             await self._refuse(error)
         finally:
@@ -365,18 +336,18 @@ class Connection:
 
     async def _on_walk(self, values: Mapping[str, Any]) -> None:
         """The walk as text, to share."""
-        await self.send("walk", walk=self.player.session.walk.to_text())
+        await self.wire.send("walk", walk=self.player.session.walk.to_text())
 
     async def _on_replay(self, values: Mapping[str, Any]) -> None:
         walk, session = Walk.from_text(str(values["walk"])), self.player.session
         self.player.twin = None
         await self._edit(lambda: [None for _ in session.replay(walk)])
         await self._still(session)
-        await self.send("rewound", chunk=session.length, path=_path(session))
+        await self.wire.send("rewound", chunk=session.length, path=_path(session))
 
     async def _on_stats(self, values: Mapping[str, Any]) -> None:
         player = self.player
-        await self.send(
+        await self.wire.send(
             "stats",
             latencies_s=[round(value, 4) for value in player.latencies_s],
             agreement_db=[round(value, 2) for value in player.agreement_db],
@@ -393,13 +364,6 @@ _HANDLERS: Mapping[str, Callable[[Connection, Mapping[str, Any]], Awaitable[None
         "walk", "replay", "stats",
     )
 }  # fmt: skip
-
-
-def jpeg(frame: Frames) -> bytes:
-    """A frame uint8 [H, W, 3] as a JPEG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "JPEG", quality=_QUALITY)
-    return buffer.getvalue()
 
 
 def _path(session: Session) -> list[list[float]]:

@@ -89,7 +89,9 @@ def plan_frames(
     """Which change each frame of a chunk is generated under.
 
     Each change is held as long as it was before the next one, at least one frame, so that a key
-    tapped for less than a frame is seen. What does not fit is left for the next chunk.
+    tapped for less than a frame is seen. What was held longest is shortened where the newest change
+    would not be in the chunk: a world slower than its frames does not fall behind the keys. Of more
+    changes than frames the rest is left for the next chunk.
 
     Args:
         kept: Of the chunk's first frames, which stay.
@@ -101,9 +103,12 @@ def plan_frames(
     plan = list(kept)
     last = plan[-1] if plan else last
     new = [change for change in changes if change.number > last.number]
-    for change, following in pairwise(new):
-        held = round((following.at_s - change.at_s) / period_s)
-        plan += [change] * max(1, held)
+    held = [max(1, round((b.at_s - a.at_s) / period_s)) for a, b in pairwise(new)]
+    room, longest = frames - len(plan) - 1, frames
+    while longest > 1 and sum(min(longest, each) for each in held) > room:
+        longest -= 1
+    for change, each in zip(new, held, strict=False):
+        plan += [change] * min(longest, each)
     plan += [new[-1] if new else last] * frames
     return tuple(plan[:frames])
 
