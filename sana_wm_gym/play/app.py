@@ -3,6 +3,7 @@
     sana-wm play                                   # tiny, at the URL that it prints
     sana-wm play --world procedural --seed 7       # exact renderings of random rooms
     sana-wm play --world twin --task image_goal    # with the goal's picture and the reward
+    sana-wm play --window                          # a window on the desktop in place of the page
     sana-wm play --port 8765 --no-browser          # prints the URL, opens nothing
 
 The page is served from this machine alone, to those who have the URL with its token. A key changes
@@ -12,6 +13,7 @@ are written to --folder. Ctrl-C ends it.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import socket
 import webbrowser
@@ -49,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--no-browser", action="store_true", help="only print the URL")
     add("--no-twin", action="store_true", help="do not show the ground truth next to the world")
     add("--next-chunk", action="store_true", help="keys act from the next chunk on")
+    add("--window", action="store_true", help="a window on the desktop in place of the page")
     options = parser.parse_args(arguments)
     env = EnvConfig(
         world=options.world,
@@ -66,6 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         again=not options.next_chunk,
         twin=not options.no_twin,
     )
+    if options.window:
+        from sana_wm_gym.play.desktop import Desktop  # pygame greets when it is imported
+
+        asyncio.run(Desktop(config).run())
+        return 0
     Session(env, options.seed)  # refuses what does not fit before anything is served
     with listening(options.port) as listener:
         port = listener.getsockname()[1]

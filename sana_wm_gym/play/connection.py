@@ -19,7 +19,7 @@ from sana_wm_gym.checks import require_choice, require_integer
 from sana_wm_gym.envs.config import EnvConfig
 from sana_wm_gym.envs.simulation import Frames
 from sana_wm_gym.envs.snapshot import Snapshot
-from sana_wm_gym.play.player import Player, Shown
+from sana_wm_gym.play.player import Audience, Player, Shown
 from sana_wm_gym.play.recording import KINDS, save_walk
 from sana_wm_gym.play.session import Chunk, Future, Session
 from sana_wm_gym.play.walk import Steering, Walk
@@ -50,6 +50,19 @@ class PlayConfig:
     twin: bool = True
 
 
+def player_of(config: PlayConfig, audience: Audience) -> Player:
+    """A new walk, and the same in the ground truth of a world that has one.
+
+    Raises:
+        ValueError: As `Session`.
+        FileNotFoundError: As `Session`.
+    """
+    session, twin = Session(config.env, config.seed), None
+    if config.twin and str(config.env.world).startswith("tiny") and config.env.image is None:
+        twin = Session(replace(config.env, world="twin"), config.seed)
+    return Player(session, audience, twin, config.again)
+
+
 class Connection:
     """One connected page and the walk that it steers."""
 
@@ -61,14 +74,7 @@ class Connection:
         self._playing: asyncio.Task[None] | None = None
         self._later: set[asyncio.Task[None]] = set()
         self._saving = False
-        self.player = self._player(config)
-
-    def _player(self, config: PlayConfig) -> Player:
-        session = Session(config.env, config.seed)
-        twin = None
-        if config.twin and str(config.env.world).startswith("tiny") and config.env.image is None:
-            twin = Session(replace(config.env, world="twin"), config.seed)
-        return Player(session, self, twin, config.again)
+        self.player = player_of(config, self)
 
     # What the player shows.
 
@@ -307,7 +313,7 @@ class Connection:
     async def _on_world(self, values: Mapping[str, Any]) -> None:
         require_choice("world", values["name"], self.config.worlds)
         config = replace(self.config, env=replace(self.config.env, world=values["name"]))
-        player = await asyncio.to_thread(self._player, config)
+        player = await asyncio.to_thread(player_of, config, self)
         await self._stop()
         self.player.close()
         self.player, self.config, self.futures, self.goal = player, config, [], None

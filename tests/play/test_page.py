@@ -93,7 +93,7 @@ def page(browser: Any, served: Served) -> Iterator[Any]:
 
 
 def until(page: Any, condition: str, arg: Any = None) -> None:
-    """Wait. Playwright's own waiting evaluates text in the page, which the page's policy forbids."""
+    """Wait. Playwright's own waiting evaluates text in the page, which its policy forbids."""
     deadline = time.monotonic() + PATIENCE_S
     while not page.evaluate(condition, arg):
         assert time.monotonic() < deadline, f"{condition} is not so: {page.inner_text('body')}"
