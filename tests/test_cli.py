@@ -68,6 +68,7 @@ def test_every_extra_exists(tool: cli.Tool) -> None:
         ("play --world procedural --task gaol", "task"),
         ("play --image nowhere.png", "nowhere.png"),
         ("play --seed -1", "seed is -1"),
+        ("play --policy nowhere", "no run at nowhere"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(

@@ -42,7 +42,7 @@ DIRECT = {
         "metrics",
         "poses",
     },
-    "play": {"envs", "metrics", "camera"},
+    "play": {"agents", "evaluation", "envs", "metrics", "camera"},
     "benchmarks": {
         "agents",
         "camera",

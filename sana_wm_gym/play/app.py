@@ -3,6 +3,7 @@
     sana-wm play                                   # tiny, at the URL that it prints
     sana-wm play --world procedural --seed 7       # exact renderings of random rooms
     sana-wm play --world twin --task image_goal    # with the goal's picture and the reward
+    sana-wm play --task image_goal --policy outputs/agents/ppo_image_goal_tiny_seed0
     sana-wm play --window                          # a window on the desktop in place of the page
     sana-wm play --port 8765 --no-browser          # prints the URL, opens nothing
 
@@ -27,6 +28,7 @@ from sana_wm_gym.camera.keys import KEY_MAPS, SANA_WM_2026_06
 from sana_wm_gym.envs.config import EnvConfig
 from sana_wm_gym.flags import FlagParser
 from sana_wm_gym.play.connection import PlayConfig
+from sana_wm_gym.play.pilot import Pilot
 from sana_wm_gym.play.server import play_app
 from sana_wm_gym.play.session import Session
 from sana_wm_gym.play.wire import MAX_MESSAGE
@@ -43,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--task", default="free_roam", help="task to set (free_roam)")
     add("--image", type=Path, help="picture to begin with")
     add("--prompt", help="scene text to begin with")
+    add("--policy", type=Path, help="folder of a training run, whose policy may take over")
     add("--seed", type=int, default=0, help="of the first walk (0)")
     add("--key-map", choices=sorted(KEY_MAPS), default=SANA_WM_2026_06.name)
     add("--port", type=int, default=8000, help="8000 by default; 0 picks a free one")
@@ -68,13 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder=options.folder,
         again=not options.next_chunk,
         twin=not options.no_twin,
+        pilot=None if options.policy is None else pilot_of(options.policy),
     )
     if options.window:
         from sana_wm_gym.play.desktop import Desktop  # pygame greets when it is imported
 
         asyncio.run(Desktop(config).run())
         return 0
-    Session(env, options.seed)  # refuses what does not fit before anything is served
+    # What does not fit is refused before anything is served.
+    session = Session(env, options.seed)
+    if config.pilot is not None:
+        config.pilot.check_fits(session)
     with listening(options.port) as listener:
         port = listener.getsockname()[1]
         token = options.token or secrets.token_urlsafe(16)
@@ -92,6 +99,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         uvicorn.Server(settings).run(sockets=[listener])
     return 0
+
+
+def pilot_of(run: Path) -> Pilot:
+    """The policy of a training run.
+
+    Raises:
+        FileNotFoundError: There is no run, or it has no checkpoint yet.
+        ValueError: It is damaged.
+        ModuleNotFoundError: The extra `agents` is not installed.
+    """
+    from sana_wm_gym.agents.policy import trained_policy
+    from sana_wm_gym.agents.training.run_folder import open_run
+
+    return Pilot(*trained_policy(open_run(run)))
 
 
 def listening(port: int) -> socket.socket:

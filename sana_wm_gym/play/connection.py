@@ -19,6 +19,7 @@ from sana_wm_gym.checks import require_choice, require_integer
 from sana_wm_gym.envs.config import EnvConfig
 from sana_wm_gym.envs.simulation import Frames
 from sana_wm_gym.envs.snapshot import Snapshot
+from sana_wm_gym.play.pilot import Pilot
 from sana_wm_gym.play.player import Audience, Player, Shown
 from sana_wm_gym.play.recording import KINDS, save_walk
 from sana_wm_gym.play.session import Chunk, Future, Session
@@ -40,6 +41,7 @@ class PlayConfig:
         folder: Where walks are saved.
         again: Whether keys act within the running chunk; see `Player`.
         twin: Whether the ground truth is shown next to a world that has one.
+        pilot: A policy that may take over, or None.
     """
 
     env: EnvConfig
@@ -48,6 +50,7 @@ class PlayConfig:
     folder: Path = Path("outputs/play")
     again: bool = True
     twin: bool = True
+    pilot: Pilot | None = None
 
 
 def player_of(config: PlayConfig, audience: Audience) -> Player:
@@ -96,6 +99,7 @@ class Connection:
             generation_s=round(self.player.generation_s[-1], 3),
             fast=self.player.fast,
             prompt=chunk.after.prompt,
+            policy=self.player.pilot is not None,
         )
         if session.length % _SNAPSHOT_EVERY == 0 and session.spec.snapshots:
             # The value is taken now and written behind the picture's back.
@@ -188,6 +192,7 @@ class Connection:
             task=session.simulation.task.name,
             seed=session.seed,
             goal=self._goal() is not None,
+            policy=self.config.pilot is not None,
         )
         await self._show_goal()
         await self._still(session)
@@ -293,6 +298,19 @@ class Connection:
         await self._edit(lambda: [each.adopt(future) for each in sessions for future in chosen])
         await self.wire.send("adopted", index=index, chunk=session.length, path=_path(session))
 
+    async def _on_policy(self, values: Mapping[str, Any]) -> None:
+        """The policy takes over, or hands back to the keys."""
+        if self.config.pilot is None:
+            raise ValueError("there is no policy, expected `sana-wm play --policy RUN`")
+        on = values["on"]
+        if not isinstance(on, bool):
+            raise ValueError(f"on is {str(on)[:60]!r}, expected true or false")
+        if on:
+            self.player.take_over(self.config.pilot)
+        elif self.player.pilot is not None:
+            self.player.steer(self.player.steering)
+        await self.wire.send("policy", on=on)
+
     async def _on_goal(self, values: Mapping[str, Any]) -> None:
         """The view at the end of the last whole chunk becomes the goal."""
         session = self.player.session
@@ -366,8 +384,8 @@ class Connection:
 _HANDLERS: Mapping[str, Callable[[Connection, Mapping[str, Any]], Awaitable[None]]] = {
     name: getattr(Connection, f"_on_{name}")
     for name in (
-        "keys", "axes", "reset", "rewind", "branch", "adopt", "prompt", "world", "goal", "save",
-        "walk", "replay", "stats",
+        "keys", "axes", "reset", "rewind", "branch", "adopt", "prompt", "world", "goal", "policy",
+        "save", "walk", "replay", "stats",
     )
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol, TypeVar
 
@@ -22,6 +22,7 @@ import numpy as np
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Frames
 from sana_wm_gym.metrics.image import psnr
+from sana_wm_gym.play.pilot import Pilot
 from sana_wm_gym.play.session import Chunk, Session
 from sana_wm_gym.play.walk import Steering
 
@@ -132,6 +133,7 @@ class Player:
         again: bool = True,
     ) -> None:
         self.session, self.audience, self.twin, self.again = session, audience, twin, again
+        self.pilot: Pilot | None = None
         self.latencies_s: deque[float] = deque(maxlen=10_000)
         self.agreement_db: deque[float] = deque(maxlen=10_000)
         self.seam_db: deque[float] = deque(maxlen=10_000)
@@ -162,9 +164,10 @@ class Player:
         return self.again and self._expected_s() < _TOO_SLOW * duration
 
     def steer(self, steering: Steering) -> int:
-        """The keys changed; returns the change's number."""
-        if steering == self.steering:
+        """The keys changed, which ends what a policy does; returns the change's number."""
+        if steering == self.steering and self.pilot is None:
             return self._newest.number
+        self.pilot = None
         before = self._newest
         self._newest = Change(before.number + 1, time.monotonic(), steering)
         # A moving stick is sampled, not queued; of more changes than a chunk has frames the last
@@ -176,6 +179,16 @@ class Player:
         self._changes.append(self._newest)
         self._work.set()
         return self._newest.number
+
+    def take_over(self, pilot: Pilot) -> None:
+        """A policy steers from the next chunk on, until `steer` is called.
+
+        Raises:
+            ValueError: It acts in another world or task.
+        """
+        pilot.check_fits(self.session)
+        self.pilot, self._next = pilot, None
+        self._work.set()
 
     async def play(self) -> None:
         """Until cancelled."""
@@ -285,7 +298,7 @@ class Player:
         """The running chunk with the changes of the keys behind what will have been shown."""
         newest, plan = self._newest.number, self._plan(running.plan[:keep])
         twin = None if running.twin is None else running.twin.before
-        made = await self._make(running.chunk.before, plan, twin, None)
+        made = await self._make(running.chunk.before, plan, twin, None, None)
         async with self._lock:
             self._work.set()
             if self._running is not running or len(self._shown) > keep:
@@ -296,16 +309,16 @@ class Player:
     async def _ahead(self, running: _Ready | None) -> None:
         """The chunk after the running one."""
         before = self.session.here if running is None else running.chunk.after
-        newest, prompt = self._newest.number, self._prompt
+        newest, prompt, pilot = self._newest.number, self._prompt, self.pilot
         plan = self._plan((), None if running is None else running.plan[-1])
         twin = None if self.twin is None else self.twin.here
         if running is not None and running.twin is not None:
             twin = running.twin.after
-        made = await self._make(before, plan, twin, prompt)
+        made = await self._make(before, plan, twin, prompt, pilot)
         async with self._lock:
             now = self._running
             current = self.session.here if now is None else now.chunk.after
-            if current is before and prompt == self._prompt:
+            if current is before and (prompt, pilot) == (self._prompt, self.pilot):
                 self._next, self._planned = made, newest
                 self._go.set()
             if self._next is None or self._newest.number > newest:
@@ -321,18 +334,22 @@ class Player:
         plan: tuple[Change, ...],
         twin_before: Episode | None,
         prompt: str | None,
+        pilot: Pilot | None,
     ) -> _Ready:
-        steering = [change.steering for change in plan]
-
-        def made(session: Session, episode: Episode) -> Chunk:
+        def made(session: Session, episode: Episode, steered: Sequence[Change]) -> Chunk:
             if prompt is not None and prompt != episode.prompt:
                 episode = session.simulation.with_prompt(episode, prompt)
-            return session.make(episode, steering)
+            return session.make(episode, [change.steering for change in steered])
 
         def make() -> _Ready:
-            twin = self.twin
-            beside = None if twin is None or twin_before is None else made(twin, twin_before)
-            return _Ready(made(self.session, before), plan, beside)
+            steered, twin = plan, self.twin
+            if pilot is not None:
+                pairs = zip(plan, pilot.steering(before), strict=True)
+                steered = tuple(replace(change, steering=chosen) for change, chosen in pairs)
+            beside = None
+            if twin is not None and twin_before is not None:
+                beside = made(twin, twin_before, steered)
+            return _Ready(made(self.session, before, steered), steered, beside)
 
         began = time.monotonic()
         ready = await self.in_thread(make)

@@ -347,3 +347,35 @@ def test_plans(kept: int, gaps: list[float], behind: int) -> None:
     new = [change.number for change in changes if change.number > last.number]
     shown = [number for number in dict.fromkeys(numbers[kept:]) if number > last.number]
     assert shown == new[: FRAMES - kept]  # in this chunk, and none is left out
+
+
+class LeftPilot:
+    """Turns left."""
+
+    def check_fits(self, session: Any) -> None:
+        pass
+
+    def steering(self, episode: Any) -> tuple[Steering, ...]:
+        return (LEFT,) * FRAMES
+
+
+def test_a_policy_takes_over_and_a_key_hands_back() -> None:
+    session = FakeSession(lambda: None, Spec(50.0))
+    player = player_of(session)
+
+    def act(shown: Shown) -> None:
+        if (shown.chunk, shown.index) == (1, FRAMES - 2):  # the next chunk is ready
+            player.take_over(LeftPilot())  # type: ignore[arg-type]
+        if (shown.chunk, shown.index) == (4, 2):
+            player.steer(FORWARD)
+        if (shown.chunk, shown.index) == (6, 2):
+            player.take_over(LeftPilot())  # type: ignore[arg-type]
+        if (shown.chunk, shown.index) == (9, 2):
+            player.steer(player.steering)  # by the button, not a key
+
+    asyncio.run(watch(player, Watcher(FRAMES * 12, act)))
+    steered = [chunk.steering for chunk in session.chunks]
+    assert set(steered[0] + steered[1]) == {STILL}
+    assert set(steered[3]) == {LEFT} and steered[4][0] == LEFT and steered[4][-1] == FORWARD
+    assert set(steered[5]) == {FORWARD} and set(steered[8]) == {LEFT}
+    assert steered[9][-1] == FORWARD and set(steered[10]) == {FORWARD}

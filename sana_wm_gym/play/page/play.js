@@ -54,6 +54,7 @@ const handlers = {
     $("caption").textContent = `world ${m.world}`;
     $("twin-view").hidden = !m.twin;
     $("goal-view").hidden = !m.goal;
+    $("policy").hidden = !m.policy;
     for (const id of ["frame", "twin", "goal"]) [$(id).width, $(id).height] = [m.size[1], m.size[0]];
     state.size = m.size;
     drawKeys();
@@ -67,7 +68,7 @@ const handlers = {
     state.path.push(...m.poses);
     timeLine(m.chunk);
     drawPath();
-    const how = m.fast ? "keys act within the chunk" : "this world is slow here: keys act from the next chunk";
+    const how = m.policy ? "the policy steers" : m.fast ? "keys act within the chunk" : "this world is slow here: keys act from the next chunk";
     $("status").textContent = `${m.generation_s.toFixed(2)} s per chunk; ${how}` + (m.reward ? `; reward ${m.reward.toFixed(2)}` : "");
     if (m.over) say("the task is over: a new walk begins with R");
   },
@@ -77,6 +78,7 @@ const handlers = {
   futures(m) { showFutures(m.names); },
   adopted(m) { handlers.rewound(m); },
   saved(m) { say(`saved ${m.path}`); },
+  policy(m) { say(m.on ? "the policy steers from the next chunk on; a key takes over" : "the keys steer"); },
   aimed() { $("goal-view").hidden = false; },
   prompted(m) { say(`prompt from the next chunk: ${m.text}`); },
   error(m) { say(m.message); },
@@ -252,6 +254,7 @@ $("time").addEventListener("change", () => { state.sliding = false; send("rewind
 $("world").addEventListener("change", () => { state.snapshot = null; send("world", { name: $("world").value }); });
 $("prompt-form").addEventListener("submit", (event) => { event.preventDefault(); send("prompt", { text: $("prompt").value }); $("frame").focus(); });
 $("branch").addEventListener("click", () => send("branch"));
+$("policy").addEventListener("click", () => { send("policy", { on: true }); $("frame").focus(); });
 $("aim").addEventListener("click", () => send("goal"));
 $("reset").addEventListener("click", () => send("reset"));
 $("save").addEventListener("click", () => send("save", { what: $("what").value }));
