@@ -141,7 +141,8 @@ class Connection:
             self.player.close()
 
     def _start(self) -> None:
-        self._playing = asyncio.create_task(self._play())
+        if self._playing is None or self._playing.done():
+            self._playing = asyncio.create_task(self._play())
 
     async def _play(self) -> None:
         try:
@@ -165,8 +166,7 @@ class Connection:
         """Change the session; futures that are on the page are dropped."""
         result = await self.player.edit(change)
         self.futures = []
-        if self._playing is None or self._playing.done():
-            self._start()
+        self._start()
         return result
 
     async def _refuse(self, error: BaseException) -> None:
@@ -231,7 +231,7 @@ class Connection:
             await handler(self, values)
         except KeyError as error:
             await self._refuse(ValueError(f"the message has no field {error}"))
-        except (ValueError, TypeError, RecursionError, OSError) as error:
+        except (ValueError, TypeError, ArithmeticError, RecursionError, OSError) as error:
             await self._refuse(error)
 
     async def _resume(self, data: bytes) -> None:
@@ -363,11 +363,22 @@ class Connection:
         await self.wire.send("walk", walk=self.player.session.walk.to_text())
 
     async def _on_replay(self, values: Mapping[str, Any]) -> None:
-        walk, session = Walk.from_text(str(values["walk"])), self.player.session
-        self.player.twin = None
-        await self._edit(lambda: [None for _ in session.replay(walk)])
-        await self._still(session)
-        await self.wire.send("rewound", chunk=session.length, path=_path(session))
+        # In the background: a page that leaves or changes its mind does not wait for a long walk.
+        self._in_background(self._replay(Walk.from_text(str(values["walk"]))))
+
+    async def _replay(self, walk: Walk) -> None:
+        session = self.player.session
+        chunks = session.replay(walk)
+        try:
+            async with self.player.editing():
+                self.player.twin, self.futures = None, []
+                while await self.player.in_thread(lambda: next(chunks, None)) is not None:
+                    pass
+            self._start()
+            await self._still(session)
+            await self.wire.send("rewound", chunk=session.length, path=_path(session))
+        except ValueError as error:
+            await self._refuse(error)
 
     async def _on_stats(self, values: Mapping[str, Any]) -> None:
         player = self.player

@@ -11,8 +11,9 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol, TypeVar
@@ -203,11 +204,17 @@ class Player:
         Chunks that are not wholly shown are dropped. Returns what `change` returns; what it raises
         leaves the walk as `change` left it.
         """
+        async with self.editing():
+            return await self.in_thread(change)
+
+    @asynccontextmanager
+    async def editing(self) -> AsyncIterator[None]:
+        """As `edit`, for changes of several steps: no frame is shown within the block."""
         async with self._lock:
             self._running = self._next = self._prompt = None
             self._shown = []
             try:
-                return await self.in_thread(change)
+                yield
             finally:
                 self._work.set()
 

@@ -44,7 +44,9 @@ def play_app(config: PlayConfig, token: str, port: int) -> Starlette:
         if name not in FILES:
             return PlainTextResponse("not found\n", 404)
         headers = {
-            "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:",
+            "Cache-Control": "no-store",
+            "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; "
+            "frame-ancestors 'none'",
             "Referrer-Policy": "no-referrer",
         }
         file, media_type = FILES[name]

@@ -17,6 +17,7 @@ from sana_wm_gym.files import atomic_path
 
 FORMAT = "sana-wm-walk-1"
 _LONGEST = 2**24  # characters of a file that is read
+_MOST_FRAMES = 2**20  # of a walk: 18 hours at 16 per second
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,11 @@ class Walk:
             values: Any = json.loads(text)
             if not isinstance(values, dict) or values.get("format") != FORMAT:
                 raise ValueError(f"expected JSON with format {FORMAT!r}")
+            runs = [run for chunk in values["chunks"] for run in chunk]
+            frames = sum(require_integer("frames of a run", n, 1, _MOST_FRAMES) for n, _, _ in runs)
+            require_integer("frames of a walk", frames, 0, _MOST_FRAMES)
             chunks = tuple(
-                tuple(
-                    steering
-                    for count, held, twist in chunk
-                    for steering in [_steering(held, twist)]
-                    * require_integer("frames of a run", count, 1, 10_000)
-                )
+                tuple(s for n, held, twist in chunk for s in [_steering(held, twist)] * n)
                 for chunk in values["chunks"]
             )
             prompts = {int(at): str(text) for at, text in values["prompts"].items()}

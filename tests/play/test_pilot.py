@@ -54,7 +54,5 @@ def check(settings: dict[str, Any]) -> None:
 
 def test_a_policy_of_another_task_is_refused() -> None:
     pilot = Pilot(Fixed(0), simulation_of(EnvConfig("procedural", task="image_goal")))
-    with pytest.raises(
-        ValueError, match="acts in world 'procedural', task 'image_goal'"
-    ):
+    with pytest.raises(ValueError, match="acts in world 'procedural', task 'image_goal'"):
         pilot.check_fits(Session(EnvConfig("procedural", action_mode="keys")))

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import random
+import socket
 import struct
 import threading
 import time
@@ -25,9 +26,10 @@ client = pytest.importorskip("websockets.sync.client")
 
 from sana_wm_gym.play.connection import PlayConfig  # noqa: E402
 from sana_wm_gym.play.server import play_app  # noqa: E402
+from sana_wm_gym.play.walk import Steering, Walk  # noqa: E402
 
 TOKEN = "secret"
-FIELDS = ("held", "twist", "seed", "chunk", "index", "text", "name", "what", "walk")
+FIELDS = ("held", "twist", "seed", "chunk", "index", "text", "name", "what", "walk", "on")
 
 
 def serve(config: PlayConfig) -> Any:
@@ -160,44 +162,53 @@ def test_a_second_page_takes_over(port: int) -> None:
                 first.next("nothing")
 
 
+MESSAGES = 500
+KINDS = ["keys", "axes", "reset", "rewind", "adopt", "prompt", "world", "policy", "save", "replay"]
+JUNK = [None, "", -1, 1e308, 10**400, "a" * 100, [], {}, [1], ["forward", 1], {"a": 1}, True]
+JUNK += [[{}] * 5, [1e308] * 5, "../../x", "[" * 5000, '{"format": "sana-wm-walk-1"}', float("nan")]
+
+
+def malformed(rng: random.Random) -> str:
+    fields = {name: rng.choice(JUNK) for name in FIELDS if rng.random() < 0.9}
+    texts = [
+        json.dumps({"type": rng.choice([*KINDS, "x", *JUNK]), **fields}),
+        json.dumps(rng.choice(JUNK)),
+        "[" * rng.randrange(2000),
+    ]
+    return rng.choice(texts)
+
+
 def test_nothing_malformed_is_executed_or_ends_the_walk(port: int) -> None:
     rng = random.Random(0)
-    kinds = ["keys", "axes", "reset", "rewind", "adopt", "prompt", "world", "save", "replay", "x"]
-    junk = [None, "", -1, 1e308, "a" * 100, [], {}, [1], ["forward", 1], {"a": 1}, True, "../../x"]
     with Page(port) as page:
         page.next("hello")
-        for _ in range(300):
-            fields = {
-                name: rng.choice(junk)
-                for name in (
-                    "held",
-                    "twist",
-                    "seed",
-                    "chunk",
-                    "index",
-                    "text",
-                    "name",
-                    "what",
-                    "walk",
-                )
-            }
-            texts = [
-                json.dumps({"type": rng.choice(kinds), **fields}),
-                json.dumps(rng.choice(junk)),
-                "[" * rng.randrange(2000),
-                "\ud83d{" * 3,
-            ]
-            page.socket.send(rng.choice(texts[:3]))
-        page.socket.send(bytes(range(256)))
-        with pytest.raises(ValueError, match="."):
-            page.next("nothing")
-        while True:
-            page.send("stats")
-            try:
-                page.next("stats")
-                break
-            except ValueError:
-                continue
+        refused = 0
+        for count in range(1, MESSAGES + 1):
+            page.socket.send(bytes(range(256)) if count % 100 == 0 else malformed(rng))
+            if count % 50 == 0:  # the answers are read, or nobody would send on
+                page.send("stats")
+                done = False
+                while not done:
+                    try:
+                        done = bool(page.next("stats"))
+                    except ValueError:
+                        refused += 1
+                page.frames.clear()
+        assert refused == MESSAGES
+        page.send("walk")
+        walk = Walk.from_text(page.next("walk")["walk"])
+        assert {s for chunk in walk.chunks for s in chunk} <= {Steering()} and walk.seed == 3
+
+
+def test_clients_that_are_killed_leave_a_server_that_serves(port: int) -> None:
+    for _ in range(10):
+        page = Page(port)
+        page.next("hello")
+        page.send("keys", held=["forward"])
+        page.socket.socket.shutdown(socket.SHUT_RDWR)  # without a closing handshake
+    with Page(port) as page:
+        page.next("hello")
+        page.next("chunk")
 
 
 def test_worlds_of_keys_and_other_chunks() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chunk_worlds import ChunkWorld
 
 from sana_wm_gym.envs.config import EnvConfig
 from sana_wm_gym.envs.sana_wm_env import SanaWMEnv
@@ -71,11 +72,17 @@ def test_rewind_and_replay_to_the_same_bytes(world: str, tmp_path: Path) -> None
 
 
 def test_old_starts_are_made_again_and_memory_is_bounded() -> None:
-    mine, shown = walked(chunks=120)
+    world = ChunkWorld(6, driven_by=("keys",))
+    mine, shown = Session(EnvConfig(world, action_mode="keys"), 3), []
+    for index in range(120):
+        chunk = mine.make(mine.here, [FORWARD if index % 2 else TURN] * 6)
+        mine.accept(chunk)
+        shown.append(chunk.frames)
     assert len(mine._starts) <= 42
     forgotten = next(i for i in range(2, 110) if i not in mine._starts)
     here = mine.rewind(forgotten)
     assert np.array_equal(mine.simulation.frames([here])[0], shown[forgotten - 1])
+    assert len({frames.tobytes() for frames in shown}) == 120
 
 
 def test_prompts_belong_to_the_walk() -> None:
@@ -142,6 +149,8 @@ def test_everything_can_be_saved(tmp_path: Path) -> None:
         "", "[]", "{}", '{"format": "sana-wm-walk-1"}', "[" * 100_000, "null", "\x00",
         Walk("tiny", "free_roam", "k", 0, ((FORWARD,),)).to_text().replace("forward", "fly"),
         Walk("tiny", "free_roam", "k", 0, ((FORWARD,),)).to_text().replace("[1,", "[1e9,"),
+        Walk("tiny", "free_roam", "k", 0, ((FORWARD,),)).to_text().replace("[1,", "[1000000000,"),
+        Walk("tiny", "free_roam", "k", 0, ((FORWARD,),) * 2).to_text().replace("[1,", "[1000000,"),
         Walk("tiny", "free_roam", "k", 0, ((STICK,),)).to_text().replace("0.5", "NaN"),
     ],
 )  # fmt: skip
