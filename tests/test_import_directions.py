@@ -42,7 +42,7 @@ DIRECT = {
         "metrics",
         "poses",
     },
-    "play": {"agents", "evaluation", "envs", "metrics", "camera"},
+    "play": {"evaluation", "envs", "metrics", "camera"},
     "benchmarks": {
         "agents",
         "camera",

@@ -19,6 +19,7 @@ import secrets
 import socket
 import webbrowser
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import quote
 
@@ -109,10 +110,8 @@ def pilot_of(run: Path) -> Pilot:
         ValueError: It is damaged.
         ModuleNotFoundError: The extra `agents` is not installed.
     """
-    from sana_wm_gym.agents.policy import trained_policy
-    from sana_wm_gym.agents.training.run_folder import open_run
-
-    return Pilot(*trained_policy(open_run(run)))
+    agents = import_module("sana_wm_gym.agents.policy")  # only who names a run needs its extra
+    return Pilot(*agents.trained_policy(agents.open_run(run)))
 
 
 def listening(port: int) -> socket.socket:
