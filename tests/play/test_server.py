@@ -164,12 +164,13 @@ def test_a_second_page_takes_over(port: int) -> None:
 
 MESSAGES = 500
 KINDS = ["keys", "axes", "reset", "rewind", "adopt", "prompt", "world", "policy", "save", "replay"]
-JUNK = [None, "", -1, 1e308, 10**400, "a" * 100, [], {}, [1], ["forward", 1], {"a": 1}, True]
+JUNK = [None, "", -1, 1e308, 10**400, "a" * 100, {}, [1], ["forward", 1], {"a": 1}, True]
 JUNK += [[{}] * 5, [1e308] * 5, "../../x", "[" * 5000, '{"format": "sana-wm-walk-1"}', float("nan")]
 
 
 def malformed(rng: random.Random) -> str:
-    fields = {name: rng.choice(JUNK) for name in FIELDS if rng.random() < 0.9}
+    # Without a seed, "reset" is right.
+    fields = {name: rng.choice(JUNK) for name in FIELDS if name == "seed" or rng.random() < 0.9}
     texts = [
         json.dumps({"type": rng.choice([*KINDS, "x", *JUNK]), **fields}),
         json.dumps(rng.choice(JUNK)),

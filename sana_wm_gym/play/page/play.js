@@ -75,7 +75,7 @@ const handlers = {
   waiting(m) { if (m.waiting) $("status").textContent = "generating"; },
   rewound(m) { hideFutures(); state.path = m.path; timeLine(m.chunk); drawPath(); $("frame").focus(); },
   resumed(m) { say(`resumed at chunk ${m.chunk}`); state.path = [[0, 0]]; timeLine(0); },
-  futures(m) { showFutures(m.names); },
+  futures(m) { showFutures(m.names); $("status").textContent = "paused: 1 to 4 takes a future, 0 none"; },
   adopted(m) { handlers.rewound(m); },
   saved(m) { say(`saved ${m.path}`); },
   policy(m) { say(m.on ? "the policy steers from the next chunk on; a key takes over" : "the keys steer"); },
