@@ -8,7 +8,7 @@ CODE := sana_wm_gym agents benchmarks tests
 # Many tiny tensor operations: one thread per process is faster than threads that wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint format type unit docs wheel clean
+.PHONY: help demo test lint format type unit browser docs wheel clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -32,6 +32,9 @@ type: $(STAMP) ## static types
 
 unit: $(STAMP) ## tests only, on all cores
 	$(BIN)/python -m pytest -n auto
+
+browser: $(STAMP) ## the page of `sana-wm play` in a Chromium
+	.ci/browser $(BIN)/python
 
 docs: $(STAMP) ## these pages and the API reference, to build/docs; warnings are errors
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs

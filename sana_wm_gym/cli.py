@@ -34,6 +34,7 @@ class Tool(NamedTuple):
 
 TOOLS = (
     Tool("demo", "step a world along a tour; video and camera scores", "agents.demo", "viz"),
+    Tool("play", "walk in a world in the browser: keys, gamepad or touch", "play.app", "play"),
     Tool("doctor", "versions, devices, extras, and which worlds run here", "doctor"),
     Tool("weights", "plan, fetch and check the released weights", "weights.command"),
     Tool("train", "train a policy in a world", "agents.train", "agents"),

@@ -12,6 +12,7 @@ _REQUIREMENT = re.compile(r"([\w.-]+).*;\s*extra\s*==\s*['\"](\w+)['\"]")
 # Distributions whose import name is not their own name with underscores.
 _IMPORTED = {"hydra-core": "hydra", "flash-linear-attention": "fla", "pyyaml": "yaml"}
 _IMPORTED |= {"scikit-image": "skimage", "scikit-learn": "sklearn", "pytest-xdist": "xdist"}
+_IMPORTED |= {"pygame-ce": "pygame"}
 
 
 def extras() -> dict[str, list[str]]:

@@ -62,6 +62,13 @@ def test_every_extra_exists(tool: cli.Tool) -> None:
         ("train-world device=mps", "device is 'mps', which is not supported"),
         ("clone", "Missing mandatory value: dataset"),
         ("weights check nowhere", "nowhere"),
+        ("play --world tinny", "unknown world 'tinny'"),
+        ("play --world procedural --fodler x", "unknown argument --fodler, did you mean --folder?"),
+        ("play --world procedural --port 65536", "port 65536: "),
+        ("play --world procedural --task gaol", "task"),
+        ("play --image nowhere.png", "nowhere.png"),
+        ("play --seed -1", "seed is -1"),
+        ("play --policy nowhere", "no run at nowhere"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(
@@ -82,16 +89,29 @@ def test_a_mistake_is_one_line_and_status_2(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("module", "tool"), [("hydra", "plan"), ("stable_baselines3", "train")])
+@pytest.mark.parametrize(
+    ("module", "tool", "extra"),
+    [
+        ("hydra", "plan", "agents"),
+        ("stable_baselines3", "train", "agents"),
+        ("uvicorn", "play", "play"),
+    ],
+)
 def test_a_missing_package_is_one_line_that_installs_it(
-    module: str, tool: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    module: str,
+    tool: str,
+    extra: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
+    [path] = [f"sana_wm_gym.{one.module}" for one in TOOLS if one.name == tool]
+    monkeypatch.delitem(sys.modules, path, raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     assert cli.main([tool]) == 2
     error = capsys.readouterr().err
-    assert error == f"error: {module} is not installed: pip install 'sana_wm_gym[agents]'\n"
+    assert error == f"error: {module} is not installed: pip install 'sana_wm_gym[{extra}]'\n"
 
 
 def test_the_extra_that_brings_a_package_is_found() -> None:

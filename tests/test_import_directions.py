@@ -42,6 +42,7 @@ DIRECT = {
         "metrics",
         "poses",
     },
+    "play": {"evaluation", "envs", "metrics", "camera"},
     "benchmarks": {
         "agents",
         "camera",
@@ -49,6 +50,7 @@ DIRECT = {
         "evaluation",
         "metrics",
         "models",
+        "play",
         "poses",
         "training",
         "weights",

@@ -19,6 +19,10 @@ METADATA: Mapping[str, Any] = MappingProxyType(
     {"render_modes": ["rgb_array", "rgb_array_list"], "render_fps": 16}
 )
 """Gymnasium's, of environments of either kind."""
+SINGLE_METADATA: Mapping[str, Any] = MappingProxyType(
+    {**METADATA, "render_modes": [*METADATA["render_modes"], "human"]}
+)
+"""Gymnasium's, of a single environment, which may have a window."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +60,8 @@ class EnvConfig:
             area averaging.
         max_episode_steps: Steps (chunks) after which an episode is truncated; None takes the
             task's. `gymnasium.make` keeps this argument for its `TimeLimit`; see `SanaWMEnv`.
-        render_mode: None, "rgb_array" (last frame) or "rgb_array_list" (every frame of the chunk).
+        render_mode: None, "rgb_array" (last frame), "rgb_array_list" (every frame of the chunk)
+            or, of a single environment, "human": a window shows every frame of the chunk.
 
     Raises:
         ValueError: There is no such render mode. What else does not fit is found when the
@@ -78,7 +83,7 @@ class EnvConfig:
     render_mode: str | None = None
 
     def __post_init__(self) -> None:
-        require_choice("render_mode", self.render_mode, (None, *METADATA["render_modes"]))
+        require_choice("render_mode", self.render_mode, (None, *SINGLE_METADATA["render_modes"]))
 
     def render_fps(self, spec: WorldSpec) -> int:
         """Rate at which the frames that `render` returns play in real time, to the nearest integer

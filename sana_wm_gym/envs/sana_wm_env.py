@@ -16,13 +16,14 @@ from gymnasium.utils import seeding
 
 from sana_wm_gym.camera.controls import Controls
 from sana_wm_gym.envs.actions import Command
-from sana_wm_gym.envs.config import METADATA, EnvConfig
+from sana_wm_gym.envs.config import SINGLE_METADATA, EnvConfig
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.observations import Observation, copied
 from sana_wm_gym.envs.one_thread import OneThread, one_thread
 from sana_wm_gym.envs.simulation import Info, Simulation, simulation_of
 from sana_wm_gym.envs.snapshot import Snapshot, generator, identity
 from sana_wm_gym.envs.tasks.task import Task
+from sana_wm_gym.envs.window import Window
 from sana_wm_gym.world.world_model import WorldModel
 
 Transition = tuple[Observation, float, bool, bool, Info]
@@ -75,18 +76,19 @@ class SanaWMEnv(gym.Env[Any, Any]):
         RuntimeError: Called from a thread while another thread's call has not returned.
     """
 
-    metadata: dict[str, Any] = dict(METADATA)  # noqa: RUF012 (Gymnasium's own type)
+    metadata: dict[str, Any] = dict(SINGLE_METADATA)  # noqa: RUF012 (Gymnasium's own type)
 
     def __init__(
         self, world: str | PathLike[str] | WorldModel[Any] = EnvConfig.world, **settings: Any
     ) -> None:
         config = EnvConfig(world, **settings)
         self.simulation = simulation_of(config)
-        self.metadata = {**METADATA, "render_fps": config.render_fps(self.simulation.spec)}
+        self.metadata = {**SINGLE_METADATA, "render_fps": config.render_fps(self.simulation.spec)}
         self.render_mode = config.render_mode
         self.action_space = self.simulation.actions.space
         self.observation_space = self.simulation.observation_space
         self._episode: Episode | None = None
+        self._window: Window | None = None
         self._closed = False
         self._one_thread = OneThread()
 
@@ -104,6 +106,15 @@ class SanaWMEnv(gym.Env[Any, Any]):
     def prompt(self) -> str:
         """The running episode's prompt. Never in `info`."""
         return self._begun().prompt
+
+    def set_prompt(self, text: str) -> None:
+        """Another prompt from the next step on.
+
+        Raises:
+            ValueError: The world takes no prompts, or cannot read this one.
+            ResetNeeded: There is no running rollout, or it has ended.
+        """
+        self._episode = self.simulation.with_prompt(self._running(), text)
 
     @property
     def intrinsics_from(self) -> str:
@@ -140,6 +151,7 @@ class SanaWMEnv(gym.Env[Any, Any]):
         [episode] = self.simulation.begin([options], [rng])
         observation = self._observe(episode)
         self._episode, self._np_random, self._np_random_seed = episode, rng, given
+        self._show(episode)
         return observation, self.simulation.info(episode)
 
     @one_thread
@@ -178,9 +190,18 @@ class SanaWMEnv(gym.Env[Any, Any]):
         [after], [result] = self.simulation.play([episode], [command])
         observation = self._observe(after)
         self._episode = after
+        self._show(after)
         truncated = self.max_episode_steps is not None and after.chunk >= self.max_episode_steps
         info = self.simulation.info(after)
         return observation, float(result.reward), bool(result.terminated), truncated, info
+
+    def _show(self, episode: Episode) -> None:
+        """In mode "human", every frame of the last chunk at the world's rate."""
+        if self.render_mode == "human":
+            if self._window is None:
+                spec = self.world.spec
+                self._window = Window(spec.size, spec.fps, spec.name)
+            self._window.play(self.simulation.frames([episode])[0])
 
     @property
     def compute_reward(self) -> Callable[..., npt.NDArray[np.float32]]:
@@ -197,10 +218,12 @@ class SanaWMEnv(gym.Env[Any, Any]):
         return lambda: found
 
     def render(self) -> Any:
-        """The last frame, uint8 [H, W, 3], or the list of all frames of the last chunk."""
+        """The last frame, uint8 [H, W, 3], or the list of all frames of the last chunk. None in
+        mode "human", in which `reset` and `step` show the frames."""
         episode = self._begun()
         if self.render_mode is None:
             gym.logger.warn("render() needs render_mode='rgb_array' or 'rgb_array_list'")
+        if self.render_mode in (None, "human"):
             return None
         if self.render_mode == "rgb_array":
             return self.simulation.frames([episode], last=True)[0].copy()
@@ -210,6 +233,9 @@ class SanaWMEnv(gym.Env[Any, Any]):
         """Drop the rollout. The world stays loaded for other environments."""
         self._closed = True
         self._episode = None
+        if self._window is not None:
+            self._window.close()
+            self._window = None
 
     def snapshot(self) -> Snapshot:
         """The whole state as a value: world, task, camera, key inertia and random generator."""
@@ -237,7 +263,8 @@ class SanaWMEnv(gym.Env[Any, Any]):
     def branch(self, n: int) -> list[SanaWMEnv]:
         """`n` independent environments in this one's state; its world is shared, wrappers are not.
 
-        They differ where their actions differ.
+        They differ where their actions differ. A window stays with this environment: branches of
+        one in mode "human" render nothing.
 
         Raises:
             ValueError: `n` is negative.
@@ -250,7 +277,8 @@ class SanaWMEnv(gym.Env[Any, Any]):
             # Spaces carry generators for sampling; the generator of `env` is set by `restore`.
             env.action_space = copy.deepcopy(self.action_space)
             env.observation_space = copy.deepcopy(self.observation_space)
-            env.spec, env._one_thread = None, OneThread()
+            env.spec, env._one_thread, env._window = None, OneThread(), None
+            env.render_mode = None if self.render_mode == "human" else self.render_mode
             env.restore(here)
         return branches
 

@@ -174,6 +174,16 @@ class Simulation:
             keys = command.held or (frozenset(),) * spec.frames_per_chunk
         return ChunkInput(camera, keys)
 
+    def with_prompt(self, episode: Episode, text: str) -> Episode:
+        """The episode, with another prompt from its next chunk on.
+
+        Raises:
+            ValueError: The world takes no prompts, or cannot read this one.
+        """
+        if not self.spec.prompts:
+            raise ValueError(f"world {self.spec.name!r} takes no prompts, given {text!r}")
+        return replace(episode, world=self.world.with_prompt(episode.world, text), prompt=text)
+
     def frames(self, episodes: Episodes, last: bool = False) -> list[Frames]:
         """Frames of each episode's last chunk, uint8 [n, H, W, 3], [1, ...] before any; with
         `last` the last one, [H, W, 3]. Decoded in one batch, each only once. Read only."""

@@ -18,7 +18,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
-from sana_wm_gym.checks import require_integer
+from sana_wm_gym.checks import require_choice, require_integer
 from sana_wm_gym.envs.actions import Command, action_array
 from sana_wm_gym.envs.config import METADATA, EnvConfig
 from sana_wm_gym.envs.episode import Episode
@@ -84,6 +84,7 @@ class SanaWMVectorEnv(VectorEnv[Any, Any, Any]):
         longest: Any = max(limits, default=0) if several else max_episode_steps
         config = EnvConfig(world, max_episode_steps=longest, **settings)
         require_integer("num_envs", num_envs, 1)
+        require_choice("render_mode", config.render_mode, (None, *METADATA["render_modes"]))
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.simulation = simulation_of(config)
         self.num_envs = num_envs

@@ -218,6 +218,15 @@ class WorldModel(Protocol[StateT]):
         """
         ...
 
+    def with_prompt(self, state: StateT, prompt: str) -> StateT:
+        """The state, with another prompt from the next chunk on. Only asked of worlds whose
+        `spec.prompts` is true.
+
+        Raises:
+            ValueError: The prompt cannot be read.
+        """
+        ...
+
     def anchor_confidence(self, state: StateT) -> float:
         """Probability in [0, 1] that the rollout's first frame is of the world's scene; 1.0 for
         worlds without a localiser."""

@@ -135,7 +135,7 @@ def test_motion_by_keys_keeps_its_inertia_between_chunks(world: Any, mode: str) 
         ({"observation_size": (0, 64)}, "observation_size is"),
         ({"max_episode_steps": 0}, "max_episode_steps is 0, expected an integer >= 1"),
         ({"world": "procedural", "observation": ("latent",)}, "'procedural' cannot be observed as"),
-        ({"render_mode": "human"}, "render_mode is 'human', expected one of"),
+        ({"render_mode": "ascii"}, "render_mode is 'ascii', expected one of"),
     ],
 )
 def test_bad_constructor_arguments(options: dict[str, Any], message: str, world: Any) -> None:

@@ -132,3 +132,32 @@ def test_sub_environments_have_prompts_of_their_own() -> None:
     assert envs.prompts == expected and "prompt" not in infos
     envs.reset(seed=5, options={"prompt": "pink tower"})
     assert envs.prompts == ["pink tower"] * 3
+
+
+def test_a_prompt_changes_within_a_rollout() -> None:
+    env = made()
+    with pytest.raises(ResetNeeded):
+        env.set_prompt("red door")
+    env.reset(seed=3)
+    env.step(ACTION)
+    before = env.snapshot()
+    surface = SURFACES[0]
+    worlds = []
+    for variant in range(2):
+        env.restore(before)
+        env.set_prompt(surface.phrase(variant))
+        assert env.prompt == surface.phrase(variant)
+        worlds.append(env.step(ACTION)[0])
+    assert not np.array_equal(*worlds)
+    with pytest.raises(ValueError, match="green door"):
+        env.set_prompt("green door")
+    assert env.prompt == surface.phrase(1)
+
+
+def test_a_batched_rollout_changes_its_prompt_through_a_single_environment() -> None:
+    batch, single = SanaWMVectorEnv(2, world=WORLD), made()
+    batch.reset(seed=3)
+    single.restore(batch.snapshot(1))
+    single.set_prompt(SURFACES[0].phrase(1))
+    batch.restore(1, single.snapshot())
+    assert batch.prompts[1] == SURFACES[0].phrase(1) != batch.prompts[0]

@@ -184,6 +184,20 @@ class SanaWorld(Generic[CodecT]):
         return state.anchor_confidence
 
     @torch.inference_mode()
+    def with_prompt(self, state: SanaState, prompt: str) -> SanaState:
+        """The state, with another prompt from the next chunk on.
+
+        Raises:
+            ValueError: The generator reads no prompts, or cannot read this one.
+        """
+        if self.caption is None:
+            raise ValueError(f"world {self.spec.name!r} takes no prompts, given {prompt!r}")
+        second, past = self.second_stage, state.refinement
+        if second is not None and past is not None:
+            past = second.with_prompt(past, prompt)
+        return replace(state, text=self._prepared(self.caption(prompt)), refinement=past)
+
+    @torch.inference_mode()
     def advance(self, states: Sequence[SanaState], inputs: Sequence[ChunkInput]) -> list[SanaState]:
         """Generate one chunk for each state; states whose memories have equal shapes share a
         forward pass.

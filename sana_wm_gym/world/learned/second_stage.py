@@ -7,7 +7,7 @@ block of the refiner.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -45,6 +45,10 @@ class SecondStage:
         """Before the first chunk, from the first image's latent [1, c, h, w]."""
         text = self._text(prompt, first)
         return Refinement(self.refiner.begin(first, text), text)
+
+    def with_prompt(self, past: Refinement, prompt: str) -> Refinement:
+        """What is known of a rollout, with another prompt from here on."""
+        return replace(past, text=self._text(prompt, past.text.features))
 
     def refine(
         self, latents: Tensor, past: Refinement, seed: int, chunk: int

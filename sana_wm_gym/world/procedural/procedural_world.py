@@ -199,6 +199,15 @@ class ProceduralWorld:
         first = CameraTrajectory(np.eye(4)[None], np.array(start.intrinsics), *self.size[::-1])
         return ProceduralState(start, first.c2w, first.intrinsics, chunk=0)
 
+    def with_prompt(self, state: ProceduralState, prompt: str) -> ProceduralState:
+        """The state, with surfaces as the prompt names them from the next chunk on.
+
+        Raises:
+            ValueError: The prompt holds an unknown phrase, or contradicts itself.
+        """
+        start = with_prompt(state.start, self.spec, prompt)
+        return replace(state, start=replace(start, image=state.start.image))
+
     def advance(
         self, states: Sequence[ProceduralState], inputs: Sequence[ChunkInput]
     ) -> list[ProceduralState]:

@@ -153,6 +153,13 @@ class ReplayWorld:
         latents = [_of_chunk(s.clip.latents, s.chunk, LATENTS_PER_CHUNK) for s in states]
         return [shown[-1] for shown in latents] if last else latents
 
+    def with_prompt(self, state: ReplayState, prompt: str) -> ReplayState:
+        """Raises ValueError: the clip was generated under the start's prompt."""
+        raise ValueError(
+            f"world {self.spec.name!r} shows a clip that is already generated: given prompt "
+            f"{prompt!r} during the rollout, expected it in the start"
+        )
+
     def anchor_confidence(self, state: ReplayState) -> float:
         """Always 1.0."""
         return 1.0

@@ -186,6 +186,12 @@ def test_nobody_can_write_into_the_clip() -> None:
                 shown[:] = 0
 
 
+def test_the_prompt_of_a_finished_clip_stays() -> None:
+    model = world()
+    with pytest.raises(ValueError, match="already generated: given prompt 'a hall'"):
+        model.with_prompt(model.begin(START, 0), "a hall")
+
+
 def test_keys_that_were_planned_can_be_pressed() -> None:
     """The environment integrates chunk by chunk, with the keys' inertia, what was planned whole."""
     text = "w-20,dw-13,none-15"
