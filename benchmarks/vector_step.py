@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         cases = [(world, kind) for world in worlds for kind in kinds_of(world)]
         result = {
-            "batches": [compare(*case, n, *timing) for case, n in product(cases, options.sizes)],
+            "batches": [compare(w, k, n, *timing) for (w, k), n in product(cases, options.sizes)],
             "processes": [measure_processes(w, n, *timing) for w, n in product(worlds, sizes)],
             "states": [{"world": w, "kB": Stepper(w, 1).state_bytes() / 1000} for w in worlds],
         }
