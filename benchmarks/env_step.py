@@ -94,7 +94,7 @@ def tiers(worlds: Mapping[str, WorldModel[Any]], rounds: int) -> list[dict[str, 
 
     def learner(world: WorldModel[Any]) -> PPO:
         env = gym.make(ENV_ID, world=world, observation=("frame",))
-        sizes: dict[str, int] = {"n_steps": STEPS, "batch_size": STEPS, "n_epochs": 4}
+        sizes: Any = {"n_steps": STEPS, "batch_size": STEPS, "n_epochs": 4}
         return PPO("CnnPolicy", env, **sizes, seed=0, device="cpu")
 
     def act(ppo: PPO, policy: bool) -> None:
