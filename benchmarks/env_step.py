@@ -43,6 +43,7 @@ from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.world_model import WorldModel
 
+BATCHES = (1, 16)
 TIERS = ("environment", "with inference", "with training")
 STEPS = 5
 """Per round, and per update of the policy that learns."""
@@ -138,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         learned = {name: w for name, w in worlds.items() if isinstance(w, SanaWorld)}
         phases = [
             {"world": name, "batch": count, **phases_of(learned[name], count, STEPS)}
-            for name, count in product(learned, (1, 16))
+            for name, count in product(learned, BATCHES)
         ]
         program = [sys.executable, "-c", COLD_START]
         started = {name: json.loads(subprocess.check_output([*program, name])) for name in worlds}
