@@ -43,6 +43,7 @@ from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.learned.sana_world import SanaWorld
 from sana_wm_gym.world.world_model import WorldModel
 
+BATCHES = (1, 16)
 TIERS = ("environment", "with inference", "with training")
 STEPS = 5
 """Per round, and per update of the policy that learns."""
@@ -94,9 +95,8 @@ def tiers(worlds: Mapping[str, WorldModel[Any]], rounds: int) -> list[dict[str, 
 
     def learner(world: WorldModel[Any]) -> PPO:
         env = gym.make(ENV_ID, world=world, observation=("frame",))
-        return PPO(
-            "CnnPolicy", env, n_steps=STEPS, batch_size=STEPS, n_epochs=4, seed=0, device="cpu"
-        )
+        sizes: Any = {"n_steps": STEPS, "batch_size": STEPS, "n_epochs": 4}
+        return PPO("CnnPolicy", env, **sizes, seed=0, device="cpu")
 
     def act(ppo: PPO, policy: bool) -> None:
         env: Any = ppo.get_env()
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         learned = {name: w for name, w in worlds.items() if isinstance(w, SanaWorld)}
         phases = [
             {"world": name, "batch": count, **phases_of(learned[name], count, STEPS)}
-            for name, count in product(learned, (1, 16))
+            for name, count in product(learned, BATCHES)
         ]
         program = [sys.executable, "-c", COLD_START]
         started = {name: json.loads(subprocess.check_output([*program, name])) for name in worlds}

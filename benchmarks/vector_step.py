@@ -146,13 +146,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if min(*options.sizes, options.rounds) < 1 or options.seconds < 0:
         parser.error("expected --sizes and --rounds of at least 1 and --seconds of at least 0")
-    worlds, timing = options.worlds, (options.seconds, options.rounds)
+    worlds = options.worlds
     sizes = [n for n in options.sizes if options.processes and n <= MOST_PROCESSES]
     try:
-        cases = [(world, kind) for world in worlds for kind in kinds_of(world)]
+        cases = [(w, kind, n) for w in worlds for kind in kinds_of(w) for n in options.sizes]
         result = {
-            "batches": [compare(w, k, n, *timing) for (w, k), n in product(cases, options.sizes)],
-            "processes": [measure_processes(w, n, *timing) for w, n in product(worlds, sizes)],
+            "batches": [compare(*case, options.seconds, options.rounds) for case in cases],
+            "processes": [
+                measure_processes(w, n, options.seconds, options.rounds)
+                for w, n in product(worlds, sizes)
+            ],
             "states": [{"world": w, "kB": Stepper(w, 1).state_bytes() / 1000} for w in worlds],
         }
     except (ImportError, FileNotFoundError, ValueError) as error:

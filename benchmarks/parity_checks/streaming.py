@@ -62,9 +62,9 @@ class Case:
         """
         frames = entry(description, "latent_frames", int, where)
         chunk = entry(description, "base_chunk_frames", int, where)
-        cached = entry(description, "num_cached_blocks", int, where)
+        blocks = entry(description, "num_cached_blocks", int, where)
         window = MemoryWindow(
-            chunks=None if cached < 0 else cached,
+            chunks=None if blocks < 0 else blocks,
             sink=entry(description, "sink_token", bool, where),
         )
         return Case(
