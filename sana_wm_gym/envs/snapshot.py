@@ -101,6 +101,8 @@ class Snapshot:
         try:
             _check_rng(header.rng)
             packed = arrays | {name: _text(text) for name, text in header.texts.items()}
+            if stray := [n for n in packed if not n.startswith((_WORLD, _TASK, _EPISODE))]:
+                raise ValueError(f"it has unknown arrays {stray[:5]}")
             episode = replace(
                 values.unpack(Episode, _under(_EPISODE, packed)),
                 world=world.unpack(_under(_WORLD, packed)),
