@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from sana_wm_gym import ENV_IDS
 from sana_wm_gym.checks import require_integer, require_number
-from sana_wm_gym.envs.dataset import open_dataset
+from sana_wm_gym.envs.dataset import open_dataset, read_episodes
 from sana_wm_gym.envs.sana_wm_env import simulation_in
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.evaluation.episodes import Evaluation, Observations, evaluate_policy
@@ -117,7 +117,7 @@ def make_policy(
 
 def steps_of(dataset: Any, episodes: npt.NDArray[np.intp]) -> Steps:
     """Steps of episodes of a `minari.MinariDataset`."""
-    found = list(dataset.iterate_episodes(episodes))
+    found = read_episodes(dataset, episodes.tolist())
     observations = [one.observations for one in found]
     # The last observation of an episode is followed by no action.
     if isinstance(observations[0], dict):

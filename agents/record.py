@@ -18,7 +18,13 @@ from rich.console import Console
 from sana_wm_gym import ENV_IDS
 from sana_wm_gym.checks import require_choice, require_integer
 from sana_wm_gym.envs import SanaWMEnv
-from sana_wm_gym.envs.dataset import DatasetRecorder, dataset_path, open_dataset, video_path
+from sana_wm_gym.envs.dataset import (
+    DatasetRecorder,
+    dataset_path,
+    open_dataset,
+    read_episodes,
+    video_path,
+)
 from sana_wm_gym.envs.sana_wm_env import simulation_in
 from sana_wm_gym.evaluation.episodes import EpisodeStatistics, play_episode
 from sana_wm_gym.hydra_settings import run_command
@@ -132,7 +138,7 @@ def write_clip(dataset: Any, episode: int, path: str | Path) -> None:
         ValueError: No camera was recorded, or the path has another ending.
     """
     video = video_path(dataset, episode)
-    found = dataset[episode]
+    [found] = read_episodes(dataset, [episode])
     if found.infos is None or "c2w" not in found.infos:
         raise ValueError(f"episode {episode} of {dataset.id} has no 'c2w' in its infos")
     poses = found.infos["c2w"]

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from rich.console import Console
 from scipy import stats
 
-from sana_wm_gym.evaluation.episodes import Evaluation
+from sana_wm_gym.evaluation.episodes import Evaluation, read_evaluation
 from sana_wm_gym.evaluation.intervals import CONFIDENCE, Estimate
 from sana_wm_gym.files import atomic_path, write_json, write_text
 from sana_wm_gym.flags import FlagParser
@@ -149,10 +149,7 @@ def _evaluations(folders: Sequence[Path]) -> dict[str, tuple[Evaluation, ...]]:
         found: dict[str, Evaluation] = {}
         others = sorted(folder.glob("evaluations/*/evaluation.json"))
         for path in (folder / "evaluation.json", *others):
-            try:
-                one = Evaluation.of(json.loads(path.read_text(encoding="utf-8")))
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path} does not hold an evaluation: {error}") from error
+            one = read_evaluation(path)
             found.setdefault(one.world, one)
         runs.append(found)
     worlds = [world for world in runs[0] if all(world in run for run in runs)]

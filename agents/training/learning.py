@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +15,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
 from sana_wm_gym.envs.sb3 import SanaWMVecEnv
-from sana_wm_gym.evaluation.episodes import EpisodeStatistics, Evaluation, scalars
+from sana_wm_gym.evaluation.episodes import (
+    EpisodeStatistics,
+    Evaluation,
+    read_evaluation,
+    scalars,
+)
 from sana_wm_gym.files import write_json
 from sana_wm_gym.ownership import owned
 from sana_wm_gym.provenance import provenance
@@ -68,7 +72,7 @@ def learn(
         claim(folder, settings, text)
         finished = folder / "evaluation.json"
         if finished.is_file():
-            return Evaluation.of(json.loads(finished.read_text(encoding="utf-8")))
+            return read_evaluation(finished)
         return AgentRunCallback(config, settings, env, learner, console).train()
 
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,12 +22,15 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
+from sana_wm_gym.checks import require_choice
 from sana_wm_gym.envs.recorder import video_name
-from sana_wm_gym.files import atomic_path
+from sana_wm_gym.files import atomic_path, parse_json, read_json, require_file
+from sana_wm_gym.values import from_json
 from sana_wm_gym.video import VideoWriter
 
 _ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
-_VIDEOS = "videos"
+_VIDEOS, _METADATA, _ARRAYS = "videos", "metadata.json", "main_data.hdf5"
+_UNFOLDED = 64  # times the size of a file that its arrays may have, beside 256 MB
 
 
 class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
@@ -209,13 +214,120 @@ def open_dataset(dataset: str, folder: str | os.PathLike[str] | None = None) -> 
 
     Raises:
         FileNotFoundError: There is no such dataset in the folder.
+        ValueError: Its files are damaged.
     """
     place = dataset_path(dataset, folder)
     if not (place / "data").is_dir():
         raise FileNotFoundError(f"no dataset {dataset!r} at {place}")
     from minari import MinariDataset
 
-    return MinariDataset(place / "data")
+    facts = from_json(_Facts, _known(read_json(path := place / "data" / _METADATA)), str(path))
+    for name in ("observation_space", "action_space", "env_spec"):
+        if (text := getattr(facts, name)) is not None:
+            parse_json(text, f"{path}: {name}")
+    _check_arrays(place / "data" / _ARRAYS)
+    with _damage(path):
+        return MinariDataset(place / "data")
+
+
+def read_episodes(dataset: Any, episodes: Sequence[int]) -> list[Any]:
+    """Episodes of a `minari.MinariDataset` by their numbers, as Minari's `EpisodeData`.
+
+    Raises:
+        ValueError: A file is damaged, or an array does not fit the spaces.
+    """
+    path = Path(dataset.storage.data_path) / _ARRAYS
+    with _damage(path):
+        found = list(dataset.iterate_episodes(list(episodes)))
+        for one in found:
+            steps = len(one.actions)
+            for space, part, count in (
+                (dataset.observation_space, one.observations, steps + 1),
+                (dataset.action_space, one.actions, steps),
+            ):
+                _check_part(space, part, count)
+            columns = (one.rewards, one.terminations, one.truncations)
+            if {np.shape(column) for column in columns} != {(steps,)}:
+                raise ValueError(f"episode {one.id} has columns of several lengths")
+    return found
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What is read of a dataset's metadata. Without spaces, Minari would call the entry point."""
+
+    dataset_id: str
+    minari_version: str
+    data_format: str
+    observation_space: str
+    action_space: str
+    total_episodes: int
+    total_steps: int
+    env_spec: str | None = None
+    eval_env_spec: str | None = None
+
+    def __post_init__(self) -> None:
+        require_choice("data_format", self.data_format, ("hdf5",))
+
+
+def _known(document: Mapping[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(_Facts)}
+    return {name: value for name, value in document.items() if name in names}
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """What Minari and HDF5 raise about damaged files, as an error that names the file."""
+    try:
+        yield
+    except (
+        AssertionError,
+        IndexError,
+        KeyError,
+        MemoryError,
+        OSError,
+        OverflowError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{path} is damaged: {reason}") from error
+
+
+def _check_arrays(path: Path) -> None:
+    """Refuse arrays that unfold to much more than the file has, and those kept elsewhere."""
+    import h5py
+
+    limit = _UNFOLDED * require_file(path, "an HDF5 file").stat().st_size + 2**28
+    with _damage(path), h5py.File(path) as file:
+        total, seen, todo = 0, set[int](), [file]
+        while todo:
+            node = todo.pop()
+            if not isinstance(node, h5py.Group | h5py.Dataset):
+                raise ValueError("an entry is neither a group nor an array")
+            if (address := h5py.h5o.get_info(node.id).addr) in seen:
+                raise ValueError(f"{node.name} is there twice")
+            seen.add(address)
+            if isinstance(node, h5py.Dataset):
+                total += node.size * node.dtype.itemsize if node.shape is not None else 0
+                if node.external or node.is_virtual or total > limit:
+                    raise ValueError(f"its arrays have {total} bytes or are in other files")
+            elif not all(isinstance(node.get(n, getlink=True), h5py.HardLink) for n in node):
+                raise ValueError(f"{node.name} has links, expected arrays")
+            else:
+                todo += node.values()
+
+
+def _check_part(space: gym.Space[Any], part: Any, count: int) -> None:
+    if isinstance(space, gym.spaces.Dict):
+        if not isinstance(part, Mapping) or part.keys() != space.keys():
+            raise ValueError(f"expected {sorted(space)}")
+        for name, below in space.items():
+            _check_part(below, part[name], count)
+    elif np.shape(part) != (count, *(space.shape or ())) or part.dtype.kind not in "biuf":
+        found = f"{getattr(part, 'dtype', '')} {np.shape(part)}"
+        raise ValueError(f"an array is {found}, expected {count} of {space}")
 
 
 def video_path(dataset: Any, episode: int) -> Path:

@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sana_wm_gym import values
+from sana_wm_gym.checks import require_integer
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.tasks.task import FreeRoam, Task
 from sana_wm_gym.tensor_files import read_tensors, write_tensors
+from sana_wm_gym.values import from_json
 from sana_wm_gym.world.world_model import WorldModel, WorldSpec
 
 FORMAT = "sana_wm_gym/snapshot/5"
@@ -92,16 +94,48 @@ class Snapshot:
             FileNotFoundError: There is no such file.
             ValueError: The file is damaged, is no snapshot, or is of another world or task.
         """
-        header, arrays = read_tensors(path, FORMAT, "numpy")
+        document, arrays = read_tensors(path, FORMAT, "numpy")
+        header = from_json(_Header, document, str(path))
         # Which world comes before what is in it: another world's state is no use to `unpack`.
-        _check_fits(header["made_in"], world.spec, task)
-        packed = arrays | {name: np.array(text, np.str_) for name, text in header["texts"].items()}
-        episode = replace(
-            values.unpack(Episode, _under(_EPISODE, packed)),
-            world=world.unpack(_under(_WORLD, packed)),
-            task=task.unpack(_under(_TASK, packed)),
-        )
-        return Snapshot(episode, header["rng"], header["made_in"])
+        _check_fits(header.made_in, world.spec, task)
+        try:
+            _check_rng(header.rng)
+            packed = arrays | {name: _text(text) for name, text in header.texts.items()}
+            if stray := [n for n in packed if not n.startswith((_WORLD, _TASK, _EPISODE))]:
+                raise ValueError(f"it has unknown arrays {stray[:5]}")
+            episode = replace(
+                values.unpack(Episode, _under(_EPISODE, packed)),
+                world=world.unpack(_under(_WORLD, packed)),
+                task=task.unpack(_under(_TASK, packed)),
+            )
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        return Snapshot(episode, header.rng, header.made_in)
+
+
+@dataclass(frozen=True)
+class _Header:
+    format: str
+    made_in: dict[str, Any]
+    rng: dict[str, Any]
+    texts: dict[str, Any]
+
+
+def _check_rng(state: Mapping[str, Any]) -> None:
+    """Raise ValueError unless NumPy takes this as the state of a PCG64."""
+    inner = state.get("state")
+    if state.get("bit_generator") != "PCG64" or not isinstance(inner, dict):
+        raise ValueError(f"rng is {dict(state)!r:.80}, expected the state of a PCG64")
+    for name, bits in {"has_uint32": 1, "uinteger": 32, "state": 128, "inc": 128}.items():
+        count = (inner if bits == 128 else state).get(name)
+        require_integer(f"rng {name}", count, 0, 2**bits - 1)
+
+
+def _text(value: Any) -> npt.NDArray[np.str_]:
+    parts = value if isinstance(value, list) else [value]
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"a text is {value!r:.60}, expected strings")
+    return np.array(value, np.str_)
 
 
 def _check_fits(made_in: Mapping[str, Any], spec: WorldSpec, task: Task) -> None:

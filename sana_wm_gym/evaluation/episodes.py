@@ -14,10 +14,13 @@ import numpy.typing as npt
 import torch
 from gymnasium.utils import seeding
 
+from sana_wm_gym.checks import require_integer, require_number
 from sana_wm_gym.envs.episode import Episode
 from sana_wm_gym.envs.simulation import Simulation
 from sana_wm_gym.evaluation.intervals import Estimate, estimate
+from sana_wm_gym.files import read_json
 from sana_wm_gym.tables import Table
+from sana_wm_gym.values import from_json
 from sana_wm_gym.video import VideoWriter
 from sana_wm_gym.world.world_model import Start, WorldModel
 
@@ -63,15 +66,6 @@ class Evaluation:
     task: str
     episodes: tuple[EpisodeStatistics, ...]
 
-    @classmethod
-    def of(cls, document: Mapping[str, Any]) -> Evaluation:
-        """Inverse of `document`."""
-        episodes = []
-        for one in document["episodes"]:
-            info = {k: v for k, v in one.items() if k not in ("seed", "return", "length")}
-            episodes.append(EpisodeStatistics(one["seed"], one["return"], one["length"], info))
-        return cls(document["world"], document["task"], tuple(episodes))
-
     def summary(self) -> dict[str, Estimate]:
         """Means and 95 % intervals of "return", "length" and the task's numbers."""
         rows = [
@@ -99,6 +93,38 @@ class Evaluation:
             interval = "" if value.low is None else f"{value.low:.3f} to {value.high:.3f}"
             rows.append((name, f"{value.mean:.3f}", interval))
         return Table(title, ("", "mean", "95 % interval"), tuple(rows))
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """The evaluation whose `document` a JSON file holds, among other facts.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, or holds none.
+    """
+    document = read_json(path)
+    known = {name: document[name] for name in ("world", "task", "episodes") if name in document}
+    facts = from_json(_Document, known, str(path))
+    episodes = []
+    for index, one in enumerate(facts.episodes):
+        what = f"{path}: episode {index}"
+        if lacks := {"seed", "return", "length"} - one.keys():
+            raise ValueError(f"{what} lacks {sorted(lacks)}")
+        seed, length = (require_integer(f"{what}: {k}", one.pop(k), 0) for k in ("seed", "length"))
+        total = require_number(f"{what}: return", one.pop("return"))
+        for name, value in one.items():
+            require_number(f"{what}: {name}", float(value) if isinstance(value, bool) else value)
+        episodes.append(EpisodeStatistics(seed, total, length, one))
+    if not episodes:
+        raise ValueError(f"{path} has no episodes")
+    return Evaluation(facts.world, facts.task, tuple(episodes))
+
+
+@dataclass(frozen=True)
+class _Document:
+    world: str
+    task: str
+    episodes: tuple[dict[str, Any], ...]
 
 
 def draw_start(world: WorldModel[Any], seed: int) -> Start | None:

@@ -37,8 +37,15 @@ from sana_wm_gym.agents.training.run_folder import open_run
 from sana_wm_gym.agents.training.saved_settings import KNOWN
 from sana_wm_gym.envs import SanaWMEnv
 from sana_wm_gym.envs.tasks import ImageGoal
-from sana_wm_gym.evaluation.episodes import Evaluation, draw_start, evaluate_policy, play_episode
+from sana_wm_gym.evaluation.episodes import (
+    Evaluation,
+    draw_start,
+    evaluate_policy,
+    play_episode,
+    read_evaluation,
+)
 from sana_wm_gym.evaluation.intervals import estimate
+from sana_wm_gym.files import write_json
 from sana_wm_gym.hydra_settings import CONF, conf_folder, instantiated
 from sana_wm_gym.world.catalogue import load_world
 from sana_wm_gym.world.procedural.procedural_world import ProceduralWorld
@@ -123,9 +130,15 @@ def test_a_world_and_its_twin_set_the_same_episodes() -> None:
         assert not np.array_equal(goals[0].picture, goals[1].picture)
 
 
-def test_an_evaluation_survives_json(env: Any) -> None:
-    found = evaluation_of(Steady(), env, 2)
-    assert Evaluation.of(json.loads(json.dumps(found.document()))) == found
+def test_an_evaluation_survives_json(env: Any, tmp_path: Path) -> None:
+    found, path = evaluation_of(Steady(), env, 2), tmp_path / "evaluation.json"
+    write_json(path, found.document())
+    assert read_evaluation(path) == found
+    whole = json.loads(path.read_text())
+    for episodes in ([], [7], [{}], [{**whole["episodes"][0], "length": "x"}], None):
+        path.write_text(json.dumps({**whole, "episodes": episodes}))
+        with pytest.raises(ValueError, match=r"evaluation\.json"):
+            read_evaluation(path)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60))

@@ -13,7 +13,9 @@ from gymnasium.error import ResetNeeded
 from safetensors.numpy import save_file
 
 from sana_wm_gym.envs import SanaWMEnv, Snapshot
+from sana_wm_gym.envs.snapshot import FORMAT
 from sana_wm_gym.envs.tasks import TASKS
+from sana_wm_gym.tensor_files import read_tensors, write_tensors
 from sana_wm_gym.world.catalogue import WORLDS
 
 
@@ -182,3 +184,37 @@ def test_another_world(world: Any, saved: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="was made in"):
         procedural.snapshot().save(tmp_path / "new.safetensors", world)
     assert not (tmp_path / "new.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda h, a: h.pop("rng"),
+        lambda h, a: h.update(rng={}),
+        lambda h, a: h.update(rng=[]),
+        lambda h, a: h["rng"]["state"].update(state=2**200),
+        lambda h, a: h["rng"]["state"].update(state="x"),
+        lambda h, a: h["rng"].update(bit_generator="MT19937"),
+        lambda h, a: h.pop("texts"),
+        lambda h, a: h["texts"].update(evil=1),
+        lambda h, a: h["texts"].update({name: [3] for name in h["texts"]}),
+        lambda h, a: h.pop("made_in"),
+        lambda h, a: a.pop("episode.camera.c2w"),
+        lambda h, a: a.pop("episode.chunk"),
+        lambda h, a: a.update({"episode.chunk": np.zeros(3, np.int64)}),
+        lambda h, a: a.update({"episode.chunk": np.array(1.5)}),
+        lambda h, a: a.update({"episode.camera.c2w": np.full((4, 4), np.nan)}),
+        lambda h, a: a.update(stray=np.zeros(3)),
+    ],
+)
+def test_other_contents_with_the_right_digest(tmp_path: Path, change: Any) -> None:
+    env = started(SanaWMEnv("procedural", task="image_goal"))
+    env.step(np.ones(5))
+    path = tmp_path / "here.safetensors"
+    env.snapshot().save(path, env.world, env.task)
+    header, arrays = read_tensors(path, FORMAT, "numpy")
+    change(header, arrays)
+    del header["format"]
+    write_tensors(path, FORMAT, arrays, header, "numpy")
+    with pytest.raises(ValueError, match=r"here\.safetensors"):
+        env.restore(Snapshot.load(path, env.world, env.task))
