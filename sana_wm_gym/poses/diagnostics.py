@@ -33,7 +33,8 @@ _FOCAL = 1.15  # ratio from which, either way, the focal length is another
 _STEP, _STEPS = 1.1, 5  # between focal lengths tried, and how many to either side
 _FRAMES, _POINTS = 16, 150  # of the reconstruction that is adjusted anew
 _ITERATIONS = 12
-_FLAT = 0.05  # rise of the error, relative, by which a focal length is told from its neighbours
+_FLAT = 0.05  # least rise of the error, relative, at the ends
+_EQUAL = 0.005  # rise of the error, relative, up to which two explain the tracks equally well
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,19 +161,20 @@ def best_focal_ratio(found: Solution) -> float | None:
     The solution is adjusted anew at focal lengths around the given one.
 
     Returns:
-        The ratio at the smallest error; None where the errors hardly differ, as on weak
-        perspective.
+        Of the ratios whose error is the smallest or within 0.5 % of it, the one closest to 1; None
+        where the errors hardly differ, as on weak perspective.
     """
     sweep = _turning(found) if found.scene is None else _travelling(found.scene)
     if sweep is None:
         return None
     up, down = sweep(_STEP), sweep(1 / _STEP)
     errors = np.array([*down[:0:-1], *up])
-    best = int(np.argmin(errors))
-    around = errors[max(best - 2, 0)], errors[min(best + 2, len(errors) - 1)]
-    if max(around) < (1 + _FLAT) * errors[best]:
+    least = errors.min()
+    if max(errors[0], errors[-1]) < (1 + _FLAT) * least:
         return None
-    return float(_STEP ** (best - len(down) + 1))
+    steps = np.arange(len(errors)) - len(down) + 1
+    near = steps[errors < (1 + _EQUAL) * least]
+    return float(_STEP ** near[np.argmin(np.abs(near))])
 
 
 Sweep = Callable[[float], list[float]]
