@@ -8,7 +8,7 @@ CODE := sana_wm_gym agents benchmarks tests
 # Many tiny tensor operations: one thread per process is faster than threads that wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint format type unit browser docs wheel clean
+.PHONY: help demo play test lint format type unit browser docs wheel clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -16,6 +16,9 @@ help: ## list the targets
 
 demo: $(STAMP) ## step a learned world for 16 chunks and score the rollout
 	$(BIN)/sana-wm demo
+
+play: $(STAMP) ## walk in the learned world, in the browser
+	$(BIN)/sana-wm play
 
 test: lint type unit ## everything CI checks: lint, types, tests
 

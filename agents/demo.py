@@ -32,7 +32,7 @@ from sana_wm_gym.evaluation.pictures import enlarge, write_paths
 from sana_wm_gym.evaluation.score import RolloutScore, score_rollout
 from sana_wm_gym.files import write_json
 from sana_wm_gym.flags import FlagParser
-from sana_wm_gym.metrics import PoseScore, psnr
+from sana_wm_gym.metrics import psnr
 from sana_wm_gym.poses import LKBundleAdjustment
 from sana_wm_gym.provenance import provenance
 from sana_wm_gym.tables import progress
@@ -107,13 +107,7 @@ def score(tour: Tour, fps: float) -> tuple[RolloutScore, Array | None]:
         LKBundleAdjustment(),
         truth_frames=tour.truth[::SCORED_EVERY],
     )
-    strict, estimate = result.scale_only, result.estimate
-    if not isinstance(strict, PoseScore) or strict.scale is None:
-        return result, None
-    # Estimates are relative to the first frame that has one.
-    first = commanded[np.argmax(estimate.valid)]
-    centres = strict.scale * estimate.poses[estimate.valid, :3, 3]
-    return result, centres @ first[:3, :3].T + first[:3, 3]
+    return result, result.centres(commanded)
 
 
 def run(world: WorldModel[Any], chunks: int, seed: int, out: Path, console: Console) -> None:

@@ -42,7 +42,7 @@ DIRECT = {
         "metrics",
         "poses",
     },
-    "play": {"evaluation", "envs", "metrics", "camera"},
+    "play": {"evaluation", "envs", "poses", "metrics", "camera"},
     "benchmarks": {
         "agents",
         "camera",

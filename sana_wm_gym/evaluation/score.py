@@ -103,6 +103,17 @@ class RolloutScore:
         """The strict triple: frame 0 is shared, only the scale is forgiven."""
         return self.scores[SCALE_ONLY.name]
 
+    def centres(self, commanded: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
+        """Estimated camera centres of the frames that could be placed, [m, 3], in metres and in the
+        frame of `commanded`, one pose [n, 4, 4] per frame; None where their scale is undefined."""
+        strict, estimate = self.scale_only, self.estimate
+        if not isinstance(strict, PoseScore) or strict.scale is None:
+            return None
+        # Estimates are relative to the first frame that has one.
+        first = commanded[np.argmax(estimate.valid)]
+        centres = strict.scale * estimate.poses[estimate.valid, :3, 3]
+        return centres @ first[:3, :3].T + first[:3, 3]
+
     def at_floor(self, convention: Convention) -> bool | None:
         """Whether RotErr is below twice the floor, where clips can no longer be ranked; None
         where there is no floor to compare with."""

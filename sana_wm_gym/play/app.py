@@ -28,7 +28,7 @@ import uvicorn
 from sana_wm_gym.camera.keys import KEY_MAPS, SANA_WM_2026_06
 from sana_wm_gym.envs.config import EnvConfig
 from sana_wm_gym.flags import FlagParser
-from sana_wm_gym.play.connection import PlayConfig
+from sana_wm_gym.play.config import PlayConfig
 from sana_wm_gym.play.pilot import Pilot
 from sana_wm_gym.play.server import play_app
 from sana_wm_gym.play.session import Session

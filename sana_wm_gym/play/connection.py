@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,11 +16,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sana_wm_gym.camera.keys import KEY_MAPS
 from sana_wm_gym.checks import require_choice, require_integer
-from sana_wm_gym.envs.config import EnvConfig
 from sana_wm_gym.envs.simulation import Frames
 from sana_wm_gym.envs.snapshot import Snapshot
-from sana_wm_gym.play.pilot import Pilot
-from sana_wm_gym.play.player import Audience, Player, Shown
+from sana_wm_gym.metrics.pose import PoseScore
+from sana_wm_gym.play.config import PlayConfig, player_of
+from sana_wm_gym.play.estimated import Seen
+from sana_wm_gym.play.player import Shown
 from sana_wm_gym.play.recording import KINDS, save_walk
 from sana_wm_gym.play.session import Chunk, Future, Session
 from sana_wm_gym.play.walk import Steering, Walk
@@ -28,42 +29,6 @@ from sana_wm_gym.play.wire import FRAME, FUTURE, GOAL, MAX_MESSAGE, TWIN, Wire
 
 _T = TypeVar("_T")
 _SNAPSHOT_EVERY = 4  # chunks
-
-
-@dataclass(frozen=True)
-class PlayConfig:
-    """What is served.
-
-    Attributes:
-        env: World, task, first picture, prompt, key map.
-        seed: Of the first walk.
-        worlds: Names that the page may change to.
-        folder: Where walks are saved.
-        again: Whether keys act within the running chunk; see `Player`.
-        twin: Whether the ground truth is shown next to a world that has one.
-        pilot: A policy that may take over, or None.
-    """
-
-    env: EnvConfig
-    seed: int = 0
-    worlds: tuple[str, ...] = ("tiny", "twin", "procedural")
-    folder: Path = Path("outputs/play")
-    again: bool = True
-    twin: bool = True
-    pilot: Pilot | None = None
-
-
-def player_of(config: PlayConfig, audience: Audience) -> Player:
-    """A new walk, and the same in the ground truth of a world that has one.
-
-    Raises:
-        ValueError: As `Session`.
-        FileNotFoundError: As `Session`.
-    """
-    session, twin = Session(config.env, config.seed), None
-    if config.twin and str(config.env.world).startswith("tiny") and config.env.image is None:
-        twin = Session(replace(config.env, world="twin"), config.seed)
-    return Player(session, audience, twin, config.again)
 
 
 class Connection:
@@ -321,6 +286,16 @@ class Connection:
         await self.wire.send("aimed")
         await self._show_goal()
 
+    async def _on_estimate(self, values: Mapping[str, Any]) -> None:
+        seen = await self.player.in_thread(lambda: Seen.of(self.player.session))
+        self._in_background(self._estimate(seen))
+
+    async def _estimate(self, seen: Seen) -> None:
+        """Next to the generating thread, which goes on."""
+        score, centres = await asyncio.to_thread(seen.estimate)
+        path = [] if centres is None else centres[:, [0, 2]].round(4).tolist()
+        await self.wire.send("estimated", path=path, score=_errors(score.scale_only))
+
     async def _on_prompt(self, values: Mapping[str, Any]) -> None:
         text = values["text"]
         if not isinstance(text, str) or len(text) > 2000:
@@ -396,9 +371,15 @@ _HANDLERS: Mapping[str, Callable[[Connection, Mapping[str, Any]], Awaitable[None
     name: getattr(Connection, f"_on_{name}")
     for name in (
         "keys", "axes", "reset", "rewind", "branch", "adopt", "prompt", "world", "goal", "policy",
-        "save", "walk", "replay", "stats",
+        "estimate", "save", "walk", "replay", "stats",
     )
 }  # fmt: skip
+
+
+def _errors(score: PoseScore | str) -> str:
+    if isinstance(score, str) or score.rot_err is None or score.trans_err is None:
+        return f"undefined ({score if isinstance(score, str) else 'not enough motion'})"
+    return f"RotErr {score.rot_err:.2f} deg, TransErr {score.trans_err:.3f} m"
 
 
 def _path(session: Session) -> list[list[float]]:

@@ -11,7 +11,7 @@ import pygame
 
 from sana_wm_gym.camera.keys import KEY_MAPS
 from sana_wm_gym.envs.window import Window
-from sana_wm_gym.play.connection import PlayConfig, player_of
+from sana_wm_gym.play.config import PlayConfig, player_of
 from sana_wm_gym.play.player import Shown
 from sana_wm_gym.play.session import Chunk
 from sana_wm_gym.play.walk import Steering

@@ -13,7 +13,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from sana_wm_gym.play.connection import Connection, PlayConfig
+from sana_wm_gym.play.config import PlayConfig
+from sana_wm_gym.play.connection import Connection
 
 PAGE = files("sana_wm_gym.play") / "page"
 FILES = {

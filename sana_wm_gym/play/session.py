@@ -127,6 +127,11 @@ class Session:
         """After the last accepted chunk."""
         return self._starts[self.length]
 
+    def ends(self, chunks: int) -> list[Episode]:
+        """Where the last chunks end, oldest first; at most the recent ones, which are all kept."""
+        first = max(1, self.length - min(chunks, _RECENT) + 1)
+        return [self._starts[index] for index in range(first, self.length + 1)]
+
     def first_frame(self) -> npt.NDArray[np.uint8]:
         """The picture that the walk begins with, uint8 [H, W, 3]."""
         return self.simulation.frames([self._starts[0]], last=True)[0]

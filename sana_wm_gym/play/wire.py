@@ -2,10 +2,10 @@
 
 Up, one JSON object each: `{"type": "keys", "held": [...]}`, `axes` with `twist`, `reset` with
 `seed`, `rewind` with `chunk`, `branch`, `adopt` with `index`, `prompt` with `text`, `world` with
-`name`, `goal`, `policy` with `on`, `save` with `what`, `walk`, `replay` with `walk`, `stats`; and
-one binary message, a snapshot to resume from. Down, JSON with a `type`, and binary messages that
-begin with a byte: 0 frame, 1 twin, 2 to 5 futures, 6 goal (then chunk, frame and answered change as
-uint32, little endian, and a JPEG), 8 a snapshot.
+`name`, `goal`, `policy` with `on`, `estimate`, `save` with `what`, `walk`, `replay` with `walk`,
+`stats`; and one binary message, a snapshot to resume from. Down, JSON with a `type`, and binary
+messages that begin with a byte: 0 frame, 1 twin, 2 to 5 futures, 6 goal (then chunk, frame and
+answered change as uint32, little endian, and a JPEG), 8 a snapshot.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from sana_wm_gym.envs.vector_env import SanaWMVectorEnv
 
 pygame = pytest.importorskip("pygame")
 
-from sana_wm_gym.play.connection import PlayConfig  # noqa: E402
+from sana_wm_gym.play.config import PlayConfig  # noqa: E402
 from sana_wm_gym.play.desktop import Desktop  # noqa: E402
 from sana_wm_gym.play.player import Shown  # noqa: E402
 

@@ -24,7 +24,7 @@ from sana_wm_gym.envs.config import EnvConfig
 uvicorn = pytest.importorskip("uvicorn")
 client = pytest.importorskip("websockets.sync.client")
 
-from sana_wm_gym.play.connection import PlayConfig  # noqa: E402
+from sana_wm_gym.play.config import PlayConfig  # noqa: E402
 from sana_wm_gym.play.server import play_app  # noqa: E402
 from sana_wm_gym.play.walk import Steering, Walk  # noqa: E402
 
@@ -105,6 +105,22 @@ def test_keys_move_the_picture(port: int) -> None:
         assert len(stats["latencies_s"]) == 1
         page.send("axes", twist=[0.0, 0.0, 0.0, 0.0, -1.0])
         assert page.next("steered")["change"] == change + 1
+
+
+def test_the_path_is_estimated_from_the_frames(port: int) -> None:
+    with Page(port) as page:
+        page.next("hello")
+        page.send("estimate")
+        with pytest.raises(ValueError, match="no chunk was shown whole yet"):
+            page.next("estimated")
+        page.send("keys", held=["forward"])
+        poses = [pose for _ in range(3) for pose in page.next("chunk")["poses"]]
+        page.send("estimate")
+        answer = page.next("estimated")
+        assert "RotErr" in answer["score"]
+        ends = np.asarray(answer["path"])[[0, -1]]
+        gaps = [np.linalg.norm(np.asarray(poses) - end, axis=1).min() for end in ends]
+        assert max(gaps) < 0.3 and np.linalg.norm(ends[1] - ends[0]) > 0.5
 
 
 def test_rewind_returns_the_same_frame(port: int) -> None:

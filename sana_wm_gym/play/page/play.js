@@ -9,7 +9,7 @@ const state = {
   pressed: new Map(), // physical key -> control
   sticks: {},         // of "pad" and "touch": a twist, null at rest
   sent: "",           // last steering that was sent
-  path: [], chunk: 0, futures: null, snapshot: null, camera: true, frames: 0,
+  path: [], estimated: [], chunk: 0, futures: null, snapshot: null, camera: true, frames: 0,
 };
 let socket = null;
 let drawn = Promise.resolve(); // pictures are decoded in the background and drawn in their order
@@ -42,7 +42,7 @@ function say(text) { $("message").textContent = text; }
 
 const handlers = {
   hello(m) {
-    Object.assign(state, { letters: m.letters, camera: m.camera, fps: m.fps, path: [[0, 0]], chunk: 0, seed: m.seed });
+    Object.assign(state, { letters: m.letters, camera: m.camera, fps: m.fps, path: [[0, 0]], estimated: [], chunk: 0, seed: m.seed });
     if (state.world && state.world !== m.world) state.snapshot = null;
     state.world = m.world;
     fill($("world"), m.worlds, m.world);
@@ -73,12 +73,13 @@ const handlers = {
     if (m.over) say("the task is over: a new walk begins with R");
   },
   waiting(m) { if (m.waiting) $("status").textContent = "generating"; },
-  rewound(m) { hideFutures(); state.path = m.path; timeLine(m.chunk); drawPath(); $("frame").focus(); },
+  rewound(m) { hideFutures(); Object.assign(state, { path: m.path, estimated: [] }); timeLine(m.chunk); drawPath(); $("frame").focus(); },
   resumed(m) { say(`resumed at chunk ${m.chunk}`); state.path = [[0, 0]]; timeLine(0); },
   futures(m) { showFutures(m.names); $("status").textContent = "paused: 1 to 4 takes a future, 0 none"; },
   adopted(m) { handlers.rewound(m); },
   saved(m) { say(`saved ${m.path}`); },
   policy(m) { say(m.on ? "the policy steers from the next chunk on; a key takes over" : "the keys steer"); },
+  estimated(m) { state.estimated = m.path; drawPath(); say(`poses from the last frames: ${m.score}`); },
   aimed() { $("goal-view").hidden = false; },
   prompted(m) { say(`prompt from the next chunk: ${m.text}`); },
   error(m) { say(m.message); },
@@ -198,10 +199,12 @@ function drawPath() {
   const xs = state.path.map((p) => p[0]), zs = state.path.map((p) => p[1]);
   const reach = Math.max(1, ...xs.map(Math.abs), ...zs.map(Math.abs)) * 1.1, half = canvas.width / 2;
   context.clearRect(0, 0, canvas.width, canvas.height);
-  context.strokeStyle = "#5aa0ff";
-  context.beginPath();
-  state.path.forEach(([x, z], i) => context[i ? "lineTo" : "moveTo"](half + x / reach * half, half - z / reach * half));
-  context.stroke();
+  for (const [path, colour] of [[state.path, "#5aa0ff"], [state.estimated, "#ffd27a"]]) {
+    context.strokeStyle = colour;
+    context.beginPath();
+    path.forEach(([x, z], i) => context[i ? "lineTo" : "moveTo"](half + x / reach * half, half - z / reach * half));
+    context.stroke();
+  }
   const [x, z] = state.path[state.path.length - 1];
   context.fillStyle = "#ff9c8a";
   context.fillRect(half + x / reach * half - 3, half - z / reach * half - 3, 6, 6);
@@ -255,6 +258,7 @@ $("world").addEventListener("change", () => { state.snapshot = null; send("world
 $("prompt-form").addEventListener("submit", (event) => { event.preventDefault(); send("prompt", { text: $("prompt").value }); $("frame").focus(); });
 $("branch").addEventListener("click", () => send("branch"));
 $("policy").addEventListener("click", () => { send("policy", { on: true }); $("frame").focus(); });
+$("estimate").addEventListener("click", () => { send("estimate"); $("frame").focus(); });
 $("aim").addEventListener("click", () => send("goal"));
 $("reset").addEventListener("click", () => send("reset"));
 $("save").addEventListener("click", () => send("save", { what: $("what").value }));
