@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from stable_baselines3.common.logger import KVWriter, TensorBoardOutputFormat
 
 from sana_wm_gym.checks import require_choice
-from sana_wm_gym.files import write_bytes, write_text
+from sana_wm_gym.files import read_text, write_bytes, write_text
 
 
 class LoggerConfig(Protocol):
@@ -191,8 +191,11 @@ class CsvTable:
         self._path, self._columns = path, list(columns)
         self._rows: list[list[str]] = []
         if rows:
-            with path.open(newline="", encoding="utf-8") as file:
-                cells = [row[: len(columns)] for row in csv.reader(file)][: rows + 1]
+            lines = csv.reader(io.StringIO(read_text(path), newline=""))
+            try:
+                cells = [row[: len(columns)] for row in lines][: rows + 1]
+            except csv.Error as error:
+                raise ValueError(f"{path} is no table: {error}") from error
             whole = [row for row in cells if len(row) == len(columns)]
             if len(whole) <= rows or whole[0] != list(columns):
                 raise ValueError(
@@ -227,12 +230,14 @@ class CsvTable:
 
 
 def read_rows(path: Path) -> list[dict[str, float | None]]:
-    """Rows of a csv of numbers; empty cells are None."""
-    with path.open(newline="", encoding="utf-8") as file:
+    """Rows of a csv of numbers; empty cells are None. A ValueError names a damaged file."""
+    try:
         return [
             {name: float(cell) if cell else None for name, cell in row.items()}
-            for row in csv.DictReader(file)
+            for row in csv.DictReader(io.StringIO(read_text(path), newline=""), restval="")
         ]
+    except (TypeError, ValueError, csv.Error) as error:  # None names the cells beyond a row's
+        raise ValueError(f"{path} is no table of numbers: {error}") from error
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> bytes:

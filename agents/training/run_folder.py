@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sana_wm_gym.files import write_text
+from sana_wm_gym.files import read_json, write_text
 
 from .checkpoint import latest_checkpoint, step_of
 from .config import TrainAgentConfig
@@ -82,13 +82,8 @@ def read_run(folder: Path) -> dict[str, Any]:
         ValueError: The file is damaged.
     """
     path = folder / "run.json"
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise ValueError(f"it has {path.stat().st_size} bytes, at most {_LARGEST} expected")
-        document = json.loads(path.read_text(encoding="utf-8"))
-        kinds = {name: type(document[name]) for name in ("settings", "extensions")}
-    except (KeyError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not hold the settings of a run: {error}") from error
+    document = read_json(path, _LARGEST)
+    kinds = {name: type(document.get(name)) for name in ("settings", "extensions")}
     if kinds != {"settings": dict, "extensions": list}:
         raise ValueError(f"{path} holds {kinds}, expected an object and a list")
     return document

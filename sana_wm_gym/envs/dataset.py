@@ -75,23 +75,24 @@ class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         self._writing = atomic_path(self.place)
         self._writing.partial.mkdir()
-        self._storage = MinariStorage.new(
-            self._writing.partial / "data",
-            env.observation_space,
-            env.action_space,
-            _spec(env),
-            jpeg_encoding=jpeg,
-        )
-        version = importlib.metadata.version("minari")
-        self._storage.update_metadata(
-            {"dataset_id": dataset, "minari_version": version, **(notes or {})}
-        )
         self.episodes = 0
         self._seed: int | None = None
         self._observations: list[Any] = []
         self._infos: list[Mapping[str, Any]] = []
         self._steps: list[tuple[Any, float, bool, bool]] = []
         self._video: VideoWriter | None = None
+        with self._storing():
+            self._storage = MinariStorage.new(
+                self._writing.partial / "data",
+                env.observation_space,
+                env.action_space,
+                _spec(env),
+                jpeg_encoding=jpeg,
+            )
+            version = importlib.metadata.version("minari")
+            self._storage.update_metadata(
+                {"dataset_id": dataset, "minari_version": version, **(notes or {})}
+            )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -136,6 +137,17 @@ class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
         self._forget()
         self._writing.discard()
 
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        """Discard all where storing fails: a group that is half written looks like a whole one."""
+        try:
+            yield
+        except BaseException as error:
+            self.discard()
+            if isinstance(error, OSError | RuntimeError):  # HDF5's, of a full disk, has no name
+                raise OSError(f"{self.place} was not written: {error}") from error
+            raise
+
     def _add(self, observation: Any, info: Mapping[str, Any]) -> None:
         self._observations.append(observation)
         self._infos.append(info)
@@ -171,12 +183,8 @@ class DatasetRecorder(gym.Wrapper[Any, Any, Any, Any]):
             truncations=truncations,
             infos=_infos(self._infos),
         )
-        try:
+        with self._storing():
             self._storage.update_episodes([buffer])
-        except BaseException:
-            # A group that is half written looks like a whole one.
-            self.discard()
-            raise
         if self._video is not None:
             self._video.close()
             self._video = None

@@ -8,7 +8,6 @@ before a weight is read, and weights are read one by one into the given dtype an
 from __future__ import annotations
 
 import inspect
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from sana_wm_gym.files import read_json
 from sana_wm_gym.models.refiner import Refiner, RefinerPlan, video_only
 from sana_wm_gym.models.text import GeneratorTextEncoder, RefinerTextEncoder
 from sana_wm_gym.models.vae import RELEASED_TILING, Tiling, VideoVae
@@ -49,10 +49,7 @@ def load_vae(
     """
     library = _library("diffusers", "AutoencoderKLLTX2Video")
     path = _config(folder)
-    try:
-        settings = _library_settings(dict(json.loads(path.read_text(encoding="utf-8"))))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not a JSON object: {error}") from error
+    settings = _library_settings(read_json(path))
     unknown = sorted(settings.keys() - inspect.signature(library.__init__).parameters.keys())
     if unknown:
         raise ValueError(f"{path} has unknown settings {unknown}")

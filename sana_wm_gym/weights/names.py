@@ -9,7 +9,6 @@ Source: SANA-WM public releases; `SanaWMTransformer3DModel` of diffusers 0.42.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -20,6 +19,7 @@ from typing import TypeVar
 
 import torch
 
+from sana_wm_gym.files import read_json, read_text
 from sana_wm_gym.models import numerics
 from sana_wm_gym.models.numerics import Numerics
 from sana_wm_gym.models.transformer import SanaWM, SanaWMConfig
@@ -137,13 +137,13 @@ def stated_variant(file: Path, metadata: Mapping[str, str]) -> Variant | None:
         if header not in list(Variant):
             raise ValueError(f"{file} states {header!r}; expected one of {[*map(str, Variant)]}")
         return Variant(header)
-    with suppress(OSError, ValueError, AttributeError):  # no such file, or not an object in it
-        config = json.loads((file.parent / "config.json").read_text(encoding="utf-8"))
+    with suppress(OSError, ValueError):  # no such file, or not an object in it
+        config = read_json(file.parent / "config.json")
         if config.get("_class_name") == DIFFUSERS_CLASS:
             return Variant.BIDIRECTIONAL
     for folder in (file.parent, file.parent.parent):
         yaml = folder / "config.yaml"
-        stated = _yaml_variant(yaml.read_text(encoding="utf-8")) if yaml.is_file() else None
+        stated = _yaml_variant(read_text(yaml)) if yaml.is_file() else None
         if stated is not None:
             return stated
     for part in (file.name, *(folder.name for folder in file.absolute().parents)):

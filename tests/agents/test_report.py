@@ -112,7 +112,7 @@ def test_what_cannot_be_reported_is_one_line(tmp_path: Path, capsys: Any) -> Non
         ([tmp_path / "nowhere"], "nowhere"),
         ([run, same], "settings and seed of another run"),
         ([unfinished], "is not finished"),
-        ([damaged], "does not hold an evaluation"),
+        ([damaged], "is a list, expected a JSON object"),
         ([run, "--measure", "glory"], "expected one of the runs': is_success"),
     ):
         assert cli.main(["report", *map(str, arguments), "--out", str(tmp_path / "out")]) == 2

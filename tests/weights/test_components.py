@@ -174,7 +174,7 @@ def pickle_instead(folder: Path) -> None:
     [
         (lambda f: (f / "config.json").unlink(), FileNotFoundError, r"no config\.json"),
         (pickle_instead, ValueError, "holds no checkpoint"),
-        (lambda f: (f / "config.json").write_text("{"), ValueError, "not a JSON object"),
+        (lambda f: (f / "config.json").write_text("{"), ValueError, "JSON"),
         # The defaults are the released widths, compared by name and shape alone.
         (lambda f: (f / "config.json").write_text("{}"), ValueError, r"lacks \d+: "),
         (lambda f: (f / INDEX).write_text("{}"), ValueError, "not an index of shards"),

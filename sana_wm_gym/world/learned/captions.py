@@ -13,6 +13,7 @@ import platformdirs
 import torch
 import torch.nn.functional as F
 
+from sana_wm_gym.files import read_text
 from sana_wm_gym.models.text import (
     Prompt,
     PromptEmbedding,
@@ -114,7 +115,10 @@ def chi_prompt(settings: Path | None) -> str:
         return released_chi_prompt()
     import yaml  # type: ignore[import-untyped]
 
-    parsed = yaml.safe_load(settings.read_text(encoding="utf-8"))
+    try:
+        parsed = yaml.safe_load(read_text(settings, "a YAML file", 2**20))
+    except (RecursionError, yaml.YAMLError) as error:
+        raise ValueError(f"{settings} is not YAML: {' '.join(str(error).split())}") from error
     return chi_prompt_of(parsed if isinstance(parsed, dict) else {})
 
 
