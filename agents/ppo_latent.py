@@ -249,7 +249,7 @@ def run(settings: LatentPPOConfig, console: Console) -> None:
         as_torch=True,
     )
     out = Path(settings.out)
-    with progress(console) as bars:
+    with owned(out), progress(console) as bars:
         bar = bars.add_task("", total=settings.total_timesteps)
 
         def each(policy: LatentPolicy, log: EpisodeLog) -> None:
@@ -279,7 +279,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for part in fields(LatentPPOConfig):
         text, name = f"{part.metadata['help']} ({part.default})", part.name.replace("_", "-")
         parser.add_argument(f"--{name}", type=type(part.default), default=part.default, help=text)
-    settings = LatentPPOConfig(**vars(parser.parse_args(arguments)))
-    with owned(settings.out):
-        run(settings, Console())
+    run(LatentPPOConfig(**vars(parser.parse_args(arguments))), Console())
     return 0

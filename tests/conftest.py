@@ -7,6 +7,8 @@ import os
 # Read by torch when it is first imported. Networks here are small: threads that wait for each
 # other cost far more than they bring, above all on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Windows of pygame without a display.
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 from hypothesis import settings
 

@@ -16,9 +16,9 @@ from PIL import Image
 
 from sana_wm_gym import files
 from sana_wm_gym.camera import picture_files
+from sana_wm_gym.camera.picture import rgb_picture
 from sana_wm_gym.camera.picture_files import open_picture
 from sana_wm_gym.camera.trajectory_files import read_trajectory
-from sana_wm_gym.envs.start import read_picture
 from sana_wm_gym.evaluation.bench.files import LARGEST_ARRAY, read_arrays, read_text
 from sana_wm_gym.tensor_files import read_header, read_tensors
 from sana_wm_gym.video import probe
@@ -28,7 +28,7 @@ from sana_wm_gym.weights.world_file import read_world_file
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "a.json": files.read_json,
-    "a.png": read_picture,
+    "a.png": rgb_picture,
     "a.npz": lambda path: read_arrays(path, ["c2w"]),
     "a.jsonl": read_text,
     "a.safetensors": read_header,
@@ -94,12 +94,12 @@ def test_pictures_are_rasters_of_a_bounded_size(
 ) -> None:
     (tmp_path / "a.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n")
     with pytest.raises(ValueError, match=r"a\.eps is not a picture, expected PNG"):
-        read_picture(tmp_path / "a.eps")
+        rgb_picture(tmp_path / "a.eps")
     Image.new("1", (40, 30)).save(tmp_path / "a.png")
-    assert read_picture(tmp_path / "a.png").shape == (30, 40, 3)
+    assert rgb_picture(tmp_path / "a.png").shape == (30, 40, 3)
     monkeypatch.setattr(picture_files, "MAX_PIXELS", 1199)
     with pytest.raises(ValueError, match=r"a\.png .*40 x 30 pixels, expected at most 1199"):
-        read_picture(tmp_path / "a.png")
+        rgb_picture(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "bmp", "gif", "ppm"])
@@ -111,7 +111,7 @@ def test_damaged_pictures_are_named(tmp_path: Path, suffix: str) -> None:
         for content in (whole[:at], whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :]):
             path.write_bytes(content)
             try:
-                assert read_picture(path).ndim == 3
+                assert rgb_picture(path).ndim == 3
             except ValueError as error:
                 assert path.name in str(error)  # noqa: PT017
 

@@ -169,6 +169,8 @@ def best_focal_ratio(found: Solution) -> float | None:
         return None
     up, down = sweep(_STEP), sweep(1 / _STEP)
     errors = np.array([*down[:0:-1], *up])
+    if not len(errors):
+        return None
     least = errors.min()
     if max(errors[0], errors[-1]) < (1 + _FLAT) * least:
         return None

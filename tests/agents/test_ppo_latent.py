@@ -154,7 +154,7 @@ def test_the_command_writes_its_files_and_twice_the_same(small, tmp_path, capsys
         assert ppo_latent.main([*small, "--out", str(tmp_path / name), "--seed", "2"]) == 0
     assert ppo_latent.main([*small, "--out", str(tmp_path / "other"), "--seed", "3"]) == 0
     assert "held-out goals" in capsys.readouterr().out
-    files = {path.name for path in (tmp_path / "one").iterdir()}
+    files = {path.name for path in (tmp_path / "one").glob("[!.]*")}
     assert files == {"episodes.csv", "policy.safetensors", "summary.json"}
     for name in ("episodes.csv", "policy.safetensors"):
         one, two, other = ((tmp_path / run / name).read_bytes() for run in ("one", "two", "other"))

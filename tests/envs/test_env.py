@@ -155,7 +155,7 @@ START = Start(IMAGE, (30.0, 30.0, 24.0, 20.0))
         ({"scene": 99}, "no scene 99"),
         ({"prompt": 7}, "prompt is a int, expected a string"),
         ({"image": IMAGE[:-1]}, r"\(39, 48, 3\), expected uint8 \(40, 48, 3\)"),
-        ({"image": IMAGE.astype(float)}, r"first frame is float64 .* outside \[0, 1\]"),
+        ({"image": IMAGE + 300.0}, r"first frame is float64 .* outside \[0, 1\]"),
         ({"image": IMAGE, "intrinsics": [1, 2, 3]}, r"expected \(fx, fy, cx, cy\)"),
         ({"image": IMAGE, "intrinsics": [np.nan, 1, 1, 1]}, "positive focal lengths"),
         ({"image": IMAGE, "scene_c2w": np.eye(3)}, r"scene_c2w has shape \(3, 3\)"),

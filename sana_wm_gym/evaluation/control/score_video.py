@@ -178,11 +178,11 @@ def score_video(scene: BenchScene, clip: VideoClip, scoring: Scoring) -> ScoredV
         truth_frames=truth if scoring.floor else None,
         options=ScoreOptions(matched(scoring.interval), scoring.min_coverage, depths),
     )
-    frames = scoring.asked(scene.trim_to_frames)  # what a short video lacks counts
+    due = scoring.asked(scene.trim_to_frames)  # what a short video lacks counts
     plotted = matched(max(1, round(scene.fps / 4)))
     document = {
         "video": {"frames": frames, "fps": clip.fps, "height": height, "width": width},
-        "pose": {**pose.to_dict(), "frames_asked": frames, "coverage": pose.frames_scored / frames},
+        "pose": {**pose.to_dict(), "frames_asked": due, "coverage": pose.frames_scored / due},
         **_appearance(scene, clip.fps, clip.frames),
         "twin": None if truth is None else _twin(scene, clip, truth),
         "paths": _paths(commanded, plotted, pose),
