@@ -291,7 +291,7 @@ class Connection:
         self._in_background(self._estimate(seen))
 
     async def _estimate(self, seen: Seen) -> None:
-        """Next to the generating thread, which goes on."""
+        """While the generating thread continues."""
         score, centres = await asyncio.to_thread(seen.estimate)
         path = [] if centres is None else centres[:, [0, 2]].round(4).tolist()
         await self.wire.send("estimated", path=path, score=_errors(score.scale_only))

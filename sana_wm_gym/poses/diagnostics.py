@@ -94,7 +94,7 @@ def better_of(forward: Solution, backward: Solution) -> tuple[Solution, Solution
 
 
 def diagnose(found: Solution, other: Solution) -> Diagnosis:
-    """Judge a solution by its tracks and by another of the same clip, of frames in reverse."""
+    """Diagnose a solution by its tracks and by another of the same clip, of frames in reverse."""
     if found.mode == "lost":
         return Diagnosis()
     error, _ = track_errors(found)

@@ -90,7 +90,7 @@ class LKBundleAdjustment:
     ) -> PoseEstimate:
         """Place every frame; see `PoseEstimator.estimate`. `fps` is not used."""
         frames, used, assumed = check_input(frames, intrinsics, fps)
-        judged, reduction = Diagnosis(), 1
+        diagnosis, reduction = Diagnosis(), 1
         if self.version == 2:
             found = self._solve(frames, used, choose_settings(frames))
         else:
@@ -101,7 +101,7 @@ class LKBundleAdjustment:
             if self.diagnosed:
                 backward = self._solve(small[::-1], lens, settings).reversed()
                 found, other = better_of(found, backward)
-                judged = diagnose(found, other)
+                diagnosis = diagnose(found, other)
         look, error = found.tracks.settings.name, found.error_px
         info = EstimatorInfo(
             "lk_bundle_adjustment",
@@ -113,7 +113,7 @@ class LKBundleAdjustment:
             assumed,
             look if reduction == 1 else f"{look} at 1/{reduction}",
         )
-        return replace(PoseEstimate.of(found.c2w, found.valid, info), **vars(judged))
+        return replace(PoseEstimate.of(found.c2w, found.valid, info), **vars(diagnosis))
 
     def _solve(self, frames: Frames, intrinsics: Intrinsics, settings: TrackerSettings) -> Solution:
         old = self.version == 2
