@@ -18,6 +18,7 @@ from rich.console import Console
 from sana_wm_gym.files import write_json
 from sana_wm_gym.hydra_settings import run_command
 from sana_wm_gym.provenance import provenance
+from sana_wm_gym.weights.hub import SCHEME
 
 if TYPE_CHECKING:
     from .training.config import EvaluateAgentConfig
@@ -33,7 +34,11 @@ def evaluate(config: EvaluateAgentConfig, console: Console, settings: Any = None
     from .policy import trained_policy
     from .training.run_folder import open_run
 
-    run = open_run(Path(config.checkpoint), config.trust)
+    if config.folder is None and config.checkpoint.startswith(SCHEME):
+        raise ValueError(
+            f"{config.checkpoint} is on the hub, expected folder=PLACE for the results"
+        )
+    run = open_run(config.checkpoint, config.trust)
     policy, simulation = trained_policy(run, config.world)
     place = "own" if config.world is None else simulation.world.spec.name
     out = Path(config.folder) if config.folder else run.folder / "evaluations" / place

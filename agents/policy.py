@@ -7,7 +7,6 @@ actions, _ = policy.predict(observation, deterministic=True)
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from sana_wm_gym.envs.simulation import Simulation
@@ -27,7 +26,8 @@ def load_policy(
     one environment or a batch of them.
 
     Args:
-        path: The folder of a run, whose newest checkpoint is taken, or of a checkpoint.
+        path: The folder of a run, whose newest checkpoint is taken, or of a checkpoint; or
+            "hf://owner/name@commit", as `sana-wm push policy` prints it.
         device: Of its networks.
         trust: Import classes that the run's settings name outside of this project's.
 
@@ -35,7 +35,7 @@ def load_policy(
         FileNotFoundError: There is no run, or it has no checkpoint yet.
         ValueError: Settings or checkpoint are damaged, or name a class outside of this project's.
     """
-    return trained_policy(open_run(Path(path), trust), device=device)[0]
+    return trained_policy(open_run(path, trust), device=device)[0]
 
 
 def trained_policy(

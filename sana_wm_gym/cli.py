@@ -42,6 +42,7 @@ TOOLS = (
     Tool("plan", "plan by branching the world", "agents.plan", "agents"),
     Tool("record", "record episodes as a Minari dataset", "agents.record", "data"),
     Tool("clone", "train a policy from a recorded dataset", "agents.clone", "agents"),
+    Tool("push", "send a world, policy or dataset to the hub", "agents.push", "hub"),
     Tool("report", "aggregate training runs over seeds", "agents.report", "agents"),
     Tool("ppo-latent", "PPO from latents, in one file", "agents.ppo_latent", "agents"),
     Tool(

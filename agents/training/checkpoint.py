@@ -19,7 +19,8 @@ from sana_wm_gym.files import atomic_path
 from sana_wm_gym.tensor_files import read_values, write_values
 
 FORMAT = "sana_wm_gym/learner/1"
-_PREFIX, _LEARNER = "step-", "learner.safetensors"
+LEARNER = "learner.safetensors"
+_PREFIX = "step-"
 
 
 def save_checkpoint(
@@ -41,7 +42,7 @@ def save_checkpoint(
         with atomic_path(final) as partial:
             partial.mkdir()
             write(partial, latest_checkpoint(folder))
-            write_values(partial / _LEARNER, FORMAT, values)
+            write_values(partial / LEARNER, FORMAT, values)
     except OSError as error:
         raise OSError(f"checkpoint {final} was not written: {error}") from error
     for other in folder.glob(f"{_PREFIX}*"):
@@ -67,7 +68,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         FileNotFoundError: There is none here.
         ValueError: The file is damaged or holds more than plain values.
     """
-    return read_values(path / _LEARNER, FORMAT)
+    return read_values(path / LEARNER, FORMAT)
 
 
 def replay_of(path: Path) -> Path:

@@ -117,9 +117,9 @@ class EvaluateAgentConfig(EvaluationConfig):
     """One evaluation of a trained policy.
 
     Attributes:
-        checkpoint: A run's folder, or a checkpoint in it.
+        checkpoint: A run's folder, or a checkpoint in it, or "hf://owner/name@commit".
         world: Where to play; None for the world of the run.
-        folder: Where everything goes; None for a folder of the run's.
+        folder: Where everything goes; None for a folder of the run's, where it is on this machine.
         trust: Import classes that the run's settings name outside of this project's.
     """
 

@@ -14,14 +14,16 @@ checkpoints/      the newest checkpoint
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sana_wm_gym.files import read_json, write_text
+from sana_wm_gym.weights.hub import SCHEME, require_address, snapshot
 
-from .checkpoint import latest_checkpoint, step_of
+from .checkpoint import LEARNER, latest_checkpoint, step_of
 from .config import TrainAgentConfig
 from .saved_settings import rebuild
 
@@ -113,19 +115,25 @@ class SavedRun:
     checkpoint: Path | None
 
 
-def open_run(path: Path, trust: bool = False) -> SavedRun:
-    """Open a run by its folder, or by one of its checkpoints.
+def open_run(path: str | os.PathLike[str], trust: bool = False) -> SavedRun:
+    """Open a run by its folder, by one of its checkpoints, or by its address on the hub.
 
     Its settings are read from run.json as plain values; see `saved_settings.rebuild`.
 
     Args:
-        path: The folder of a run, whose newest checkpoint is meant, or of a checkpoint.
+        path: The folder of a run, whose newest checkpoint is meant, or of a checkpoint; or
+            "hf://owner/name@commit", which is fetched into the hub's cache.
         trust: Import classes that the settings name outside of this project's.
 
     Raises:
         FileNotFoundError: There is no run.
         ValueError: Its settings are damaged or invalid, or name a class outside of this project's.
+        ImportError: A run of the hub needs huggingface_hub.
     """
+    if (text := os.fspath(path)).startswith(SCHEME):
+        files = ["run.json", "evaluation.json", f"checkpoints/*/{LEARNER}"]
+        path = snapshot(*require_address(text), files)
+    path = Path(path)
     folder = next((p for p in (path, *path.parents[:2]) if (p / "run.json").is_file()), None)
     if folder is None:
         raise FileNotFoundError(f"no run at {path}: expected a folder that agents.train has made")

@@ -60,7 +60,7 @@ def rebuild(settings: Any, trust: bool = False) -> Any:
         return _named(values["path"], trust)
     found = _named(target, trust)
     if target.endswith(".load_world"):
-        if trust and ":" in values["name"]:
+        if trust and ":" in values["name"] and not values["name"].startswith("hf://"):
             _announce(values["name"])
         values["code"] = trust  # "package.module:object" is a world too
     try:

@@ -1,8 +1,9 @@
 """Worlds by name, and one shared copy of each world per process.
 
-A name is one of the catalogue, a world file (`.safetensors`), `package.module:object`, or an entry
-point of the group `sana_wm_gym.worlds`. An object or entry point is a world, or a function that
-makes one from keyword arguments.
+A name is one of the catalogue, a world file (`.safetensors`), one of the Hugging Face hub
+(`hf://owner/name@commit`), `package.module:object`, or an entry point of the group
+`sana_wm_gym.worlds`. An object or entry point is a world, or a function that makes one from keyword
+arguments.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ def _world_file(path: str, /, **kwargs: Any) -> Any:
     return _call(f"{_FILES}:world_of", file, **kwargs)
 
 
+def _hub_world(address: str, /, **kwargs: Any) -> Any:
+    return _world_file(_call("sana_wm_gym.weights.hub:fetch_world", address), **kwargs)
+
+
 def _release(layout: str, load: str, option: str, refined: bool, /, **kwargs: Any) -> Any:
     """A release loaded by `load`, which takes `option`; other arguments are those of `Loading`."""
     files = _call(f"{_RELEASED}.files:{layout}.here", refined)
@@ -116,8 +121,9 @@ def load_world(
 
     Raises:
         ValueError: No world has this name, its weights are damaged, or it takes no such arguments.
-        FileNotFoundError: There is no such file, or a released world is not on this machine; states
-            how to get it.
+        FileNotFoundError: There is no such file, the hub has no such world, or a released world is
+            not on this machine; states how to get it.
+        ImportError: A world of the hub needs huggingface_hub.
     """
     text = os.fspath(name)
     if text in CLIP_GENERATORS:
@@ -149,13 +155,15 @@ def _find(name: str, code: bool) -> tuple[Loader, object]:
             raise FileNotFoundError(f"no world file at {name}")
         about = os.stat(name)
         return partial(_world_file, name), (os.path.abspath(name), about.st_mtime_ns, about.st_size)
+    if name.startswith("hf://"):
+        return partial(_hub_world, name), None  # a commit does not change
     for point in entry_points(group=GROUP, name=name):
         return _as_loader(point.load()), None
     if ":" not in name:
         expected = ", ".join([*sorted(WORLDS), *RELEASED_WORLDS])
         raise ValueError(
             f"unknown world {name!r}, expected one of {expected}, a .safetensors world file, "
-            f"'package.module:object' or an entry point of {GROUP}"
+            f"hf://owner/name@commit, 'package.module:object' or an entry point of {GROUP}"
         )
     if not code:
         raise ValueError(f"world {name!r} is code, expected a name that runs none")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,12 +14,10 @@ from sana_wm_gym.evaluation.bench.layout import (
     TRAJECTORIES,
     split_of,
 )
+from sana_wm_gym.weights.hub import COMMIT, HUB_ID, snapshot
 
 PUBLIC_BENCH = "Efficient-Large-Model/SANA-WM-Bench"
 """Hub id of the published bench."""
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def bench_root(
@@ -48,33 +45,16 @@ def bench_root(
         if revision is not None:
             raise ValueError(f"revision {revision} is for hub datasets, {source} is a folder")
         return Path(source)
-    if not _HUB_ID.fullmatch(str(source)):
+    if not HUB_ID.fullmatch(str(source)):
         raise ValueError(f"no folder {source}, expected one or a hub id such as {PUBLIC_BENCH}")
     allowed = patterns(splits)
-    if revision is None or not _COMMIT.fullmatch(revision):
+    if revision is None or not COMMIT.fullmatch(revision):
         raise ValueError(
             f"revision of {source} is {revision!r}, expected a commit of 40 hexadecimal digits: "
             "branches and tags move, and scores would no longer compare. The dataset's page lists "
             "commits under Files, History"
         )
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        install = "pip install sana_wm_gym[hub]"
-        raise ImportError(f"{source} is on the hub: {install}, or pass a folder") from error
-    try:
-        path = snapshot_download(
-            str(source),
-            repo_type="dataset",
-            revision=revision,
-            allow_patterns=allowed,
-            local_files_only=offline,
-        )
-    # The hub's errors are OSError or ValueError, depending on its version.
-    except (OSError, ValueError) as error:
-        hint = "; fetch it once without offline" if offline else ""
-        raise FileNotFoundError(f"cannot get {source} at {revision}{hint}: {error}") from error
-    return Path(path)
+    return snapshot(str(source), revision, allowed, "dataset", offline=offline)
 
 
 def patterns(splits: Sequence[str] = tuple(FOLDERS)) -> list[str]:

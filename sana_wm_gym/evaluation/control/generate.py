@@ -20,6 +20,7 @@ from sana_wm_gym.evaluation.bench.layout import BenchScene
 from sana_wm_gym.evaluation.control.score_video import SAME_RATE, fitted_intrinsics
 from sana_wm_gym.files import sha256
 from sana_wm_gym.video import VideoError, VideoWriter
+from sana_wm_gym.weights.hub import SCHEME, fetch_world
 from sana_wm_gym.world.catalogue import (
     CLIP_GENERATORS,
     RELEASED_WORLDS,
@@ -74,6 +75,8 @@ def open_world(name: str) -> OpenedWorld:
         return OpenedWorld(world, "renderer", None)
     if name.endswith(".safetensors"):
         return OpenedWorld(world, "learned", Path(name))
+    if name.startswith(SCHEME):
+        return OpenedWorld(world, "learned", fetch_world(name))
     if name in RELEASED_WORLDS:
         return OpenedWorld(world, "learned", released_weights(name))
     return OpenedWorld(world, *(("learned", _embedded(name)) if name in WORLDS else ("code", None)))
