@@ -61,8 +61,8 @@ def world_upload(source: str, hub_id: str, evaluation: Path | None) -> Upload:
     path = Path(source)
     spec = world_of(read_world_file(path)).spec
     facts = [
-        f"A world of `sana_wm_gym`: {spec.height} x "
-        f"{spec.width} pixels, {spec.fps:g} frames per second, {spec.frames_per_chunk} per step.",
+        f"A world of `sana_wm_gym`: {spec.height} x {spec.width} pixels, {spec.fps:g} frames per "
+        f"second, {spec.frames_per_chunk} per step.",
         f'    gym.make("SanaWM/World-v0", world="{SCHEME}{hub_id}@COMMIT")',
     ]
     files = {WORLD: path}
@@ -94,8 +94,9 @@ def policy_upload(source: str, hub_id: str, evaluation: Path | None) -> Upload:
             f"the run's world is the file {world}, which others do not have: push it, and train "
             "with world=hf://owner/name@commit"
         )
+    if run.checkpoint is None:
+        raise FileNotFoundError(f"the run in {run.folder} has no checkpoint to push")
     load_policy(run.folder)
-    assert run.checkpoint is not None
     path = evaluation or run.folder / "evaluation.json"
     found = read_evaluation(path)
     learner = run.checkpoint / LEARNER
@@ -145,23 +146,30 @@ def dataset_upload(source: str, owner: str, folder: str | None) -> Upload:
 
 def push(upload: Upload, private: bool = False) -> str:
     """Send it in one commit, whose address is returned; a repository is made if there is none.
+    Older checkpoints of a policy, and what else was in the dataset's folder, are removed.
 
     Raises:
         ImportError: huggingface_hub is not installed.
         OSError: The hub refuses it or cannot be reached.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi()
-    card = "README.md" if upload.dataset is None else f"{Path(upload.dataset).name}/README.md"
+    owned, card = "checkpoints/", "README.md"
+    if upload.dataset is not None:
+        owned = f"{Path(upload.dataset).name}/"
+        card = f"{owned}README.md"
     files: dict[str, Path | bytes] = {**upload.files, card: upload.card.encode()}
     try:
         api.create_repo(upload.hub_id, repo_type=upload.kind, private=private, exist_ok=True)
         if upload.dataset is not None:
             files[_GROUP] = _group(api, upload.hub_id, upload.dataset)
+        there = api.list_repo_files(upload.hub_id, repo_type=upload.kind)
+        stale = [name for name in there if name.startswith(owned) and name not in files]
         done = api.create_commit(
             upload.hub_id,
-            [CommitOperationAdd(name, content) for name, content in files.items()],
+            [CommitOperationAdd(name, content) for name, content in files.items()]
+            + [CommitOperationDelete(name) for name in stale],
             commit_message="sana-wm push",
             repo_type=upload.kind,
         )

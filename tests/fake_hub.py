@@ -47,9 +47,11 @@ def serving() -> Iterator[tuple[dict[str, str], Repositories]]:
                 commits = repositories[found[1]]
                 files = dict(list(commits.values())[-1])
                 for line in map(json.loads, body.splitlines()):
+                    value = line["value"]
                     if line["key"] == "file":
-                        value = line["value"]
                         files[value["path"]] = base64.b64decode(value["content"])
+                    elif line["key"] == "deletedFile":
+                        del files[value["path"]]
                 commit = hashlib.sha1(body).hexdigest()
                 commits[commit] = files
                 url = f"http://{self.headers['Host']}/{found[1]}/commit/{commit}"

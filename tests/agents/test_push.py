@@ -78,6 +78,8 @@ def test_what_is_pushed_is_what_is_read(
     ]
     with fake_hub.serving() as (settings, on_hub):
         settings["HF_HOME"] = str(tmp_path / "cache")
+        earlier = {"checkpoints/step-9999999999/learner.safetensors": b"", "LICENSE": b"mine"}
+        on_hub["models/me/walker"] = {"0" * 40: earlier}
         found = run(PUSHES.format(lines=lines), **settings).split()
         assert [re.sub(r"@[0-9a-f]{40}$", "", one) for one in found] == [
             "hf://me/small",
@@ -91,6 +93,7 @@ def test_what_is_pushed_is_what_is_read(
         assert small["world.safetensors"] == small_world_file.read_bytes()
         assert sorted(small)[1:] == ["README.md", "evaluation.json", "world.safetensors"]
         assert "| splits.simple.rot_err | 1.250 |" in small["README.md"].decode()
+        assert walker["LICENSE"] == b"mine" and not earlier.keys() - {"LICENSE"} & walker.keys()
         assert {Path(name).suffix for name in walker} == {"", ".md", ".json", ".safetensors"}
         assert "| is_success |" in walker["README.md"].decode()
         assert "two-v0/data/main_data.hdf5" in dataset
@@ -123,6 +126,11 @@ def test_what_cannot_be_pushed_is_refused(
 def test_addresses_have_a_commit(name: str) -> None:
     with pytest.raises(ValueError, match="expected hf://owner/name@commit with a commit of 40"):
         load_world(name)
+
+
+def test_evaluations_of_the_hub_are_written_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", f"checkpoint=hf://me/walker@{'0' * 40}"]) == 2
+    assert "is on the hub, expected folder=PLACE" in capsys.readouterr().err
 
 
 def test_a_repository_without_a_world_is_named(tmp_path: Path) -> None:
